@@ -1,0 +1,213 @@
+"""Every knob of a study, typed. Each field is a flag: `--config.grid.seeds=4`.
+
+The dataclasses are not frozen because ml_collections sets overrides on them in
+place; nothing changes them once the flags are read. What the types cannot say is
+said by `validate`, in one sentence that names field, value and remedy.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+
+class UserError(ValueError):
+    """A mistake of the caller's, told in one sentence: field, value, remedy.
+
+    The commands print the sentence and end with status 2, without a traceback.
+    """
+
+
+@dataclasses.dataclass
+class Grid:
+    """The cells of a study: every width x depth x data fraction x seed."""
+
+    # Units per hidden layer (or base channels): the dial of the model axis.
+    widths: tuple[int, ...] = (8, 16, 32)
+    # Hidden layers (or the family's own notion of depth).
+    depths: tuple[int, ...] = (2,)
+    # Parts of the training set, 0 to 1; n is rounded as the dataset needs.
+    data_fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
+    # Independent repeats: each has its own split, subset, start and batch order.
+    seeds: int = 1
+
+
+@dataclasses.dataclass
+class Training:
+    """How one cell is trained. The same at every scale, as in the paper (2.2)."""
+
+    optimizer: str = "sgd"  # sgd | adam | adamw
+    learning_rate: float = 0.1  # peak of the schedule
+    momentum: float = 0.9  # sgd only
+    nesterov: bool = False  # sgd only
+    weight_decay: float = 0.0  # L2 for sgd, decoupled for adamw; unused by adam
+    schedule: str = "cosine"  # constant | linear | cosine
+    warmup_fraction: float = 0.0  # of all steps, linear from 0
+    batch_size: int = 32  # examples a step
+    # Length of a run: give one and leave the other 0. With `epochs` the number
+    # of steps grows with n, as in the paper; with `steps` it does not.
+    epochs: float = 0.0
+    steps: int = 0
+
+
+@dataclasses.dataclass
+class Packing:
+    """How cells share the device. No result depends on it beyond float error."""
+
+    # Cells that one compiled program trains side by side on each device.
+    lanes: int = 8
+    # vmap: lanes step together; map: one after the other, for steps so large
+    # that one lane fills the device.
+    lane_axis: str = "vmap"
+    # At most so many optimiser steps between two looks at the lanes; 0: chosen by
+    # the plan.
+    chunk_steps: int = 0
+    # Widths up to this factor apart share one program, the narrow ones padded with
+    # zeros. 1: every width its own program, which is cheaper on a CPU.
+    width_bucket: float = 1.0
+    # Minutes between two checkpoints of the pack in progress; 0: none.
+    checkpoint_minutes: float = 5.0
+
+
+@dataclasses.dataclass
+class Fitting:
+    """Which cells are fitted, with what law. All others are held out."""
+
+    law: str = "rosenfeld"  # a name that `scalepred.fitting.laws` resolves
+    # Fit region: m <= M / max_params_ratio and n <= N / max_data_ratio.
+    max_params_ratio: float = 1.0
+    max_data_ratio: float = 1.0
+    # Instead of the two above: m * n <= max(m * n) / max_compute_ratio. 0: unused.
+    max_compute_ratio: float = 0.0
+    # Error (or loss) of a model that has learnt nothing. -1: what the dataset
+    # says ((K-1)/K for K balanced classes); 0: fitted, as the paper does for text.
+    random_guess: float = -1.0
+    resamples: int = 1000  # bootstrap resamples of seeds
+    seed: int = 0  # of starts, folds and resamples
+
+
+@dataclasses.dataclass
+class Questions:
+    """What the fitted law is asked. Sizes are counts, never fractions."""
+
+    # Error (or loss) wanted; 0: not asked.
+    target_value: float = 0.0
+    # Model size for "how much data", data size for "which model"; 0: the largest
+    # of the grid.
+    at_params: float = 0.0
+    at_data: float = 0.0
+    # Training FLOPs to spend on one run; 0: not asked.
+    budget: float = 0.0
+
+
+@dataclasses.dataclass
+class Experiment:
+    """One study: data, family, grid, training, fit and questions."""
+
+    name: str = ""
+    # Module in `scalepred.data` or `scalepred.models`, or dotted path of one's own.
+    dataset: str = "digits"
+    family: str = "mlp"
+    metric: str = "error"  # error: top-1, 0 to 1 | loss: cross-entropy, nats
+    grid: Grid = dataclasses.field(default_factory=Grid)
+    training: Training = dataclasses.field(default_factory=Training)
+    packing: Packing = dataclasses.field(default_factory=Packing)
+    fit: Fitting = dataclasses.field(default_factory=Fitting)
+    questions: Questions = dataclasses.field(default_factory=Questions)
+
+
+def validate(experiment: Experiment) -> None:
+    """Checks what the types cannot say.
+
+    Raises:
+        UserError: names the field, its value and what would be accepted.
+    """
+    grid, training = experiment.grid, experiment.training
+    packing, fit, questions = experiment.packing, experiment.fit, experiment.questions
+
+    _check(bool(experiment.name), "name", experiment.name, "a word for the study")
+    _one_of("metric", experiment.metric, ("error", "loss"))
+
+    for field, sizes in (("grid.widths", grid.widths), ("grid.depths", grid.depths)):
+        good = len(sizes) > 0 and all(size >= 1 for size in sizes)
+        _check(good, field, sizes, "one or more whole numbers of at least 1")
+        _check_distinct(field, sizes)
+    fractions = grid.data_fractions
+    good = len(fractions) > 0 and all(0 < fraction <= 1 for fraction in fractions)
+    _check(good, "grid.data_fractions", fractions, "numbers above 0 and at most 1")
+    _check_distinct("grid.data_fractions", fractions)
+    _check(grid.seeds >= 1, "grid.seeds", grid.seeds, "at least 1")
+
+    _one_of("training.optimizer", training.optimizer, ("sgd", "adam", "adamw"))
+    _one_of("training.schedule", training.schedule, ("constant", "linear", "cosine"))
+    rate = training.learning_rate
+    _check(0 < rate < math.inf, "training.learning_rate", rate, "a number above 0")
+    _unit("training.momentum", training.momentum)
+    _unit("training.warmup_fraction", training.warmup_fraction)
+    decay = training.weight_decay
+    _check(0 <= decay < math.inf, "training.weight_decay", decay, "0 or more")
+    batch = training.batch_size
+    _check(batch >= 1, "training.batch_size", batch, "at least 1")
+    epochs, steps = training.epochs, training.steps
+    _check(0 <= epochs < math.inf, "training.epochs", epochs, "0 or more")
+    _check(steps >= 0, "training.steps", steps, "0 or more")
+    if (epochs > 0) == (steps > 0):
+        raise UserError(
+            f"training.epochs={epochs} and training.steps={steps}: give exactly one "
+            "of them above 0 (epochs: steps grow with n; steps: the same at every n)"
+        )
+
+    _check(packing.lanes >= 1, "packing.lanes", packing.lanes, "at least 1")
+    _one_of("packing.lane_axis", packing.lane_axis, ("vmap", "map"))
+    chunk = packing.chunk_steps
+    _check(chunk >= 0, "packing.chunk_steps", chunk, "0 (chosen) or more")
+    bucket = packing.width_bucket
+    good = 1 <= bucket < math.inf
+    _check(good, "packing.width_bucket", bucket, "at least 1 (1: exact widths)")
+    minutes = packing.checkpoint_minutes
+    good = 0 <= minutes < math.inf
+    _check(good, "packing.checkpoint_minutes", minutes, "0 (none) or more")
+
+    for field, ratio in (
+        ("fit.max_params_ratio", fit.max_params_ratio),
+        ("fit.max_data_ratio", fit.max_data_ratio),
+    ):
+        _check(1 <= ratio < math.inf, field, ratio, "at least 1 (1: no limit)")
+    ratio = fit.max_compute_ratio
+    good = ratio == 0 or 1 <= ratio < math.inf
+    _check(good, "fit.max_compute_ratio", ratio, "0 (unused) or at least 1")
+    if ratio and (fit.max_params_ratio > 1 or fit.max_data_ratio > 1):
+        raise UserError(
+            f"fit.max_compute_ratio={ratio}: set it to 0, or leave "
+            "fit.max_params_ratio and fit.max_data_ratio at 1; one rule draws the "
+            "fit region"
+        )
+    guess = fit.random_guess
+    _check(
+        guess == -1 or 0 <= guess < math.inf,
+        "fit.random_guess",
+        guess,
+        "-1 (from the dataset), 0 (fitted) or a positive value",
+    )
+    _check(fit.resamples >= 0, "fit.resamples", fit.resamples, "0 or more")
+
+    for field in dataclasses.fields(questions):
+        value = getattr(questions, field.name)
+        good = 0 <= value < math.inf
+        _check(good, f"questions.{field.name}", value, "0 (not asked) or more")
+
+
+def _check(good: bool, field: str, value: object, accepted: str) -> None:
+    if not good:
+        raise UserError(f"{field}={value!r}: must be {accepted}")
+
+
+def _one_of(field: str, value: str, accepted: Sequence[str]) -> None:
+    _check(value in accepted, field, value, "one of " + ", ".join(accepted))
+
+
+def _unit(field: str, value: float) -> None:
+    _check(0 <= value < 1, field, value, "at least 0 and below 1")
+
+
+def _check_distinct(field: str, values: Sequence[float]) -> None:
+    _check(len(set(values)) == len(values), field, values, "distinct numbers")

@@ -1,0 +1,174 @@
+"""Fits a law to many subsets of the same points, each from many starts."""
+
+import dataclasses
+
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.fitting import solver
+from scalepred.fitting.laws import Law, Scale
+from scalepred.measurements import Surface
+
+# Two starts that end this close (relative, in the objective) found the same optimum.
+_AGREEMENT = 1e-6
+# Below this mean squared relative residual the objective is rounding, not fit.
+_EXACT = 1e-24
+# Values this close to the random-guess level carry no information on the law.
+PLATEAU_FRACTION = 0.97
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """The points of a surface in the coordinates of a fit.
+
+    Attributes:
+        x: ln(m / params_unit) [points].
+        y: ln(n / data_unit) [points].
+        log_value: ln of the measured value [points].
+        weight: importance; 0 leaves a point out [points].
+        params_unit: reference model size M.
+        data_unit: reference data size N.
+        log_guess: ln of the random-guess level; 0 where the law fits it or has none.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    log_value: np.ndarray
+    weight: np.ndarray
+    params_unit: float
+    data_unit: float
+    log_guess: float
+
+    def scale(self, masks: np.ndarray) -> Scale:
+        """What the law may know of each subset; masks [..., points] -> [...]."""
+        low = np.where(masks, self.log_value, np.inf).min(axis=-1)
+        high = np.where(masks, self.log_value, -np.inf).max(axis=-1)
+        return Scale(np.full(low.shape, self.log_guess), low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The best optimum of each subset.
+
+    Attributes:
+        theta: inner parameters [subsets, parameters].
+        objective: [subsets].
+        status: `solver.Status` of the best start [subsets].
+        agree: share of starts that ended at the best optimum [subsets].
+    """
+
+    theta: np.ndarray
+    objective: np.ndarray
+    status: np.ndarray
+    agree: np.ndarray
+
+
+def make_points(surface: Surface, law: Law, unit_of: Surface | None = None) -> Points:
+    """The surface in the coordinates of a fit.
+
+    Args:
+        surface: the points.
+        law: only whether it needs a random-guess level matters.
+        unit_of: its largest sizes are the reference; None: `surface` itself.
+
+    Raises:
+        UserError: if the law needs a random-guess level and none is known.
+    """
+    unit_of = surface if unit_of is None else unit_of
+    log_guess = 0.0
+    if law.bounded and not law.fits_guess:
+        if surface.random_guess is None:
+            raise UserError(
+                f"law={law.name}: the random-guess level is unknown; give "
+                "random_guess (0.9 for ten balanced classes), or choose "
+                "law=rosenfeld_fitted_guess"
+            )
+        log_guess = float(np.log(surface.random_guess))
+    params_unit, data_unit = float(unit_of.params.max()), float(unit_of.data.max())
+    return Points(
+        x=np.log(surface.params / params_unit),
+        y=np.log(surface.data / data_unit),
+        log_value=np.log(surface.value),
+        weight=surface.weight / surface.weight.mean(),
+        params_unit=params_unit,
+        data_unit=data_unit,
+        log_guess=log_guess,
+    )
+
+
+def check_fittable(surface: Surface, law: Law) -> None:
+    """Raises UserError where no fit of `law` could mean anything."""
+    for axis, sizes in (("params", surface.params), ("data", surface.data)):
+        if len(np.unique(sizes)) < 2:
+            raise UserError(
+                f"{axis}: every point to fit has {axis}={sizes[0]:g}, so how the "
+                f"{surface.metric} depends on it cannot be told; add a second size"
+            )
+    if len(surface) < law.num_parameters:
+        raise UserError(
+            f"{len(surface)} points to fit, fewer than the {law.num_parameters} "
+            f"parameters of law={law.name}; add points or widen the fit region"
+        )
+    guess = surface.random_guess
+    if law.bounded and guess and np.all(surface.value >= PLATEAU_FRACTION * guess):
+        raise UserError(
+            f"value: every point to fit lies at the random-guess level {guess:g}, where "
+            "nothing has been learnt yet; add larger models or more data"
+        )
+
+
+def fit_subsets(
+    law: Law,
+    points: Points,
+    masks: np.ndarray,
+    *,
+    residual: solver.Residual = solver.Residual(),
+    starts: int = 16,
+    seed: int = 0,
+    max_iterations: int = 300,
+) -> Fitted:
+    """Fits `law` to each subset of the points, keeping the best of many starts.
+
+    Args:
+        law: the functional form.
+        points: all points.
+        masks: which points belong to each subset [subsets, points].
+        residual: what is minimised.
+        starts: starting points for each subset.
+        seed: of the starts; the same for every subset.
+        max_iterations: of each start.
+    """
+    num_subsets = len(masks)
+    uniform = np.random.default_rng(seed).uniform(size=(starts, law.num_parameters))
+    scale = points.scale(masks)
+    theta = np.stack(
+        [
+            law.start(uniform, Scale(*(leaf[subset] for leaf in scale)))
+            for subset in range(num_subsets)
+        ]
+    )
+    lanes = num_subsets * starts
+    problem = solver.Problem(
+        x=points.x,
+        y=points.y,
+        log_value=points.log_value,
+        weight=np.repeat(masks * points.weight, starts, axis=0),
+        prior_mean=np.zeros(law.num_parameters),
+        prior_precision=np.zeros(law.num_parameters),
+        scale=Scale(*(np.repeat(leaf, starts) for leaf in scale)),
+    )
+    solution = solver.solve(
+        law, problem, theta.reshape(lanes, -1), residual, max_iterations
+    )
+    by_subset = solution.objective.reshape(num_subsets, starts)
+    best = np.argmin(by_subset, axis=1)
+    lowest = by_subset[np.arange(num_subsets), best]
+    exact = _EXACT * np.sum(masks, axis=1)
+    same = by_subset <= (lowest * (1 + _AGREEMENT) + exact)[:, None]
+    chosen = np.arange(num_subsets) * starts + best
+    return Fitted(
+        theta=solution.theta[chosen],
+        objective=lowest,
+        status=solution.status[chosen],
+        agree=np.mean(same, axis=1),
+    )

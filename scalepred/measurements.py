@@ -1,0 +1,520 @@
+"""The table between the two halves: rows on disk, and the surface read from them.
+
+`training/` appends one `Measurement` a finished cell; `fitting/` reads a `Surface`,
+the points (params, data, value) averaged over seeds. A row written is never lost or
+changed: rows are appended whole and flushed to the disk, and a row torn by a kill is
+dropped when the table is next opened, so that its cell is trained again.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+import numpy as np
+from etils import epath
+
+from scalepred.config import UserError
+
+# Of 10 MB of garbage nobody needs more than the beginning.
+_SNIFF_BYTES = 4096
+_SHOWN_CHARS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One trained cell, one row of measurements.csv. Lower `value` is better."""
+
+    cell_id: str
+    task: str
+    family: str
+    width: int
+    depth: int
+    params: int  # m as the law uses it: word embeddings excluded
+    params_total: int
+    data: int  # n, in data_unit
+    data_unit: str
+    epochs: float
+    steps: int
+    seed: int
+    learning_rate: float
+    flops: float  # of the whole training run
+    metric: str  # error | loss
+    value: float  # on the test part; NaN unless status is ok
+    train_value: float  # the same metric on the cell's own training examples
+    status: str  # ok | diverged | failed
+    seconds: float  # the cell's share of wall time
+    device: str
+    program: str
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
+
+
+class Table:
+    """measurements.csv, append-only."""
+
+    def __init__(self, path: os.PathLike | str):
+        """Opens the table, or starts one where there is none.
+
+        Raises:
+            UserError: if the file is no table of ours.
+        """
+        self.path = epath.Path(path)
+        self.rows: dict[str, Measurement] = {}
+        if self.path.exists():
+            self._read()
+
+    def append(self, rows: Sequence[Measurement]) -> None:
+        """Writes whole rows and waits until they are on the disk."""
+        if not rows:
+            return
+        is_new = not self.path.exists()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if is_new:
+            writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow([_cell_text(getattr(row, name)) for name in COLUMNS])
+        with self.path.open("a") as file:
+            file.write(text.getvalue())
+            file.flush()
+            if hasattr(file, "fileno"):
+                os.fsync(file.fileno())
+        self.rows.update((row.cell_id, row) for row in rows)
+
+    def _read(self) -> None:
+        text = self.path.read_text()
+        whole, _, torn = text.rpartition("\n")
+        lines = csv.reader(io.StringIO(whole))
+        header = tuple(next(lines, ()))
+        if header and header != COLUMNS:
+            raise UserError(
+                f"{self.path}: its columns are not those of a table of runs; "
+                "choose another --workdir, or move the file away"
+            )
+        for number, cells in enumerate(lines, start=2):
+            try:
+                row = _parse_row(cells)
+            except (ValueError, TypeError) as error:
+                raise UserError(
+                    f"{self.path}, row {number}: damaged ({error}); remove that row "
+                    "and its cell is trained again"
+                ) from None
+            self.rows[row.cell_id] = row
+        if torn or not header:
+            # Replaced as a whole, so that a kill here loses nothing either.
+            clean = self.path.parent / (self.path.name + ".tmp")
+            clean.write_text(whole + "\n" if header else "")
+            if header:
+                clean.rename(self.path)
+            else:
+                clean.unlink()
+                self.path.unlink()
+
+
+def _cell_text(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else repr(value)
+    return str(value)
+
+
+def _parse_row(cells: Sequence[str]) -> Measurement:
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"{len(cells)} cells, not {len(COLUMNS)}")
+    values = {}
+    for field, text in zip(dataclasses.fields(Measurement), cells, strict=True):
+        if field.type is float:
+            values[field.name] = float(text) if text else math.nan
+        elif field.type is int:
+            values[field.name] = int(text)
+        else:
+            values[field.name] = text
+    return Measurement(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """Points (params, data, value), each the mean over its seeds.
+
+    Attributes:
+        params: model sizes m, counts [points].
+        data: data sizes n, in `data_unit` [points].
+        value: error (0 to 1) or loss (nats), mean over seeds [points].
+        seed_values: the runs behind `value`, NaN where a point has no run of that
+            seed [points, seeds].
+        weight: importance of each point in a fit, mean over its rows [points].
+        compute: training FLOPs of one run, NaN where unknown [points].
+        metric: "error" (bounded by 1) or "loss".
+        task: what was learnt; for titles.
+        data_unit: what n counts.
+        random_guess: value of a model that has learnt nothing; None: unknown.
+        notes: choices made while reading (rows left out and why), to be printed.
+    """
+
+    params: np.ndarray
+    data: np.ndarray
+    value: np.ndarray
+    seed_values: np.ndarray
+    weight: np.ndarray
+    compute: np.ndarray
+    metric: str = "error"
+    task: str = ""
+    data_unit: str = "examples"
+    random_guess: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_seeds(self) -> np.ndarray:
+        """Runs behind each point [points]."""
+        return np.sum(np.isfinite(self.seed_values), axis=1)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def where(self, mask: np.ndarray) -> Self:
+        """The points at which `mask` [points] is true."""
+        arrays = ("params", "data", "value", "seed_values", "weight", "compute")
+        kept = {name: getattr(self, name)[mask] for name in arrays}
+        return dataclasses.replace(self, **kept)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        params: Sequence[float] | np.ndarray,
+        data: Sequence[float] | np.ndarray,
+        value: Sequence[float] | np.ndarray,
+        *,
+        metric: str = "error",
+        random_guess: float | None = None,
+        seed: Sequence[int] | np.ndarray | None = None,
+        weight: Sequence[float] | np.ndarray | None = None,
+        compute: Sequence[float] | np.ndarray | None = None,
+        task: str = "",
+        data_unit: str = "examples",
+        notes: Sequence[str] = (),
+    ) -> Self:
+        """A surface from runs: rows with the same (params, data) are seeds of a point.
+
+        Args:
+            params: model sizes, above 0 [runs].
+            data: data sizes, above 0 [runs].
+            value: error or loss, above 0, lower is better [runs].
+            metric: "error" or "loss".
+            random_guess: value of a model that has learnt nothing, if known.
+            seed: which runs belong together across points; None: order of rows [runs].
+            weight: importance, above 0 [runs].
+            compute: training FLOPs [runs].
+            task: what was learnt.
+            data_unit: what `data` counts.
+            notes: carried along.
+
+        Raises:
+            UserError: names the column, the row and what is wrong.
+        """
+        columns: dict[str, np.ndarray] = {}
+        given = {"params": params, "data": data, "value": value}
+        if weight is not None:
+            given["weight"] = weight
+        for name, numbers in given.items():
+            columns[name] = np.asarray(numbers, np.float64).reshape(-1)
+            if len(columns[name]) != len(columns["params"]):
+                raise UserError(
+                    f"{name}: {len(columns[name])} values for "
+                    f"{len(columns['params'])} params; give one for each run"
+                )
+            _check_positive(name, columns[name])
+        if metric not in ("error", "loss"):
+            raise UserError(f"metric={metric!r}: must be one of error, loss")
+        num_runs = len(columns["params"])
+        if num_runs == 0:
+            raise UserError(
+                "no runs: give at least one point of params, data and value"
+            )
+        if metric == "error" and np.any(columns["value"] > 1):
+            worst = int(np.argmax(columns["value"]))
+            raise UserError(
+                f"value, row {worst + 1}: {columns['value'][worst]:g} is above 1, so "
+                "it is no error rate; give fractions, or say metric=loss"
+            )
+        compute = np.full(num_runs, math.nan) if compute is None else compute
+        compute = np.asarray(compute, np.float64)
+        seeds = np.arange(num_runs) if seed is None else np.asarray(seed)
+        weights = columns.get("weight", np.ones(num_runs))
+
+        sizes = np.stack([columns["params"], columns["data"]], axis=1)
+        points, point_of_run = np.unique(sizes, axis=0, return_inverse=True)
+        point_of_run = point_of_run.reshape(-1)
+        if seed is None:  # the k-th run of each point
+            order = np.argsort(point_of_run, kind="stable")
+            starts = np.searchsorted(point_of_run[order], np.arange(len(points)))
+            seeds = np.empty(num_runs, np.int64)
+            seeds[order] = np.arange(num_runs) - starts[point_of_run[order]]
+        seed_names, seed_of_run = np.unique(seeds, return_inverse=True)
+        seed_values = np.full((len(points), len(seed_names)), math.nan)
+        for run in range(num_runs):
+            place = point_of_run[run], seed_of_run[run]
+            if math.isfinite(seed_values[place]):
+                raise UserError(
+                    f"seed={seeds[run]}: stands twice at params="
+                    f"{columns['params'][run]:g}, data={columns['data'][run]:g}; "
+                    "remove one of the rows or number the seeds"
+                )
+            seed_values[place] = columns["value"][run]
+
+        # Finite seeds exist at every point by construction.
+        return cls(
+            params=points[:, 0],
+            data=points[:, 1],
+            value=np.nanmean(seed_values, axis=1),
+            seed_values=seed_values,
+            weight=_mean_by_point(weights, point_of_run, len(points)),
+            compute=_mean_by_point(compute, point_of_run, len(points)),
+            metric=metric,
+            task=task,
+            data_unit=data_unit,
+            random_guess=random_guess,
+            notes=tuple(notes),
+        )
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: os.PathLike | str,
+        *,
+        metric: str | None = None,
+        task: str | None = None,
+        random_guess: float | None = None,
+    ) -> Self:
+        """Reads a CSV with columns params, data, value.
+
+        Optional columns: flops, seed, metric, task, weight, status. Rows whose status
+        is not "ok" are left out and counted in `notes`.
+
+        Args:
+            path: the file.
+            metric: keeps the rows of this metric; without a metric column it says
+                what `value` is (None: error if every value is below 1, else loss).
+            task: keeps the rows of this task.
+            random_guess: value of a model that has learnt nothing, if known.
+
+        Raises:
+            UserError: names file, row, column and remedy.
+        """
+        rows = _read_csv(epath.Path(path))
+        notes: list[str] = []
+        if "status" in rows[0][1]:
+            kept = [row for row in rows if row[1]["status"] == "ok"]
+            if len(kept) < len(rows):
+                left_out = len(rows) - len(kept)
+                notes.append(
+                    f"{left_out} of {len(rows)} rows have a status other than ok "
+                    "and are left out"
+                )
+            rows = kept
+            if not rows:
+                raise UserError(
+                    f"{path}: no row has status ok, so nothing can be fitted"
+                )
+        rows = _select(rows, "task", task, path)
+        rows = _select(rows, "metric", metric, path)
+        _check_no_twins(rows, path)
+
+        numbers = {}
+        for name in ("params", "data", "value", "weight"):
+            if name in rows[0][1]:
+                numbers[name] = [_number(path, line, row, name) for line, row in rows]
+        compute = None
+        if "flops" in rows[0][1]:
+            compute = [
+                _number(path, line, row, "flops") if row["flops"] else math.nan
+                for line, row in rows
+            ]
+        first = rows[0][1]
+        if "metric" in first:
+            named = first["metric"]
+            if named not in ("error", "loss"):
+                above_one = any(value > 1 for value in numbers["value"])
+                metric = "loss" if above_one else "error"
+                notes.append(f"metric {named!r} is taken for {metric}")
+            else:
+                metric = named
+        elif metric is None:
+            metric = "error" if all(v < 1 for v in numbers["value"]) else "loss"
+            notes.append(
+                f"no metric column: values taken for {metric} "
+                f"({'all below 1' if metric == 'error' else 'some at 1 or above'})"
+            )
+        return cls.from_arrays(
+            numbers["params"],
+            numbers["data"],
+            numbers["value"],
+            metric=metric,
+            random_guess=random_guess,
+            seed=np.array([row["seed"] for _, row in rows])
+            if "seed" in first
+            else None,
+            weight=numbers.get("weight"),
+            compute=compute,
+            task=first.get("task", ""),
+            data_unit=first.get("data_unit", "") or "examples",
+            notes=notes,
+        )
+
+    @classmethod
+    def from_measurements(
+        cls, rows: Iterable[Measurement], random_guess: float | None = None
+    ) -> Self:
+        """The surface of a table of runs; runs that did not end well are left out."""
+        rows = list(rows)
+        good = [row for row in rows if row.status == "ok"]
+        if not good:
+            raise UserError("the table holds no run with status ok; nothing to fit")
+        notes = []
+        for row in rows:
+            if row.status != "ok":
+                notes.append(
+                    f"run {row.cell_id} (params={row.params}, data={row.data}, "
+                    f"seed={row.seed}) is left out: {row.status}"
+                )
+        return cls.from_arrays(
+            [row.params for row in good],
+            [row.data for row in good],
+            # An error of exactly 0 on a finite test set has no relative error.
+            [row.value for row in good],
+            metric=good[0].metric,
+            random_guess=random_guess,
+            seed=[row.seed for row in good],
+            compute=[row.flops for row in good],
+            task=good[0].task,
+            data_unit=good[0].data_unit,
+            notes=notes,
+        )
+
+
+def _mean_by_point(
+    values: np.ndarray, point_of_run: np.ndarray, num_points: int
+) -> np.ndarray:
+    sums = np.bincount(point_of_run, values, num_points)
+    return sums / np.bincount(point_of_run, minlength=num_points)
+
+
+def _check_positive(name: str, numbers: np.ndarray) -> None:
+    bad = ~(np.isfinite(numbers) & (numbers > 0))
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"{name}, row {row + 1}: {numbers[row]:g} must be a positive number; "
+            "correct or remove that row"
+        )
+
+
+_Row = Mapping[str, str]
+
+
+def _read_csv(path: epath.Path) -> list[tuple[int, _Row]]:
+    """Rows with their line numbers; every row has exactly the header's columns."""
+    if not path.exists() or path.is_dir():
+        raise UserError(f"measurements={path}: there is no such file")
+    with path.open("rb") as file:
+        start = file.read(_SNIFF_BYTES)
+    if not start.strip():
+        raise UserError(
+            f"{path}: the file is empty; it needs columns params, data, value"
+        )
+    if b"\0" in start:
+        raise UserError(f"{path}: not a text file; it must be a CSV")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8; it must be a CSV") from None
+    lines = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip() for name in next(lines)]
+        missing = [name for name in ("params", "data", "value") if name not in header]
+        if missing:
+            shown = _shorten(", ".join(header))
+            raise UserError(
+                f"{path}: no column {', '.join(missing)} (columns found: {shown}); "
+                "name the columns params, data, value"
+            )
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise UserError(f"{path}: column {twice!r} stands twice; keep one")
+        rows: list[tuple[int, _Row]] = []
+        for cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{path}, line {lines.line_num}: {len(cells)} cells for "
+                    f"{len(header)} columns; correct that line"
+                )
+            named = {k: v.strip() for k, v in zip(header, cells, strict=True)}
+            rows.append((lines.line_num, named))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {lines.line_num}: not a CSV ({error})") from None
+    if not rows:
+        raise UserError(f"{path}: a header but no rows; add at least one point")
+    return rows
+
+
+def _select(
+    rows: list[tuple[int, _Row]], column: str, wanted: str | None, path: object
+) -> list[tuple[int, _Row]]:
+    """Rows whose `column` is `wanted`; all rows where the file has no such column."""
+    if column not in rows[0][1]:
+        return rows
+    names = sorted({row[column] for _, row in rows})
+    if wanted is None:
+        if len(names) > 1:
+            raise UserError(
+                f"{path}: several values of {column} in one file "
+                f"({_shorten(', '.join(names))}); choose one with --{column}"
+            )
+        return rows
+    kept = [(line, row) for line, row in rows if row[column] == wanted]
+    if not kept:
+        raise UserError(
+            f"{column}={wanted!r}: not in {path} (there: {_shorten(', '.join(names))})"
+        )
+    return kept
+
+
+def _check_no_twins(rows: list[tuple[int, _Row]], path: object) -> None:
+    seen: dict[tuple[str, ...], int] = {}
+    for line, row in rows:
+        cells = tuple(row.values())
+        if cells in seen:
+            raise UserError(
+                f"{path}: lines {seen[cells]} and {line} are the same; remove one, or "
+                "add a seed column if they are two runs"
+            )
+        seen[cells] = line
+
+
+def _number(path: object, line: int, row: _Row, column: str) -> float:
+    text = row[column]
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+        wrong = "is not a number" if text else "is empty"
+    else:
+        wrong = "must be a positive finite number"
+    if not (math.isfinite(number) and number > 0):
+        shown = repr(_shorten(text)) if text else "the cell"
+        raise UserError(
+            f"{path}, line {line}, column {column}: {shown} {wrong}; correct or remove "
+            "that row"
+        )
+    return number
+
+
+def _shorten(text: str) -> str:
+    """Printable and short: garbage must not flood or control the terminal."""
+    clean = "".join(char if char.isprintable() else "?" for char in text)
+    return clean if len(clean) <= _SHOWN_CHARS else clean[: _SHOWN_CHARS - 3] + "..."
