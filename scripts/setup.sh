@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Makes .venv at the root of the checkout from requirements.lock; does nothing when
+# that is already done. quickstart and test call it; it needs no call of its own.
+#
+# PYTHON=/path/to/python   use this interpreter (3.11 to 3.13)
+#
+# Ends with status 2 and one sentence when it cannot.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+venv="$root/.venv"
+lock="$root/requirements.lock"
+log="$venv/setup.log"
+
+fail() {
+  printf 'scalepred: %s\n' "$1" >&2
+  exit 2
+}
+
+# Prints "3.12 yes|no" (can it make environments with pip?) if the command named runs
+# and is a Python; a command may exist and still not run (the shims of pyenv).
+describe() {
+  "$1" -c '
+import sys
+try:
+    import ensurepip, venv
+    able = "yes"
+except ImportError:
+    able = "no"
+print("%d.%d %s" % (sys.version_info[0], sys.version_info[1], able))
+' 2>/dev/null
+}
+
+# Sets `python` and `version`, or fails.
+find_python() {
+  local candidates=(python3.13 python3.12 python3.11 python3)
+  local found="" without_venv="" candidate description
+  python=""
+  if [[ -n "${PYTHON:-}" ]]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
+    description="$(describe "$candidate")" || continue
+    case "$description" in
+      "3.11 "* | "3.12 "* | "3.13 "*)
+        if [[ "$description" == *" yes" || "$installer" == uv ]]; then
+          python="$candidate" version="${description% *}"
+          return
+        fi
+        without_venv="${without_venv:-$candidate ${description% *}}"
+        ;;
+      *) found="$found, $candidate is ${description% *}" ;;
+    esac
+  done
+  if [[ -n "$without_venv" ]]; then
+    fail "${without_venv% *} has no venv module: install it (Debian, Ubuntu: apt install python${without_venv#* }-venv), or set PYTHON to a Python 3.11 to 3.13 that has it."
+  elif [[ -n "${PYTHON:-}" ]]; then
+    fail "PYTHON=$PYTHON ${found:+(}${found#, }${found:+) }is no Python 3.11 to 3.13 that runs: set PYTHON to one, or unset it to have one looked for."
+  fi
+  fail "needs Python 3.11 to 3.13 and found ${found:+only }${found#, }${found:-none}: install one (python.org, apt, brew, or: uv python install 3.12), or set PYTHON to its path."
+}
+
+# Runs the installer's command into the log; on failure says what to do.
+install() {
+  if "$@" >>"$log" 2>&1; then return; fi
+  local last
+  last="$(grep -v '^[[:space:]]*$' "$log" | tail -n 1 | sed 's/^[[:space:]]*//')" || true
+  fail "the packages of requirements.lock could not be installed ($last): check the connection, or name a mirror in PIP_INDEX_URL (UV_DEFAULT_INDEX with uv), then run this again; all that was said is in .venv/setup.log."
+}
+
+installer=pip
+if uv --version >/dev/null 2>&1; then installer=uv; fi
+
+# The stamp is written last, so an environment with it is whole. It holds what the
+# environment was made from and where: environments cannot be moved.
+contents="$(cat "$lock" "$root/pyproject.toml" | cksum) $root"
+stamp="$venv/.made-from"
+if [[ -f "$stamp" && -x "$venv/bin/python" ]]; then
+  { read -r made_from && read -r made_with; } <"$stamp" || true
+  if [[ "${made_from:-}" == "$contents" ]]; then
+    if [[ -z "${PYTHON:-}" ]]; then exit 0; fi
+    find_python
+    if [[ "${made_with:-}" == "$version" ]]; then exit 0; fi
+  fi
+fi
+
+find_python
+echo "Making .venv with Python $version and $installer (once, about a minute) ..."
+rm -rf "$venv"
+if [[ "$installer" == uv ]]; then
+  mkdir "$venv" && : >"$log"
+  uv venv --quiet --allow-existing --no-project --python "$python" "$venv" 2>>"$log" ||
+    fail "uv could not make .venv ($(tail -n 1 "$log")): remove uv from the PATH to use pip, or set PYTHON to another Python 3.11 to 3.13."
+  pip=(uv pip)
+  into=(--python "$venv/bin/python")
+else
+  "$python" -m venv "$venv" >/dev/null ||
+    fail "$python could not make .venv: install its venv module (Debian, Ubuntu: apt install python$version-venv), or set PYTHON to another Python 3.11 to 3.13."
+  pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+  into=()
+fi
+install "${pip[@]}" install ${into[@]+"${into[@]}"} \
+  --require-hashes --only-binary :all: -r "$lock"
+# scalepred itself, from this checkout; its build backend is in the lock.
+install "$venv/bin/python" -m pip --disable-pip-version-check install \
+  --no-index --no-deps --no-build-isolation --editable "$root"
+printf '%s\n%s\n' "$contents" "$version" >"$stamp.part"
+mv "$stamp.part" "$stamp"
