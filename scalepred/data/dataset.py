@@ -1,0 +1,191 @@
+"""What a dataset is: arrays, and for each seed a split and an order of examples.
+
+The order is the whole policy of data scaling (Rosenfeld et al. 2020, section 2): the
+subset of size n is its first n examples, so subsets are nested, and every class is
+thinned by the same ratio. Only these index orders differ between seeds; the examples
+themselves stand on the device once.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import math
+import pathlib
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+
+import jax
+import numpy as np
+
+from scalepred import data as package
+from scalepred.config import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Labelled examples of a classification task.
+
+    Attributes:
+        name: what was learnt; stands in every row and in every cell's id.
+        inputs: examples as stored, any dtype [examples, ...].
+        labels: classes, 0 to num_classes - 1 [examples].
+        num_classes: K.
+        num_train: N, examples of the train part; the others are the test part.
+        has_fixed_test: the test part is the examples from `num_train` on, the same
+            for every seed; otherwise each seed draws its own split, class-balanced.
+        prepare: stored examples -> what the model is given; runs on the device, so
+            that images can be stored as bytes [batch, ...] -> [batch, ...].
+        unit: what n counts.
+        irreducible_error: the error of the best possible classifier, if known.
+    """
+
+    name: str
+    inputs: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+    num_train: int
+    has_fixed_test: bool = False
+    prepare: Callable[[jax.Array], jax.Array] | None = None
+    unit: str = "examples"
+    irreducible_error: float | None = None
+
+    def __post_init__(self):
+        if not 0 < self.num_train < len(self.labels):
+            raise UserError(
+                f"dataset {self.name}: num_train={self.num_train} of "
+                f"{len(self.labels)} examples leaves an empty part; choose it between"
+            )
+        counts = np.bincount(self.labels, minlength=self.num_classes)
+        if not self.has_fixed_test and counts.min() <= self._train_per_class:
+            raise UserError(
+                f"dataset {self.name}: class {int(counts.argmin())} has only "
+                f"{counts.min()} examples, but {self._train_per_class} of every class "
+                "are to be trained on; lower num_train"
+            )
+
+    @property
+    def _train_per_class(self) -> int:
+        return self.num_train // self.num_classes
+
+    @property
+    def num_test(self) -> int:
+        """Examples of the test part."""
+        return len(self.labels) - self.num_train
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example as the model is given it."""
+        return self.input_spec.shape
+
+    @property
+    def input_spec(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of one example as the model is given it."""
+        spec = jax.ShapeDtypeStruct((1, *self.inputs.shape[1:]), self.inputs.dtype)
+        if self.prepare is not None:
+            spec = jax.eval_shape(self.prepare, spec)
+        return jax.ShapeDtypeStruct(spec.shape[1:], spec.dtype)
+
+    def random_guess(self, metric: str) -> float:
+        """Value of a model that has learnt nothing: (K-1)/K, or ln K in nats."""
+        if metric == "loss":
+            return math.log(self.num_classes)
+        return (self.num_classes - 1) / self.num_classes
+
+    def round_size(self, fraction: float) -> int:
+        """The n nearest to `fraction` of N with equally many examples a class."""
+        per_class = max(1, round(fraction * self.num_train / self.num_classes))
+        return min(per_class * self.num_classes, self.num_train)
+
+    def order(self, seed: int) -> np.ndarray:
+        """Indices of the examples as `seed` sees them: train part, then test part.
+
+        Returns:
+            A permutation of all examples, int32 [examples]. The first n are the
+            subset of size n: each class holds its share of them to within one
+            example, and equally many where the train part is balanced.
+        """
+        random = np.random.default_rng(seed)
+        shuffled = random.permutation(len(self.labels)).astype(np.int32)
+        if self.has_fixed_test:
+            train = shuffled[shuffled < self.num_train]
+            test = np.arange(self.num_train, len(self.labels), dtype=np.int32)
+        else:
+            rank, _ = _rank_in_class(self.labels[shuffled])
+            is_train = rank < self._train_per_class
+            train, test = shuffled[is_train], shuffled[~is_train]
+        # The k-th of a class's c examples stands at (k + 1/2) / c of the way, so any
+        # beginning thins every class by the same ratio. Ties keep the random order.
+        rank, class_size = _rank_in_class(self.labels[train])
+        train = train[np.argsort((rank + 0.5) / class_size, kind="stable")]
+        return np.concatenate([train, test])
+
+
+def _rank_in_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of an example's class stand before it, and the size of its class."""
+    rank = np.empty(len(labels), np.int64)
+    class_size = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members] = np.arange(len(members))
+        class_size[members] = len(members)
+    return rank, class_size
+
+
+def load_dataset(name: str) -> Dataset:
+    """The dataset of that name.
+
+    Args:
+        name: a module of `scalepred.data` ("digits"), the dotted path of a module of
+            one's own, either with a function `load() -> Dataset`; or the path of an
+            .npz file of images.
+
+    Raises:
+        UserError: there is none; names those that come with the package.
+    """
+    if name.endswith(".npz"):
+        from scalepred.data import npz  # imports this module
+
+        return npz.load_file(pathlib.Path(name))
+    return find_module("dataset", name, package, "load").load()
+
+
+def find_module(
+    field: str, name: str, builtin: ModuleType, function: str
+) -> ModuleType:
+    """The module that a name in a config stands for.
+
+    Args:
+        field: the config's field, for the error.
+        name: a module of the package `builtin`, or a dotted path.
+        builtin: package that is searched first.
+        function: what the module must define.
+
+    Raises:
+        UserError: no such module, or it does not define `function`.
+    """
+    paths = [f"{builtin.__name__}.{name}"] + ([name] if "." in name else [])
+    for path in paths:
+        if _exists(path):
+            module = importlib.import_module(path)
+            if hasattr(module, function):
+                return module
+    raise UserError(
+        f"{field}={name!r}: no module of that name has a function {function}(); "
+        f"choose one of {', '.join(_names(builtin, function))} or give the dotted path "
+        "of a module that can be imported"
+    )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return importlib.util.find_spec(path) is not None
+    except (ImportError, ValueError):  # a parent is missing, or the name is no name
+        return False
+
+
+def _names(builtin: ModuleType, function: str) -> list[str]:
+    """Modules of the package that define `function` themselves."""
+    names = [module.name for module in pkgutil.iter_modules(builtin.__path__)]
+    modules = {n: importlib.import_module(f"{builtin.__name__}.{n}") for n in names}
+    return sorted(name for name in names if hasattr(modules[name], function))

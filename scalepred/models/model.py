@@ -1,0 +1,148 @@
+"""A model is two pure functions over plain dicts; flax ends in this file."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scalepred import models as package
+from scalepred.data.dataset import find_module
+
+Tree = dict[str, Any]
+
+
+class Variables(NamedTuple):
+    """Arrays of a model as nested dicts."""
+
+    params: Tree  # trained
+    state: Tree  # carried along, such as BatchNorm's averages
+
+
+class Apply(Protocol):
+    """The forward pass: logits [batch, classes] and the state after it."""
+
+    def __call__(
+        self, params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
+    ) -> tuple[jax.Array, Tree]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One member of a family, at one width.
+
+    Attributes:
+        init: key -> Variables.
+        apply: (params, state, x [batch, ...], train, key) -> (logits, state).
+        embeddings: top-level names in `params` that the law does not count.
+        can_be_padded: zeros appended to every axis stay zeros in training and change
+            no output (see `training/padding.py`).
+    """
+
+    init: Callable[[jax.Array], Variables]
+    apply: Apply
+    embeddings: frozenset[str] = frozenset()
+    can_be_padded: bool = False
+
+    @functools.cached_property
+    def shapes(self) -> Variables:
+        """`init`'s result with shapes and dtypes in place of arrays."""
+        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        # Without the sharding they would carry if first asked for under a mesh.
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
+
+    @functools.cached_property
+    def num_params_by_group(self) -> dict[str, int]:
+        """Parameters under each top-level name of `params`."""
+        return {
+            group: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+            for group, tree in self.shapes.params.items()
+        }
+
+    @property
+    def num_params_total(self) -> int:
+        """All parameters."""
+        return sum(self.num_params_by_group.values())
+
+    @property
+    def num_params(self) -> int:
+        """m as the law uses it: word embeddings excluded, as in the paper."""
+        groups = self.num_params_by_group.items()
+        return sum(count for group, count in groups if group not in self.embeddings)
+
+    def count_forward_flops(self, example: jax.ShapeDtypeStruct) -> float:
+        """FLOPs of one example's forward pass, as the compiler counts them.
+
+        Source: training costs three forward passes an example (forward, and twice as
+        much backward), the usual rule.
+        """
+
+        def forward(variables: Variables, x: jax.Array, key: jax.Array) -> jax.Array:
+            return self.apply(*variables, x[None], train=False, key=key)[0]
+
+        lowered = jax.jit(forward).lower(self.shapes, example, jax.random.key(0))
+        cost = lowered.cost_analysis() or {}
+        return float(cost.get("flops", math.nan))
+
+
+def from_nnx(
+    make_module: Callable[[nnx.Rngs], nnx.Module],
+    embeddings: frozenset[str] = frozenset(),
+    can_be_padded: bool = False,
+) -> Model:
+    """The pure functions of a flax NNX module.
+
+    Args:
+        make_module: builds the module; it is called as `module(x, rngs=...)`, where
+            `rngs` is for dropout and the like, and returns logits [batch, classes].
+            Its variables are `nnx.Param` and `nnx.BatchStat`.
+        embeddings: attributes of the module that the law does not count.
+        can_be_padded: see `Model`.
+    """
+    module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
+    graph, *_ = nnx.split(module, nnx.Param, nnx.BatchStat)
+
+    def init(key: jax.Array) -> Variables:
+        module = make_module(nnx.Rngs(key))
+        _, params, state = nnx.split(module, nnx.Param, nnx.BatchStat)
+        return Variables(nnx.to_pure_dict(params), nnx.to_pure_dict(state))
+
+    def apply(
+        params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        module: Any = nnx.merge(graph, params, state)
+        module.train() if train else module.eval()
+        logits = module(x, rngs=nnx.Rngs(key))
+        return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+    return Model(init, apply, embeddings, can_be_padded)
+
+
+def build_model(
+    family: str, width: int, depth: int, input_shape: tuple[int, ...], num_classes: int
+) -> Model:
+    """The family's member of that width and depth.
+
+    Args:
+        family: a module of `scalepred.models` ("mlp") or the dotted path of a module
+            of one's own, with `build(width, depth, input_shape, num_classes)`.
+        width: units a layer, or what the family calls its width.
+        depth: layers, or what the family calls its depth.
+        input_shape: of one example.
+        num_classes: number of logits.
+
+    Raises:
+        UserError: no such family; names those that come with the package.
+    """
+    module = find_module("family", family, package, "build")
+    return module.build(width, depth, input_shape, num_classes)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Negative log-likelihood of the labels, nats [batch]."""
+    chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=-1) - chosen

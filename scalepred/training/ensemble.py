@@ -1,0 +1,422 @@
+"""Many lanes at once: the only file with a lane axis, devices and their sharding.
+
+One compiled function per program does all: it starts the lanes that are fresh, steps
+every lane that is not done, and evaluates those that got done. Lanes are refilled
+without recompiling and no state ever travels to the host. The course of a pack is
+known beforehand, so the next chunk is dispatched before the last one is read and the
+devices never wait.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from scalepred.data.dataset import Dataset
+from scalepred.grid import Cell
+from scalepred.measurements import Measurement
+from scalepred.models.model import Model, build_model
+from scalepred.training import lane as lane_lib
+from scalepred.training import packing
+from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
+
+_LANES = PartitionSpec("lane")
+_EVERYWHERE = PartitionSpec()
+
+# Programs traced since the process began, by name; tests see recompiles here.
+traces: collections.Counter[str] = collections.Counter()
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """News of a training run: rows that are new, and totals so far.
+
+    Attributes:
+        rows: cells that finished since the last news.
+        num_done: cells finished by this call of `train`.
+        num_cells: cells this call was asked for.
+        live_lane_steps: optimiser steps that trained a cell.
+        lane_steps: those and the steps of idle lanes.
+        compile_seconds: spent on compiling; programs compile side by side, so the
+            sum may exceed the time that passed.
+        num_programs: programs compiled.
+        program: what is being trained.
+    """
+
+    rows: list[Measurement]
+    num_done: int
+    num_cells: int
+    live_lane_steps: int
+    lane_steps: int
+    compile_seconds: float
+    num_programs: int
+    program: str
+
+    @property
+    def lane_utilization(self) -> float:
+        """Share of lane-steps that trained a cell."""
+        return self.live_lane_steps / self.lane_steps if self.lane_steps else 1.0
+
+
+def use_all_cores() -> None:
+    """Makes every core of a CPU a device; call it before anything asks for devices.
+
+    A step of a small model keeps one core busy at most. Without effect where
+    XLA_FLAGS or JAX_NUM_CPU_DEVICES already say, and on other backends.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def train(
+    plan: packing.Plan,
+    dataset: Dataset,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[Progress]:
+    """Trains every cell of the plan.
+
+    Args:
+        plan: from `plan_packs`, for as many devices.
+        dataset: what the cells name.
+        devices: default: all.
+
+    Yields:
+        Progress after each chunk in which a cell finished.
+    """
+    devices = list(devices or jax.devices())
+    if len(devices) != plan.num_devices:
+        raise ValueError(f"{len(devices)} devices, but planned for {plan.num_devices}")
+    if not plan.packs:
+        return
+    mesh = Mesh(np.array(devices), ("lane",))
+    data, order_of_seed = _put_data(plan, dataset, mesh)
+    totals = _Totals(num_cells=plan.num_cells)
+
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        # Compiling leaves a core idle and trains nothing: all programs at once.
+        compiling = [
+            pool.submit(_compile, pack, dataset, data, mesh) for pack in plan.packs
+        ]
+        try:
+            for pack, future in zip(plan.packs, compiling, strict=True):
+                engine = future.result()
+                totals.compile_seconds += engine.compile_seconds
+                totals.num_programs += 1
+                yield from _train_pack(pack, engine, data, order_of_seed, mesh, totals)
+        finally:
+            for future in compiling:
+                future.cancel()
+
+
+@dataclasses.dataclass
+class _Totals:
+    """The numbers of `Progress` as they grow."""
+
+    num_cells: int
+    num_done: int = 0
+    live_lane_steps: int = 0
+    lane_steps: int = 0
+    compile_seconds: float = 0.0
+    num_programs: int = 0
+
+    def report(self, rows: list[Measurement], program: str) -> Progress:
+        return Progress(rows=rows, program=program, **dataclasses.asdict(self))
+
+
+class _Engine(NamedTuple):
+    """A compiled program and what its rows say of it."""
+
+    start: Callable[[], LaneState]  # lanes that are all idle
+    run_chunk: Callable[..., tuple[LaneState, Scores]]
+    models: Mapping[int, Model]  # by true width
+    forward_flops: Mapping[int, float]  # of one example, by true width
+    compile_seconds: float
+
+
+def _train_pack(
+    pack: packing.Pack,
+    engine: _Engine,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+    totals: _Totals,
+) -> Iterator[Progress]:
+    """Runs the pack's chunks, one dispatched ahead of the one that is read."""
+    args_of = {
+        cell: lane_lib.lane_args(
+            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+        )
+        for cell in pack.queue
+    }
+    state = engine.start()
+    seconds: collections.Counter[Cell] = collections.Counter()
+    before = [0] * pack.lanes
+    last_read = time.perf_counter()
+    in_flight: collections.deque[tuple[packing.Chunk, list[int], Scores]]
+    in_flight = collections.deque()
+
+    def read() -> Progress | None:
+        nonlocal last_read
+        chunk, steps, scores = in_flight.popleft()
+        scores = jax.device_get(scores)  # waits for the chunk
+        now = time.perf_counter()
+        live = sum(steps)
+        for cell, num_steps in zip(chunk.cells, steps, strict=True):
+            if cell is not None:
+                seconds[cell] += (now - last_read) * num_steps / live
+        last_read = now
+        totals.live_lane_steps += live
+        totals.lane_steps += chunk.num_steps * pack.lanes
+        totals.num_done += len(chunk.finished)
+        if not chunk.finished:
+            return None
+        rows = [
+            _make_row(
+                cell,
+                pack,
+                engine,
+                Scores(*(value[lane] for value in scores)),
+                seconds.pop(cell),
+                mesh,
+            )
+            for lane, cell in chunk.finished
+        ]
+        return totals.report(rows, str(pack.key))
+
+    for chunk in packing.make_chunks(pack):
+        args = [
+            lane_lib.idle_args() if cell is None else args_of[cell]
+            for cell in chunk.cells
+        ]
+        state, scores = engine.run_chunk(
+            state,
+            _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh),
+            _put_lanes(np.array(chunk.fresh), mesh),
+            np.int32(chunk.num_steps),
+            data,
+        )
+        steps = [
+            0 if cell is None else after - (0 if fresh else start)
+            for cell, fresh, start, after in zip(
+                chunk.cells, chunk.fresh, before, chunk.steps_done, strict=True
+            )
+        ]
+        before = list(chunk.steps_done)
+        in_flight.append((chunk, steps, scores))
+        if len(in_flight) > 1 and (progress := read()):
+            yield progress
+    while in_flight:
+        if progress := read():
+            yield progress
+
+
+def _compile(
+    pack: packing.Pack, dataset: Dataset, data: LaneData, mesh: Mesh
+) -> _Engine:
+    """Traces and compiles the pack's program, ahead of time and once."""
+    began = time.perf_counter()
+    key = pack.key
+    models = {
+        width: build_model(
+            key.family, width, key.depth, dataset.input_shape, dataset.num_classes
+        )
+        for width in pack.widths
+    }
+    program = lane_lib.make_program(key, list(models.values()), dataset)
+    chunk = _make_chunk(program, pack.lane_axis, pack.describe())
+    lanes = {"in_specs": _LANES, "out_specs": _LANES}
+    # No lane speaks to another, so there is nothing for check_vma to check.
+    sharded_start = jax.shard_map(
+        jax.vmap(program.init_lane), mesh=mesh, check_vma=False, **lanes
+    )
+    sharded_chunk = jax.shard_map(
+        chunk,
+        mesh=mesh,
+        in_specs=(_LANES, _LANES, _LANES, _EVERYWHERE, _EVERYWHERE),
+        out_specs=_LANES,
+        check_vma=False,
+    )
+    idle = [lane_lib.idle_args()] * pack.lanes
+    args = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *idle), mesh)
+    shapes = jax.eval_shape(sharded_start, args)
+    sharding = NamedSharding(mesh, _LANES)
+
+    def start() -> LaneState:
+        return jax.tree.map(
+            lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype), sharding),
+            shapes,
+        )
+
+    run_chunk = (
+        jax.jit(sharded_chunk, donate_argnums=0)
+        .lower(
+            jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=sharding
+                ),
+                shapes,
+            ),
+            args,
+            _put_lanes(np.zeros(pack.lanes, bool), mesh),
+            np.int32(0),
+            data,
+        )
+        .compile()
+    )
+    flops = {
+        width: model.count_forward_flops(dataset.input_spec)
+        for width, model in models.items()
+    }
+    return _Engine(start, run_chunk, models, flops, time.perf_counter() - began)
+
+
+def _make_chunk(
+    program: Program, lane_axis: str, name: str
+) -> Callable[..., tuple[LaneState, Scores]]:
+    """What one device does with its lanes in one call.
+
+    The number of steps is traced: XLA may compile a loop of known length differently,
+    and then results would depend on the length of chunks.
+    """
+
+    def run_chunk(
+        state: LaneState,
+        args: LaneArgs,
+        fresh: jax.Array,
+        num_steps: jax.Array,
+        data: LaneData,
+    ) -> tuple[LaneState, Scores]:
+        traces[name] += 1
+        # Conditions under `map`, one lane at a time: under `vmap` every lane would
+        # pay for both branches.
+        state = jax.lax.map(
+            lambda lane: jax.lax.cond(
+                lane[2], lambda: program.init_lane(lane[1]), lambda: lane[0]
+            ),
+            (state, args, fresh),
+        )
+        started = state.step
+        left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
+        if lane_axis == "vmap":
+            state = _step_together(program, state, args, left, data)
+        else:
+            state = jax.lax.map(
+                lambda lane: jax.lax.fori_loop(
+                    0,
+                    lane[2],
+                    lambda _, state: program.step_lane(state, lane[1], data),
+                    lane[0],
+                ),
+                (state, args, left),
+            )
+        is_finished = (started < args.steps) & (state.step >= args.steps)
+        nothing = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype),
+            jax.eval_shape(
+                jax.vmap(program.evaluate_lane, (0, 0, None)), state, args, data
+            ),
+        )
+        scores = jax.lax.map(
+            lambda lane: jax.lax.cond(
+                lane[2],
+                lambda: program.evaluate_lane(lane[0], lane[1], data),
+                lambda: nothing,
+            ),
+            (state, args, is_finished),
+        )
+        return state, scores
+
+    return run_chunk
+
+
+def _step_together(
+    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
+) -> LaneState:
+    """Steps all lanes side by side; a lane with no steps left keeps its state."""
+    step_lanes = jax.vmap(program.step_lane, (0, 0, None))
+
+    def step(index: jax.Array, state: LaneState) -> LaneState:
+        is_live = index < left
+        return jax.tree.map(
+            lambda new, old: jnp.where(
+                is_live.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
+            ),
+            step_lanes(state, args, data),
+            state,
+        )
+
+    return jax.lax.fori_loop(0, jnp.max(left), step, state)
+
+
+def _put_data(
+    plan: packing.Plan, dataset: Dataset, mesh: Mesh
+) -> tuple[LaneData, dict[int, int]]:
+    """The dataset on every device, and the row of each seed's order."""
+    seeds = sorted({cell.seed for pack in plan.packs for cell in pack.queue})
+    data = LaneData(
+        inputs=dataset.inputs,
+        labels=dataset.labels.astype(np.int32),
+        order=np.stack([dataset.order(seed) for seed in seeds]),
+    )
+    everywhere = NamedSharding(mesh, _EVERYWHERE)
+    order_of_seed = {seed: row for row, seed in enumerate(seeds)}
+    return jax.device_put(data, everywhere), order_of_seed
+
+
+def _put_lanes(tree: Any, mesh: Mesh) -> Any:
+    return jax.device_put(tree, NamedSharding(mesh, _LANES))
+
+
+def _make_row(
+    cell: Cell,
+    pack: packing.Pack,
+    engine: _Engine,
+    scores: Scores,
+    seconds: float,
+    mesh: Mesh,
+) -> Measurement:
+    """A finished cell as a row; one that diverged has no value."""
+    model = engine.models[cell.width]
+    value, train_value = (
+        (scores.error, scores.train_error)
+        if cell.metric == "error"
+        else (scores.loss, scores.train_loss)
+    )
+    diverged = bool(scores.diverged)
+    examples = cell.steps * cell.batch_size
+    return Measurement(
+        cell_id=cell.cell_id,
+        task=cell.dataset,
+        family=cell.family,
+        width=cell.width,
+        depth=cell.depth,
+        params=model.num_params,
+        params_total=model.num_params_total,
+        data=cell.dataset_size,
+        data_unit="examples",
+        epochs=cell.epochs,
+        steps=cell.steps,
+        seed=cell.seed,
+        learning_rate=cell.learning_rate,
+        flops=3 * engine.forward_flops[cell.width] * examples,
+        metric=cell.metric,
+        value=math.nan if diverged else float(value),
+        train_value=math.nan if diverged else float(train_value),
+        status="diverged" if diverged else "ok",
+        seconds=seconds,
+        device=mesh.devices.flat[0].device_kind,
+        program=pack.describe(),
+    )
