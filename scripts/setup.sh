@@ -84,6 +84,7 @@ fi
 
 find_python
 echo "Making .venv with Python $version and $installer (once, about a minute) ..."
+trap 'exit 130' INT # not a failure of the installer
 rm -rf "$venv"
 if [[ "$installer" == uv ]]; then
   mkdir "$venv" && : >"$log"
