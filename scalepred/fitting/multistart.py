@@ -112,8 +112,8 @@ def check_fittable(surface: Surface, law: Law) -> None:
     guess = surface.random_guess
     if law.bounded and guess and np.all(surface.value >= PLATEAU_FRACTION * guess):
         raise UserError(
-            f"value: every point to fit lies at the random-guess level {guess:g}, where "
-            "nothing has been learnt yet; add larger models or more data"
+            f"value: every point to fit lies at the random-guess level {guess:g}, "
+            "where nothing has been learnt yet; add larger models or more data"
         )
 
 
@@ -122,7 +122,7 @@ def fit_subsets(
     points: Points,
     masks: np.ndarray,
     *,
-    residual: solver.Residual = solver.Residual(),
+    residual: solver.Residual = solver.RELATIVE,
     starts: int = 16,
     seed: int = 0,
     max_iterations: int = 300,

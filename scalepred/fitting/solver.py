@@ -27,8 +27,11 @@ _MAX_DAMPING = 1e14
 # Below this many parameters the normal equations are solved by unrolled scalar
 # operations, vectorised over lanes; LAPACK pays a call a lane.
 _UNROLLED_PARAMETERS = 9
-# Points and lanes are padded to the next of these times a power of two, so that a
-# new table of another length does not compile again.
+# Lanes are solved in blocks of this size: a program is compiled for a block, never for
+# a number of lanes, and a slow lane holds up its own block only.
+_BLOCK = 64
+# Points are padded to the next of these times a power of two, so that a new table of
+# another length does not compile again.
 _BUCKETS = (4, 5, 6, 7)
 
 
@@ -71,6 +74,9 @@ class Residual:
             curvature = jnp.where(linear, self.delta / safe, 1.0)
             return rho, curvature * d, curvature
         raise ValueError(f"residual {self.kind!r}: must be relative, log or huber")
+
+
+RELATIVE = Residual("relative")
 
 
 class Problem(NamedTuple):
@@ -125,7 +131,7 @@ def solve(
     law: Law,
     problem: Problem,
     theta: np.ndarray,
-    residual: Residual = Residual(),
+    residual: Residual = RELATIVE,
     max_iterations: int = 200,
 ) -> Solution:
     """Minimises each lane's objective from its own starting point.
@@ -141,26 +147,34 @@ def solve(
         One solution a lane, in order; lanes do not influence each other.
     """
     lanes, points = len(theta), np.shape(problem.x)[-1]
-    problem = _pad_points(problem, bucket(points) - points)
-    padded = bucket(lanes)
-    problem = jax.tree.map(
-        lambda leaf, rank: _pad_lanes(leaf, padded) if np.ndim(leaf) > rank else leaf,
-        problem,
-        _LANE_RANKS,
-    )
+    problem = _with_lanes(_pad_points(problem, bucket(points) - points), lanes)
+    theta = np.asarray(theta, np.float64)
+    parts = []
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        solution = _solve(
-            law, residual, problem, _pad_lanes(theta, padded), max_iterations
+        for start in range(0, lanes, _BLOCK):
+            # The last lane fills up the last block.
+            index = np.minimum(np.arange(start, start + _BLOCK), lanes - 1)
+            part = jax.tree.map(lambda leaf, index=index: leaf[index], problem)
+            parts.append(_solve(law, residual, part, theta[index], max_iterations))
+        columns = (
+            np.concatenate(leaves)[:lanes] for leaves in zip(*parts, strict=True)
         )
-        return Solution(*(np.asarray(leaf)[:lanes] for leaf in solution))
+        return Solution(*columns)
 
 
 _LANE_RANKS = Problem(1, 1, 1, 1, 1, 1, Scale(0, 0, 0))  # ranks without a lane axis
 
 
-def _pad_lanes(leaf: Array, lanes: int) -> np.ndarray:
-    leaf = np.asarray(leaf, np.float64)
-    return leaf[np.minimum(np.arange(lanes), len(leaf) - 1)]
+def _with_lanes(problem: Problem, lanes: int) -> Problem:
+    """Every leaf with a leading lane axis, as a view where it is shared."""
+
+    def spread(leaf: Array, rank: int) -> np.ndarray:
+        leaf = np.asarray(leaf, np.float64)
+        if leaf.ndim > rank:
+            return leaf
+        return np.broadcast_to(leaf, (lanes, *leaf.shape))
+
+    return jax.tree.map(spread, problem, _LANE_RANKS)
 
 
 def _pad_points(problem: Problem, extra: int) -> Problem:
@@ -189,9 +203,6 @@ def _solve(
     law: Law, residual: Residual, problem: Problem, theta: Array, max_iterations: int
 ) -> tuple[jax.Array, ...]:
     lower, upper = jnp.asarray(law.lower), jnp.asarray(law.upper)
-    axes = jax.tree.map(
-        lambda leaf, rank: 0 if jnp.ndim(leaf) > rank else None, problem, _LANE_RANKS
-    )
 
     def objective_of(theta: jax.Array, one: Problem) -> jax.Array:
         d = law.log_value(theta, one.x, one.y, one.scale) - one.log_value
@@ -268,7 +279,7 @@ def _solve(
         )
 
     def body(lanes: _Lane) -> _Lane:
-        moved = jax.vmap(advance, (0, axes))(lanes, problem)
+        moved = jax.vmap(advance)(lanes, problem)
         active = lanes.status < 0
         return jax.tree.map(
             lambda new, old: jnp.where(
@@ -278,7 +289,7 @@ def _solve(
             lanes,
         )
 
-    lanes = jax.vmap(begin, (0, axes))(jnp.asarray(theta), problem)
+    lanes = jax.vmap(begin)(jnp.asarray(theta), problem)
     lanes = jax.lax.while_loop(lambda lanes: jnp.any(lanes.status < 0), body, lanes)
     return lanes.theta, lanes.objective, lanes.status, lanes.iterations
 

@@ -1,0 +1,183 @@
+"""Predictions with intervals from a fitted law and its resampled parameters."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from scalepred.fitting import solver
+from scalepred.fitting.laws import Array, Law, Scale
+
+LEVEL = 0.90  # of every interval
+_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+class Prediction(NamedTuple):
+    """What a law says of sizes, each field shaped like them.
+
+    Attributes:
+        value: expected error (or loss), the mean over runs.
+        lower: lower end of the 90 % interval for a new measurement.
+        upper: its upper end.
+        mean_lower: lower end of the 90 % interval for the mean over many runs.
+        mean_upper: its upper end.
+    """
+
+    value: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    mean_lower: np.ndarray
+    mean_upper: np.ndarray
+
+
+class Noise(NamedTuple):
+    """Run-to-run standard deviation of ln value: sd * (value / at)^slope.
+
+    Attributes:
+        sd: at value `at`; 0 where no point has two runs.
+        slope: -0.5 for a counted error on a finite test set, near 0 for a loss.
+        at: reference value.
+    """
+
+    sd: float
+    slope: float
+    at: float
+
+    def of(self, log_value: Array) -> np.ndarray:
+        """Standard deviation of ln value of one run, shaped like `log_value`."""
+        spread = self.slope * (np.asarray(log_value) - np.log(self.at))
+        return self.sd * np.exp(np.clip(spread, -2.0, 2.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedLaw:
+    """A law with its numbers, and the resamples that say how sure they are.
+
+    Attributes:
+        law: the functional form.
+        theta: inner parameters of the best fit [parameters].
+        draws: the same, refitted to each resample [draws, parameters].
+        scale: see laws.
+        params_unit: reference model size M.
+        data_unit: reference data size N.
+        misfit: standard deviation of ln of the true mean about the law.
+        growth: factor on every deviation of a draw, learnt from back-tests inside the
+            fit region: 1 if they were as wrong as they said, more if worse.
+        noise: of single runs.
+        seed: of the draws of misfit and noise.
+    """
+
+    law: Law
+    theta: np.ndarray
+    draws: np.ndarray
+    scale: Scale
+    params_unit: float
+    data_unit: float
+    misfit: float
+    growth: float
+    noise: Noise
+    seed: int
+
+    def log_value(self, params: Array, data: Array, draws: bool = False) -> np.ndarray:
+        """ln of the law at sizes that broadcast to [...].
+
+        Returns:
+            [...] at the best fit, or [draws, ...].
+        """
+        params, data = np.broadcast_arrays(
+            np.asarray(params, np.float64), np.asarray(data, np.float64)
+        )
+        theta = self.draws if draws else self.theta[None]
+        x = np.log(params.reshape(-1) / self.params_unit)
+        y = np.log(data.reshape(-1) / self.data_unit)
+        values = evaluate(self.law, theta, x, y, self.scale)
+        return values.reshape((-1, *params.shape) if draws else params.shape)
+
+    def spread(self, log_values: np.ndarray, log_value: np.ndarray) -> np.ndarray:
+        """Draws of ln of the true mean: parameters and misfit, grown as learnt.
+
+        Args:
+            log_values: ln of the law under each draw [draws, ...].
+            log_value: ln of the law at the best fit [...].
+        """
+        shape = (len(log_values),) + (1,) * (log_values.ndim - 1)
+        wander = np.random.default_rng(self.seed).standard_normal(shape)
+        deviation = log_values - log_value + self.misfit * wander
+        return log_value + self.growth * deviation
+
+    def predict(
+        self, params: Array, data: Array, num_seeds: Array | int = 1
+    ) -> Prediction:
+        """The value at sizes (params, data), which broadcast.
+
+        Args:
+            params: model sizes, counts.
+            data: data sizes, counts.
+            num_seeds: runs averaged in the measurement that the interval is for.
+        """
+        center = self.log_value(params, data)
+        means = self.spread(self.log_value(params, data, draws=True), center)
+        rng = np.random.default_rng(self.seed + 1)
+        noise = rng.standard_normal(means.shape) * self.noise.of(means)
+        runs = means + noise / np.sqrt(num_seeds)
+        lower, upper = np.exp(np.quantile(runs, _TAILS, axis=0))
+        mean_lower, mean_upper = np.exp(np.quantile(means, _TAILS, axis=0))
+        return Prediction(np.exp(center), lower, upper, mean_lower, mean_upper)
+
+
+def evaluate(
+    law: Law, theta: np.ndarray, x: np.ndarray, y: np.ndarray, scale: Scale
+) -> np.ndarray:
+    """ln of the law for every theta at every place [thetas, places]."""
+    places, thetas = len(x), len(theta)
+
+    def pad(values: np.ndarray, length: int) -> np.ndarray:
+        return np.asarray(values)[np.minimum(np.arange(length), len(values) - 1)]
+
+    x, y = (pad(values, solver.bucket(places)) for values in (x, y))
+    theta = pad(theta, solver.bucket(thetas))
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        values = np.asarray(_evaluate(law, theta, x, y, scale))
+    return values[:thetas, :places]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(law: Law, theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
+    return jax.vmap(lambda one: law.log_value(one, x, y, scale))(theta)
+
+
+def estimate_noise(value: np.ndarray, seed_values: np.ndarray) -> Noise:
+    """Run-to-run noise from the points that were measured more than once.
+
+    Args:
+        value: mean of each point [points].
+        seed_values: runs, NaN where there is none [points, seeds].
+    """
+    runs = np.sum(np.isfinite(seed_values), axis=1)
+    repeated = runs >= 2
+    at = float(np.exp(np.mean(np.log(value))))
+    if not np.any(repeated):
+        return Noise(0.0, 0.0, at)
+    relative = seed_values[repeated] / value[repeated, None]
+    variance = np.nanvar(relative, axis=1, ddof=1)
+    freedom = runs[repeated] - 1.0
+    pooled = float(np.sum(freedom * variance) / np.sum(freedom))
+    if pooled == 0:
+        return Noise(0.0, 0.0, at)
+    if np.sum(repeated) < 3:
+        return Noise(float(np.sqrt(pooled)), 0.0, at)
+    # ln of a sample variance scatters with variance about 2 / freedom around the
+    # line; a weak prior keeps the slope at 0 where the points cannot tell.
+    z = np.log(value[repeated] / at)
+    target = np.log(np.maximum(variance, 1e-4 * pooled) / pooled)
+    weight = freedom / 2
+    centre = np.sum(weight * z) / np.sum(weight)
+    slope = np.sum(weight * (z - centre) * target) / (
+        np.sum(weight * (z - centre) ** 2) + 1.0
+    )
+    slope = float(np.clip(slope, -2.0, 2.0))
+    shape = np.exp(slope * z)
+    sd2 = float(np.sum(freedom * variance / shape) / np.sum(freedom))
+    return Noise(float(np.sqrt(sd2)), slope / 2, at)

@@ -1,0 +1,327 @@
+"""What a study ends with: predictions, scores and answers, and the files they go to.
+
+The report, the terminal and the JSON files all read one `Results`; nothing is
+computed twice or differently for one of them.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+
+import numpy as np
+from etils import epath
+
+import scalepred
+from scalepred.config import UserError
+from scalepred.fitting import backtest
+from scalepred.fitting.answers import Answer
+from scalepred.fitting.fit import Fit, coverage, summarise_errors
+from scalepred.measurements import Surface
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionRow:
+    """One row of predictions.csv.
+
+    Attributes:
+        params: m.
+        data: n.
+        compute: training FLOPs of one run.
+        region: fit (the law saw it) | held_out (it did not) | target (not measured).
+        measured: mean over the seeds; NaN for a target.
+        predicted: by the law.
+        lower: lower end of the 90 % interval for a new measurement like `measured`,
+            a mean over as many seeds; of a single run for a target.
+        upper: its upper end.
+        relative_error: predicted / measured - 1; NaN for a target.
+    """
+
+    params: float
+    data: float
+    compute: float
+    region: str
+    measured: float
+    predicted: float
+    lower: float
+    upper: float
+    relative_error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How predictions compare with measurements over a set of points.
+
+    Attributes:
+        name: which points.
+        num_points: how many; with 0 the rest is NaN.
+        mean: signed mean of predicted / measured - 1.
+        std: its population standard deviation.
+        coverage: share of measurements within their 90 % intervals.
+    """
+
+    name: str
+    num_points: int
+    mean: float
+    std: float
+    coverage: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What was run to fill the table; sums over the rows of the table.
+
+    Attributes:
+        num_runs: rows with status ok.
+        num_failed: rows with another status.
+        flops: of all runs.
+        seconds: wall time of all runs, without compilation.
+        devices: kinds, as in the table.
+        num_programs: compiled programs.
+        compile_seconds: of this call; NaN if nothing was trained.
+        lane_utilization: live lane-steps over all lane-steps of this call, or NaN.
+    """
+
+    num_runs: int
+    num_failed: int
+    flops: float
+    seconds: float
+    devices: tuple[str, ...]
+    num_programs: int
+    compile_seconds: float
+    lane_utilization: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """All a study found.
+
+    Attributes:
+        title: for people.
+        surface: every measured point.
+        fit: the law, fitted to the fit region.
+        predictions: every measured point, then the targets.
+        scores: fit region; all held-out points; the paper's targets (m and n at or
+            beyond the corner of the fit region).
+        corners: the paper's array, fitted on every corner of the grid.
+        answers: to the questions asked.
+        fit_flops: training FLOPs of the whole fit region, all seeds.
+        largest_flops: training FLOPs of the largest measured cell or target, one run.
+        training: what was run; None for a table from outside.
+        versions: of the software, by name.
+    """
+
+    title: str
+    surface: Surface
+    fit: Fit
+    predictions: list[PredictionRow]
+    scores: list[Score]
+    corners: list[backtest.Corner]
+    answers: list[Answer]
+    fit_flops: float
+    largest_flops: float
+    training: Training | None
+    versions: dict[str, str]
+
+
+def make_results(
+    title: str,
+    surface: Surface,
+    in_fit: np.ndarray,
+    fit: Fit,
+    answers: list[Answer],
+    *,
+    targets: Sequence[tuple[float, float]] = (),
+    training: Training | None = None,
+) -> Results:
+    """Predicts every point and target, and scores what was held out.
+
+    Args:
+        title: for people.
+        surface: every measured point.
+        in_fit: the fit region [points].
+        fit: the law fitted to it.
+        answers: to the questions asked.
+        targets: (params, data) to predict.
+        training: what was run.
+
+    Raises:
+        UserError: if a target lies inside the fit region.
+    """
+    for params, data in targets:
+        _check_target(fit, params, data)
+    measured = fit.predict(surface.params, surface.data, surface.num_seeds)
+    relative = measured.value / surface.value - 1
+    flops = fit.flops_per_work * surface.params * surface.data
+    compute = np.where(np.isfinite(surface.compute), surface.compute, flops)
+    predictions = [
+        PredictionRow(
+            float(surface.params[i]),
+            float(surface.data[i]),
+            float(compute[i]),
+            "fit" if in_fit[i] else "held_out",
+            float(surface.value[i]),
+            float(measured.value[i]),
+            float(measured.lower[i]),
+            float(measured.upper[i]),
+            float(relative[i]),
+        )
+        for i in range(len(surface))
+    ]
+    for params, data in targets:
+        target = fit.predict(params, data)
+        predictions.append(
+            PredictionRow(
+                params,
+                data,
+                fit.flops_per_work * params * data,
+                "target",
+                math.nan,
+                float(target.value),
+                float(target.lower),
+                float(target.upper),
+                math.nan,
+            )
+        )
+
+    corner = surface.params[in_fit].max(), surface.data[in_fit].max()
+    beyond = backtest.corner_masks(surface, *corner)[1] & ~in_fit
+    scores = []
+    for name, mask in (
+        ("fit region", in_fit),
+        ("held out", ~in_fit),
+        ("held out, both sizes at or beyond the fit region", beyond),
+    ):
+        mean = std = share = math.nan
+        if np.any(mask):
+            mean, std = summarise_errors(relative[mask])
+            share = coverage(
+                surface.value[mask], measured.lower[mask], measured.upper[mask]
+            )
+        scores.append(Score(name, int(mask.sum()), mean, std, share))
+
+    return Results(
+        title=title,
+        surface=surface,
+        fit=fit,
+        predictions=predictions,
+        scores=scores,
+        corners=backtest.corner_array(fit.law, surface, fit.residual),
+        answers=answers,
+        fit_flops=float(np.sum(compute[in_fit] * surface.num_seeds[in_fit])),
+        largest_flops=max(row.compute for row in predictions),
+        training=training,
+        versions=read_versions(),
+    )
+
+
+def _check_target(fit: Fit, params: float, data: float) -> None:
+    for name, size in (("params", params), ("data", data)):
+        if not (math.isfinite(size) and size > 0):
+            raise UserError(f"target {name}={size:g}: must be a positive number")
+    inside = (fit.surface.params >= params) & (fit.surface.data >= data)
+    if np.any(inside):
+        raise UserError(
+            f"target params={params:g}, data={data:g}: lies inside the fit region "
+            f"(params up to {fit.surface.params.max():g}, data up to "
+            f"{fit.surface.data.max():g}), so it is no prediction; choose a larger one"
+        )
+
+
+def read_versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+    found = {name: metadata.version(name) for name in names}
+    return {
+        "scalepred": scalepred.__version__,
+        "python": platform.python_version(),
+        **found,
+    }
+
+
+def write_results(workdir: epath.Path, results: Results) -> None:
+    """Writes predictions.csv, fit.json and answers.json, each as a whole."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(PredictionRow))
+    for row in results.predictions:
+        cells = dataclasses.astuple(row)
+        writer.writerow("" if _is_nan(cell) else cell for cell in cells)
+    write_whole(workdir / "predictions.csv", text.getvalue())
+    write_json(workdir / "fit.json", _fit_record(results))
+    answers = [dataclasses.asdict(answer) for answer in results.answers]
+    write_json(workdir / "answers.json", answers)
+
+
+def _fit_record(results: Results) -> dict[str, object]:
+    fit = results.fit
+    return {
+        "law": fit.law.name,
+        "formula": fit.law.formula,
+        "source": fit.law.source,
+        "metric": fit.surface.metric,
+        "residual": dataclasses.asdict(fit.residual),
+        "parameters": {
+            name: dataclasses.asdict(estimate)
+            for name, estimate in fit.parameters.items()
+        },
+        "interval": 0.9,
+        "units": {
+            "m": "parameters",
+            "n": fit.surface.data_unit,
+            "of_parameters": fit.law.unit,
+            "params_reference": fit.fitted.params_unit,
+            "data_reference": fit.fitted.data_unit,
+        },
+        "num_points": len(fit.surface),
+        "num_resamples": len(fit.fitted.draws),
+        "objective": fit.objective,
+        "status": fit.status.name.lower(),
+        "starts": fit.starts,
+        "starts_agree": fit.agree,
+        "bounds_hit": list(fit.bounds_hit),
+        "condition_number": fit.condition_number,
+        "misfit": fit.fitted.misfit,
+        "run_to_run_noise": fit.fitted.noise._asdict(),
+        "interval_growth": fit.fitted.growth,
+        "flops_per_params_and_data": fit.flops_per_work,
+        "cross_validation": dataclasses.asdict(fit.cross_validation),
+        "inner_back_tests": [dataclasses.asdict(test) for test in fit.inner_tests],
+        "scores": [dataclasses.asdict(score) for score in results.scores],
+        "corners": [dataclasses.asdict(corner) for corner in results.corners],
+        "fit_flops": results.fit_flops,
+        "largest_flops": results.largest_flops,
+        "warnings": [dataclasses.asdict(warning) for warning in fit.warnings],
+        "notes": list(fit.notes),
+        "versions": results.versions,
+    }
+
+
+def write_json(path: epath.Path, record: object) -> None:
+    """Strict JSON: a number that is none becomes null or "inf"."""
+    write_whole(path, json.dumps(_jsonable(record), indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: epath.Path, text: str) -> None:
+    """Replaces a file in one move, so that no reader ever sees half of it."""
+    fresh = path.parent / (path.name + ".tmp")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def _jsonable(record: object) -> object:
+    if isinstance(record, dict):
+        return {str(key): _jsonable(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [_jsonable(value) for value in record]
+    if isinstance(record, float) and not math.isfinite(record):
+        return None if math.isnan(record) else "inf" if record > 0 else "-inf"
+    return record
+
+
+def _is_nan(cell: object) -> bool:
+    return isinstance(cell, float) and math.isnan(cell)
