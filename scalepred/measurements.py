@@ -110,7 +110,7 @@ class Table:
             clean = self.path.parent / (self.path.name + ".tmp")
             clean.write_text(whole + "\n" if header else "")
             if header:
-                clean.rename(self.path)
+                clean.replace(self.path)
             else:
                 clean.unlink()
                 self.path.unlink()
@@ -119,7 +119,7 @@ class Table:
 def _cell_text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(value)
-    return str(value)
+    return str(value).replace("\n", " ")  # a line is a row, also to a torn file
 
 
 def _parse_row(cells: Sequence[str]) -> Measurement:
@@ -226,7 +226,8 @@ class Surface:
                     f"{name}: {len(columns[name])} values for "
                     f"{len(columns['params'])} params; give one for each run"
                 )
-            _check_positive(name, columns[name])
+            # A single run may err nowhere on a small test set; a point may not.
+            _check_numbers(name, columns[name], zero_allowed=name == "value")
         if metric not in ("error", "loss"):
             raise UserError(f"metric={metric!r}: must be one of error, loss")
         num_runs = len(columns["params"])
@@ -266,10 +267,17 @@ class Surface:
             seed_values[place] = columns["value"][run]
 
         # Finite seeds exist at every point by construction.
+        value_of_point = np.nanmean(seed_values, axis=1)
+        if np.any(value_of_point == 0):
+            point = points[int(np.argmax(value_of_point == 0))]
+            raise UserError(
+                f"value: 0 at params={point[0]:g}, data={point[1]:g}, so relative "
+                "errors do not exist there; leave that point out"
+            )
         return cls(
             params=points[:, 0],
             data=points[:, 1],
-            value=np.nanmean(seed_values, axis=1),
+            value=value_of_point,
             seed_values=seed_values,
             weight=_mean_by_point(weights, point_of_run, len(points)),
             compute=_mean_by_point(compute, point_of_run, len(points)),
@@ -320,7 +328,7 @@ class Surface:
                     f"{path}: no row has status ok, so nothing can be fitted"
                 )
         rows = _select(rows, "task", task, path)
-        rows = _select(rows, "metric", metric, path)
+        rows = _select_metric(rows, metric, path)
         _check_no_twins(rows, path)
 
         numbers = {}
@@ -383,7 +391,6 @@ class Surface:
         return cls.from_arrays(
             [row.params for row in good],
             [row.data for row in good],
-            # An error of exactly 0 on a finite test set has no relative error.
             [row.value for row in good],
             metric=good[0].metric,
             random_guess=random_guess,
@@ -402,8 +409,10 @@ def _mean_by_point(
     return sums / np.bincount(point_of_run, minlength=num_points)
 
 
-def _check_positive(name: str, numbers: np.ndarray) -> None:
+def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
     bad = ~(np.isfinite(numbers) & (numbers > 0))
+    if zero_allowed:
+        bad &= numbers != 0
     if np.any(bad):
         row = int(np.argmax(bad))
         raise UserError(
@@ -428,7 +437,7 @@ def _read_csv(path: epath.Path) -> list[tuple[int, _Row]]:
     if b"\0" in start:
         raise UserError(f"{path}: not a text file; it must be a CSV")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8; it must be a CSV") from None
     lines = csv.reader(io.StringIO(text, newline=""))
@@ -482,6 +491,16 @@ def _select(
             f"{column}={wanted!r}: not in {path} (there: {_shorten(', '.join(names))})"
         )
     return kept
+
+
+def _select_metric(
+    rows: list[tuple[int, _Row]], metric: str | None, path: object
+) -> list[tuple[int, _Row]]:
+    """Like `_select`; error and loss also say of what kind a lone metric is."""
+    names = {row.get("metric") for _, row in rows}
+    if metric in ("error", "loss") and metric not in names and len(names) == 1:
+        return [(line, {**row, "metric": metric}) for line, row in rows]
+    return _select(rows, "metric", metric, path)
 
 
 def _check_no_twins(rows: list[tuple[int, _Row]], path: object) -> None:

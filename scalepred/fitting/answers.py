@@ -128,9 +128,10 @@ def cheapest_for_target(
     wanted = _wanted(fitted, value)
     theta = np.concatenate([fitted.theta[None], fitted.draws])
     log_work = _run(_cheapest, fitted, theta, wanted)
+    reachable = np.isfinite(log_work)
+    log_work = np.where(reachable, log_work, 0.0)
     x = _run(_best_split, fitted, theta, log_work)
     y = log_work - x
-    reachable = np.isfinite(log_work)
     unit_work = fitted.params_unit * fitted.data_unit * flops_per_work
     flops = np.where(reachable, unit_work * np.exp(log_work), math.inf)
     params = np.where(reachable, fitted.params_unit * np.exp(x), math.inf)
@@ -229,8 +230,8 @@ def _wanted(fitted: FittedLaw, value: float) -> np.ndarray:
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
     """Best fit and the two ends of the interval, from [1 + draws] values."""
     center = float(values[0])
-    if len(values) == 1:
-        return center, center, center
+    if len(values) == 1:  # no draws: the interval is not known
+        return center, math.nan, math.nan
     # No interpolation: between a number and infinity there is nothing to average.
     lower = np.quantile(values[1:], _TAILS[0], method="lower")
     upper = np.quantile(values[1:], _TAILS[1], method="higher")

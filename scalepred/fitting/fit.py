@@ -14,7 +14,14 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.fitting import answers, backtest, multistart, predict, solver
-from scalepred.fitting.laws import Array, Law, Scale, find_law
+from scalepred.fitting.laws import (
+    Array,
+    Law,
+    Scale,
+    find_law,
+    rosenfeld,
+    rosenfeld_fitted_guess,
+)
 from scalepred.measurements import Surface
 
 _STARTS = 64
@@ -156,6 +163,10 @@ def fit(
     (extrapolation). The intervals are ours.
     """
     law = find_law(law) if isinstance(law, str) else law
+    notes = list(surface.notes)
+    if law is rosenfeld and surface.random_guess is None:
+        law = rosenfeld_fitted_guess
+        notes.append("the random-guess level is fitted, because none was given")
     multistart.check_fittable(surface, law)
     points = multistart.make_points(surface, law)
     everything = np.ones((1, len(surface)), bool)
@@ -209,7 +220,7 @@ def fit(
         inner_tests=inner,
         cross_validation=backtest.cross_validate(law, surface, residual, seed),
         warnings=(),
-        notes=surface.notes,
+        notes=tuple(notes),
     )
     return dataclasses.replace(result, warnings=_warnings(result))
 

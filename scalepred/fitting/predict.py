@@ -118,6 +118,9 @@ class FittedLaw:
             num_seeds: runs averaged in the measurement that the interval is for.
         """
         center = self.log_value(params, data)
+        if not len(self.draws):
+            unknown = np.full(center.shape, np.nan)
+            return Prediction(np.exp(center), unknown, unknown, unknown, unknown)
         means = self.spread(self.log_value(params, data, draws=True), center)
         rng = np.random.default_rng(self.seed + 1)
         noise = rng.standard_normal(means.shape) * self.noise.of(means)

@@ -1,0 +1,69 @@
+"""`scalepred`: trains a grid, fits its cheap corner, predicts the rest."""
+
+import os
+import pathlib
+import sys
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from scalepred import command, study
+from scalepred.config import Experiment, UserError
+from scalepred.training import ensemble
+
+_USAGE = """\
+scalepred --config=experiments/x.py --workdir=DIR
+    [--config.grid.seeds=4 ...] [--stages=train,fit,report] [--dry_run]
+
+Trains every cell of the experiment's grid that DIR has no row of, fits the fit
+region, predicts the rest and writes DIR/report.html.
+
+  --config      a Python file with get_config() -> scalepred.config.Experiment; it is
+                code and is run. Its fields are flags: --config.training.epochs=20
+  --workdir     where everything is kept; the same command again goes on from there
+  --stages      which of train, fit, report to do (default: all)
+  --dry_run     print cells, programs and lanes, and touch nothing
+
+Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked."""
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is kept.")
+_STAGES = flags.DEFINE_list("stages", list(study.STAGES), "train, fit, report.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, touch nothing.")
+
+
+def _main() -> None:
+    experiment = _CONFIG.value
+    if experiment is None:
+        raise UserError("--config: missing; give an experiment, see experiments/")
+    if not isinstance(experiment, Experiment):
+        raise UserError(
+            f"--config: get_config() gave a {type(experiment).__name__}; it must give "
+            "a scalepred.config.Experiment"
+        )
+    if not _WORKDIR.value:
+        raise UserError("--workdir: missing; give a folder to keep results in")
+    unknown = [stage for stage in _STAGES.value if stage not in study.STAGES]
+    if unknown:
+        raise UserError(
+            f"--stages={unknown[0]}: must be one or more of {', '.join(study.STAGES)}"
+        )
+    ensemble.use_all_cores()
+    study.run(experiment, epath.Path(_WORKDIR.value), _STAGES.value, _DRY_RUN.value)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # A family or dataset of one's own may stand beside the experiment or in the
+    # current folder; a console script sees neither by itself.
+    for argument in sys.argv[1:]:
+        if argument.startswith("--config="):
+            path = argument.removeprefix("--config=").partition(":")[0]
+            sys.path.append(str(pathlib.Path(path).parent.absolute()))
+    sys.path.append(os.getcwd())
+    command.run("scalepred", _USAGE, _main)
+
+
+if __name__ == "__main__":
+    main()

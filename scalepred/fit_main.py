@@ -1,0 +1,140 @@
+"""`scalepred-fit`: the right half alone, on a table of one's own."""
+
+import math
+import os
+import sys
+
+from absl import flags
+from etils import epath
+
+from scalepred import command, config, study
+from scalepred.config import UserError
+from scalepred.fitting.fit import fit_region
+from scalepred.measurements import Surface
+
+_USAGE = """\
+scalepred-fit --measurements=points.csv --workdir=DIR
+    [--law=rosenfeld] [--metric=error|loss] [--task=NAME] [--random_guess=0.9]
+    [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
+    [--target=params=1e9,data=2e10 ...]
+    [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
+
+Fits a law to a CSV of (params, data, value), predicts what was held out and the
+targets, answers, and writes DIR/report.html.
+
+  --measurements  CSV with columns params, data, value; optional flops, seed, metric,
+                  task, weight. Rows with the same params and data are seeds.
+  --law           rosenfeld, rosenfeld_fitted_guess, chinchilla, or package.module.law
+  --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
+  --fit_max_...   fit region; everything else is held out and scored
+  --target        sizes to predict; may be given more than once
+  --target_value  error (or loss) wanted: how much data, which model, at what cost
+  --budget        training FLOPs of one run: which split of model and data
+
+Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked."""
+
+_MEASUREMENTS = flags.DEFINE_string("measurements", None, "CSV of points.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go.")
+_LAW = flags.DEFINE_string("law", "rosenfeld", "Functional form.")
+_METRIC = flags.DEFINE_string("metric", None, "Rows of this metric; error or loss.")
+_TASK = flags.DEFINE_string("task", None, "Rows of this task.")
+_RANDOM_GUESS = flags.DEFINE_float("random_guess", None, "Value of no learning.")
+_COMPUTE_RATIO = flags.DEFINE_float("fit_max_compute_ratio", None, "m n <= max / this.")
+_MAX_PARAMS = flags.DEFINE_float("fit_max_params", None, "Largest m fitted.")
+_MAX_DATA = flags.DEFINE_float("fit_max_data", None, "Largest n fitted.")
+_TARGETS = flags.DEFINE_multi_string("target", [], "params=...,data=...")
+_TARGET_VALUE = flags.DEFINE_float("target_value", 0.0, "Error or loss wanted.")
+_AT_PARAMS = flags.DEFINE_float("at_params", 0.0, "Model size for data needed.")
+_AT_DATA = flags.DEFINE_float("at_data", 0.0, "Data size for model needed.")
+_BUDGET = flags.DEFINE_float("budget", 0.0, "Training FLOPs.")
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Draws behind intervals.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of starts, folds and resamples.")
+
+
+def _main() -> None:
+    if not _MEASUREMENTS.value:
+        raise UserError("--measurements: missing; give a CSV with params, data, value")
+    if not _WORKDIR.value:
+        raise UserError("--workdir: missing; give a folder for the results")
+    for flag in (_RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA):
+        if flag.value is not None:
+            _check(flag.name, flag.value > 0, flag.value, "a positive number")
+    for flag in (_TARGET_VALUE, _AT_PARAMS, _AT_DATA, _BUDGET):
+        _check(flag.name, flag.value >= 0, flag.value, "a positive number")
+    _check("resamples", _RESAMPLES.value >= 0, _RESAMPLES.value, "0 or more")
+    if (_AT_PARAMS.value or _AT_DATA.value) and not _TARGET_VALUE.value:
+        raise UserError("--at_params, --at_data: of no use without --target_value")
+    targets = [_parse_target(text) for text in _TARGETS.value]
+    surface = Surface.from_csv(
+        _MEASUREMENTS.value,
+        metric=_METRIC.value,
+        task=_TASK.value,
+        random_guess=_RANDOM_GUESS.value,
+    )
+    record: dict[str, object] = {
+        "runs": {"measurements": _MEASUREMENTS.value},
+        "settings": {
+            flag.name: flag.value
+            for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])
+        },
+    }
+    study.fit_table(
+        surface,
+        epath.Path(_WORKDIR.value),
+        record,
+        _fit_region(surface),
+        config.Fitting(law=_LAW.value, resamples=_RESAMPLES.value, seed=_SEED.value),
+        config.Questions(
+            target_value=_TARGET_VALUE.value,
+            at_params=_AT_PARAMS.value,
+            at_data=_AT_DATA.value,
+            budget=_BUDGET.value,
+        ),
+        targets,
+    )
+
+
+def _fit_region(surface: Surface):
+    ratio = _COMPUTE_RATIO.value
+    if ratio is not None and (_MAX_PARAMS.value or _MAX_DATA.value):
+        raise UserError(
+            f"--fit_max_compute_ratio={ratio:g}: leave it out, or leave out "
+            "--fit_max_params and --fit_max_data; one rule draws the fit region"
+        )
+    work = (surface.params * surface.data).max()
+    return fit_region(
+        surface,
+        max_params=_MAX_PARAMS.value or math.inf,
+        max_data=_MAX_DATA.value or math.inf,
+        max_compute=work / ratio if ratio else math.inf,
+    )
+
+
+def _parse_target(text: str) -> tuple[float, float]:
+    sizes: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        try:
+            sizes[name.strip()] = float(number)
+        except ValueError:
+            sizes = {}
+            break
+    if sorted(sizes) != ["data", "params"]:
+        raise UserError(f"--target={text}: must look like params=1e9,data=2e10")
+    return sizes["params"], sizes["data"]
+
+
+def _check(name: str, good: bool, value: float, accepted: str) -> None:
+    # NaN compares false and so is refused as well.
+    if not good or math.isinf(value):
+        raise UserError(f"--{name}={value:g}: must be {accepted}")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.path.append(os.getcwd())  # for a law of one's own
+    command.run("scalepred-fit", _USAGE, _main)
+
+
+if __name__ == "__main__":
+    main()

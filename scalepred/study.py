@@ -1,0 +1,317 @@
+"""The whole path of a study on one page.
+
+    experiment -> cells -> plan -> training -> table -> surface -> fit -> answers
+                                                                       -> report
+
+This file alone knows the order of things. Each stage reads what the one before left
+on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
+"""
+
+import dataclasses
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from scalepred import config, grid, results
+from scalepred.config import Experiment, UserError
+from scalepred.data.dataset import Dataset, load_dataset
+from scalepred.fitting import fit as fitting
+from scalepred.fitting.answers import Answer
+from scalepred.measurements import Measurement, Surface, Table
+from scalepred.report import console, figures, page
+from scalepred.training import ensemble, packing
+
+STAGES = ("train", "fit", "report")
+
+
+def run(
+    experiment: Experiment,
+    workdir: epath.Path,
+    stages: Sequence[str] = STAGES,
+    dry_run: bool = False,
+) -> None:
+    """Trains what is missing, fits the fit region, predicts the rest, reports.
+
+    Args:
+        experiment: the study.
+        workdir: where everything is kept; made if missing.
+        stages: which of train, fit, report to do; report needs fit.
+        dry_run: prints the plan and touches nothing.
+
+    Raises:
+        UserError: the config, the workdir or the table cannot be used.
+    """
+    config.validate(experiment)
+    dataset = load_dataset(experiment.dataset)
+    cells = grid.make_cells(experiment, dataset)
+    if dry_run:
+        print_plan(experiment, cells, load_done(workdir))
+        return
+    prepare_workdir(workdir, experiment_record(experiment), "experiment")
+    log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
+    table = Table(workdir / "measurements.csv")
+    last_news = None
+    if "train" in stages:
+        last_news = train(experiment, dataset, cells, table, workdir)
+    if "fit" in stages:
+        found = analyse(experiment, dataset, cells, table, last_news)
+        results.write_results(workdir, found)
+        if "report" in stages:
+            write_report(workdir, found)
+        console.print_answers(found, sys.stdout)
+    log(workdir, "ended")
+
+
+def train(
+    experiment: Experiment,
+    dataset: Dataset,
+    cells: Sequence[grid.Cell],
+    table: Table,
+    workdir: epath.Path,
+) -> ensemble.Progress | None:
+    """Trains every cell that has no row yet; rows are on disk as cells finish."""
+    plan = packing.plan_packs(
+        cells,
+        experiment.packing,
+        num_devices=len(jax.devices()),
+        done=set(table.rows),
+    )
+    log(workdir, f"{plan.num_cells} of {len(cells)} cells to train")
+    if not plan.num_cells:
+        print(f"All {len(cells)} runs are in {table.path}; nothing to train.")
+        return None
+    news = None
+    with console.Progress(plan.num_cells) as progress:
+        for news in ensemble.train(plan, dataset):
+            table.append(news.rows)
+            progress.update(
+                news.num_done, news.lane_utilization, news.program, news.compile_seconds
+            )
+    if news is not None:
+        log(
+            workdir,
+            f"trained {news.num_done} cells, {news.num_programs} programs, compiling "
+            f"{news.compile_seconds:.1f} s, lanes busy {news.lane_utilization:.1%}",
+        )
+    return news
+
+
+def analyse(
+    experiment: Experiment,
+    dataset: Dataset,
+    cells: Sequence[grid.Cell],
+    table: Table,
+    last_news: ensemble.Progress | None,
+) -> results.Results:
+    """Fits the fit region of the grid, predicts the rest, answers the questions."""
+    rows = [table.rows[cell.cell_id] for cell in cells if cell.cell_id in table.rows]
+    if len(rows) < len(cells):
+        raise UserError(
+            f"{table.path}: {len(rows)} of the grid's {len(cells)} runs are there; "
+            "add train to --stages"
+        )
+    settings = experiment.fit
+    random_guess = settings.random_guess
+    if random_guess < 0:
+        random_guess = dataset.random_guess(experiment.metric)
+    surface = Surface.from_measurements(rows, random_guess or None)
+    others = len(table.rows) - len(rows)
+    if others:
+        note = f"{others} rows of the table are not in this grid and are left out"
+        surface = dataclasses.replace(surface, notes=(*surface.notes, note))
+
+    work = surface.params * surface.data
+    compute_ratio = settings.max_compute_ratio or 1.0
+    in_fit = fitting.fit_region(
+        surface,
+        max_params=surface.params.max() / settings.max_params_ratio,
+        max_data=surface.data.max() / settings.max_data_ratio,
+        max_compute=work.max() / compute_ratio,
+    )
+    fit = fitting.fit(
+        surface.where(in_fit),
+        settings.law,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    return results.make_results(
+        experiment.name,
+        surface,
+        in_fit,
+        fit,
+        ask(fit, experiment.questions, surface),
+        training=summarise_training(rows, last_news),
+    )
+
+
+def ask(
+    fit: fitting.Fit, questions: config.Questions, surface: Surface
+) -> list[Answer]:
+    """The answers to every question that has a number in it."""
+    answers = []
+    params = questions.at_params or float(surface.params.max())
+    data = questions.at_data or float(surface.data.max())
+    if questions.target_value:
+        answers.append(fit.data_needed(questions.target_value, params))
+        answers.append(fit.params_needed(questions.target_value, data))
+        answers.append(fit.cheapest_for_target(questions.target_value))
+    if questions.budget:
+        answers.append(fit.best_for_budget(questions.budget))
+    return answers
+
+
+def summarise_training(
+    rows: Sequence[Measurement], last_news: ensemble.Progress | None
+) -> results.Training:
+    """What the rows of the table cost, and how the last call went."""
+    good = [row for row in rows if row.status == "ok"]
+    return results.Training(
+        num_runs=len(good),
+        num_failed=len(rows) - len(good),
+        flops=sum(row.flops for row in rows),
+        seconds=sum(row.seconds for row in rows),
+        devices=tuple(sorted({row.device for row in rows})),
+        num_programs=len({row.program for row in rows}),
+        compile_seconds=last_news.compile_seconds if last_news else float("nan"),
+        lane_utilization=last_news.lane_utilization if last_news else float("nan"),
+    )
+
+
+def write_report(workdir: epath.Path, found: results.Results) -> None:
+    """Draws the figures and the page."""
+    drawn = figures.draw_figures(found)
+    figures.save_figures(drawn, workdir / "figures")
+    page.write_page(workdir / "report.html", found, drawn)
+    print(f"Report: {workdir / 'report.html'}")
+
+
+def print_plan(
+    experiment: Experiment, cells: Sequence[grid.Cell], done: set[str]
+) -> None:
+    """What `run` would train."""
+    plan = packing.plan_packs(
+        cells, experiment.packing, num_devices=len(jax.devices()), done=done
+    )
+    print(
+        f"{experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
+        f"{len(plan.packs)} programs, lanes busy {plan.lane_utilization:.1%} as "
+        f"planned, on {len(jax.devices())} x {jax.devices()[0].device_kind}"
+    )
+    for pack in plan.packs:
+        print("  " + pack.describe())
+
+
+def load_done(workdir: epath.Path) -> set[str]:
+    """Ids of the cells that have a row, without touching the workdir."""
+    path = workdir / "measurements.csv"
+    return set(Table(path).rows) if path.exists() else set()
+
+
+def experiment_record(experiment: Experiment) -> dict[str, object]:
+    """What a workdir's runs have in common: all but grid, packing, fit, questions."""
+    record = dataclasses.asdict(experiment)
+    kept = ("name", "dataset", "family", "metric", "training")
+    return {"runs": {name: record.pop(name) for name in kept}, "settings": record}
+
+
+def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:
+    """Makes the workdir and writes config.json; refuses one of another study.
+
+    Args:
+        workdir: where everything is kept.
+        record: what config.json holds; under "runs" what must not change.
+        kind: "experiment" or "measurements": whose workdir it is.
+
+    Raises:
+        UserError: if it belongs to another study or cannot be written.
+    """
+    path = workdir / "config.json"
+    try:
+        if path.exists():
+            _check_same_study(workdir, json.loads(path.read_text()), record, kind)
+        workdir.mkdir(parents=True, exist_ok=True)
+        results.write_json(path, {"kind": kind, **record})
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"workdir={workdir}: cannot be used ({error}); choose another --workdir"
+        ) from None
+
+
+def _check_same_study(
+    workdir: epath.Path, old: object, new: dict[str, object], kind: str
+) -> None:
+    old = old if isinstance(old, dict) else {}
+    if old.get("kind") != kind:
+        raise UserError(
+            f"workdir={workdir}: belongs to a study of another kind "
+            f"({old.get('kind')}, not {kind}); choose another --workdir"
+        )
+    before, now = _flatten(old.get("runs")), _flatten(new.get("runs"))
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise UserError(
+                f"workdir={workdir}: holds runs with {name}={before.get(name)!r}, this "
+                f"config says {value!r}; choose another --workdir"
+            )
+
+
+def _flatten(record: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(record, dict):
+        return {prefix.rstrip("."): record} if prefix else {}
+    flat: dict[str, object] = {}
+    for name, value in record.items():
+        flat.update(_flatten(value, f"{prefix}{name}."))
+    return flat
+
+
+def log(workdir: epath.Path, sentence: str) -> None:
+    """Appends a dated line to log.txt."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with (workdir / "log.txt").open("a") as file:
+        file.write(f"{now} {sentence}\n")
+
+
+def fit_table(
+    surface: Surface,
+    workdir: epath.Path,
+    record: dict[str, object],
+    in_fit: np.ndarray,
+    settings: config.Fitting,
+    questions: config.Questions,
+    targets: Sequence[tuple[float, float]],
+) -> None:
+    """The right half alone, for a table from outside.
+
+    Args:
+        surface: every point of the table.
+        workdir: where the results go.
+        record: what config.json holds.
+        in_fit: the fit region [points].
+        settings: law, resamples and seed.
+        questions: what to answer; at_params and at_data pick the question.
+        targets: (params, data) to predict.
+    """
+    fit = fitting.fit(
+        surface.where(in_fit),
+        settings.law,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    found = results.make_results(
+        surface.task or "measurements",
+        surface,
+        in_fit,
+        fit,
+        ask(fit, questions, surface),
+        targets=targets,
+    )
+    prepare_workdir(workdir, record, "measurements")
+    results.write_results(workdir, found)
+    write_report(workdir, found)
+    console.print_answers(found, sys.stdout)
+    log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")

@@ -1,0 +1,201 @@
+"""Answers against closed forms of the paper (paper.md 6.1) and against the law."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scalepred
+from scalepred.config import UserError
+from scalepred.fitting import answers
+from scalepred.fitting.laws import Scale, chinchilla, rosenfeld
+from scalepred.fitting.predict import FittedLaw, Noise
+from tests import published
+
+
+def make_fitted(row: published.Row, draws: int = 0, spread: float = 0.0) -> FittedLaw:
+    """The published law itself, sizes in fractions of the baseline."""
+    theta = np.log([1 / row.eta, row.alpha, row.b / row.eta, row.beta, row.c / row.eta])
+    rng = np.random.default_rng(0)
+    return FittedLaw(
+        law=rosenfeld,
+        theta=theta,
+        draws=theta + spread * rng.standard_normal((draws, 5)),
+        scale=Scale(np.log(row.guess), 0.0, 0.0),
+        params_unit=1.0,
+        data_unit=1.0,
+        misfit=0.0,
+        growth=1.0,
+        noise=Noise(0.0, 0.0, 1.0),
+        seed=0,
+    )
+
+
+IMAGENET = published.BY_NAME["ImageNet"]
+
+
+def inner(row: published.Row, value: float) -> float:
+    """t at which the envelope has `value`: the exact inverse of Eq. 5."""
+    ratio = value / row.guess
+    return row.eta * ratio / math.sqrt(1 - ratio**2)
+
+
+def test_worked_numbers_of_imagenet():
+    """Target error .25 and .30, to all digits given in paper.md 6.1."""
+    assert inner(IMAGENET, 0.25) == pytest.approx(4.7828, abs=5e-5)
+    assert inner(IMAGENET, 0.30) == pytest.approx(5.8256, abs=5e-5)
+    fitted = make_fitted(IMAGENET)
+    for value, least_params, least_data, data in (
+        (0.25, 0.501, 0.828, 3.40),
+        (0.30, 0.175, 0.352, 0.616),
+    ):
+        without_limit = answers.params_needed(fitted, value, 1e30)
+        assert without_limit.value == pytest.approx(least_params, abs=5e-4)
+        without_limit = answers.data_needed(fitted, value, 1e30, "fractions")
+        assert without_limit.value == pytest.approx(least_data, abs=5e-4)
+        at_baseline = answers.data_needed(fitted, value, 1.0, "fractions")
+        assert at_baseline.value == pytest.approx(data, rel=2e-3)
+        assert at_baseline.reachable
+
+
+# paper.md 6.1: m*, n*, work saved to, exponents of m and n in compute.
+OPTIMA = {
+    "ImageNet": (0.665, 1.376, 0.915, 0.552, 0.448),
+    "CIFAR100": (0.0503, 2.84, 0.143, 0.582, 0.418),
+    "WikiText-103": (0.225, 2.13, 0.479, 0.569, 0.431),
+    "CIFAR10": (0.0136, 3.11, 0.0423, 0.551, 0.449),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMA)
+def test_cheapest_split_of_the_paper(name):
+    row = published.BY_NAME[name]
+    fitted = make_fitted(row)
+    params, data, work, params_power, data_power = OPTIMA[name]
+    value = float(published.envelope(row, 1.0, 1.0))
+    cheapest = answers.cheapest_for_target(fitted, value, 1.0, "fractions")
+    assert cheapest.value == pytest.approx(work, rel=6e-3)
+    assert cheapest.details["params"][0] == pytest.approx(params, rel=6e-3)
+    assert cheapest.details["data"][0] == pytest.approx(data, rel=6e-3)
+
+    # The same split from the budget's side, and the closed-form condition.
+    best = answers.best_for_budget(fitted, cheapest.value, 1.0, "fractions")
+    m, n = best.details["params"][0], best.details["data"][0]
+    assert best.value == pytest.approx(value, rel=1e-9)
+    assert m * n == pytest.approx(cheapest.value, rel=1e-9)
+    ratio = row.b * row.beta / row.alpha * n**row.alpha / m**row.beta
+    assert ratio == pytest.approx(1.0, rel=1e-6)
+    assert m == pytest.approx(cheapest.details["params"][0], rel=1e-6)
+
+    more = answers.best_for_budget(fitted, 100 * cheapest.value, 1.0, "fractions")
+    growth = math.log(more.details["params"][0] / m) / math.log(100)
+    assert growth == pytest.approx(params_power, abs=6e-4)
+    assert 1 - growth == pytest.approx(data_power, abs=6e-4)
+
+
+@settings(max_examples=25)
+@given(
+    value=st.floats(0.06, 0.85),
+    size=st.floats(-4, 4),
+    name=st.sampled_from(["CIFAR10", "CIFAR100", "UCF101"]),
+)
+def test_inverse_gives_back_the_value(value, size, name):
+    fitted = make_fitted(published.BY_NAME[name])
+    other = math.exp(size)
+    for ask, place in (
+        (lambda: answers.data_needed(fitted, value, other, "x"), (other, None)),
+        (lambda: answers.params_needed(fitted, value, other), (None, other)),
+    ):
+        answer = ask()
+        if not answer.reachable:
+            assert answer.value == math.inf
+            params, data = (math.e**60 if p is None else p for p in place)
+            assert math.exp(fitted.log_value(params, data)) > value
+            assert "out of reach" in answer.why
+            continue
+        params, data = (answer.value if p is None else p for p in place)
+        assert math.exp(fitted.log_value(params, data)) == pytest.approx(
+            value, rel=1e-9
+        )
+
+
+def test_budget_beats_every_other_split():
+    fitted = make_fitted(published.BY_NAME["WikiText-103"])
+    best = answers.best_for_budget(fitted, 3.0, 1.0, "tokens")
+    params = np.geomspace(1e-4, 1e4, 2001)
+    on_line = np.exp(fitted.log_value(params, 3.0 / params))
+    assert best.value <= on_line.min() * (1 + 1e-12)
+    assert best.value == pytest.approx(on_line.min(), rel=1e-5)
+
+
+def test_chinchilla_optimum_in_closed_form():
+    e, a, alpha, b, beta = 1.69, 406.4, 0.34, 410.7, 0.28
+    fitted = FittedLaw(
+        chinchilla, np.log([e, a, alpha, b, beta]), np.empty((0, 5)),
+        Scale(0.0, 0.0, 0.0), 1.0, 1.0, 0.0, 1.0, Noise(0.0, 0.0, 1.0), 0,
+    )  # fmt: skip
+    budget = 5.76e23
+    best = answers.best_for_budget(fitted, budget, 6.0, "tokens")
+    factor = (alpha * a / (beta * b)) ** (1 / (alpha + beta))
+    assert best.details["params"][0] == pytest.approx(
+        factor * (budget / 6) ** (beta / (alpha + beta)), rel=1e-8
+    )
+    assert best.details["data"][0] == pytest.approx(
+        (budget / 6) ** (alpha / (alpha + beta)) / factor, rel=1e-8
+    )
+
+
+def test_unreachable_is_an_answer():
+    row = published.BY_NAME["CIFAR100"]  # ends at 0.1009
+    fitted = make_fitted(row, draws=200, spread=0.02)
+    for answer in (
+        answers.data_needed(fitted, 0.05, 1.0, "images"),
+        answers.params_needed(fitted, 0.05, 1.0),
+        answers.cheapest_for_target(fitted, 0.05, 1.0, "images"),
+    ):
+        assert not answer.reachable
+        assert answer.value == answer.upper == math.inf
+        assert "out of reach" in answer.why
+    # Between: some draws reach it and some do not.
+    limit = math.exp(fitted.log_value(1.0, 1e30))
+    answer = answers.data_needed(fitted, limit * 1.005, 1.0, "images")
+    assert answer.reachable
+    assert answer.lower < answer.value < answer.upper == math.inf
+    assert "pessimistic" in answer.why
+
+
+def test_intervals_hold_the_answer_and_grow_with_the_spread():
+    row = published.BY_NAME["ImageNet"]
+    widths = []
+    for spread in (0.01, 0.05):
+        fitted = make_fitted(row, draws=400, spread=spread)
+        answer = answers.data_needed(fitted, 0.3, 1.0, "images")
+        assert answer.lower < answer.value < answer.upper
+        widths.append(math.log(answer.upper / answer.lower))
+        best = answers.best_for_budget(fitted, 1.0, 1.0, "images")
+        assert best.lower < best.value < best.upper
+        low, high = best.details["params"][1:]
+        assert low < best.details["params"][0] < high
+    assert widths[1] > 3 * widths[0]
+
+
+def test_bad_questions():
+    fitted = make_fitted(IMAGENET)
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(UserError, match="must be a positive number"):
+            answers.data_needed(fitted, bad, 1.0, "images")
+        with pytest.raises(UserError, match="must be a positive number"):
+            answers.best_for_budget(fitted, bad, 1.0, "images")
+
+
+def test_cost_is_read_from_the_table():
+    m, n, value = published.grid(IMAGENET)
+    surface = scalepred.Surface.from_arrays(
+        m, n, value, random_guess=0.999, compute=12.0 * m * n
+    )
+    found = scalepred.fit(surface, resamples=0)
+    assert found.flops_per_work == pytest.approx(12.0)
+    best = found.best_for_budget(12.0)
+    assert best.details["params"][0] * best.details["data"][0] == pytest.approx(1.0)

@@ -1,0 +1,238 @@
+"""The table on disk and the surface read from it; bad files get one sentence."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scalepred.config import UserError
+from scalepred.measurements import COLUMNS, Measurement, Surface, Table
+
+
+def make_row(cell_id: str = "c0", **changes) -> Measurement:
+    row = Measurement(
+        cell_id=cell_id, task="digits", family="mlp", width=8, depth=2, params=682,
+        params_total=682, data=20, data_unit="examples", epochs=50.0, steps=32, seed=0,
+        learning_rate=0.1, flops=1.5e6, metric="error", value=0.1 + 0.2,
+        train_value=0.0, status="ok", seconds=0.25, device="cpu", program="p",
+    )  # fmt: skip
+    return dataclasses.replace(row, **changes)
+
+
+def test_columns_are_the_contract():
+    assert ",".join(COLUMNS) == (
+        "cell_id,task,family,width,depth,params,params_total,data,data_unit,epochs,"
+        "steps,seed,learning_rate,flops,metric,value,train_value,status,seconds,"
+        "device,program"
+    )
+
+
+def test_rows_come_back_bitwise(tmp_path):
+    rows = [
+        make_row("a", value=1 / 3, seconds=1e-300),
+        make_row("b", value=math.nan, status="diverged", task='odd, "name"'),
+    ]
+    table = Table(tmp_path / "measurements.csv")
+    table.append(rows[:1])
+    table.append(rows[1:])
+    again = Table(tmp_path / "measurements.csv").rows
+    assert again["a"] == rows[0]
+    assert repr(again["b"]) == repr(rows[1])  # NaN is not equal to itself
+
+
+@given(cut=st.integers(0, 10**4))
+def test_a_torn_row_is_dropped_and_nothing_else(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("torn") / "measurements.csv"
+    table = Table(path)
+    table.append([make_row(name) for name in "abc"])
+    whole = path.read_bytes()
+    torn = whole[: cut % (len(whole) + 1)]
+    path.write_bytes(torn)
+    kept = list(Table(path).rows)
+    assert kept == list("abc")[: max(torn.count(b"\n") - 1, 0)]
+    # The cells that were lost are appended again and the table is whole.
+    table = Table(path)
+    table.append([make_row(name) for name in "abc" if name not in table.rows])
+    assert list(Table(path).rows) == list("abc")
+
+
+def test_damaged_row_is_named(tmp_path):
+    path = tmp_path / "measurements.csv"
+    Table(path).append([make_row("a"), make_row("b")])
+    path.write_text(path.read_text().replace("682", "6x2", 1))
+    with pytest.raises(UserError, match="row 2: damaged"):
+        Table(path)
+
+
+def test_foreign_table_is_refused(tmp_path):
+    path = tmp_path / "measurements.csv"
+    path.write_text("params,data,value\n1,2,3\n")
+    with pytest.raises(UserError, match="not those of a table of runs"):
+        Table(path)
+
+
+def test_points_are_means_over_seeds():
+    surface = Surface.from_arrays(
+        [20, 10, 10, 20, 10], [5, 5, 5, 5, 7], [0.5, 0.2, 0.4, 0.7, 0.1]
+    )
+    np.testing.assert_array_equal(surface.params, [10, 10, 20])
+    np.testing.assert_array_equal(surface.data, [5, 7, 5])
+    np.testing.assert_allclose(surface.value, [0.3, 0.1, 0.6])
+    np.testing.assert_array_equal(surface.num_seeds, [2, 1, 2])
+    part = surface.where(surface.params < 15)
+    assert len(part) == 2
+    assert part.seed_values.shape == (2, 2)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_order_of_rows_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    m = rng.choice([1e3, 2e3, 4e3], 30)
+    n = rng.choice([10, 20], 30)
+    runs = np.arange(30)
+    e = rng.uniform(0.1, 0.9, 30)
+    order = rng.permutation(30)
+    one = Surface.from_arrays(m, n, e, seed=runs)
+    two = Surface.from_arrays(m[order], n[order], e[order], seed=runs[order])
+    np.testing.assert_array_equal(one.params, two.params)
+    np.testing.assert_allclose(one.value, two.value, rtol=1e-14)
+
+
+def test_failed_runs_are_left_out_and_said():
+    rows = [make_row("a", params=10), make_row("b", params=20)]
+    rows.append(make_row("c", params=20, seed=1, status="diverged", value=math.nan))
+    surface = Surface.from_measurements(rows, random_guess=0.9)
+    assert len(surface) == 2
+    np.testing.assert_array_equal(surface.num_seeds, [1, 1])
+    assert surface.random_guess == 0.9
+    assert len(surface.notes) == 1
+    assert "run c" in surface.notes[0]
+    assert "diverged" in surface.notes[0]
+    with pytest.raises(UserError, match="no run with status ok"):
+        Surface.from_measurements(rows[2:])
+
+
+def test_a_run_without_errors_counts_in_its_mean():
+    rows = [make_row("a", value=0.0), make_row("b", seed=1, value=0.02)]
+    assert Surface.from_measurements(rows).value[0] == pytest.approx(0.01)
+    with pytest.raises(UserError, match="value: 0 at params=682"):
+        Surface.from_measurements(rows[:1])
+
+
+GOOD = "params,data,value\n1e3,10,0.5\n1e3,20,0.4\n2e3,10,0.45\n"
+
+
+def test_csv_with_every_optional_column(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text(
+        "\ufeffvalue, params ,data,flops,seed,metric,task,weight,colour\n"
+        "0.5,1e3,10,6e4,0,top1,a,1,red\n"
+        "0.3,1e3,10,6e4,1,top1,a,3,red\n"
+        "\n"
+        "0.9,1e3,10,6e4,1,top1,b,3,red\n"
+        "0.2,2e3,10,,0,top1,a,1,blue\n"
+    )
+    surface = Surface.from_csv(path, task="a", random_guess=0.9)
+    np.testing.assert_array_equal(surface.params, [1e3, 2e3])
+    np.testing.assert_allclose(surface.value, [0.4, 0.2])
+    np.testing.assert_array_equal(surface.compute, [6e4, math.nan])
+    np.testing.assert_array_equal(surface.weight, [2, 1])
+    assert surface.metric == "error"
+    assert any("top1" in note for note in surface.notes)
+    assert Surface.from_csv(path, task="a", metric="loss").metric == "loss"
+
+
+def test_metric_is_told_from_values_and_said(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text(GOOD)
+    assert Surface.from_csv(path).metric == "error"
+    path.write_text(GOOD.replace("0.5", "3.5"))
+    surface = Surface.from_csv(path)
+    assert surface.metric == "loss"
+    assert "taken for loss" in surface.notes[0]
+
+
+BAD = {
+    "missing column": ("params,value\n1,2\n", "no column data"),
+    "text": (GOOD.replace("0.45", "good"), "line 4, column value: 'good' is not a num"),
+    "nothing": (GOOD.replace("0.45", ""), "line 4, column value: the cell is empty"),
+    "negative": (GOOD.replace("2e3", "-2e3"), "column params: '-2e3' must be a posit"),
+    "zero": (GOOD.replace("0.45", "0"), "column value: '0' must be a positive"),
+    "nan": (GOOD.replace("0.45", "nan"), "column value: 'nan' must be a positive"),
+    "inf": (GOOD.replace("20", "inf"), "line 3, column data: 'inf' must be a positive"),
+    "twins": (GOOD + "1e3,10,0.5\n", "lines 2 and 5 are the same"),
+    "two metrics": (
+        "params,data,value,metric\n1,2,3,loss\n1,3,0.5,error\n",
+        "several values of metric in one file (error, loss); choose one with --metric",
+    ),
+    "two tasks": (
+        "params,data,value,task\n1,2,3,x\n1,3,0.5,y\n",
+        "several values of task in one file (x, y); choose one with --task",
+    ),
+    "empty": ("", "the file is empty"),
+    "blank": (" \n\n", "the file is empty"),
+    "header only": ("params,data,value\n", "a header but no rows"),
+    "column twice": ("params,data,value,data\n1,2,3,4\n", "column 'data' stands twice"),
+    "ragged": ("params,data,value\n1,2\n", "line 2: 2 cells for 3 columns"),
+    "seed twice": (
+        "params,data,value,seed\n1,2,0.3,0\n1,2,0.4,0\n",
+        "seed=0: stands twice at params=1, data=2",
+    ),
+    "all failed": (
+        "params,data,value,status\n1,2,,diverged\n",
+        "no row has status ok",
+    ),
+    "error above one": (
+        "params,data,value,metric\n1,2,0.5,error\n1,3,1.5,error\n",
+        "1.5 is above 1, so it is no error rate",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), BAD.values(), ids=BAD.keys())
+def test_bad_files_get_one_sentence(tmp_path, text, part):
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        Surface.from_csv(path)
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "zeros", "long line", "many lines"])
+def test_ten_megabytes_of_garbage(tmp_path, kind):
+    size = 10 * 2**20
+    rng = np.random.default_rng(0)
+    garbage = {
+        "bytes": rng.integers(1, 256, size, np.uint8).tobytes(),
+        "zeros": bytes(size),
+        "long line": b"x" * size,
+        "many lines": b"params,data,value\n"
+        + b"\x1b[31m,rubbish,\x07\n" * (size // 18),
+    }
+    path = tmp_path / "garbage.csv"
+    path.write_bytes(garbage[kind])
+    with pytest.raises(UserError) as caught:
+        Surface.from_csv(path)
+    sentence = str(caught.value)
+    assert len(sentence) < 400
+    assert sentence.isprintable()
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(UserError, match="there is no such file"):
+        Surface.from_csv(tmp_path / "nowhere.csv")
+    with pytest.raises(UserError, match="there is no such file"):
+        Surface.from_csv(tmp_path)
+
+
+def test_bad_arrays():
+    with pytest.raises(UserError, match="data: 1 values for 2 params"):
+        Surface.from_arrays([1, 2], [1], [0.5, 0.5])
+    with pytest.raises(UserError, match="no runs"):
+        Surface.from_arrays([], [], [])
+    with pytest.raises(UserError, match="metric='accuracy'"):
+        Surface.from_arrays([1], [1], [0.5], metric="accuracy")
