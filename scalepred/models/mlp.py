@@ -1,5 +1,6 @@
 """Multi-layer perceptron: `depth` hidden relu layers of `width` units."""
 
+import itertools
 import math
 
 import jax
@@ -14,11 +15,11 @@ class MLP(nnx.Module):
     def __init__(
         self, num_inputs: int, width: int, depth: int, num_classes: int, rngs: nnx.Rngs
     ):
-        he_normal = nnx.initializers.he_normal()
+        he_normal = nnx.initializers.he_uniform()
         sizes = [num_inputs] + [width] * depth
         self.hidden = nnx.List(
             nnx.Linear(fan_in, fan_out, kernel_init=he_normal, rngs=rngs)
-            for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)
+            for fan_in, fan_out in itertools.pairwise(sizes)
         )
         self.output = nnx.Linear(sizes[-1], num_classes, rngs=rngs)
 

@@ -10,11 +10,10 @@ devices never wait.
 import collections
 import concurrent.futures
 import dataclasses
-import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.measurements import Measurement
@@ -78,6 +78,33 @@ def use_all_cores() -> None:
     if "host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def plan_cells(
+    experiment: Experiment,
+    dataset: Dataset,
+    cells: Sequence[Cell],
+    *,
+    done: Collection[str] = frozenset(),
+    devices: Sequence[jax.Device] | None = None,
+) -> packing.Plan:
+    """The plan for these devices.
+
+    Args:
+        experiment: gives the user's wishes.
+        dataset: what the cells name.
+        cells: all cells of the study, also those that have a row: lanes are chosen
+            from all, so that a resumed study repeats the same programs.
+        done: ids of cells that have a row.
+        devices: default: all.
+    """
+    devices = list(devices or jax.devices())
+    lane_axis = experiment.packing.lane_axis
+    if lane_axis == "auto":
+        # One step of a lane keeps a core busy, and lanes in turn leave no gaps where
+        # one is done before the others. An accelerator needs many lanes at once.
+        lane_axis = "map" if devices[0].platform == "cpu" else "vmap"
+    return packing.plan_packs(cells, experiment.packing, len(devices), lane_axis, done)
 
 
 def train(
@@ -141,6 +168,7 @@ class _Engine(NamedTuple):
 
     start: Callable[[], LaneState]  # lanes that are all idle
     run_chunk: Callable[..., tuple[LaneState, Scores]]
+    data_unit: str
     models: Mapping[int, Model]  # by true width
     forward_flops: Mapping[int, float]  # of one example, by true width
     compile_seconds: float
@@ -163,23 +191,21 @@ def _train_pack(
     }
     state = engine.start()
     seconds: collections.Counter[Cell] = collections.Counter()
-    before = [0] * pack.lanes
     last_read = time.perf_counter()
-    in_flight: collections.deque[tuple[packing.Chunk, list[int], Scores]]
-    in_flight = collections.deque()
+    in_flight: collections.deque[tuple[packing.Chunk, Scores]] = collections.deque()
 
     def read() -> Progress | None:
         nonlocal last_read
-        chunk, steps, scores = in_flight.popleft()
+        chunk, scores = in_flight.popleft()
         scores = jax.device_get(scores)  # waits for the chunk
         now = time.perf_counter()
-        live = sum(steps)
+        steps = chunk.num_steps_of_lanes
         for cell, num_steps in zip(chunk.cells, steps, strict=True):
             if cell is not None:
-                seconds[cell] += (now - last_read) * num_steps / live
+                seconds[cell] += (now - last_read) * num_steps / sum(steps)
         last_read = now
-        totals.live_lane_steps += live
-        totals.lane_steps += chunk.num_steps * pack.lanes
+        totals.live_lane_steps += sum(steps)
+        totals.lane_steps += pack.count_lane_steps(steps)
         totals.num_done += len(chunk.finished)
         if not chunk.finished:
             return None
@@ -208,14 +234,7 @@ def _train_pack(
             np.int32(chunk.num_steps),
             data,
         )
-        steps = [
-            0 if cell is None else after - (0 if fresh else start)
-            for cell, fresh, start, after in zip(
-                chunk.cells, chunk.fresh, before, chunk.steps_done, strict=True
-            )
-        ]
-        before = list(chunk.steps_done)
-        in_flight.append((chunk, steps, scores))
+        in_flight.append((chunk, scores))
         if len(in_flight) > 1 and (progress := read()):
             yield progress
     while in_flight:
@@ -280,7 +299,8 @@ def _compile(
         width: model.count_forward_flops(dataset.input_spec)
         for width, model in models.items()
     }
-    return _Engine(start, run_chunk, models, flops, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return _Engine(start, run_chunk, dataset.unit, models, flops, seconds)
 
 
 def _make_chunk(
@@ -406,7 +426,7 @@ def _make_row(
         params=model.num_params,
         params_total=model.num_params_total,
         data=cell.dataset_size,
-        data_unit="examples",
+        data_unit=engine.data_unit,
         epochs=cell.epochs,
         steps=cell.steps,
         seed=cell.seed,

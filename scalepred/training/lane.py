@@ -86,7 +86,7 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
     prepare = dataset.prepare or (lambda x: x)
 
     def init_lane(args: LaneArgs) -> LaneState:
-        init_key, _ = _split_key(args)
+        init_key = _init_key(args)
         starts = [padding.pad_init(model, widest.shapes) for model in models]
         if len(starts) == 1:
             params, model_state = starts[0](init_key)
@@ -102,7 +102,6 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
         )
 
     def step_lane(state: LaneState, args: LaneArgs, data: LaneData) -> LaneState:
-        _, noise_key = _split_key(args)
         batch, cursor = sampling.draw_batch(
             args.words, state.cursor, args.dataset_size, key.batch_size
         )
@@ -115,7 +114,7 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
                 state.model_state,
                 x,
                 train=True,
-                key=jax.random.fold_in(noise_key, state.step),
+                key=jax.random.fold_in(_noise_key(args), state.step),
             )
             return jnp.mean(cross_entropy(logits, labels)), model_state
 
@@ -132,49 +131,44 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
             diverged=state.diverged | ~jnp.isfinite(loss),
         )
 
-    def mean_scores(
-        state: LaneState, args: LaneArgs, data: LaneData, first: int, count: Any
-    ) -> tuple[jax.Array, jax.Array]:
-        """Error and loss over positions first .. first + count - 1 of the order."""
-        num_batches = -(-max(num_test, 1) // _MAX_EVALUATION_BATCH)
-        batch_size = -(-num_test // num_batches)
-        count = jnp.asarray(count, jnp.int32)
-        _, noise_key = _split_key(args)
-
-        def add_batch(
-            index: jax.Array, sums: tuple[jax.Array, jax.Array]
-        ) -> tuple[jax.Array, jax.Array]:
-            position = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-            is_real = position < count
-            examples = data.order[args.order, first + jnp.where(is_real, position, 0)]
-            labels = data.labels[examples]
-            logits, _ = widest.apply(
-                state.params,
-                state.model_state,
-                prepare(data.inputs[examples]),
-                train=False,
-                key=noise_key,
-            )
-            wrong = jnp.argmax(logits, axis=-1) != labels
-            loss = cross_entropy(logits, labels)
-            return (
-                sums[0] + jnp.sum(wrong & is_real),
-                sums[1] + jnp.sum(jnp.where(is_real, loss, 0.0)),
-            )
-
-        trips = (count + batch_size - 1) // batch_size
-        wrong, loss = jax.lax.fori_loop(
-            0, trips, add_batch, (jnp.int32(0), jnp.float32(0))
-        )
-        return wrong / count, loss / count
-
     def evaluate_lane(state: LaneState, args: LaneArgs, data: LaneData) -> Scores:
-        error, loss = mean_scores(state, args, data, num_train, num_test)
-        size = args.dataset_size
-        train_error, train_loss = mean_scores(state, args, data, 0, size)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(train_loss)
-        diverged = state.diverged | ~is_finite
-        return Scores(error, loss, train_error, train_loss, diverged)
+        num_batches = -(-num_test // _MAX_EVALUATION_BATCH)
+        batch_size = -(-num_test // num_batches)
+
+        def mean_scores(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+            """Error and loss at `count` positions of the order, from `first` on."""
+            first, count = part
+
+            def add_batch(
+                index: jax.Array, sums: tuple[jax.Array, jax.Array]
+            ) -> tuple[jax.Array, jax.Array]:
+                position = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+                is_real = position < count
+                position = first + jnp.where(is_real, position, 0)
+                examples = data.order[args.order, position]
+                labels = data.labels[examples]
+                logits, _ = widest.apply(
+                    state.params,
+                    state.model_state,
+                    prepare(data.inputs[examples]),
+                    train=False,
+                    key=_noise_key(args),
+                )
+                wrong = jnp.argmax(logits, axis=-1) != labels
+                loss = jnp.where(is_real, cross_entropy(logits, labels), 0.0)
+                return sums[0] + jnp.sum(wrong & is_real), sums[1] + jnp.sum(loss)
+
+            zero = jnp.zeros((), jax.tree.leaves(state.params)[0].dtype)
+            trips = (count + batch_size - 1) // batch_size
+            sums = jax.lax.fori_loop(0, trips, add_batch, (jnp.int32(0), zero))
+            return sums[0] / count, sums[1] / count
+
+        # Mapped over the two parts, so that the model is compiled once.
+        firsts = jnp.array([num_train, 0])
+        counts = jnp.stack([num_test, args.dataset_size.astype(jnp.int32)])
+        error, loss = jax.lax.map(mean_scores, (firsts, counts))
+        diverged = state.diverged | ~jnp.all(jnp.isfinite(loss))
+        return Scores(error[0], loss[0], error[1], loss[1], diverged)
 
     return Program(init_lane, step_lane, evaluate_lane)
 
@@ -251,11 +245,12 @@ def _make_optimizer(
     return optax.adamw(rate, weight_decay=args.weight_decay)
 
 
-def _split_key(args: LaneArgs) -> tuple[jax.Array, jax.Array]:
-    """Keys of the start and of noise in training; the batch order uses the words.
+def _init_key(args: LaneArgs) -> jax.Array:
+    """Key of the start. Always threefry: the bits of `rbg` depend on the lane."""
+    return jax.random.wrap_key_data(jnp.asarray(args.words), impl="threefry2x32")
 
-    Always threefry: the bits of `rbg` would depend on the lane.
-    """
-    key = jax.random.wrap_key_data(jnp.asarray(args.words), impl="threefry2x32")
-    init_key, noise_key = jax.random.split(key)
-    return init_key, noise_key
+
+def _noise_key(args: LaneArgs) -> jax.Array:
+    """Key of noise in training. (The batch order uses the words themselves.)"""
+    words = jnp.asarray(args.words) ^ jnp.array([0, 1], jnp.uint32)
+    return jax.random.wrap_key_data(words, impl="threefry2x32")

@@ -46,6 +46,22 @@ class Pack:
         """Optimiser steps its cells need."""
         return sum(cell.steps for cell in self.queue)
 
+    def count_lane_steps(self, steps: Sequence[int]) -> int:
+        """Lane-steps that pass while the lanes do so many steps each.
+
+        Args:
+            steps: optimiser steps of each lane [lanes].
+        """
+        per_device = self.lanes // self.num_devices
+        shares = [
+            steps[first : first + per_device]
+            for first in range(0, self.lanes, per_device)
+        ]
+        if self.lane_axis == "vmap":  # an idle lane waits for the longest beside it
+            return sum(max(share) * per_device for share in shares)
+        # One lane after the other: a device waits for the device with most to do.
+        return max(sum(share) for share in shares) * self.num_devices
+
     def describe(self) -> str:
         """The program as a row names it: with the lanes, as they round differently."""
         return f"{self.key}/{self.lane_axis}{self.lanes}"
@@ -68,7 +84,7 @@ class Plan:
         """Predicted share of lane-steps that train a cell; 1 for an empty plan."""
         live = sum(pack.live_lane_steps for pack in self.packs)
         spent = sum(
-            chunk.num_steps * pack.lanes
+            pack.count_lane_steps(chunk.num_steps_of_lanes)
             for pack in self.packs
             for chunk in make_chunks(pack)
         )
@@ -84,12 +100,14 @@ class Chunk:
         cells: the cell of each lane, None where it is idle [lanes].
         fresh: lanes whose cell starts now [lanes].
         steps_done: of each lane's cell, after the chunk [lanes].
+        num_steps_of_lanes: optimiser steps each lane does [lanes].
     """
 
     num_steps: int
     cells: tuple[Cell | None, ...]
     fresh: tuple[bool, ...]
     steps_done: tuple[int, ...]
+    num_steps_of_lanes: tuple[int, ...]
 
     @property
     def finished(self) -> list[tuple[int, Cell]]:
@@ -106,6 +124,7 @@ def plan_packs(
     cells: Sequence[Cell],
     packing: Packing,
     num_devices: int,
+    lane_axis: str,
     done: Collection[str] = frozenset(),
     paddable: Collection[str] = frozenset(),
 ) -> Plan:
@@ -118,6 +137,7 @@ def plan_packs(
         cells: all cells of the study; order does not matter.
         packing: the user's wishes.
         num_devices: lanes are a multiple of this.
+        lane_axis: "vmap" or "map".
         done: ids of cells that have a row.
         paddable: families whose widths may be padded into one program.
     """
@@ -132,7 +152,7 @@ def plan_packs(
                 widths=widths,
                 num_devices=num_devices,
                 lanes=_choose_lanes(queue, packing.lanes, num_devices),
-                lane_axis=packing.lane_axis,
+                lane_axis=lane_axis,
                 queue=tuple(cell for cell in queue if cell.cell_id not in done),
                 min_chunk_steps=max(1, min(shortest // 2, most)),
                 max_chunk_steps=most,
@@ -175,9 +195,11 @@ def make_chunks(
         left = {lane: cell.steps - steps_done[lane] for lane, cell in live}
         num_steps = max(min(left.values()), pack.min_chunk_steps)
         num_steps = min(num_steps, pack.max_chunk_steps, max(left.values()))
-        for lane in left:
-            steps_done[lane] += min(left[lane], num_steps)
-        chunk = Chunk(num_steps, tuple(cells), tuple(fresh), tuple(steps_done))
+        steps = [min(left.get(lane, 0), num_steps) for lane in range(pack.lanes)]
+        steps_done = [sum(both) for both in zip(steps_done, steps, strict=True)]
+        chunk = Chunk(
+            num_steps, tuple(cells), tuple(fresh), tuple(steps_done), tuple(steps)
+        )
         yield chunk
         for lane, _ in chunk.finished:
             cells[lane] = None

@@ -1,0 +1,103 @@
+"""Config: what is accepted, what is refused, and overrides by flag."""
+
+import dataclasses
+import math
+import pathlib
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from scalepred import config
+
+EXPERIMENTS = pathlib.Path(__file__).resolve().parents[1] / "experiments"
+
+
+def _good() -> config.Experiment:
+    return config.Experiment(name="x", training=config.Training(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", ""),
+        ("metric", "accuracy"),
+        ("grid.widths", ()),
+        ("grid.widths", (0, 1)),
+        ("grid.widths", (4, 4)),
+        ("grid.depths", (0,)),
+        ("grid.data_fractions", (0.0,)),
+        ("grid.data_fractions", (1.5,)),
+        ("grid.data_fractions", (math.nan,)),
+        ("grid.seeds", 0),
+        ("training.optimizer", "lion"),
+        ("training.schedule", "step"),
+        ("training.learning_rate", 0.0),
+        ("training.learning_rate", math.nan),
+        ("training.momentum", 1.0),
+        ("training.warmup_fraction", -0.1),
+        ("training.weight_decay", -1e-3),
+        ("training.batch_size", 0),
+        ("training.epochs", 0.0),
+        ("training.steps", 5),
+        ("packing.lanes", 0),
+        ("packing.lane_axis", "pmap"),
+        ("packing.chunk_steps", -1),
+        ("packing.width_bucket", 0.5),
+        ("packing.checkpoint_minutes", -1.0),
+        ("fit.max_params_ratio", 0.5),
+        ("fit.max_compute_ratio", 0.5),
+        ("fit.random_guess", -2.0),
+        ("fit.resamples", -1),
+        ("questions.budget", -1.0),
+    ],
+)
+def test_a_bad_value_is_named(path, value):
+    experiment = _good()
+    owner, _, field = path.rpartition(".")
+    setattr(getattr(experiment, owner) if owner else experiment, field, value)
+    with pytest.raises(config.UserError, match=path):
+        config.validate(experiment)
+
+
+def test_a_good_config_is_accepted():
+    config.validate(_good())
+
+
+def test_one_rule_draws_the_fit_region():
+    experiment = _good()
+    experiment.fit.max_compute_ratio = 50
+    experiment.fit.max_data_ratio = 8
+    with pytest.raises(config.UserError, match="max_compute_ratio=50"):
+        config.validate(experiment)
+
+
+def test_every_field_can_be_overridden_by_a_flag():
+    argv = [
+        "scalepred",
+        f"--config={EXPERIMENTS / 'digits_mlp.py'}",
+        "--config.grid.seeds=3",
+        "--config.grid.widths=(4, 8)",
+        "--config.training.learning_rate=0.5",
+        "--config.packing.lane_axis=vmap",
+    ]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", sys_argv=argv, flag_values=values)
+    values(argv)
+    experiment = values["config"].value
+    assert experiment.grid.seeds == 3
+    assert experiment.grid.widths == (4, 8)
+    assert experiment.training.learning_rate == 0.5
+    assert experiment.packing.lane_axis == "vmap"
+    config.validate(experiment)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda p: p.stem)
+def test_every_experiment_is_valid(path):
+    names: dict = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    experiment = names["get_config"]()
+    config.validate(experiment)
+    assert experiment.name == path.stem
+    assert names["__doc__"]
+    assert dataclasses.is_dataclass(experiment)
