@@ -55,9 +55,9 @@ class Packing:
 
     # Cells that one compiled program trains side by side on each device.
     lanes: int = 8
-    # vmap: lanes step together; map: one after the other, for steps so large
-    # that one lane fills the device.
-    lane_axis: str = "vmap"
+    # vmap: lanes step together; map: one after the other, for steps so large that
+    # one lane fills the device; auto: map on a CPU, vmap elsewhere.
+    lane_axis: str = "auto"
     # At most so many optimiser steps between two looks at the lanes; 0: chosen by
     # the plan.
     chunk_steps: int = 0
@@ -157,7 +157,7 @@ def validate(experiment: Experiment) -> None:
         )
 
     _check(packing.lanes >= 1, "packing.lanes", packing.lanes, "at least 1")
-    _one_of("packing.lane_axis", packing.lane_axis, ("vmap", "map"))
+    _one_of("packing.lane_axis", packing.lane_axis, ("auto", "vmap", "map"))
     chunk = packing.chunk_steps
     _check(chunk >= 0, "packing.chunk_steps", chunk, "0 (chosen) or more")
     bucket = packing.width_bucket

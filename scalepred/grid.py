@@ -120,7 +120,9 @@ def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
             depth=int(depth),
             dataset_size=size,
             seed=seed,
-            steps=_num_steps(training.epochs, training.steps, size, training.batch_size),
+            steps=_num_steps(
+                training.epochs, training.steps, size, training.batch_size
+            ),
             batch_size=int(training.batch_size),
             optimizer=training.optimizer,
             learning_rate=float(training.learning_rate),

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+from typing import Any
 
 import pytest
 from absl import flags
@@ -84,7 +85,7 @@ def test_every_field_can_be_overridden_by_a_flag():
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", sys_argv=argv, flag_values=values)
     values(argv)
-    experiment = values["config"].value
+    experiment: Any = values["config"].value
     assert experiment.grid.seeds == 3
     assert experiment.grid.widths == (4, 8)
     assert experiment.training.learning_rate == 0.5

@@ -121,8 +121,14 @@ def test_bad_files_are_told_kindly(tmp_path):
     np.savez(tmp_path / "other.npz", images=np.zeros(3))
     with pytest.raises(config.UserError, match="no array train_x, train_y"):
         load_dataset(str(tmp_path / "other.npz"))
-    pickled = {n: np.array([{}]) for n in ("train_x", "train_y", "test_x", "test_y")}
-    np.savez(tmp_path / "pickled.npz", **pickled)
+    unsafe = np.array([{}])
+    np.savez(
+        tmp_path / "pickled.npz",
+        train_x=unsafe,
+        train_y=unsafe,
+        test_x=unsafe,
+        test_y=unsafe,
+    )
     with pytest.raises(config.UserError, match="plain arrays"):
         load_dataset(str(tmp_path / "pickled.npz"))
     ragged = {

@@ -12,12 +12,12 @@ from scalepred.data.dataset import Dataset
 
 def load() -> Dataset:
     """The images as 64 numbers in [0, 1]."""
-    digits = datasets.load_digits()
+    pixels, classes = datasets.load_digits(return_X_y=True)
     return Dataset(
         name="digits",
         # Stored as 0 to 16.
-        inputs=(digits.data / 16).astype(np.float32),
-        labels=digits.target.astype(np.int32),
+        inputs=(np.asarray(pixels) / 16).astype(np.float32),
+        labels=np.asarray(classes, np.int32),
         num_classes=10,
         num_train=1280,
         unit="images",

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell
+from scalepred.grid import Cell, ProgramKey
 from scalepred.measurements import Measurement
 from scalepred.models.model import Model, build_model
 from scalepred.training import lane as lane_lib
@@ -77,7 +77,14 @@ def use_all_cores() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", _num_cores())
+
+
+def _num_cores() -> int:
+    """Cores this process may use; macOS cannot say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def plan_cells(
@@ -86,7 +93,7 @@ def plan_cells(
     cells: Sequence[Cell],
     *,
     done: Collection[str] = frozenset(),
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> packing.Plan:
     """The plan for these devices.
 
@@ -104,14 +111,36 @@ def plan_cells(
         # One step of a lane keeps a core busy, and lanes in turn leave no gaps where
         # one is done before the others. An accelerator needs many lanes at once.
         lane_axis = "map" if devices[0].platform == "cpu" else "vmap"
-    return packing.plan_packs(cells, experiment.packing, len(devices), lane_axis, done)
+    return packing.plan_packs(
+        cells,
+        experiment.packing,
+        len(devices),
+        lane_axis,
+        done,
+        paddable=_paddable_families(cells, dataset),
+    )
+
+
+def _paddable_families(cells: Sequence[Cell], dataset: Dataset) -> set[str]:
+    """Families whose narrow members may be padded to wider ones."""
+    examples = {cell.family: cell for cell in cells}
+    return {
+        family
+        for family, cell in examples.items()
+        if _build(cell.program_key, cell.width, dataset).can_be_padded
+    }
+
+
+def _build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
+    shape, classes = dataset.input_shape, dataset.num_classes
+    return build_model(key.family, width, key.depth, shape, classes)
 
 
 def train(
     plan: packing.Plan,
     dataset: Dataset,
     *,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Iterator[Progress]:
     """Trains every cell of the plan.
 
@@ -132,7 +161,7 @@ def train(
     data, order_of_seed = _put_data(plan, dataset, mesh)
     totals = _Totals(num_cells=plan.num_cells)
 
-    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with concurrent.futures.ThreadPoolExecutor(_num_cores()) as pool:
         # Compiling leaves a core idle and trains nothing: all programs at once.
         compiling = [
             pool.submit(_compile, pack, dataset, data, mesh) for pack in plan.packs
@@ -190,7 +219,7 @@ def _train_pack(
         for cell in pack.queue
     }
     state = engine.start()
-    seconds: collections.Counter[Cell] = collections.Counter()
+    seconds: dict[Cell, float] = collections.defaultdict(float)
     last_read = time.perf_counter()
     in_flight: collections.deque[tuple[packing.Chunk, Scores]] = collections.deque()
 
@@ -248,18 +277,16 @@ def _compile(
     """Traces and compiles the pack's program, ahead of time and once."""
     began = time.perf_counter()
     key = pack.key
-    models = {
-        width: build_model(
-            key.family, width, key.depth, dataset.input_shape, dataset.num_classes
-        )
-        for width in pack.widths
-    }
+    models = {width: _build(key, width, dataset) for width in pack.widths}
     program = lane_lib.make_program(key, list(models.values()), dataset)
     chunk = _make_chunk(program, pack.lane_axis, pack.describe())
-    lanes = {"in_specs": _LANES, "out_specs": _LANES}
     # No lane speaks to another, so there is nothing for check_vma to check.
     sharded_start = jax.shard_map(
-        jax.vmap(program.init_lane), mesh=mesh, check_vma=False, **lanes
+        jax.vmap(program.init_lane),
+        mesh=mesh,
+        in_specs=_LANES,
+        out_specs=_LANES,
+        check_vma=False,
     )
     sharded_chunk = jax.shard_map(
         chunk,

@@ -122,8 +122,9 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
         (loss, model_state), gradient = value_and_grad(state.params)
         optimizer = _make_optimizer(key, args, state.step)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params: Any = optax.apply_updates(state.params, updates)
         return LaneState(
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             model_state=model_state,
             opt_state=opt_state,
             cursor=cursor,

@@ -1,0 +1,203 @@
+"""Lanes side by side: no result depends on what else is trained, or where, or when."""
+
+import collections
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from scalepred import config, grid
+from scalepred.data.dataset import load_dataset
+from scalepred.measurements import Measurement
+from scalepred.training import ensemble, packing
+
+DATASET = load_dataset("digits")
+DEVICES = jax.devices()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_once(tmp_path_factory):
+    """Most tests run the same program; XLA compiles it for the first of them."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(
+        names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True
+    ):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+
+
+def _experiment(**changes) -> config.Experiment:
+    experiment = config.Experiment(
+        name="x",
+        grid=config.Grid(widths=(6,), data_fractions=(1 / 64, 1 / 32, 1 / 16), seeds=4),
+        training=config.Training(learning_rate=0.1, epochs=8, batch_size=16),
+        packing=config.Packing(lanes=4),
+    )
+    for path, value in changes.items():
+        section, field = path.split("__")
+        setattr(getattr(experiment, section), field, value)
+    return experiment
+
+
+CELLS = grid.make_cells(_experiment(), DATASET)
+
+
+def _train(cells, axis="vmap", lanes=4, devices=DEVICES, chunk_steps=0):
+    """Rows by cell, trained in one pack of exactly `lanes` lanes a device."""
+    wishes = config.Packing(lanes=lanes, chunk_steps=chunk_steps)
+    plan = packing.plan_packs(cells, wishes, len(devices), axis)
+    packs = tuple(
+        dataclasses.replace(pack, lanes=lanes * len(devices)) for pack in plan.packs
+    )
+    plan = dataclasses.replace(plan, packs=packs)
+    rows: dict[str, Measurement] = {}
+    for progress in ensemble.train(plan, DATASET, devices=devices):
+        rows.update((row.cell_id, row) for row in progress.rows)
+    assert set(rows) == {cell.cell_id for cell in cells}
+    return rows
+
+
+def _values(row: Measurement) -> tuple[float, float]:
+    return row.value, row.train_value
+
+
+@pytest.fixture(scope="module", params=["vmap", "map"])
+def axis(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def full(axis) -> dict[str, Measurement]:
+    """All twelve cells in eight lanes of two devices: some are refilled."""
+    return _train(_losses(CELLS), axis)
+
+
+def _losses(cells):
+    """The loss shows the last bit; an error is one of 518 numbers."""
+    return [dataclasses.replace(cell, metric="loss") for cell in cells]
+
+
+def test_rows_say_what_was_done(full, axis):
+    cell = _losses(CELLS)[0]
+    row = full[cell.cell_id]
+    assert row.status == "ok"
+    assert (row.width, row.depth, row.data, row.seed) == (6, 2, 20, 0)
+    assert (row.task, row.family, row.metric) == ("digits", "mlp", "loss")
+    assert row.steps == 10
+    assert row.epochs == 8
+    assert row.params == row.params_total == 64 * 6 + 6 + 36 + 6 + 60 + 10
+    assert row.flops == pytest.approx(3 * 2 * row.params * 160, rel=0.2)
+    assert row.data_unit == "images"
+    assert row.program.endswith(f"{axis}8")
+    assert 0 < row.seconds < 60
+    assert 0 < row.train_value < row.value < 5
+
+
+def test_a_cell_alone_equals_the_cell_in_a_full_pack(full, axis):
+    for cell in _losses(CELLS)[5::6]:
+        row = _train([cell], axis)[cell.cell_id]
+        assert _values(row) == _values(full[cell.cell_id])
+
+
+def test_order_and_refill_do_not_matter(full, axis):
+    """Other cells first, so that every cell stands elsewhere and starts later."""
+    cells = _losses(CELLS)
+    others = [dataclasses.replace(c, seed=c.seed + 9, steps=90) for c in cells[:9]]
+    rows = _train(others + cells[::-1], axis)
+    for cell in cells:
+        assert _values(rows[cell.cell_id]) == _values(full[cell.cell_id])
+
+
+def test_chunk_length_does_not_matter(full, axis):
+    rows = _train(_losses(CELLS), axis, chunk_steps=3)
+    for cell_id, row in rows.items():
+        assert _values(row) == _values(full[cell_id])
+
+
+def test_lanes_and_devices_change_rounding_only(full, axis):
+    for lanes, devices in ((1, DEVICES), (4, DEVICES[:1])):
+        rows = _train(_losses(CELLS), axis, lanes, devices)
+        for cell_id, row in rows.items():
+            assert _values(row) == pytest.approx(_values(full[cell_id]), rel=1e-3)
+
+
+def test_map_equals_vmap_up_to_rounding(full):
+    for cell_id, row in _train(_losses(CELLS), "map").items():
+        assert _values(row) == pytest.approx(_values(full[cell_id]), rel=1e-3)
+
+
+def test_a_cell_that_diverges_is_a_row_and_disturbs_nobody(full, axis):
+    cells = _losses(CELLS)
+    bad = dataclasses.replace(cells[7], learning_rate=1e30)
+    rows = _train([*cells, bad], axis)
+    row = rows[bad.cell_id]
+    assert row.status == "diverged"
+    assert math.isnan(row.value)
+    assert math.isnan(row.train_value)
+    for cell in cells:
+        assert _values(rows[cell.cell_id]) == _values(full[cell.cell_id])
+
+
+def test_one_trace_a_program(axis):
+    experiment = _experiment(grid__widths=(2, 3), packing__lane_axis=axis)
+    cells = grid.make_cells(experiment, DATASET)
+    # Numbers of a lane are no reason to compile again.
+    more = [dataclasses.replace(c, learning_rate=0.2, steps=7) for c in cells]
+    more += [dataclasses.replace(c, weight_decay=0.1, momentum=0.0) for c in cells]
+    before = collections.Counter(ensemble.traces)
+    plan = ensemble.plan_cells(experiment, DATASET, cells + more)
+    last = None
+    for progress in ensemble.train(plan, DATASET):
+        last = progress
+    assert last is not None
+    new = ensemble.traces - before
+    assert len(new) == 2
+    assert set(new.values()) == {1}
+    assert last.num_programs == 2
+    assert last.num_done == last.num_cells == 3 * len(cells)
+    assert last.live_lane_steps == sum(cell.steps for cell in cells + more)
+    assert last.lane_utilization == pytest.approx(plan.lane_utilization)
+
+
+def test_a_resumed_study_gives_the_same_rows(axis):
+    """Rows that exist are not trained again, and the others do not change a bit."""
+    experiment = _experiment(packing__lane_axis=axis)
+    experiment.metric = "loss"
+    cells = grid.make_cells(experiment, DATASET)
+    rows: dict[str, Measurement] = {}
+    for progress in ensemble.train(
+        ensemble.plan_cells(experiment, DATASET, cells), DATASET
+    ):
+        rows.update((row.cell_id, row) for row in progress.rows)
+    done = set(list(rows)[:7])
+    plan = ensemble.plan_cells(experiment, DATASET, cells, done=done)
+    again = [row for news in ensemble.train(plan, DATASET) for row in news.rows]
+    assert {row.cell_id for row in again} == set(rows) - done
+    for row in again:
+        assert _values(row) == _values(rows[row.cell_id])
+        assert row.program == rows[row.cell_id].program
+
+
+def test_an_empty_plan_yields_nothing():
+    plan = packing.plan_packs([], config.Packing(), len(DEVICES), "map")
+    assert list(ensemble.train(plan, DATASET)) == []
+
+
+def test_errors_are_learnt():
+    """More data, less error: the whole path trains something."""
+    experiment = _experiment(
+        grid__widths=(32,), grid__data_fractions=(1 / 64, 1 / 4), training__epochs=30
+    )
+    plan = ensemble.plan_cells(
+        experiment, DATASET, grid.make_cells(experiment, DATASET)
+    )
+    rows = [row for news in ensemble.train(plan, DATASET) for row in news.rows]
+    small = np.mean([row.value for row in rows if row.data == 20])
+    large = np.mean([row.value for row in rows if row.data == 320])
+    assert 0.2 < small < 0.6
+    assert large < 0.12

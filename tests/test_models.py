@@ -1,0 +1,114 @@
+"""Every family: pure functions, counts that add up, and what the law counts."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from scalepred import config
+from scalepred.models.model import build_model, cross_entropy, from_nnx
+
+
+@pytest.mark.parametrize("width", [1, 4, 32])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_mlp_counts(width, depth):
+    model = build_model("mlp", width, depth, (8, 8), 10)
+    hidden = 64 * width + width + (depth - 1) * (width * width + width)
+    assert model.num_params_by_group == {
+        "hidden": hidden,
+        "output": 10 * width + 10,
+    }
+    assert model.num_params == model.num_params_total == hidden + 10 * width + 10
+    variables = model.init(jax.random.key(0))
+    sizes = sum(leaf.size for leaf in jax.tree.leaves(variables.params))
+    assert sizes == model.num_params_total
+
+
+def test_mlp_is_a_relu_network():
+    model = build_model("mlp", 5, 2, (3,), 4)
+    params, state = model.init(jax.random.key(1))
+    x = jax.random.normal(jax.random.key(2), (7, 3))
+    logits, _ = model.apply(params, state, x, train=True, key=jax.random.key(0))
+    h = x
+    for index in range(2):
+        layer = params["hidden"][index]
+        h = jnp.maximum(h @ layer["kernel"] + layer["bias"], 0)
+    expected = h @ params["output"]["kernel"] + params["output"]["bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+
+
+def test_forward_flops_are_those_of_the_products():
+    """Two a weight and example; what the compiler adds for relu and bias is small."""
+    model = build_model("mlp", 64, 2, (64,), 10)
+    weights = 64 * 64 * 2 + 64 * 10
+    example = jax.ShapeDtypeStruct((64,), jnp.float32)
+    assert 2 * weights <= model.count_forward_flops(example) < 2.1 * weights
+
+
+def test_init_depends_on_the_key_alone():
+    model = build_model("mlp", 4, 2, (3,), 2)
+    first, again = model.init(jax.random.key(0)), jax.jit(model.init)(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    other = model.init(jax.random.key(1))
+    assert not np.array_equal(
+        first.params["output"]["kernel"], other.params["output"]["kernel"]
+    )
+
+
+class _Fancy(nnx.Module):
+    """Embedding, BatchNorm and dropout: everything the adapter must carry."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.embedding = nnx.Embed(11, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, momentum=0.5, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5)
+        self.output = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        x = self.dropout(self.norm(self.embedding(x)), rngs=rngs)
+        return self.output(x)
+
+
+def test_adapter_carries_state_and_randomness():
+    model = from_nnx(_Fancy, embeddings=frozenset({"embedding"}))
+    assert model.num_params_total == 11 * 6 + 2 * 6 + 6 * 3 + 3
+    assert model.num_params == model.num_params_total - 11 * 6
+    params, state = model.init(jax.random.key(0))
+    x = jnp.arange(8)
+    keys = jax.random.split(jax.random.key(1))
+    first, after = model.apply(params, state, x, train=True, key=keys[0])
+    second, _ = model.apply(params, state, x, train=True, key=keys[1])
+    assert not np.allclose(first, second)  # dropout
+    assert not np.allclose(state["norm"]["mean"], after["norm"]["mean"])
+    assert jax.tree.structure(state) == jax.tree.structure(after)
+    # In evaluation nothing is random and nothing changes.
+    first, same = model.apply(params, after, x, train=False, key=keys[0])
+    second, _ = model.apply(params, after, x, train=False, key=keys[1])
+    np.testing.assert_array_equal(first, second)
+    jax.tree.map(np.testing.assert_array_equal, after, same)
+
+
+def test_cross_entropy():
+    logits = jnp.array([[0.0, math.log(3.0)], [50.0, -50.0], [1000.0, 0.0]])
+    loss = cross_entropy(logits, jnp.array([0, 0, 1]))
+    np.testing.assert_allclose(loss, [math.log(4.0), 0.0, 1000.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mpl", "model", "no.such", ""])
+def test_an_unknown_family_lists_the_known_ones(name):
+    with pytest.raises(config.UserError, match=r"family=.*choose one of mlp"):
+        build_model(name, 1, 1, (1,), 2)
+
+
+def test_a_dotted_path_needs_no_registry(tmp_path, monkeypatch):
+    (tmp_path / "my_models").mkdir()
+    (tmp_path / "my_models" / "linear.py").write_text(
+        "from scalepred.models import mlp\n"
+        "def build(width, depth, input_shape, num_classes):\n"
+        "    return mlp.build(1, 0, input_shape, num_classes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert build_model("my_models.linear", 9, 9, (5,), 2).num_params == 5 * 2 + 2
