@@ -27,10 +27,16 @@ region, predicts the rest and writes DIR/report.html.
 
 Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked."""
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is kept.")
-_STAGES = flags.DEFINE_list("stages", list(study.STAGES), "train, fit, report.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan, touch nothing.")
+# Flags of this command alone; the other one has a --workdir too.
+FLAGS = flags.FlagValues()
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Experiment file.", flag_values=FLAGS
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Results.", flag_values=FLAGS)
+_STAGES = flags.DEFINE_list(
+    "stages", list(study.STAGES), "Stages to do.", flag_values=FLAGS
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan.", flag_values=FLAGS)
 
 
 def _main() -> None:
@@ -55,14 +61,20 @@ def _main() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    # A family or dataset of one's own may stand beside the experiment or in the
-    # current folder; a console script sees neither by itself.
-    for argument in sys.argv[1:]:
+    command.run("scalepred", _USAGE, FLAGS, _main, _find_config)
+
+
+def _find_config(argv: list[str]) -> None:
+    """Before the flags are read, which loads the config, look whether it is there."""
+    for argument in argv[1:]:
         if argument.startswith("--config="):
             path = argument.removeprefix("--config=").partition(":")[0]
+            if not pathlib.Path(path).is_file():
+                raise UserError(f"--config={path}: there is no such file")
+            # A family, dataset or law of one's own may stand beside the experiment
+            # or in the current folder; a console script sees neither by itself.
             sys.path.append(str(pathlib.Path(path).parent.absolute()))
     sys.path.append(os.getcwd())
-    command.run("scalepred", _USAGE, _main)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the two commands share: flags in, one sentence and status 2 for a mistake."""
 
+import dataclasses
 import difflib
 import re
 import sys
@@ -7,13 +8,20 @@ from collections.abc import Callable
 
 from absl import flags
 
+from scalepred import config
 from scalepred.config import UserError
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
 
-def run(name: str, usage: str, body: Callable[[], None]) -> None:
+def run(
+    name: str,
+    usage: str,
+    known: flags.FlagValues,
+    body: Callable[[], None],
+    before: Callable[[list[str]], None] = lambda argv: None,
+) -> None:
     """Parses the flags, runs `body` and ends the process.
 
     Exit status: 0 when everything asked for was done; 2 after a sentence on stderr
@@ -21,28 +29,31 @@ def run(name: str, usage: str, body: Callable[[], None]) -> None:
 
     Args:
         name: of the command.
-        usage: first lines of --help.
+        usage: what --help prints.
+        known: the flags of the command.
         body: does the work; raises UserError for mistakes.
+        before: looks at the arguments before they are parsed.
     """
-    sys.exit(_run(name, usage, body, sys.argv))
+    sys.exit(status_of(name, usage, known, body, before, sys.argv))
 
 
-def _run(name: str, usage: str, body: Callable[[], None], argv: list[str]) -> int:
+def status_of(
+    name: str,
+    usage: str,
+    known: flags.FlagValues,
+    body: Callable[[], None],
+    before: Callable[[list[str]], None],
+    argv: list[str],
+) -> int:
+    """Like `run`, returning the exit status."""
     if any(flag in ("--help", "-h", "-help", "--helpfull") for flag in argv[1:]):
         print(usage)
         return 0
     try:
-        rest = flags.FLAGS(argv)
-        if len(rest) > 1:
-            raise UserError(f"{rest[1]!r}: not a flag; flags are written --name=value")
+        before(argv)
+        _parse(known, argv)
         body()
     except UserError as error:
-        print(f"{name}: {_one_line(str(error))}", file=sys.stderr)
-        return USER_MISTAKE
-    except flags.UnrecognizedFlagError as error:
-        print(f"{name}: {_unknown_flag(error)}", file=sys.stderr)
-        return USER_MISTAKE
-    except (flags.Error, FileNotFoundError) as error:
         print(f"{name}: {_one_line(str(error))}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
@@ -55,13 +66,37 @@ def _run(name: str, usage: str, body: Callable[[], None], argv: list[str]) -> in
     return 0
 
 
-def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
-    name = error.flagname
-    known = sorted(flags.FLAGS.flags_by_module_dict().get(sys.argv[0], []), key=str)
-    names = [flag.name for flag in known] or list(flags.FLAGS)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean --{close[0]}?" if close else "--help lists the flags"
-    return f"--{name}: there is no such flag; {hint}"
+def _parse(known: flags.FlagValues, argv: list[str]) -> None:
+    """Reads the flags; every way they can be wrong becomes a UserError."""
+    try:
+        rest = known(argv)
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname, list(known), n=1)
+        hint = f"did you mean --{close[0]}?" if close else "--help lists the flags"
+        raise UserError(f"--{error.flagname}: there is no such flag; {hint}") from None
+    except KeyError as error:  # an override of a field that the config has not
+        raise UserError(_unknown_field(str(error))) from None
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(str(error)) from None
+    if len(rest) > 1:
+        raise UserError(f"{rest[1]!r}: not a flag; flags are written --name=value")
+
+
+def _unknown_field(message: str) -> str:
+    """ml_collections names the dataclass; the fields it has are the remedy."""
+    for pattern in (
+        r"Field (?P<field>\w+) not found on dataclass <class '.*\.(?P<holder>\w+)'>",
+        r"Attribute <class '.*\.(?P<holder>\w+)'>\.(?P<field>\w+) does not exist",
+    ):
+        found = re.search(pattern, message)
+        holder = getattr(config, found["holder"], None) if found else None
+        if found and holder is not None:
+            names = ", ".join(field.name for field in dataclasses.fields(holder))
+            return (
+                f"--config: {found['holder']} has no field {found['field']!r}; it has "
+                f"{names}"
+            )
+    return message
 
 
 def _one_line(text: str) -> str:

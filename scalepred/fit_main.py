@@ -33,22 +33,34 @@ targets, answers, and writes DIR/report.html.
 
 Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked."""
 
-_MEASUREMENTS = flags.DEFINE_string("measurements", None, "CSV of points.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go.")
-_LAW = flags.DEFINE_string("law", "rosenfeld", "Functional form.")
-_METRIC = flags.DEFINE_string("metric", None, "Rows of this metric; error or loss.")
-_TASK = flags.DEFINE_string("task", None, "Rows of this task.")
-_RANDOM_GUESS = flags.DEFINE_float("random_guess", None, "Value of no learning.")
-_COMPUTE_RATIO = flags.DEFINE_float("fit_max_compute_ratio", None, "m n <= max / this.")
-_MAX_PARAMS = flags.DEFINE_float("fit_max_params", None, "Largest m fitted.")
-_MAX_DATA = flags.DEFINE_float("fit_max_data", None, "Largest n fitted.")
-_TARGETS = flags.DEFINE_multi_string("target", [], "params=...,data=...")
-_TARGET_VALUE = flags.DEFINE_float("target_value", 0.0, "Error or loss wanted.")
-_AT_PARAMS = flags.DEFINE_float("at_params", 0.0, "Model size for data needed.")
-_AT_DATA = flags.DEFINE_float("at_data", 0.0, "Data size for model needed.")
-_BUDGET = flags.DEFINE_float("budget", 0.0, "Training FLOPs.")
-_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Draws behind intervals.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of starts, folds and resamples.")
+# Flags of this command alone; the other one has a --workdir too.
+FLAGS = flags.FlagValues()
+
+
+def _string(name: str, default: str | None = None) -> flags.FlagHolder:
+    return flags.DEFINE_string(name, default, name, flag_values=FLAGS)
+
+
+def _float(name: str, default: float | None = None) -> flags.FlagHolder:
+    return flags.DEFINE_float(name, default, name, flag_values=FLAGS)
+
+
+_MEASUREMENTS = _string("measurements")
+_WORKDIR = _string("workdir")
+_LAW = _string("law", "rosenfeld")
+_METRIC = _string("metric")
+_TASK = _string("task")
+_RANDOM_GUESS = _float("random_guess")
+_COMPUTE_RATIO = _float("fit_max_compute_ratio")
+_MAX_PARAMS = _float("fit_max_params")
+_MAX_DATA = _float("fit_max_data")
+_TARGETS = flags.DEFINE_multi_string("target", [], "target", flag_values=FLAGS)
+_TARGET_VALUE = _float("target_value", 0.0)
+_AT_PARAMS = _float("at_params", 0.0)
+_AT_DATA = _float("at_data", 0.0)
+_BUDGET = _float("budget", 0.0)
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples", flag_values=FLAGS)
+_SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
 
 
 def _main() -> None:
@@ -73,10 +85,7 @@ def _main() -> None:
     )
     record: dict[str, object] = {
         "runs": {"measurements": _MEASUREMENTS.value},
-        "settings": {
-            flag.name: flag.value
-            for flag in flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])
-        },
+        "settings": FLAGS.flag_values_dict(),
     }
     study.fit_table(
         surface,
@@ -133,7 +142,7 @@ def _check(name: str, good: bool, value: float, accepted: str) -> None:
 def main() -> None:
     """Entry point of the console script."""
     sys.path.append(os.getcwd())  # for a law of one's own
-    command.run("scalepred-fit", _USAGE, _main)
+    command.run("scalepred-fit", _USAGE, FLAGS, _main)
 
 
 if __name__ == "__main__":

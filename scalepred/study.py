@@ -22,9 +22,10 @@ from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
 from scalepred.report import console, figures, page
-from scalepred.training import ensemble, packing
+from scalepred.training import ensemble
 
 STAGES = ("train", "fit", "report")
 
@@ -47,10 +48,11 @@ def run(
         UserError: the config, the workdir or the table cannot be used.
     """
     config.validate(experiment)
+    find_law(experiment.fit.law)  # a typo must not wait for the training to end
     dataset = load_dataset(experiment.dataset)
     cells = grid.make_cells(experiment, dataset)
     if dry_run:
-        print_plan(experiment, cells, load_done(workdir))
+        print_plan(experiment, dataset, cells, load_done(workdir))
         return
     prepare_workdir(workdir, experiment_record(experiment), "experiment")
     log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
@@ -75,22 +77,22 @@ def train(
     workdir: epath.Path,
 ) -> ensemble.Progress | None:
     """Trains every cell that has no row yet; rows are on disk as cells finish."""
-    plan = packing.plan_packs(
-        cells,
-        experiment.packing,
-        num_devices=len(jax.devices()),
-        done=set(table.rows),
-    )
+    plan = ensemble.plan_cells(experiment, dataset, cells, done=set(table.rows))
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train")
     if not plan.num_cells:
         print(f"All {len(cells)} runs are in {table.path}; nothing to train.")
         return None
+    plan_steps = sum(cell.steps for pack in plan.packs for cell in pack.queue)
     news = None
     with console.Progress(plan.num_cells) as progress:
         for news in ensemble.train(plan, dataset):
             table.append(news.rows)
             progress.update(
-                news.num_done, news.lane_utilization, news.program, news.compile_seconds
+                num_done=news.num_done,
+                lanes_busy=news.lane_utilization,
+                share_done=news.live_lane_steps / plan_steps,
+                program=news.program,
+                compile_seconds=news.compile_seconds,
             )
     if news is not None:
         log(
@@ -191,12 +193,13 @@ def write_report(workdir: epath.Path, found: results.Results) -> None:
 
 
 def print_plan(
-    experiment: Experiment, cells: Sequence[grid.Cell], done: set[str]
+    experiment: Experiment,
+    dataset: Dataset,
+    cells: Sequence[grid.Cell],
+    done: set[str],
 ) -> None:
     """What `run` would train."""
-    plan = packing.plan_packs(
-        cells, experiment.packing, num_devices=len(jax.devices()), done=done
-    )
+    plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
     print(
         f"{experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
         f"{len(plan.packs)} programs, lanes busy {plan.lane_utilization:.1%} as "

@@ -1,0 +1,235 @@
+"""The two commands: bad input ends with status 2 and one sentence, nothing lost."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scalepred import __main__ as train_main
+from scalepred import command, fit_main
+from scalepred.config import UserError
+from tests import published
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DIGITS = f"--config={ROOT}/experiments/digits_mlp.py"
+
+
+def run_train(monkeypatch, capsys, *arguments):
+    """Status, stdout and stderr of `scalepred` with these arguments."""
+    argv = ["scalepred", *arguments]
+    monkeypatch.setattr(sys, "argv", argv)  # ml_collections looks there
+    for flag in [name for name in train_main.FLAGS if name.startswith("config.")]:
+        delattr(train_main.FLAGS, flag)
+    train_main.FLAGS.unparse_flags()
+    status = command.status_of(
+        "scalepred",
+        train_main._USAGE,
+        train_main.FLAGS,
+        train_main._main,
+        train_main._find_config,
+        argv,
+    )
+    return status, *capsys.readouterr()
+
+
+def run_fit(capsys, *arguments):
+    """Status, stdout and stderr of `scalepred-fit` with these arguments."""
+    fit_main.FLAGS.unparse_flags()
+    status = command.status_of(
+        "scalepred-fit",
+        fit_main._USAGE,
+        fit_main.FLAGS,
+        fit_main._main,
+        lambda argv: None,
+        ["scalepred-fit", *arguments],
+    )
+    return status, *capsys.readouterr()
+
+
+def assert_refused(result, part):
+    status, _, stderr = result
+    assert status == 2
+    assert part in stderr
+    assert stderr.count("\n") == 1
+    assert "Traceback" not in stderr
+
+
+BAD_CONFIGS = {
+    "unknown field": (["--config.grid.sedes=3"], "Grid has no field 'sedes'; it has"),
+    "unknown group": (["--config.gird.seeds=3"], "has no field 'gird'"),
+    "wrong type": (["--config.grid.seeds=many"], "--config.grid.seeds=many"),
+    "text for a number": (["--config.training.epochs=long"], "training.epochs=long"),
+    "text in a tuple": (["--config.grid.widths=(1,'a')"], "grid.widths"),
+    "fraction in a tuple": (["--config.grid.widths=(1.5,2)"], "grid.widths"),
+    "width of zero": (["--config.grid.widths=(0,8)"], "grid.widths=(0, 8): must be"),
+    "negative width": (["--config.grid.widths=(-8,8)"], "grid.widths=(-8, 8)"),
+    "no widths": (["--config.grid.widths=()"], "grid.widths=(): must be"),
+    "width twice": (["--config.grid.widths=(8,8)"], "must be distinct"),
+    "rate": (["--config.training.learning_rate=nan"], "learning_rate=nan: must be"),
+    "both lengths": (["--config.training.steps=9"], "give exactly one"),
+    "fraction": (["--config.grid.data_fractions=(0.5,1.5)"], "at most 1"),
+    "law": (["--config.fit.law=newton"], "law='newton': must be one of rosenfeld"),
+    "dataset": (["--config.dataset=mnisst"], "dataset='mnisst'"),
+    "family": (["--config.family=mpl"], "family='mpl'"),
+    "metric": (["--config.metric=accuracy"], "metric='accuracy': must be one of"),
+    "stage": (["--stages=train,fly"], "--stages=fly: must be one or more of train"),
+    "unknown flag": (["--dryrun"], "--dryrun: there is no such flag; did you mean"),
+    "stray word": (["now"], "'now': not a flag"),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"), BAD_CONFIGS.values(), ids=BAD_CONFIGS.keys()
+)
+def test_bad_configs(monkeypatch, capsys, tmp_path, arguments, part):
+    workdir = tmp_path / "work"
+    result = run_train(monkeypatch, capsys, DIGITS, f"--workdir={workdir}", *arguments)
+    assert_refused(result, part)
+    assert not (workdir / "measurements.csv").exists()
+
+
+def test_bad_experiment_files(monkeypatch, capsys, tmp_path):
+    workdir = f"--workdir={tmp_path / 'work'}"
+
+    def run(text):
+        path = tmp_path / "x.py"
+        path.write_text(text)
+        return run_train(monkeypatch, capsys, f"--config={path}", workdir)
+
+    missing = run_train(monkeypatch, capsys, "--config=nowhere.py", workdir)
+    assert_refused(missing, "--config=nowhere.py: there is no such file")
+    assert_refused(run("def get_config():\n    return 3\n"), "must give a")
+    assert_refused(run_train(monkeypatch, capsys, workdir), "--config: missing")
+    assert_refused(run_train(monkeypatch, capsys, DIGITS), "--workdir: missing")
+    assert_refused(
+        run_train(monkeypatch, capsys, DIGITS, workdir, "--stages=fit"),
+        "runs are there; add train to --stages",
+    )
+
+
+def write_points(path, extra="", **changes):
+    m, n, value = published.grid(published.BY_NAME["CIFAR100"])
+    columns = {"m": m * 1e6, "n": n * 5e4, "value": value, **changes}
+    table = [np.asarray(column).tolist() for column in columns.values()]
+    lines = zip(*table, strict=True)
+    text = "\n".join(",".join(str(cell) for cell in line) for line in lines)
+    path.write_text(f"params,data,value\n{text}\n{extra}")
+    return f"--measurements={path}"
+
+
+BAD_FITS = {
+    "target inside": (
+        ["--target=params=1e6,data=5e3", "--fit_max_data=1e4"],
+        "lies inside the fit region (params up to 1.6e+07, data up to 6250)",
+    ),
+    "odd target": (["--target=params=1e6"], "--target=params=1e6: must look like"),
+    "bad target": (["--target=params=big,data=1"], "must look like params=1e9"),
+    "negative target": (["--target=params=-1,data=1e9"], "must be a positive number"),
+    "infinite budget": (["--budget=inf"], "--budget=inf: must be"),
+    "nan value": (["--target_value=nan"], "--target_value=nan: must be"),
+    "law": (["--law=chinchila"], "must be one of rosenfeld"),
+    "metric": (["--metric=accuracy"], "metric='accuracy': must be one of error, loss"),
+    "guess": (["--random_guess=-1"], "--random_guess=-1: must be"),
+    "two rules": (
+        ["--fit_max_compute_ratio=5", "--fit_max_data=1e4"],
+        "one rule draws the fit region",
+    ),
+    "nothing left": (["--fit_max_data=1"], "holds no point; widen it"),
+    "too few": (["--fit_max_data=3200", "--fit_max_params=2e4"], "points to fit"),
+    "useless size": (["--at_params=1e9"], "of no use without --target_value"),
+    "text": (["--budget=lots"], "--budget=lots"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "part"), BAD_FITS.values(), ids=BAD_FITS.keys())
+def test_bad_fits(capsys, tmp_path, arguments, part):
+    points = write_points(tmp_path / "points.csv")
+    workdir = tmp_path / "work"
+    result = run_fit(
+        capsys, points, f"--workdir={workdir}", "--resamples=20", *arguments
+    )
+    assert_refused(result, part)
+    assert not workdir.exists()
+
+
+BAD_POINTS = {
+    "one model size": ({"m": np.full(42, 7.0)}, "params: every point to fit has"),
+    "one data size": ({"n": np.full(42, 7.0)}, "data: every point to fit has"),
+    "all at the guess": ({"value": np.full(42, 0.985)}, "lies at the random-guess"),
+}
+
+
+@pytest.mark.parametrize(("changes", "part"), BAD_POINTS.values(), ids=BAD_POINTS)
+def test_bad_points(capsys, tmp_path, changes, part):
+    if len({*changes} & {"m", "n"}):  # rows must stay distinct
+        changes = {**changes, "value": np.linspace(0.2, 0.8, 42)}
+    points = write_points(tmp_path / "points.csv", **changes)
+    result = run_fit(
+        capsys, points, f"--workdir={tmp_path / 'work'}", "--random_guess=0.99"
+    )
+    assert_refused(result, part)
+
+
+def test_bad_tables_reach_the_command(capsys, tmp_path):
+    """What makes a table bad is tested in test_measurements."""
+    points = write_points(tmp_path / "points.csv", extra="1,2,text\n")
+    assert_refused(run_fit(capsys, points, "--workdir=w"), "'text' is not a number")
+    assert_refused(run_fit(capsys, "--workdir=w"), "--measurements: missing")
+    assert_refused(run_fit(capsys, points), "--workdir: missing")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_workdir(capsys, tmp_path):
+    points = write_points(tmp_path / "points.csv")
+    tmp_path.chmod(0o500)
+    result = run_fit(capsys, points, f"--workdir={tmp_path / 'work'}")
+    tmp_path.chmod(0o700)
+    assert_refused(result, "cannot be used")
+
+
+def test_workdir_that_is_a_file(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("precious")
+    points = write_points(tmp_path / "points.csv")
+    assert_refused(run_fit(capsys, points, f"--workdir={path}"), "choose another")
+    assert_refused(
+        run_train(monkeypatch, capsys, DIGITS, f"--workdir={path}"), "choose another"
+    )
+    assert path.read_text() == "precious"
+
+
+def test_interrupt_keeps_rows_and_says_so(capsys):
+    def body():
+        raise KeyboardInterrupt
+
+    fit_main.FLAGS.unparse_flags()
+    status = command.status_of(
+        "scalepred", "", fit_main.FLAGS, body, lambda argv: None, ["scalepred"]
+    )
+    assert status == 130
+    assert "rows written so far are kept" in capsys.readouterr().err
+
+
+def test_a_mistake_is_one_line_even_if_told_in_two(capsys):
+    def body():
+        raise UserError("one\n  two")
+
+    fit_main.FLAGS.unparse_flags()
+    status = command.status_of("x", "", fit_main.FLAGS, body, lambda argv: None, ["x"])
+    assert status == 2
+    assert capsys.readouterr().err == "x: one two\n"
+
+
+@pytest.mark.parametrize("module", ["scalepred", "scalepred.fit_main"])
+def test_help_names_every_flag(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    flags = train_main.FLAGS if module == "scalepred" else fit_main.FLAGS
+    for name in flags:
+        if name not in ("resamples", "seed") and not name.startswith("config."):
+            assert f"--{name}" in done.stdout
