@@ -192,5 +192,5 @@ def test_buckets_hold_their_size_and_waste_little():
 
 
 def test_unknown_residual_is_refused():
-    with pytest.raises(ValueError, match="must be relative, log or huber"):
-        solver.Residual("cubic").rho(np.zeros(1))
+    with pytest.raises(ValueError, match="must be relative, log, huber or robust"):
+        solver.Residual("cubic").rho(np.zeros(1), 1.0)

@@ -254,7 +254,7 @@ def laplace(
     Returns:
         ln(law) - ln(measured) and its standard deviation under the fit [points].
     """
-    scale = Scale(*(leaf[()] for leaf in points.scale(mask)))
+    scale = points.scale(mask)
     slopes = jacobian(law, theta, points, scale)
     difference = _log_values(law, theta, points, scale) - points.log_value
     weight = np.where(mask, points.weight, 0.0)

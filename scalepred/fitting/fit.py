@@ -179,7 +179,7 @@ def fit(
             "points; check their values"
         )
     theta = best.theta[0]
-    scale = Scale(*(float(leaf[0]) for leaf in points.scale(everything)))
+    scale = points.scale(everything).of_lane(0)
     errors = backtest.relative_errors(law, theta, points)
     noise = predict.estimate_noise(surface.value, surface.seed_values)
     misfit = _estimate_misfit(law, points, errors, noise, surface.num_seeds)

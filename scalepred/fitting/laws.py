@@ -29,13 +29,21 @@ class Scale(NamedTuple):
 
     Attributes:
         log_guess: ln of the random-guess level e0 (where it is fixed).
-        log_low: ln of the smallest fitted value; only starts depend on it.
-        log_high: ln of the largest fitted value; only starts depend on it.
+        log_low: ln of the smallest fitted value, of the second smallest where there
+            are enough points for one of them to be an accident.
+        log_high: ln of the largest fitted value.
+        levels: x of the model sizes that have an offset of their own; most laws know
+            none [levels], or [lanes, levels].
     """
 
     log_guess: Array | float
     log_low: Array | float
     log_high: Array | float
+    levels: Array = np.empty(0)
+
+    def of_lane(self, lane: int) -> "Scale":
+        """The scale of one lane of many."""
+        return Scale(*(np.asarray(leaf)[lane] for leaf in self))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,8 @@ from scalepred.measurements import Surface
 _AGREEMENT = 1e-6
 # Below this mean squared relative residual the objective is rounding, not fit.
 _EXACT = 1e-24
+# With more points than this the lowest of them may be an accident.
+_MANY_POINTS = 12
 # Values this close to the random-guess level carry no information on the law.
 PLATEAU_FRACTION = 0.97
 
@@ -41,9 +43,12 @@ class Points:
 
     def scale(self, masks: np.ndarray) -> Scale:
         """What the law may know of each subset; masks [..., points] -> [...]."""
-        low = np.where(masks, self.log_value, np.inf).min(axis=-1)
+        ranked = np.sort(np.where(masks, self.log_value, np.inf), axis=-1)
+        many = np.sum(masks, axis=-1) > _MANY_POINTS
+        low = np.where(many, ranked[..., min(1, ranked.shape[-1] - 1)], ranked[..., 0])
         high = np.where(masks, self.log_value, -np.inf).max(axis=-1)
-        return Scale(np.full(low.shape, self.log_guess), low, high)
+        none = np.empty((*low.shape, 0))
+        return Scale(np.full(low.shape, self.log_guess), low, high, none)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +147,7 @@ def fit_subsets(
     uniform = np.random.default_rng(seed).uniform(size=(starts, law.num_parameters))
     scale = points.scale(masks)
     theta = np.stack(
-        [
-            law.start(uniform, Scale(*(leaf[subset] for leaf in scale)))
-            for subset in range(num_subsets)
-        ]
+        [law.start(uniform, scale.of_lane(subset)) for subset in range(num_subsets)]
     )
     lanes = num_subsets * starts
     problem = solver.Problem(
@@ -155,7 +157,7 @@ def fit_subsets(
         weight=np.repeat(masks * points.weight, starts, axis=0),
         prior_mean=np.zeros(law.num_parameters),
         prior_precision=np.zeros(law.num_parameters),
-        scale=Scale(*(np.repeat(leaf, starts) for leaf in scale)),
+        scale=Scale(*(np.repeat(leaf, starts, axis=0) for leaf in scale)),
     )
     solution = solver.solve(
         law, problem, theta.reshape(lanes, -1), residual, max_iterations

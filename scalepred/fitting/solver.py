@@ -50,16 +50,25 @@ class Residual:
 
     Attributes:
         kind: relative: rho = (law / measured - 1)^2 (paper, section 4) | log: d^2 |
-            huber: of d, d^2 / 2 up to delta and linear beyond (Hoffmann et al.).
-        delta: knee of huber.
+            huber: of d, d^2 / 2 up to delta and linear beyond (Hoffmann et al.) |
+            robust: d^2 / sigma^2, linear from about delta sigmas on, and times
+            `above` where the measurement lies above the law: badly tuned runs do.
+        delta: knee of huber (in d) and robust (in sigmas).
+        above: of robust.
     """
 
     kind: str = "relative"
     delta: float = 1e-3
+    above: float = 1.0
 
-    def rho(self, d: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def rho(self, d: Array, sigma: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """rho, its derivative, and the curvature Gauss-Newton uses, each like d."""
         d = jnp.asarray(d)
+        if self.kind == "robust":
+            side = jnp.where(d < 0, self.above, 1.0)
+            bend = jnp.sqrt(1 + (d / (sigma * self.delta)) ** 2)
+            curvature = 2 * side / (sigma**2 * bend)
+            return side * 2 * self.delta**2 * (bend - 1), curvature * d, curvature
         if self.kind == "relative":
             ratio = jnp.exp(d)
             r = jnp.expm1(d)
@@ -73,7 +82,8 @@ class Residual:
             safe = jnp.where(linear, size, 1.0)
             curvature = jnp.where(linear, self.delta / safe, 1.0)
             return rho, curvature * d, curvature
-        raise ValueError(f"residual {self.kind!r}: must be relative, log or huber")
+        known = "relative, log, huber or robust"
+        raise ValueError(f"residual {self.kind!r}: must be {known}")
 
 
 RELATIVE = Residual("relative")
@@ -90,6 +100,7 @@ class Problem(NamedTuple):
         prior_mean: of theta [parameters].
         prior_precision: 0: no prior. Adds precision * (theta - mean)^2 [parameters].
         scale: see laws.
+        sigma: standard deviation that the robust residual is measured in.
     """
 
     x: Array
@@ -99,6 +110,7 @@ class Problem(NamedTuple):
     prior_mean: Array
     prior_precision: Array
     scale: Scale
+    sigma: Array | float = 1.0
 
 
 class Solution(NamedTuple):
@@ -162,7 +174,8 @@ def solve(
         return Solution(*columns)
 
 
-_LANE_RANKS = Problem(1, 1, 1, 1, 1, 1, Scale(0, 0, 0))  # ranks without a lane axis
+# Ranks of the leaves without a lane axis.
+_LANE_RANKS = Problem(1, 1, 1, 1, 1, 1, Scale(0, 0, 0, 1), 0)
 
 
 def _with_lanes(problem: Problem, lanes: int) -> Problem:
@@ -207,7 +220,7 @@ def _solve(
     def objective_of(theta: jax.Array, one: Problem) -> jax.Array:
         d = law.log_value(theta, one.x, one.y, one.scale) - one.log_value
         # A padded or left-out point may be anything, NaN included.
-        rho = jnp.where(one.weight > 0, residual.rho(d)[0], 0.0)
+        rho = jnp.where(one.weight > 0, residual.rho(d, one.sigma)[0], 0.0)
         prior = one.prior_precision * (theta - one.prior_mean) ** 2
         return jnp.sum(one.weight * rho) + jnp.sum(prior)
 
@@ -233,7 +246,7 @@ def _solve(
         jacobian = jax.vmap(push)(jnp.eye(len(theta)))  # [parameters, points]
         used = one.weight > 0
         jacobian = jnp.where(used, jacobian, 0.0)
-        _, slope, curvature = residual.rho(jnp.where(used, d, 0.0))
+        _, slope, curvature = residual.rho(jnp.where(used, d, 0.0), one.sigma)
         gradient = jacobian @ (one.weight * slope)
         gradient += 2 * one.prior_precision * (theta - one.prior_mean)
         hessian = (jacobian * (one.weight * curvature)) @ jacobian.T
