@@ -1,0 +1,1 @@
+"""Results for people: words, figures, one page, and the terminal."""

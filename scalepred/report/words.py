@@ -1,0 +1,299 @@
+"""Results in sentences and numbers for people: the page and the terminal say the same.
+
+Sentences start small and have no full stop. Text that comes from files (task, unit,
+device) stands in them as it is: the page escapes it, the terminal and the page take
+out what is not `printable`.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from scalepred.fitting.answers import Answer
+from scalepred.measurements import Surface
+from scalepred.results import PredictionRow, Results, Score
+
+OUT_OF_REACH = "out of reach"
+UNKNOWN = "n/a"
+
+
+def printable(text: str) -> str:
+    """Without control characters: what a CSV says must not steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def count(number: float) -> str:
+    """A size or a count: 4,100, 1.23e9, "out of reach" if infinite.
+
+    Whole numbers below a million are exact, everything else has three digits.
+    """
+    if math.isnan(number):
+        return UNKNOWN
+    if math.isinf(number):
+        return OUT_OF_REACH
+    is_whole = float(number).is_integer() and abs(number) < 1e6
+    rounded = number if is_whole else float(f"{number:.3g}")
+    if 1e-3 <= abs(rounded) < 1e6 or rounded == 0:
+        return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:.3g}"
+    return _scientific(f"{rounded:.2e}")
+
+
+def _scientific(text: str) -> str:
+    """1.20e+09 as 1.2e9."""
+    mantissa, exponent = text.split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def percent(share: float) -> str:
+    """A relative error or a share: -4.5%, 130%."""
+    if not math.isfinite(share):
+        return UNKNOWN
+    if abs(share) >= 1000:
+        return count(100 * share) + "%"
+    if abs(share) >= 1:
+        return f"{100 * share:,.0f}%"
+    return f"{round(100 * share, 1) + 0.0:.1f}%"  # + 0.0: never -0.0
+
+
+def whole_percent(share: float) -> str:
+    """A share of points: 91%."""
+    return UNKNOWN if math.isnan(share) else f"{share:.0%}"
+
+
+def number(value: float) -> str:
+    """A parameter, four digits."""
+    text = UNKNOWN if math.isnan(value) else f"{value:.4g}"
+    return _scientific(text) if "e" in text else text
+
+
+def mean_and_std(mean: float, std: float) -> str:
+    """-4.5% ± 4.7%."""
+    if math.isnan(mean):
+        return UNKNOWN
+    return f"{percent(mean)} ± {percent(std)}"
+
+
+def measured(value: float, metric: str, with_unit: bool = True) -> str:
+    """An error as a percentage with three digits, a loss in nats with four."""
+    if not math.isfinite(value):
+        return OUT_OF_REACH if math.isinf(value) else UNKNOWN
+    if metric == "error":
+        return f"{100 * value:#.3g}".removesuffix(".") + "%"
+    return f"{value:#.4g}".removesuffix(".") + (" nats" if with_unit else "")
+
+
+def wanted(value: float, metric: str, with_unit: bool = True) -> str:
+    """A round error or loss, without zeros at its end: 5%, 2.1 nats."""
+    if metric == "error":
+        return f"{100 * value:.3g}%"
+    return f"{value:.4g}" + (" nats" if with_unit else "")
+
+
+def duration(seconds: float) -> str:
+    """1 h 5 min, 2 min 10 s, 8.3 s."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, whole = divmod(rest, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {whole} s" if minutes else f"{whole} s"
+
+
+def interval(lower: float, upper: float, form: Callable[[float], str]) -> str:
+    """A space and (90% interval 3,200 to 5,600); nothing where there is none."""
+    if math.isnan(lower) or math.isnan(upper) or lower == upper:
+        return ""
+    return f" (90% interval {form(lower)} to {form(upper)})"
+
+
+def metric_label(metric: str) -> str:
+    """For an axis or a caption."""
+    return "error" if metric == "error" else "loss (nats)"
+
+
+# What the published parameters of the built-in laws mean; {unit}: of the metric.
+_MEANINGS = {
+    "data_exponent": "power of n; no unit",
+    "model_exponent": "power of m; no unit",
+    "random_guess": "e0, the value of a model that has learnt nothing; {unit}",
+    "irreducible": "the value that no m and n get below; {unit}",
+    "b": "weight of the model term beside the data term; no unit",
+    "c": "weight of the floor beside the data term; no unit",
+    "eta": "where the law bends towards e0; no unit",
+    "E": "the value that no m and n get below; {unit}",
+    "A": "size of the model term; {unit} times m to its exponent",
+    "B": "size of the data term; {unit} times n to its exponent",
+}
+
+
+def describe_parameter(name: str, metric: str) -> str:
+    """Meaning and unit, or nothing for the parameter of a law of one's own."""
+    unit_name = "fraction" if metric == "error" else "nats"
+    return _MEANINGS.get(name, "").format(unit=unit_name)
+
+
+def thing(surface: Surface) -> str:
+    """The metric's noun with its article."""
+    return "an error" if surface.metric == "error" else "a loss"
+
+
+def unit(surface: Surface) -> str:
+    """What n counts."""
+    return surface.data_unit
+
+
+def sizes(params: float, data: float, surface: Surface) -> str:
+    """1.2e6 parameters and 4,100 examples."""
+    return f"{count(params)} parameters and {count(data)} {unit(surface)}"
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def has_intervals(results: Results) -> bool:
+    """Whether there were resamples to draw an interval from."""
+    return len(results.fit.fitted.draws) > 0
+
+
+def describe_fit(results: Results) -> str:
+    """Law, points and cross-validation."""
+    fit = results.fit
+    runs = int(np.sum(fit.surface.num_seeds))
+    text = f"{fit.law.name} law through {len(fit.surface)} points"
+    if runs > len(fit.surface):
+        text += f" ({runs:,} runs)"
+    checked = fit.cross_validation
+    if not checked.num_folds:
+        return text + "; too few points to cross-validate"
+    score = mean_and_std(checked.mean, checked.std)
+    return (
+        f"{text}; relative error in {checked.num_folds}-fold cross-validation {score}"
+    )
+
+
+def held_out(results: Results) -> Score:
+    """The score over all points that the law did not see."""
+    return next(score for score in results.scores if score.name == "held out")
+
+
+def describe_held_out(results: Results) -> str:
+    """How well the points that the law did not see were predicted."""
+    score = held_out(results)
+    if not score.num_points:
+        return "no point was held out, so no prediction was checked by a larger run"
+    plural = "s" if score.num_points > 1 else ""
+    text = (
+        f"{score.num_points} point{plural} predicted with relative error "
+        f"{mean_and_std(score.mean, score.std)} (mean ± std)"
+    )
+    if has_intervals(results):
+        text += f"; the 90% intervals hold {whole_percent(score.coverage)} of them"
+    return text
+
+
+def describe_answer(answer: Answer, results: Results) -> str:
+    """One question and its answer, with numbers."""
+    surface = results.surface
+
+    def say(number: float) -> str:
+        return measured(number, surface.metric, with_unit=False)
+
+    asked, details = answer.asked, answer.details
+    found = interval(answer.lower, answer.upper, count)
+    if answer.question == "best_for_budget":
+        error = measured(answer.value, surface.metric)
+        error += interval(answer.lower, answer.upper, say)
+        text = (
+            f"with {count(asked['budget'])} FLOPs the {surface.metric} is least, "
+            f"{error}, at {_split(details, surface)}"
+        )
+        if not answer.reachable:
+            text += "; the law knows no optimum: one of the two should grow without end"
+        return text
+    if not answer.reachable:
+        return answer.why
+    goal = wanted(asked.get("value", math.nan), surface.metric)
+    if answer.question in ("data_needed", "params_needed"):
+        for_data = answer.question == "data_needed"
+        counted, given = "parameters", f"{count(asked.get('data', 0))} {unit(surface)}"
+        if for_data:
+            counted, given = unit(surface), f"{count(asked['params'])} parameters"
+        return (
+            f"{thing(surface)} of {goal} with {given} takes "
+            f"{count(answer.value)} {counted}{found}"
+        )
+    if answer.question == "cheapest_for_target":
+        return (
+            f"{thing(surface)} of {goal} takes at least "
+            f"{count(answer.value)} FLOPs{found}, at {_split(details, surface)}"
+        )
+    question = answer.question.replace("_", " ")
+    amount = f"{count(answer.value)} {answer.unit}{found}"
+    return f"{question}: {amount}; {answer.why}"
+
+
+def _split(details: dict[str, tuple[float, float, float]], surface: Surface) -> str:
+    """Model and data of an answer, each with its interval."""
+    parts = []
+    for name, counted in (("params", "parameters"), ("data", unit(surface))):
+        value, lower, upper = details[name]
+        ends = interval(lower, upper, count).replace("90% interval ", "")
+        parts.append(f"{count(value)} {counted}{ends}")
+    return " and ".join(parts)
+
+
+def describe_target(row: PredictionRow, results: Results) -> str:
+    """One size that nobody measured, and what the law expects there."""
+    surface = results.surface
+
+    def say(number: float) -> str:
+        return measured(number, surface.metric, with_unit=False)
+
+    return (
+        f"{sizes(row.params, row.data, surface)} should reach {thing(surface)} of "
+        f"{measured(row.predicted, surface.metric)}"
+        f"{interval(row.lower, row.upper, say)}"
+    )
+
+
+def targets(results: Results) -> list[PredictionRow]:
+    """The sizes asked for that nobody measured."""
+    return [row for row in results.predictions if row.region == "target"]
+
+
+def largest_run(results: Results) -> PredictionRow:
+    """The measured point or target that takes the most compute."""
+    return max(results.predictions, key=lambda row: row.compute)
+
+
+def describe_compute(results: Results) -> str:
+    """What the fit region cost beside the largest run that was predicted.
+
+    The fit region is counted whole, with all its seeds; the largest run is one run.
+    """
+    runs = int(np.sum(results.fit.surface.num_seeds))
+    fitted = max(row.compute for row in results.predictions if row.region == "fit")
+    largest = largest_run(results)
+    text = (
+        f"the fit region cost {count(results.fit_flops)} FLOPs in all ({runs:,} runs, "
+        f"the largest {count(fitted)})"
+    )
+    if largest.region == "fit":
+        return f"{text}; it holds the largest run, so nothing larger was predicted"
+    what = "held-out run" if largest.region == "held_out" else "target"
+    return (
+        f"{text}; the largest {what} costs {count(largest.compute)} once: "
+        f"{ratio(largest.compute, results.fit_flops)} times the whole fit region, "
+        f"{ratio(largest.compute, fitted)} times its largest run"
+    )
+
+
+def ratio(numerator: float, denominator: float) -> str:
+    """How many times: 0.31, 3.9, 52, 1,200; two digits."""
+    return count(float(f"{numerator / denominator:.2g}"))
