@@ -1,0 +1,175 @@
+"""What the terminal shows: progress while training, and the answers at the end."""
+
+import math
+import sys
+import time
+from typing import Self, TextIO
+
+import rich.console
+import rich.progress
+
+from scalepred.fitting.answers import Answer
+from scalepred.report import words
+from scalepred.results import Results
+
+# A log file gets no more lines than this allows.
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Cells done, lanes busy and time left: a bar, or lines where there is no terminal.
+
+    with Progress(num_cells) as progress:
+        progress.update(num_done=12, lanes_busy=0.93, program="digits/mlp/width8")
+    """
+
+    def __init__(self, num_cells: int, file: TextIO | None = None):
+        """Shows nothing yet.
+
+        Args:
+            num_cells: to train in this call.
+            file: where to; None: standard error.
+        """
+        self._num_cells = num_cells
+        self._file = file or sys.stderr
+        self._num_done = 0
+        self._lanes_busy = math.nan
+        self._compile_seconds = math.nan
+        self._started = self._last_line = 0.0
+        self._bar: rich.progress.Progress | None = None
+
+    def __enter__(self) -> Self:
+        self._started = self._last_line = time.monotonic()
+        if self._num_cells == 0:
+            return self
+        console = rich.console.Console(file=self._file)
+        if not console.is_terminal:
+            _say(self._file, f"training {self._num_cells:,} cells")
+            return self
+        # Names of programs are no markup.
+        self._bar = rich.progress.Progress(
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("{task.fields[program]}", markup=False),
+            console=console,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(
+            f"0 of {self._num_cells:,} cells", total=1.0, program="compiling"
+        )
+        return self
+
+    def __exit__(self, error_type: type | None, *_: object) -> None:
+        if self._num_cells == 0:
+            return
+        if self._bar is not None:
+            self._bar.stop()
+        took = words.duration(time.monotonic() - self._started)
+        verb = "trained" if error_type is None else "stopped after"
+        _say(self._file, f"{verb} {self._state()} in {took}{self._compilation()}")
+
+    def update(
+        self,
+        *,
+        num_done: int,
+        lanes_busy: float = math.nan,
+        share_done: float | None = None,
+        program: str = "",
+        compile_seconds: float = math.nan,
+    ) -> None:
+        """Tells how far training is.
+
+        Args:
+            num_done: cells finished in this call.
+            lanes_busy: live lane-steps over all lane-steps so far, 0 to 1.
+            share_done: of all work, 0 to 1; cells differ a hundredfold in length, so
+                that steps or FLOPs tell the time left better than cells. None: cells.
+            program: what is being trained.
+            compile_seconds: spent on compilation so far.
+        """
+        self._num_done, self._lanes_busy = num_done, lanes_busy
+        self._compile_seconds = compile_seconds
+        now = time.monotonic()
+        share = num_done / max(self._num_cells, 1) if share_done is None else share_done
+        left = _time_left(share, now - self._started, compile_seconds)
+        text = self._state() + left
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=share,
+                description=text,
+                program=words.printable(program),
+            )
+        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            _say(self._file, f"{text}; {program}" if program else text)
+
+    def _state(self) -> str:
+        text = f"{self._num_done:,} of {self._num_cells:,} cells"
+        if math.isfinite(self._lanes_busy):
+            text += f", lanes {self._lanes_busy:.0%} busy"
+        return text
+
+    def _compilation(self) -> str:
+        if not math.isfinite(self._compile_seconds):
+            return ""
+        return f", {words.duration(self._compile_seconds)} of it compiling"
+
+
+def _time_left(share: float, elapsed: float, compile_seconds: float) -> str:
+    """Compilation comes once a program, so it is no part of the pace."""
+    working = elapsed - (compile_seconds if math.isfinite(compile_seconds) else 0.0)
+    if not 0 < share < 1 or working <= 0:
+        return ""
+    seconds = working * (1 - share) / share
+    return f", about {words.duration(max(1, round(seconds)))} left"
+
+
+def print_answers(results: Results, file: TextIO | None = None) -> None:
+    """Prints notes, warnings and further answers, then the result in five lines.
+
+    The five lines are always there, in the same order: fit, held out, size, budget,
+    compute; what was not asked says so.
+    """
+    out = file or sys.stdout
+    notes = dict.fromkeys((*results.surface.notes, *results.fit.notes))
+    for note in notes:
+        _say(out, f"note: {note}")
+    for warning in results.fit.warnings:
+        _say(out, f"warning [{warning.code}] {warning.sentence}")
+    size = _find_answer(results, "data_needed", "params_needed")
+    budget = _find_answer(results, "best_for_budget")
+    for answer in results.answers:
+        if answer is not size and answer is not budget:
+            _say(out, f"answer: {words.describe_answer(answer, results)}")
+    for row in words.targets(results):
+        _say(out, f"target: {words.describe_target(row, results)}")
+    lines = {
+        "fit": words.describe_fit(results),
+        "held out": words.describe_held_out(results),
+        "size": "not asked: name a target value to learn the data it takes",
+        "budget": "not asked: name a budget in FLOPs to learn the best model for it",
+        "compute": words.describe_compute(results),
+    }
+    if size is not None:
+        lines["size"] = words.describe_answer(size, results)
+    if budget is not None:
+        lines["budget"] = words.describe_answer(budget, results)
+    for name, line in lines.items():
+        _say(out, f"{name + ':':<10}{line}")
+
+
+def _find_answer(results: Results, *questions: str) -> Answer | None:
+    """The first answer to one of the questions."""
+    for answer in results.answers:
+        if answer.question in questions:
+            return answer
+    return None
+
+
+def _say(file: TextIO, text: str) -> None:
+    """One line, in whatever letters the file can hold."""
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    line = words.printable(text).encode(encoding, "replace").decode(encoding)
+    print(line, file=file, flush=True)
