@@ -122,11 +122,10 @@ def test_scores_are_those_of_the_two_parts():
     parts = order[DATASET.num_train :], order[: CELL.dataset_size]
     found = (scores.error, scores.loss), (scores.train_error, scores.train_loss)
     for part, (error, loss) in zip(parts, found, strict=True):
-        logits, _ = MODEL.apply(
-            state.params, {}, DATASET.inputs[part], train=False, key=jax.random.key(0)
-        )
-        labels = DATASET.labels[part]
-        wrong = np.argmax(np.asarray(logits), axis=-1) != labels
+        x, labels = DATA.inputs[part], DATA.labels[part]
+        key = jax.random.key(0)
+        logits, _ = MODEL.apply(state.params, {}, x, train=False, key=key)
+        wrong = np.argmax(np.asarray(logits), axis=-1) != np.asarray(labels)
         assert float(error) == pytest.approx(np.mean(wrong), abs=1e-6)
         expected = jnp.mean(cross_entropy(logits, labels))
         assert float(loss) == pytest.approx(float(expected), rel=1e-5)

@@ -17,31 +17,28 @@ from scalepred.models.model import build_model, cross_entropy, from_nnx
 def test_mlp_counts(width, depth):
     model = build_model("mlp", width, depth, (8, 8), 10)
     hidden = 64 * width + width + (depth - 1) * (width * width + width)
-    assert model.num_params_by_group == {
-        "hidden": hidden,
-        "output": 10 * width + 10,
-    }
-    assert model.num_params == model.num_params_total == hidden + 10 * width + 10
+    total = hidden + 10 * width + 10
+    assert model.num_params_by_group == {"layers": total}
+    assert model.num_params == model.num_params_total == total
     variables = model.init(jax.random.key(0))
     sizes = sum(leaf.size for leaf in jax.tree.leaves(variables.params))
     assert sizes == model.num_params_total
 
 
-def test_mlp_is_a_relu_network():
+def test_mlp_is_a_tanh_network():
     model = build_model("mlp", 5, 2, (3,), 4)
     params, state = model.init(jax.random.key(1))
     x = jax.random.normal(jax.random.key(2), (7, 3))
     logits, _ = model.apply(params, state, x, train=True, key=jax.random.key(0))
-    h = x
-    for index in range(2):
-        layer = params["hidden"][index]
-        h = jnp.maximum(h @ layer["kernel"] + layer["bias"], 0)
-    expected = h @ params["output"]["kernel"] + params["output"]["bias"]
+    first, second, last = (params["layers"][index] for index in range(3))
+    h = jnp.tanh(x @ first["kernel"] + first["bias"])
+    h = jnp.tanh(h @ second["kernel"] + second["bias"])
+    expected = h @ last["kernel"] + last["bias"]
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
 
 
 def test_forward_flops_are_those_of_the_products():
-    """Two a weight and example; what the compiler adds for relu and bias is small."""
+    """Two a weight and example; what the compiler adds for tanh and bias is small."""
     model = build_model("mlp", 64, 2, (64,), 10)
     weights = 64 * 64 * 2 + 64 * 10
     example = jax.ShapeDtypeStruct((64,), jnp.float32)
@@ -53,9 +50,17 @@ def test_init_depends_on_the_key_alone():
     first, again = model.init(jax.random.key(0)), jax.jit(model.init)(jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     other = model.init(jax.random.key(1))
-    assert not np.array_equal(
-        first.params["output"]["kernel"], other.params["output"]["kernel"]
-    )
+    for index in range(3):
+        kernels = [v.params["layers"][index]["kernel"] for v in (first, other)]
+        assert not np.array_equal(*kernels)
+
+
+def test_mlp_starts_with_variance_one_over_fan_in():
+    params, _ = build_model("mlp", 200, 2, (8, 8), 10).init(jax.random.key(0))
+    for layer in params["layers"].values():
+        fan_in = layer["kernel"].shape[0]
+        assert float(layer["kernel"].std()) == pytest.approx(fan_in**-0.5, rel=0.05)
+        assert float(abs(layer["bias"]).max()) == 0
 
 
 class _Fancy(nnx.Module):

@@ -13,12 +13,13 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scalepred.config import Experiment
@@ -28,10 +29,15 @@ from scalepred.measurements import Measurement
 from scalepred.models.model import Model, build_model
 from scalepred.training import lane as lane_lib
 from scalepred.training import packing
+from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
 
 _LANES = PartitionSpec("lane")
 _EVERYWHERE = PartitionSpec()
+
+# LLVM's second and third round take a quarter of the time to compile and did not make
+# one step faster: matrix products are not LLVM's work. Only the CPU has the option.
+_CPU_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 
 # Programs traced since the process began, by name; tests see recompiles here.
 traces: collections.Counter[str] = collections.Counter()
@@ -141,13 +147,17 @@ def train(
     dataset: Dataset,
     *,
     devices: Sequence[Any] | None = None,
-) -> Iterator[Progress]:
+    checkpoint_dir: epath.PathLike | None = None,
+    checkpoint_minutes: float = 0.0,
+) -> Generator[Progress, None, None]:
     """Trains every cell of the plan.
 
     Args:
-        plan: from `plan_packs`, for as many devices.
+        plan: from `plan_cells`, for as many devices.
         dataset: what the cells name.
         devices: default: all.
+        checkpoint_dir: where unfinished runs are kept, and looked for; absolute.
+        checkpoint_minutes: between two checkpoints; 0: none are written or read.
 
     Yields:
         Progress after each chunk in which a cell finished.
@@ -160,6 +170,9 @@ def train(
     mesh = Mesh(np.array(devices), ("lane",))
     data, order_of_seed = _put_data(plan, dataset, mesh)
     totals = _Totals(num_cells=plan.num_cells)
+    checkpoints = None
+    if checkpoint_dir is not None and checkpoint_minutes > 0:
+        checkpoints = Checkpoints(checkpoint_dir, checkpoint_minutes)
 
     with concurrent.futures.ThreadPoolExecutor(_num_cores()) as pool:
         # Compiling leaves a core idle and trains nothing: all programs at once.
@@ -171,10 +184,14 @@ def train(
                 engine = future.result()
                 totals.compile_seconds += engine.compile_seconds
                 totals.num_programs += 1
-                yield from _train_pack(pack, engine, data, order_of_seed, mesh, totals)
+                yield from _train_pack(
+                    pack, engine, data, order_of_seed, mesh, totals, checkpoints
+                )
         finally:
             for future in compiling:
                 future.cancel()
+            if checkpoints:
+                checkpoints.close()
 
 
 @dataclasses.dataclass
@@ -196,6 +213,7 @@ class _Engine(NamedTuple):
     """A compiled program and what its rows say of it."""
 
     start: Callable[[], LaneState]  # lanes that are all idle
+    shapes: LaneState  # of these, with sharding
     run_chunk: Callable[..., tuple[LaneState, Scores]]
     data_unit: str
     models: Mapping[int, Model]  # by true width
@@ -210,6 +228,7 @@ def _train_pack(
     order_of_seed: Mapping[int, int],
     mesh: Mesh,
     totals: _Totals,
+    checkpoints: Checkpoints | None,
 ) -> Iterator[Progress]:
     """Runs the pack's chunks, one dispatched ahead of the one that is read."""
     args_of = {
@@ -218,8 +237,12 @@ def _train_pack(
         )
         for cell in pack.queue
     }
-    state = engine.start()
+    state, held = engine.start(), {}
+    restored = checkpoints.restore(pack, engine.shapes) if checkpoints else None
+    if restored is not None:
+        state, held = restored
     seconds: dict[Cell, float] = collections.defaultdict(float)
+    seconds.update((run.cell, run.seconds) for run in held.values())
     last_read = time.perf_counter()
     in_flight: collections.deque[tuple[packing.Chunk, Scores]] = collections.deque()
 
@@ -251,7 +274,8 @@ def _train_pack(
         ]
         return totals.report(rows, str(pack.key))
 
-    for chunk in packing.make_chunks(pack):
+    started = {lane: (run.cell, run.steps) for lane, run in held.items()}
+    for chunk in packing.make_chunks(pack, started):
         args = [
             lane_lib.idle_args() if cell is None else args_of[cell]
             for cell in chunk.cells
@@ -264,11 +288,27 @@ def _train_pack(
             data,
         )
         in_flight.append((chunk, scores))
-        if len(in_flight) > 1 and (progress := read()):
-            yield progress
+        is_due = checkpoints is not None and checkpoints.is_due()
+        # Before a checkpoint every row must be written, or it would be lost.
+        while len(in_flight) > (0 if is_due else 1):
+            if progress := read():
+                yield progress
+        if checkpoints and is_due:
+            checkpoints.save(pack, state, _unfinished(chunk, seconds))
     while in_flight:
         if progress := read():
             yield progress
+    if checkpoints:
+        checkpoints.clear()
+
+
+def _unfinished(chunk: packing.Chunk, seconds: Mapping[Cell, float]) -> dict[int, Held]:
+    lanes = zip(chunk.cells, chunk.steps_done, strict=True)
+    return {
+        lane: Held(cell, steps, seconds[cell])
+        for lane, (cell, steps) in enumerate(lanes)
+        if cell is not None and steps < cell.steps
+    }
 
 
 def _compile(
@@ -297,8 +337,11 @@ def _compile(
     )
     idle = [lane_lib.idle_args()] * pack.lanes
     args = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *idle), mesh)
-    shapes = jax.eval_shape(sharded_start, args)
     sharding = NamedSharding(mesh, _LANES)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        jax.eval_shape(sharded_start, args),
+    )
 
     def start() -> LaneState:
         return jax.tree.map(
@@ -309,25 +352,20 @@ def _compile(
     run_chunk = (
         jax.jit(sharded_chunk, donate_argnums=0)
         .lower(
-            jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(
-                    leaf.shape, leaf.dtype, sharding=sharding
-                ),
-                shapes,
-            ),
+            shapes,
             args,
             _put_lanes(np.zeros(pack.lanes, bool), mesh),
             np.int32(0),
             data,
         )
-        .compile()
+        .compile(_CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None)
     )
     flops = {
         width: model.count_forward_flops(dataset.input_spec)
         for width, model in models.items()
     }
     seconds = time.perf_counter() - began
-    return _Engine(start, run_chunk, dataset.unit, models, flops, seconds)
+    return _Engine(start, shapes, run_chunk, dataset.unit, models, flops, seconds)
 
 
 def _make_chunk(

@@ -157,7 +157,8 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
                 )
                 wrong = jnp.argmax(logits, axis=-1) != labels
                 loss = jnp.where(is_real, cross_entropy(logits, labels), 0.0)
-                return sums[0] + jnp.sum(wrong & is_real), sums[1] + jnp.sum(loss)
+                num_wrong = jnp.sum(wrong & is_real, dtype=jnp.int32)
+                return sums[0] + num_wrong, sums[1] + jnp.sum(loss)
 
             zero = jnp.zeros((), jax.tree.leaves(state.params)[0].dtype)
             trips = (count + batch_size - 1) // batch_size

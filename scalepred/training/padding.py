@@ -24,6 +24,8 @@ def pad_tree(tree: Any, shapes: Any) -> Any:
     """
 
     def pad(leaf: jax.Array, wanted: jax.ShapeDtypeStruct) -> jax.Array:
+        if leaf.shape == wanted.shape:
+            return leaf
         sizes = zip(leaf.shape, wanted.shape, strict=True)
         return jnp.pad(leaf, [(0, after - before) for before, after in sizes])
 
