@@ -1,16 +1,20 @@
 """Laws against the published numbers, and the properties each must have."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalepred.config import UserError
 from scalepred.fitting import laws
 from scalepred.fitting.laws import Scale
 from tests import published
+from tests.formulas import FORMULAS
 
 # Random-guess level 0.9, values seen between 0.05 and 0.8.
 SCALE = Scale(float(np.log(0.9)), float(np.log(0.05)), float(np.log(0.8)))
@@ -21,7 +25,7 @@ def theta_of(row: published.Row) -> np.ndarray:
     return np.log([1 / row.eta, row.alpha, row.b / row.eta, row.beta, row.c / row.eta])
 
 
-def value_at(row: published.Row, m: float, n: float) -> float:
+def value_at(row: published.Row, m, n) -> float:
     scale = SCALE._replace(log_guess=np.log(row.guess))
     with jax.enable_x64(True):
         log_value = laws.rosenfeld.log_value(
@@ -83,41 +87,174 @@ def test_rosenfeld_is_modulus_of_complex_form():
     np.testing.assert_allclose(found, complex_form, rtol=1e-13)
 
 
-def test_chinchilla_is_sum_of_powers():
-    alpha, beta, e, a, b = 0.34, 0.28, 1.69, 406.4, 410.7
-    m, n, m_unit, n_unit = 7e10, 1.4e12, 1e10, 3e11
-    theta = np.log([e, a * m_unit**-alpha, alpha, b * n_unit**-beta, beta])
+@functools.cache
+def compiled(law: laws.Law) -> tuple[Callable, Callable]:
+    """The law and its derivatives by theta."""
+    return jax.jit(law.log_value), jax.jit(jax.jacfwd(law.log_value))
+
+
+def value_of(law: laws.Law, theta, x, y, scale=SCALE) -> np.ndarray:
     with jax.enable_x64(True):
-        found = laws.chinchilla.log_value(
-            jnp.asarray(theta), np.log(m / m_unit), np.log(n / n_unit), SCALE
-        )
-    np.testing.assert_allclose(
-        np.exp(found), e + a * m**-alpha + b * n**-beta, rtol=1e-13
-    )
-    public = laws.chinchilla.public(theta, SCALE, m_unit, n_unit)
-    np.testing.assert_allclose([public["A"], public["B"]], [a, b], rtol=1e-12)
+        return np.exp(np.asarray(compiled(law)[0](theta, x, y, scale)))
 
 
-@pytest.mark.parametrize("law", laws.BUILT_IN, ids=lambda law: law.name)
+def draw_theta(law: laws.Law, seed: int) -> np.ndarray:
+    uniform = np.random.default_rng(seed).uniform(size=(1, law.num_parameters))
+    return law.start(uniform, SCALE)[0]
+
+
+every_law = pytest.mark.parametrize("law", laws.BUILT_IN, ids=lambda law: law.name)
+
+
+@every_law
 @given(seed=st.integers(0, 10**6))
+@settings(max_examples=30)
+def test_value_is_the_published_form_of_the_published_parameters(law, seed):
+    """Value and units at once: the formula in plain numpy, from what users see."""
+    theta = draw_theta(law, seed)
+    x, y = np.random.default_rng(seed).uniform(-7, 2, (2, 101))
+    m_unit, n_unit = 3e7, 5e5
+    public = law.public(theta, SCALE, m_unit, n_unit)
+    in_counts = law.unit == "counts"
+    m, n = np.exp(x) * (m_unit if in_counts else 1.0), np.exp(y)
+    n = n * (n_unit if in_counts else 1.0)
+    expected = FORMULAS[law.name](public, m, n)
+    np.testing.assert_allclose(value_of(law, theta, x, y), expected, rtol=1e-9)
+
+
+def test_chinchilla_at_published_parameters():
+    """Hoffmann et al. 2022: their 70 B model on 1.4 T tokens."""
+    e, a, alpha, b, beta = 1.69, 406.4, 0.34, 410.7, 0.28
+    theta = np.log([e, a * 7e10**-alpha, alpha, b * 1.4e12**-beta, beta])
+    # 1.69 + 406.4 exp(-0.34 * 24.9719) + 410.7 exp(-0.28 * 27.9675)
+    assert value_of(laws.chinchilla, theta, 0.0, 0.0) == pytest.approx(1.9367, abs=1e-4)
+
+
+def test_kaplan_at_published_parameters():
+    """Kaplan et al. 2020, Table 2: one of the two sizes alone is a power law."""
+    n_c, alpha, d_c, beta = 6.4e13, 0.076, 1.8e13, 0.103
+    theta = np.log([(n_c / 1e9) ** alpha, alpha, (d_c / 1e10) ** beta, beta])
+    far = 1e4
+    # exp(0.076 * 11.0666), exp(0.103 * 7.4955)
+    assert value_of(laws.kaplan, theta, 0.0, far) == pytest.approx(2.3188, abs=1e-4)
+    assert value_of(laws.kaplan, theta, far, 0.0) == pytest.approx(2.1642, abs=1e-4)
+    # (3518.09 + 1800)^0.103
+    assert value_of(laws.kaplan, theta, 0.0, 0.0) == pytest.approx(2.41965, abs=1e-5)
+
+
+def test_coupled_is_chinchilla_at_one_and_the_larger_term_at_zero():
+    theta = np.log([0.1, 0.2, 0.5, 0.3, 0.4])
+    x, y = np.array([-3.0, 0.0, 2.0]), np.array([1.0, 0.0, -4.0])
+    one = value_of(laws.coupled, np.append(theta, 0.0), x, y)
+    np.testing.assert_allclose(one, value_of(laws.chinchilla, theta, x, y), rtol=1e-14)
+    small = value_of(laws.coupled, np.append(theta, -12.0), x, y)
+    larger = np.maximum(0.2 * np.exp(-0.5 * x), 0.3 * np.exp(-0.4 * y))
+    np.testing.assert_allclose(small, 0.1 + larger, rtol=1e-4)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_equal_plateaus_are_rosenfelds_envelope(seed):
+    """To the bit, and from either side."""
+    theta = draw_theta(laws.rosenfeld_fitted_guess, seed)
+    x, y = np.random.default_rng(seed).uniform(-20, 20, (2, 30))
+    plain = value_of(laws.rosenfeld_fitted_guess, theta, x, y)
+    two = laws.rosenfeld_two_plateaus
+    np.testing.assert_array_equal(plain, value_of(two, np.append(theta, 0.0), x, y))
+    for gap in (-1e-9, 1e-9):
+        near = value_of(two, np.append(theta, gap), x, y)
+        np.testing.assert_allclose(near, plain, rtol=2e-9)
+
+
+@pytest.mark.parametrize("gap", [-0.6, 0.6])
+def test_each_plateau_is_reached(gap):
+    """Each level where its size alone runs out, the higher one where both do."""
+    theta = np.append(np.log([0.3, 0.5, 0.2, 0.4, 0.01, 2.0]), gap)
+    low, high = 2.0, 2.0 * np.exp(0.6)
+    public = laws.rosenfeld_two_plateaus.public(theta, SCALE, 1.0, 1.0)
+    model, data = (low, high) if gap > 0 else (high, low)
+    assert public["random_guess_model"] == pytest.approx(model)
+    assert public["random_guess_data"] == pytest.approx(data)
+    far = 200.0
+    x, y = np.array([-far, far, -far]), np.array([far, -far, -far])
+    found = value_of(laws.rosenfeld_two_plateaus, theta, x, y)
+    np.testing.assert_allclose(found, [model, data, high], rtol=1e-12)
+
+
+def test_m4_is_a_power_law_between_its_two_ends():
+    theta = np.log([0.05, 0.85, 0.01, 0.5, 2.0])
+    assert value_of(laws.one_axis.m4, theta, 0.0, -200.0) == pytest.approx(0.9)
+    assert value_of(laws.one_axis.m4, theta, 0.0, 200.0) == pytest.approx(0.05)
+    slope = np.diff(
+        np.log(value_of(laws.one_axis.m4, theta, 0.0, np.array([10.0, 11.0])) - 0.05)
+    )
+    assert slope == pytest.approx(-0.5, rel=1e-3)
+
+
+@given(
+    log_g=st.floats(-60, 60),
+    log_shape=st.floats(np.log(0.05), np.log(20.0)),
+)
+def test_m4_is_solved_to_the_last_bits_with_its_derivatives(log_g, log_shape):
+    def left_side(u, shape):
+        return jnp.log(u) - shape * jnp.log1p(-u)
+
+    with jax.enable_x64(True):
+        shape = jnp.exp(log_shape)
+        v, slopes = jax.value_and_grad(laws.one_axis._solve_odds, argnums=(0, 1))(
+            jnp.asarray(log_g), shape
+        )
+        # ln u and ln(1 - u) of u = sigmoid(v), which float64 cannot hold near 1.
+        softplus = jnp.logaddexp(0.0, v)
+        assert float(v - softplus + shape * softplus) == pytest.approx(
+            log_g, rel=1e-13, abs=1e-13
+        )
+        along = 1 + (shape - 1) / (1 + jnp.exp(-v))
+        assert float(slopes[0]) == pytest.approx(float(1 / along), rel=1e-12)
+        assert float(slopes[1]) == pytest.approx(float(-softplus / along), rel=1e-12)
+
+
+def test_bnsl_has_one_exponent_on_each_side_of_its_break():
+    theta = np.log([1e-20, 0.1, 0.1, 0.7, np.exp(-3.0), 0.2])
+    log_value = np.log(
+        value_of(laws.one_axis.bnsl, theta, 0.0, np.array([-12, -11, 5.0, 6.0]))
+    )
+    assert log_value[1] - log_value[0] == pytest.approx(-0.1, rel=1e-9)
+    assert log_value[3] - log_value[2] == pytest.approx(-0.7, rel=1e-9)
+    assert value_of(laws.one_axis.bnsl, theta, 0.0, 0.0) == pytest.approx(0.1)
+
+
+@every_law
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=30)
 def test_monotone_bounded_and_differentiable(law, seed):
     """C1, C4 and C5 of the paper, at starts, where every fit begins."""
-    rng = np.random.default_rng(seed)
-    theta = law.start(rng.uniform(size=(1, law.num_parameters)), SCALE)[0]
+    theta = draw_theta(law, seed)
     assert np.all((law.lower <= theta) & (theta <= law.upper))
     sizes = np.linspace(-25, 25, 101)
+    zeros = np.zeros(101)
+    for axis, x, y in (("params", sizes, zeros), ("data", zeros, sizes)):
+        log_value = np.log(value_of(law, theta, x, y))
+        assert np.all(np.isfinite(log_value))
+        change = np.diff(log_value)
+        assert np.all(change <= 1e-12)
+        assert axis in law.axes or np.all(change == 0)
     with jax.enable_x64(True):
-        theta = jnp.asarray(theta)
-        for x, y in ((sizes, np.zeros(101)), (np.zeros(101), sizes)):
-            log_value = np.asarray(law.log_value(theta, x, y, SCALE))
-            assert np.all(np.isfinite(log_value))
-            assert np.all(np.diff(log_value) <= 1e-12)
-        slopes = jax.jacfwd(lambda theta: law.log_value(theta, sizes, -sizes, SCALE))
-        assert np.all(np.isfinite(slopes(theta)))
-        if law.bounded:
-            guess = np.exp(theta[5]) if law.fits_guess else 0.9
-            far = np.exp(law.log_value(theta, np.array(-400.0), np.array(0.0), SCALE))
-            np.testing.assert_allclose(far, guess, rtol=1e-6)
+        assert np.all(np.isfinite(compiled(law)[1](theta, sizes, -sizes, SCALE)))
+    if law.bounded:
+        public = law.public(theta, SCALE, 1.0, 1.0)
+        guess = max(public[name] for name in public if "random_guess" in name)
+        far = value_of(law, theta, -400.0, -400.0)
+        np.testing.assert_allclose(far, guess, rtol=1e-6)
+
+
+@every_law
+def test_published_parameters_are_numbers_at_every_bound(law):
+    """An exponent near 0 makes constants that float64 cannot hold."""
+    corners = np.stack([law.lower, law.upper])
+    choice = np.random.default_rng(0).integers(0, 2, (64, law.num_parameters))
+    theta = np.take_along_axis(corners, choice, axis=0)
+    for name, number in law.public(theta, SCALE, 1e12, 1e13).items():
+        assert np.all(np.isfinite(number)), name
 
 
 def test_law_of_ones_own_is_the_function_given():
@@ -154,5 +291,6 @@ def test_unknown_laws_are_refused(name, part):
 
 
 def test_laws_are_found_by_name_and_path():
-    assert laws.find_law("rosenfeld") is laws.rosenfeld
+    for law in laws.BUILT_IN:
+        assert laws.find_law(law.name) is law
     assert laws.find_law("scalepred.fitting.laws.chinchilla") is laws.chinchilla

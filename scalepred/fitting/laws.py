@@ -1,133 +1,34 @@
-"""How the error falls with model size m and data size n: the functional forms.
+"""The laws of the error: how it falls with model size m and data size n.
 
-A law is a function of parameters and sizes. Inside a fit every size is a logarithm
-relative to a reference (the largest fitted one), x = ln(m / M) and y = ln(n / N), and
-every positive parameter is a logarithm too: no law can then depend on units, and the
-least-squares problem is well conditioned. `public` turns the inner numbers into the
-names and units under which the law was published.
-
-A law of one's own is `law_from_function(name, function, parameters)`; a config or
-`--law` names it by dotted path.
+Joint laws stand here, laws of one size alone in `one_axis`; what a law is stands in
+`law`. A law of one's own is `law_from_function(name, function, parameters)`; a config
+or `--law` names it by dotted path.
 """
 
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from scalepred.config import UserError
-
-Array = jax.Array | np.ndarray
-
-
-class Scale(NamedTuple):
-    """What a law may know of the problem beside its parameters. Scalars, or [lanes].
-
-    Attributes:
-        log_guess: ln of the random-guess level e0 (where it is fixed).
-        log_low: ln of the smallest fitted value, of the second smallest where there
-            are enough points for one of them to be an accident.
-        log_high: ln of the largest fitted value.
-        levels: x of the model sizes that have an offset of their own; most laws know
-            none [levels], or [lanes, levels].
-    """
-
-    log_guess: Array | float
-    log_low: Array | float
-    log_high: Array | float
-    levels: Array = np.empty(0)
-
-    def of_lane(self, lane: int) -> "Scale":
-        """The scale of one lane of many."""
-        return Scale(*(np.asarray(leaf)[lane] for leaf in self))
+from scalepred.fitting import one_axis
+from scalepred.fitting.law import (
+    AMPLITUDE,
+    EXPONENT,
+    Array,
+    Law,
+    Parameter,
+    Scale,
+    exp_within_float,
+    interpolate,
+    log_sum,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """One inner parameter: its name and where it may lie.
-
-    Attributes:
-        name: as in the published form.
-        lower: smallest value allowed; reaching it is reported as a bound hit.
-        upper: largest value allowed.
-        is_log: the solver moves its logarithm (positive parameters).
-    """
-
-    name: str
-    lower: float
-    upper: float
-    is_log: bool = True
-
-    @property
-    def inner_bounds(self) -> tuple[float, float]:
-        """Bounds in the solver's coordinate."""
-        if self.is_log:
-            return float(np.log(self.lower)), float(np.log(self.upper))
-        return self.lower, self.upper
-
-
-@dataclasses.dataclass(frozen=True)
-class Law:
-    """A functional form.
-
-    Attributes:
-        name: what `--law` calls it.
-        source: paper and equation.
-        formula: one line, for people.
-        parameters: the inner ones, in the order of `theta`.
-        log_value: (theta [parameters], x, y, scale) -> ln of the value; x and y are
-            ln(m / M), ln(n / N) and broadcast; under jit.
-        start: (uniform numbers [starts, parameters], scale) -> theta [starts,
-            parameters], the starting points of a fit.
-        public: (theta [..., parameters], scale, M, N) -> the published parameters,
-            each [...].
-        unit: of m and n in the published parameters, for people.
-        fits_guess: the random-guess level is a parameter of the fit.
-        bounded: the law never exceeds the random-guess level, so a point at or above
-            that level cannot be met exactly.
-    """
-
-    name: str
-    source: str
-    formula: str
-    parameters: tuple[Parameter, ...]
-    log_value: Callable[[Array, Array, Array, Scale], jax.Array]
-    start: Callable[[np.ndarray, Scale], np.ndarray]
-    public: Callable[[np.ndarray, Scale, float, float], dict[str, np.ndarray]]
-    unit: str
-    fits_guess: bool = False
-    bounded: bool = False
-
-    @property
-    def num_parameters(self) -> int:
-        return len(self.parameters)
-
-    @property
-    def lower(self) -> np.ndarray:
-        """Lower bounds of theta [parameters]."""
-        return np.array([parameter.inner_bounds[0] for parameter in self.parameters])
-
-    @property
-    def upper(self) -> np.ndarray:
-        """Upper bounds of theta [parameters]."""
-        return np.array([parameter.inner_bounds[1] for parameter in self.parameters])
-
-
-# Exponents beyond these are no power law that anyone has measured (paper 5.1 and
-# peers: 0.05 to 1.2); amplitudes may vanish, down to what float64 resolves.
-_EXPONENT = (1e-3, 10.0)
-_AMPLITUDE = (1e-20, 1e20)
-
-
-def _interpolate(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
-    return low + uniform * (high - low)
-
-
-def _odds(log_ratio: np.ndarray) -> np.ndarray:
+def _odds(log_ratio: Array | float) -> np.ndarray:
     """ln z for which z / sqrt(1 + z^2) = exp(log_ratio); ratios below 1."""
     ratio = np.exp(np.minimum(log_ratio, -1e-3))
     return np.log(ratio / np.sqrt(1 - ratio**2))
@@ -138,36 +39,29 @@ def _log_envelope(log_z: jax.Array) -> jax.Array:
     return -0.5 * jnp.logaddexp(0.0, -2.0 * log_z)
 
 
-def _log_sum(*terms: Array) -> jax.Array:
-    total = terms[0]
-    for term in terms[1:]:
-        total = jnp.logaddexp(total, term)
-    return jnp.asarray(total)
-
-
 # Rosenfeld et al. 2020, Eq. 4 and 5. The published form has a gauge freedom: a, b,
 # c and eta times any k give the same value. Here eta = 1 inside; the published
 # numbers are those with a = 1 (paper.md 1.2).
 def _rosenfeld_log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
     log_a, log_alpha, log_b, log_beta, log_c = (theta[i] for i in range(5))
     log_guess = theta[5] if len(theta) > 5 else scale.log_guess
-    log_z = _log_sum(
+    log_z = log_sum(
         log_a - jnp.exp(log_alpha) * y, log_b - jnp.exp(log_beta) * x, log_c
     )
-    return log_guess + _log_envelope(log_z)
+    return jnp.asarray(log_guess + _log_envelope(log_z))
 
 
 def _rosenfeld_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
     fitted = uniform.shape[1] > 5
     # Just above what was seen: the plateau, if the data reach it at all.
-    log_guess = scale.log_high + _interpolate(uniform[:, -1], 0.02, 0.5)
+    log_guess = scale.log_high + interpolate(uniform[:, -1], 0.02, 0.5)
     log_low = _odds(scale.log_low - (log_guess if fitted else scale.log_guess))
     columns = [
-        log_low + _interpolate(uniform[:, 0], -3.0, 0.5),
-        np.log(_interpolate(uniform[:, 1], 0.1, 1.2)),
-        log_low + _interpolate(uniform[:, 2], -6.0, 0.5),
-        np.log(_interpolate(uniform[:, 3], 0.1, 1.2)),
-        log_low + _interpolate(uniform[:, 4], -4.0, 0.0),
+        log_low + interpolate(uniform[:, 0], -3.0, 0.5),
+        np.log(interpolate(uniform[:, 1], 0.1, 1.2)),
+        log_low + interpolate(uniform[:, 2], -6.0, 0.5),
+        np.log(interpolate(uniform[:, 3], 0.1, 1.2)),
+        log_low + interpolate(uniform[:, 4], -4.0, 0.0),
     ]
     return np.stack(columns + [log_guess] * fitted, axis=1)
 
@@ -192,11 +86,11 @@ def _rosenfeld_public(
 
 
 _rosenfeld_parameters = (
-    Parameter("a/eta", *_AMPLITUDE),
-    Parameter("data_exponent", *_EXPONENT),
-    Parameter("b/eta", *_AMPLITUDE),
-    Parameter("model_exponent", *_EXPONENT),
-    Parameter("c/eta", *_AMPLITUDE),
+    Parameter("a/eta", *AMPLITUDE),
+    Parameter("data_exponent", *EXPONENT),
+    Parameter("b/eta", *AMPLITUDE),
+    Parameter("model_exponent", *EXPONENT),
+    Parameter("c/eta", *AMPLITUDE),
 )
 
 rosenfeld = Law(
@@ -215,8 +109,60 @@ rosenfeld = Law(
 rosenfeld_fitted_guess = dataclasses.replace(
     rosenfeld,
     name="rosenfeld_fitted_guess",
-    parameters=(*_rosenfeld_parameters, Parameter("random_guess", *_AMPLITUDE)),
+    parameters=(*_rosenfeld_parameters, Parameter("random_guess", *AMPLITUDE)),
     fits_guess=True,
+)
+
+
+# Our relaxation of Rosenfeld's envelope (paper, 1.3 footnote to C1 and 6.4): levels of
+# their own for m -> 0 and n -> 0. e = G z / sqrt(1 + z^2), and G rises from the lower
+# level to the higher one as the size of the higher level runs out:
+#     ln G = ln(lower) + |gap| w^2 / (1 + w^2), gap = ln(data level / model level),
+# with w the term of that size alone: a n^-alpha if gap > 0, b m^-beta if gap < 0. So
+# G never falls as a size shrinks and the law is monotone; with gap = 0 it is
+# `rosenfeld_fitted_guess` to the bit. Where both sizes run out the higher level holds:
+# a monotone law cannot tend to both, as e(m, n) <= e(m, 0) and e(m, n) <= e(0, n).
+def _two_plateaus_log_value(theta: Array, x: Array, y: Array, scale: Scale) -> Array:
+    gap = theta[6]
+    log_data = theta[0] - jnp.exp(theta[1]) * y
+    log_model = theta[2] - jnp.exp(theta[3]) * x
+    rise = jnp.maximum(gap, 0.0) * jnp.exp(2 * _log_envelope(log_data))
+    rise += jnp.maximum(-gap, 0.0) * jnp.exp(2 * _log_envelope(log_model))
+    return _rosenfeld_log_value(theta[:6], x, y, scale) + rise
+
+
+def _two_plateaus_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
+    gap = interpolate(uniform[:, 6], -0.7, 0.7)
+    theta = _rosenfeld_start(uniform[:, :6], scale)
+    # The higher level lies above what was seen, the lower one may be below it.
+    theta[:, 5] -= np.abs(gap)
+    return np.concatenate([theta, gap[:, None]], axis=1)
+
+
+def _two_plateaus_public(
+    theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
+) -> dict[str, np.ndarray]:
+    numbers = _rosenfeld_public(theta[..., :6], scale, params_unit, data_unit)
+    lower, gap = numbers.pop("random_guess"), theta[..., 6]
+    return {
+        **numbers,
+        "random_guess_model": lower * np.exp(np.maximum(-gap, 0.0)),
+        "random_guess_data": lower * np.exp(np.maximum(gap, 0.0)),
+    }
+
+
+rosenfeld_two_plateaus = dataclasses.replace(
+    rosenfeld_fitted_guess,
+    name="rosenfeld_two_plateaus",
+    source="Rosenfeld et al. 2020, Eq. 4 and 5, and footnote to criterion 1; form ours",
+    formula="G t / sqrt(t^2 + eta^2), t = n^-alpha + b m^-beta + c, G between e_m, e_n",
+    parameters=(
+        *rosenfeld_fitted_guess.parameters,
+        Parameter("plateau_gap", -5.0, 5.0, is_log=False),
+    ),
+    log_value=_two_plateaus_log_value,
+    start=_two_plateaus_start,
+    public=_two_plateaus_public,
 )
 
 
@@ -224,18 +170,16 @@ rosenfeld_fitted_guess = dataclasses.replace(
 def _chinchilla_log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
     del scale
     log_e, log_a, log_alpha, log_b, log_beta = (theta[i] for i in range(5))
-    return _log_sum(
-        log_e, log_a - jnp.exp(log_alpha) * x, log_b - jnp.exp(log_beta) * y
-    )
+    return log_sum(log_e, log_a - jnp.exp(log_alpha) * x, log_b - jnp.exp(log_beta) * y)
 
 
 def _chinchilla_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
     columns = [
-        scale.log_low + _interpolate(uniform[:, 0], -2.0, 0.0),
-        scale.log_low + _interpolate(uniform[:, 1], -6.0, 0.0),
-        np.log(_interpolate(uniform[:, 2], 0.1, 1.2)),
-        scale.log_low + _interpolate(uniform[:, 3], -6.0, 0.0),
-        np.log(_interpolate(uniform[:, 4], 0.1, 1.2)),
+        scale.log_low + interpolate(uniform[:, 0], -2.0, 0.0),
+        scale.log_low + interpolate(uniform[:, 1], -6.0, 0.0),
+        np.log(interpolate(uniform[:, 2], 0.1, 1.2)),
+        scale.log_low + interpolate(uniform[:, 3], -6.0, 0.0),
+        np.log(interpolate(uniform[:, 4], 0.1, 1.2)),
     ]
     return np.stack(columns, axis=1)
 
@@ -247,8 +191,8 @@ def _chinchilla_public(
     alpha, beta = np.exp(theta[..., 2]), np.exp(theta[..., 4])
     return {
         "E": np.exp(theta[..., 0]),
-        "A": np.exp(theta[..., 1] + alpha * np.log(params_unit)),
-        "B": np.exp(theta[..., 3] + beta * np.log(data_unit)),
+        "A": exp_within_float(theta[..., 1] + alpha * np.log(params_unit)),
+        "B": exp_within_float(theta[..., 3] + beta * np.log(data_unit)),
         "model_exponent": alpha,
         "data_exponent": beta,
     }
@@ -259,15 +203,120 @@ chinchilla = Law(
     source="Hoffmann et al. 2022, approach 3",
     formula="E + A m^-alpha + B n^-beta",
     parameters=(
-        Parameter("E", *_AMPLITUDE),
-        Parameter("A", *_AMPLITUDE),
-        Parameter("model_exponent", *_EXPONENT),
-        Parameter("B", *_AMPLITUDE),
-        Parameter("data_exponent", *_EXPONENT),
+        Parameter("E", *AMPLITUDE),
+        Parameter("A", *AMPLITUDE),
+        Parameter("model_exponent", *EXPONENT),
+        Parameter("B", *AMPLITUDE),
+        Parameter("data_exponent", *EXPONENT),
     ),
     log_value=_chinchilla_log_value,
     start=_chinchilla_start,
     public=_chinchilla_public,
+    unit="counts",
+)
+
+
+# Powers of m and n that are coupled by an outer exponent k: inside,
+#     E + (A^(1/k) + B^(1/k))^k with A = a m^-(alpha k), B = b n^-(beta k),
+# so that amplitudes and exponents are those of the value itself whatever k is.
+def _log_coupled(log_a: Array, log_b: Array, k: Array) -> jax.Array:
+    return jnp.asarray(k * jnp.logaddexp(log_a / k, log_b / k))
+
+
+# Kaplan et al. 2020, Eq. 1.5: k = alpha_D, and no floor.
+def _kaplan_log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
+    del scale
+    log_a, log_alpha, log_b, log_beta = (theta[i] for i in range(4))
+    beta = jnp.exp(log_beta)
+    return _log_coupled(log_a - jnp.exp(log_alpha) * x, log_b - beta * y, beta)
+
+
+def _kaplan_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
+    columns = [
+        scale.log_low + interpolate(uniform[:, 0], -3.0, 0.0),
+        interpolate(uniform[:, 1], np.log(0.03), np.log(1.0)),
+        scale.log_low + interpolate(uniform[:, 2], -3.0, 0.0),
+        interpolate(uniform[:, 3], np.log(0.03), np.log(1.0)),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _kaplan_public(
+    theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
+) -> dict[str, np.ndarray]:
+    del scale
+    alpha, beta = np.exp(theta[..., 1]), np.exp(theta[..., 3])
+    return {
+        "N_c": exp_within_float(theta[..., 0] / alpha + np.log(params_unit)),
+        "model_exponent": alpha,
+        "D_c": exp_within_float(theta[..., 2] / beta + np.log(data_unit)),
+        "data_exponent": beta,
+    }
+
+
+kaplan = Law(
+    name="kaplan",
+    source="Kaplan et al. 2020, Eq. 1.5",
+    formula="((N_c / m)^(alpha / beta) + D_c / n)^beta",
+    parameters=(
+        Parameter("A", *AMPLITUDE),
+        Parameter("model_exponent", *EXPONENT),
+        Parameter("B", *AMPLITUDE),
+        Parameter("data_exponent", *EXPONENT),
+    ),
+    log_value=_kaplan_log_value,
+    start=_kaplan_start,
+    public=_kaplan_public,
+    unit="counts",
+)
+
+
+# Videau et al. 2026 (Skaling): Chinchilla's terms under one outer exponent k. The
+# form is also that of the supervised law of Busbridge et al. 2025, there gamma.
+def _coupled_log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
+    del scale
+    log_e, log_a, log_alpha, log_b, log_beta, log_k = (theta[i] for i in range(6))
+    terms = log_a - jnp.exp(log_alpha) * x, log_b - jnp.exp(log_beta) * y
+    return log_sum(log_e, _log_coupled(*terms, jnp.exp(log_k)))
+
+
+def _coupled_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
+    log_k = interpolate(uniform[:, 5], np.log(0.3), np.log(2.0))
+    return np.append(_chinchilla_start(uniform[:, :5], scale), log_k[:, None], axis=1)
+
+
+def _coupled_public(
+    theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
+) -> dict[str, np.ndarray]:
+    del scale
+    k = np.exp(theta[..., 5])
+    alpha, beta = np.exp(theta[..., 2]) / k, np.exp(theta[..., 4]) / k
+    return {
+        "E": np.exp(theta[..., 0]),
+        "A": exp_within_float(theta[..., 1] / k + alpha * np.log(params_unit)),
+        "B": exp_within_float(theta[..., 3] / k + beta * np.log(data_unit)),
+        "model_exponent": alpha,
+        "data_exponent": beta,
+        "k": k,
+    }
+
+
+coupled = Law(
+    name="coupled",
+    source="Videau et al. 2026 (Skaling)",
+    formula="E + (A m^-alpha + B n^-beta)^k",
+    parameters=(
+        Parameter("E", *AMPLITUDE),
+        Parameter("A^k", *AMPLITUDE),
+        Parameter("k model_exponent", *EXPONENT),
+        Parameter("B^k", *AMPLITUDE),
+        Parameter("k data_exponent", *EXPONENT),
+        # Below, the larger of two terms; above, their product.
+        Parameter("k", 0.02, 50.0),
+    ),
+    log_value=_coupled_log_value,
+    start=_coupled_start,
+    public=_coupled_public,
     unit="counts",
 )
 
@@ -332,7 +381,20 @@ def law_from_function(
     )
 
 
-BUILT_IN = (rosenfeld, rosenfeld_fitted_guess, chinchilla)
+BUILT_IN = (
+    rosenfeld,
+    rosenfeld_fitted_guess,
+    rosenfeld_two_plateaus,
+    chinchilla,
+    kaplan,
+    coupled,
+    one_axis.power,
+    one_axis.power_params,
+    one_axis.m4,
+    one_axis.m4_params,
+    one_axis.bnsl,
+    one_axis.bnsl_params,
+)
 
 
 def find_law(name: str) -> Law:
