@@ -17,6 +17,8 @@ _EXACT = 1e-24
 _MANY_POINTS = 12
 # Values this close to the random-guess level carry no information on the law.
 PLATEAU_FRACTION = 0.97
+# The plainest law for points that vary along one size only.
+_ONE_AXIS = {"data": "power", "params": "power_params"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +105,24 @@ def make_points(surface: Surface, law: Law, unit_of: Surface | None = None) -> P
 
 def check_fittable(surface: Surface, law: Law) -> None:
     """Raises UserError where no fit of `law` could mean anything."""
-    for axis, sizes in (("params", surface.params), ("data", surface.data)):
-        if len(np.unique(sizes)) < 2:
-            raise UserError(
-                f"{axis}: every point to fit has {axis}={sizes[0]:g}, so how the "
-                f"{surface.metric} depends on it cannot be told; add a second size"
-            )
+    sizes_of = {"params": surface.params, "data": surface.data}
+    varying = {axis for axis, sizes in sizes_of.items() if np.any(sizes != sizes[0])}
+    for axis in sorted(varying - set(law.axes)):
+        sizes = sizes_of[axis]
+        raise UserError(
+            f"law={law.name}: knows nothing of {axis}, which varies from "
+            f"{sizes.min():g} to {sizes.max():g}; fit the points of one {axis} only, "
+            "or use a law of both sizes such as law=rosenfeld"
+        )
+    for axis in law.axes:
+        if axis in varying:
+            continue
+        instead = [f", or use law={_ONE_AXIS[other]}" for other in sorted(varying)]
+        raise UserError(
+            f"{axis}: every point to fit has {axis}={sizes_of[axis][0]:g}, so how the "
+            f"{surface.metric} depends on it cannot be told; add a second size"
+            + "".join(instead)
+        )
     if len(surface) < law.num_parameters:
         raise UserError(
             f"{len(surface)} points to fit, fewer than the {law.num_parameters} "

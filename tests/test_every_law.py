@@ -1,0 +1,180 @@
+"""What every built-in law owes: its own surface found again, units, refusals."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scalepred
+from scalepred.config import UserError
+from scalepred.fitting import laws
+from scalepred.measurements import Surface
+from tests.formulas import FORMULAS
+
+# Parameters a study might find, in the published form, for sizes in fractions of the
+# largest; grids reach the plateaus where a law has some.
+_ROSENFELD = {
+    "data_exponent": 0.7, "model_exponent": 0.5, "b": 0.15, "c": 0.7, "eta": 7.0,
+    "random_guess": 0.99,
+}  # fmt: skip
+_POWER = {"E": 0.05, "A": 0.02, "data_exponent": 0.4}
+_M4 = {
+    "irreducible": 0.03, "random_guess": 0.9, "b": 0.02, "data_exponent": 0.8,
+    "shape": 0.6,
+}  # fmt: skip
+_BNSL = {"a": 0.02, "b": 0.004, "c0": 0.15, "c1": 0.5, "d1": 0.02, "f1": 0.4}
+TRUTHS = {
+    "rosenfeld": _ROSENFELD,
+    "rosenfeld_fitted_guess": {**_ROSENFELD, "random_guess": 6.5},
+    "rosenfeld_two_plateaus": {
+        **{k: v for k, v in _ROSENFELD.items() if k != "random_guess"},
+        "random_guess_model": 6.5,
+        "random_guess_data": 9.0,
+    },
+    "chinchilla": {
+        "E": 1.7, "A": 0.1, "model_exponent": 0.34, "B": 0.2, "data_exponent": 0.28,
+    },
+    "kaplan": {"N_c": 3e4, "model_exponent": 0.076, "D_c": 9e2, "data_exponent": 0.1},
+    "coupled": {
+        "E": 1.7, "A": 0.05, "model_exponent": 0.6, "B": 0.1, "data_exponent": 0.5,
+        "k": 0.6,
+    },
+    "power": _POWER,
+    "power_params": _POWER,
+    "m4": _M4,
+    "m4_params": _M4,
+    "bnsl": _BNSL,
+    "bnsl_params": _BNSL,
+}  # fmt: skip
+
+every_law = pytest.mark.parametrize("law", laws.BUILT_IN, ids=lambda law: law.name)
+
+
+def grid(law: laws.Law) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes to fit, in fractions of the largest: about 50 points for every law."""
+    if law.axes == ("data",):
+        n = np.geomspace(1e-5, 1.0, 50)
+        return np.ones(50), n
+    if law.axes == ("params",):
+        m = np.geomspace(1e-5, 1.0, 50)
+        return m, np.ones(50)
+    m, n = np.meshgrid(4.0 ** -np.arange(7), 4.0 ** -np.arange(7))
+    return m.reshape(-1), n.reshape(-1)
+
+
+def surface_of(law: laws.Law, m, n, value, m_unit=1.0, n_unit=1.0) -> Surface:
+    is_error = np.all(value < 1)
+    return Surface.from_arrays(
+        m * m_unit,
+        n * n_unit,
+        value,
+        metric="error" if is_error else "loss",
+        random_guess=0.99 if law.name == "rosenfeld" else None,
+    )
+
+
+@functools.cache
+def noiseless_fit(name: str) -> scalepred.Fit:
+    law = laws.find_law(name)
+    m, n = grid(law)
+    value = FORMULAS[name](TRUTHS[name], m, n)
+    return scalepred.fit(surface_of(law, m, n, value), law, resamples=0)
+
+
+@every_law
+def test_own_surface_is_found_again(law):
+    found = noiseless_fit(law.name)
+    assert found.law is law
+    assert found.objective < 1e-12
+    assert found.agree >= 0.1
+    # Ten times beyond the grid along each axis that the law knows, and within it.
+    m = np.array([0.01, 0.3, 1.0, 10.0, 10.0]) if "params" in law.axes else np.ones(5)
+    n = np.array([0.3, 0.01, 10.0, 1.0, 10.0]) if "data" in law.axes else np.ones(5)
+    expected = FORMULAS[law.name](TRUTHS[law.name], m, n)
+    np.testing.assert_allclose(found.predict(m, n).value, expected, rtol=1e-4)
+
+
+@every_law
+@settings(max_examples=2)
+@given(
+    seed=st.integers(0, 10**6),
+    m_unit=st.floats(1e-3, 1e12),
+    n_unit=st.floats(1e-3, 1e12),
+)
+def test_units_and_order_do_not_matter(law, seed, m_unit, n_unit):
+    rng = np.random.default_rng(seed)
+    m, n = grid(law)
+    value = FORMULAS[law.name](TRUTHS[law.name], m, n)
+    value = value * np.exp(0.01 * rng.standard_normal(len(m)))
+    value = np.minimum(value, 0.999) if np.median(value) < 1 else value
+    order = rng.permutation(len(m))
+    one = surface_of(law, m, n, value)
+    two = surface_of(law, m[order], n[order], value[order], m_unit, n_unit)
+    first = scalepred.fit(one, law, resamples=0)
+    second = scalepred.fit(two, law, resamples=0)
+    assert second.objective == pytest.approx(first.objective, rel=1e-6)
+    np.testing.assert_allclose(
+        second.predict(m * m_unit, n * n_unit).value,
+        first.predict(m, n).value,
+        rtol=1e-4,
+    )
+
+
+def refusal(surface: Surface, law: laws.Law) -> str:
+    """The message of a refused fit: one sentence that ends with what to do."""
+    with pytest.raises(UserError) as caught:
+        scalepred.fit(surface, law, resamples=0)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert ". " not in message
+    assert not message.endswith(".")
+    return message
+
+
+@every_law
+def test_fewer_points_than_parameters_are_refused(law):
+    count = law.num_parameters - 1
+    sizes = 2.0 ** -np.arange(count)
+    m = sizes if "params" in law.axes else np.ones(count)
+    n = sizes if "data" in law.axes else np.ones(count)
+    surface = surface_of(law, m, n, 0.5 * sizes**-0.1)
+    message = refusal(surface, law)
+    assert f"fewer than the {law.num_parameters} parameters" in message
+    assert "add points" in message
+
+
+@every_law
+def test_one_size_is_refused(law):
+    """Along an axis of the law; the law of the other axis is the remedy."""
+    for axis in law.axes:
+        m, n = grid(law)
+        m, n = (np.full(len(m), 7.0), n) if axis == "params" else (m, n * 0 + 7.0)
+        message = refusal(surface_of(law, m, n, np.full(len(m), 0.5)), law)
+        assert f"{axis}: every point to fit has {axis}=7, so" in message
+        assert "add a second size" in message
+        other = {"params": "law=power", "data": "law=power_params"}[axis]
+        assert message.endswith(other) == (len(law.axes) == 2)
+
+
+@every_law
+def test_a_size_the_law_does_not_know_may_not_vary(law):
+    m, n = np.meshgrid([1.0, 2.0, 4.0], [1.0, 2.0, 4.0])
+    m, n = m.reshape(-1), n.reshape(-1)
+    for unknown in {"params", "data"} - set(law.axes):
+        message = refusal(surface_of(law, m, n, 0.5 * (m * n) ** -0.1), law)
+        assert f"law={law.name}: knows nothing of {unknown}, which varies" in message
+        assert "from 1 to 4" in message
+        assert "law=rosenfeld" in message
+
+
+@pytest.mark.parametrize("column", ["params", "data", "value"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_bad_numbers_never_reach_a_law(column, bad):
+    columns = {name: [1.0, 2.0, 3.0] for name in ("params", "data", "value")}
+    columns[column] = [1.0, bad, 3.0]
+    with pytest.raises(UserError, match=f"{column}, row 2: {bad:g} must be a positive"):
+        Surface.from_arrays(
+            columns["params"], columns["data"], columns["value"], metric="loss"
+        )
