@@ -5,6 +5,7 @@ from collections.abc import Collection
 import jax
 import numpy as np
 import pytest
+from compiling import compile_once  # noqa: F401
 
 from scalepred import config, grid
 from scalepred.data.dataset import load_dataset
@@ -19,7 +20,9 @@ def experiment(request) -> config.Experiment:
     return config.Experiment(
         name="x",
         metric="loss",
-        grid=config.Grid(widths=(3,), data_fractions=(1 / 64, 1 / 32), seeds=3),
+        grid=config.Grid(
+            widths=(3,), depths=(1,), data_fractions=(1 / 64, 1 / 32), seeds=3
+        ),
         training=config.Training(
             optimizer="adam", learning_rate=0.01, epochs=40, batch_size=16
         ),

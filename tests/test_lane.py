@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiling import compile_once  # noqa: F401
 
 from scalepred.data import digits
 from scalepred.grid import Cell
 from scalepred.models.model import build_model, cross_entropy
 from scalepred.training import lane, sampling
 
-NUM_STEPS = 12
+NUM_STEPS = 8
 CELL = Cell(
     dataset="digits",
     family="mlp",
@@ -86,7 +87,7 @@ def test_steps_equal_a_plain_optax_loop(changes):
         optimizer = optax.adamw(schedule, weight_decay=cell.weight_decay)
 
     key = jax.random.wrap_key_data(jnp.array(cell.random_words, jnp.uint32))
-    params, _ = MODEL.init(key)
+    params, _ = jax.jit(MODEL.init)(key)
     opt_state = optimizer.init(params)
     cursor = sampling.start()
     subset = DATASET.order(cell.seed)[: cell.dataset_size]
@@ -95,16 +96,20 @@ def test_steps_equal_a_plain_optax_loop(changes):
         logits, _ = MODEL.apply(params, {}, x, train=True, key=key)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    for _ in range(cell.steps):
-        batch, cursor = sampling.draw_batch(
-            args.words, cursor, jnp.uint32(cell.dataset_size), cell.batch_size
-        )
-        examples = subset[np.asarray(batch)]
-        gradient = jax.grad(loss)(
-            params, DATASET.inputs[examples], DATASET.labels[examples]
-        )
+    @jax.jit
+    def step(params, opt_state, x, labels):
+        gradient = jax.grad(loss)(params, x, labels)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), opt_state
+
+    draw = jax.jit(sampling.draw_batch, static_argnums=3)
+    for _ in range(cell.steps):
+        size = jnp.uint32(cell.dataset_size)
+        batch, cursor = draw(args.words, cursor, size, cell.batch_size)
+        chosen = subset[np.asarray(batch)]
+        params, opt_state = step(
+            params, opt_state, DATASET.inputs[chosen], DATASET.labels[chosen]
+        )
 
     assert int(state.step) == cell.steps
     assert not bool(state.diverged)
@@ -144,7 +149,7 @@ def test_evaluation_in_several_batches(monkeypatch):
 def test_a_loss_that_was_not_finite_is_not_forgotten():
     program, args, state = _train(CELL)
     step = jax.jit(program.step_lane)
-    spoilt = args._replace(learning_rate=np.float32(1e30))
+    spoilt = args._replace(learning_rate=np.float32(1e38))
     broken = state._replace(step=jnp.int32(5))
     for _ in range(3):
         broken = step(broken, spoilt, DATA)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compile_once  # noqa: F401
 
 from scalepred import config, grid
 from scalepred.data import digits
@@ -115,7 +116,7 @@ def test_widths_that_share_a_program_give_the_rows_of_their_own():
     experiment = config.Experiment(
         name="x",
         metric="loss",
-        grid=config.Grid(widths=WIDTHS, data_fractions=(1 / 32,), seeds=2),
+        grid=config.Grid(widths=WIDTHS, depths=(1,), data_fractions=(1 / 32,), seeds=2),
         training=config.Training(learning_rate=0.05, epochs=12, batch_size=16),
     )
     cells = grid.make_cells(experiment, DATASET)
