@@ -1,13 +1,15 @@
 """Does the error of a large network on all data follow from small ones on an eighth?
 
 Question: MLPs of 4 to 256 hidden units (330 to 85,002 parameters) learn handwritten
-digits from 20 to 1,280 images. Fit Rosenfeld's law on at most 1/8 of the parameters
-and 1/8 of the images; how well does it predict all larger runs?
+digits from 20 to 1,280 images. Fit Rosenfeld's law on the 20 points with at most 1/8
+of the parameters and 1/8 of the images; how well does it predict the 29 larger ones?
 
 Command: scalepred --config=experiments/digits_mlp.py --workdir=runs/digits_mlp
 Hardware: two CPU cores.
-Time: TODO.
-Answer: TODO.
+Time: half a minute for the 1,176 runs, of which a third is compiling.
+Answer: to within 2 % on average, give or take 6 % (predicted / measured - 1: mean
++2.4 %, standard deviation 6.0 %; with the next 24 seeds -0.2 % and 6.7 %, with the
+24 after them +3.1 % and 4.9 %). The error falls from 50 % to 4 % over the grid.
 """
 
 from scalepred import config
