@@ -45,4 +45,6 @@ def get_config() -> config.Experiment:
             steps=200,
         ),
         fit=config.Fitting(max_params_ratio=8.0, max_data_ratio=8.0),
+        # How much data for 5 % with the largest model? What to train for 1e9 FLOPs?
+        questions=config.Questions(target_value=0.05, budget=1e9),
     )

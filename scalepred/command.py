@@ -2,10 +2,12 @@
 
 import dataclasses
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable
 
+import jax
 from absl import flags
 
 from scalepred import config
@@ -37,6 +39,20 @@ def run(
     sys.exit(status_of(name, usage, known, body, before, sys.argv))
 
 
+def cache_programs() -> None:
+    """Keeps compiled programs on disk, so that the next start does not wait for them.
+
+    JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=0
+    switches it off.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = os.path.join(root, "scalepred", "programs")
+        jax.config.update("jax_compilation_cache_dir", folder)
+    # Ours are many and small.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 def status_of(
     name: str,
     usage: str,
@@ -52,6 +68,7 @@ def status_of(
     try:
         before(argv)
         _parse(known, argv)
+        cache_programs()
         body()
     except UserError as error:
         print(f"{name}: {_one_line(str(error))}", file=sys.stderr)

@@ -128,11 +128,16 @@ def validate(experiment: Experiment) -> None:
     _one_of("metric", experiment.metric, ("error", "loss"))
 
     for field, sizes in (("grid.widths", grid.widths), ("grid.depths", grid.depths)):
-        good = len(sizes) > 0 and all(size >= 1 for size in sizes)
+        good = len(sizes) > 0 and all(
+            isinstance(size, int) and size >= 1 for size in sizes
+        )
         _check(good, field, sizes, "one or more whole numbers of at least 1")
         _check_distinct(field, sizes)
     fractions = grid.data_fractions
-    good = len(fractions) > 0 and all(0 < fraction <= 1 for fraction in fractions)
+    good = len(fractions) > 0 and all(
+        isinstance(fraction, int | float) and 0 < fraction <= 1
+        for fraction in fractions
+    )
     _check(good, "grid.data_fractions", fractions, "numbers above 0 and at most 1")
     _check_distinct("grid.data_fractions", fractions)
     _check(grid.seeds >= 1, "grid.seeds", grid.seeds, "at least 1")

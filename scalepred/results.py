@@ -20,8 +20,11 @@ import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import backtest
 from scalepred.fitting.answers import Answer
-from scalepred.fitting.fit import Fit, coverage, summarise_errors
+from scalepred.fitting.fit import Fit, Warn, coverage, summarise_errors
 from scalepred.measurements import Surface
+
+# Of 90 % intervals; less is said aloud.
+_LOW_COVERAGE = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +159,7 @@ def make_results(
         _check_target(fit, params, data)
     measured = fit.predict(surface.params, surface.data, surface.num_seeds)
     relative = measured.value / surface.value - 1
-    flops = fit.flops_per_work * surface.params * surface.data
+    flops = fit.cost.flops(surface.params, surface.data)
     compute = np.where(np.isfinite(surface.compute), surface.compute, flops)
     predictions = [
         PredictionRow(
@@ -178,7 +181,7 @@ def make_results(
             PredictionRow(
                 params,
                 data,
-                fit.flops_per_work * params * data,
+                float(fit.cost.flops(params, data)),
                 "target",
                 math.nan,
                 float(target.value),
@@ -203,6 +206,13 @@ def make_results(
                 surface.value[mask], measured.lower[mask], measured.upper[mask]
             )
         scores.append(Score(name, int(mask.sum()), mean, std, share))
+        if name == "held out" and share < _LOW_COVERAGE:
+            low = Warn(
+                "low_coverage",
+                f"the 90 % intervals hold only {share:.0%} of the {mask.sum()} "
+                "held-out points: the law does not continue as it began",
+            )
+            fit = dataclasses.replace(fit, warnings=(*fit.warnings, low))
 
     return Results(
         title=title,
@@ -210,7 +220,7 @@ def make_results(
         fit=fit,
         predictions=predictions,
         scores=scores,
-        corners=backtest.corner_array(fit.law, surface, fit.residual),
+        corners=fit.corners(surface),
         answers=answers,
         fit_flops=float(np.sum(compute[in_fit] * surface.num_seeds[in_fit])),
         largest_flops=max(row.compute for row in predictions),
@@ -288,7 +298,7 @@ def _fit_record(results: Results) -> dict[str, object]:
         "misfit": fit.fitted.misfit,
         "run_to_run_noise": fit.fitted.noise._asdict(),
         "interval_growth": fit.fitted.growth,
-        "flops_per_params_and_data": fit.flops_per_work,
+        "cost": fit.cost._asdict(),
         "cross_validation": dataclasses.asdict(fit.cross_validation),
         "inner_back_tests": [dataclasses.asdict(test) for test in fit.inner_tests],
         "scores": [dataclasses.asdict(score) for score in results.scores],
@@ -297,6 +307,7 @@ def _fit_record(results: Results) -> dict[str, object]:
         "largest_flops": results.largest_flops,
         "warnings": [dataclasses.asdict(warning) for warning in fit.warnings],
         "notes": list(fit.notes),
+        "members": [dataclasses.asdict(member) for member in fit.members],
         "versions": results.versions,
     }
 

@@ -10,6 +10,7 @@ on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
 import dataclasses
 import datetime
 import json
+import math
 import sys
 from collections.abc import Sequence
 
@@ -85,7 +86,12 @@ def train(
     plan_steps = sum(cell.steps for pack in plan.packs for cell in pack.queue)
     news = None
     with console.Progress(plan.num_cells) as progress:
-        for news in ensemble.train(plan, dataset):
+        for news in ensemble.train(
+            plan,
+            dataset,
+            checkpoint_dir=workdir / "checkpoints",
+            checkpoint_minutes=experiment.packing.checkpoint_minutes,
+        ):
             table.append(news.rows)
             progress.update(
                 num_done=news.num_done,
@@ -158,12 +164,14 @@ def ask(
     answers = []
     params = questions.at_params or float(surface.params.max())
     data = questions.at_data or float(surface.data.max())
+    # Where FLOPs do not depend on data there must be an end to the data.
+    max_data = data if fit.cost.data_power == 0 else math.inf
     if questions.target_value:
         answers.append(fit.data_needed(questions.target_value, params))
         answers.append(fit.params_needed(questions.target_value, data))
-        answers.append(fit.cheapest_for_target(questions.target_value))
+        answers.append(fit.cheapest_for_target(questions.target_value, max_data))
     if questions.budget:
-        answers.append(fit.best_for_budget(questions.budget))
+        answers.append(fit.best_for_budget(questions.budget, max_data))
     return answers
 
 

@@ -45,7 +45,7 @@ def _make_corners(surface: scalepred.Surface) -> list[backtest.Corner]:
             fitted, targets = backtest.corner_masks(surface, m, n)
             counts = int(fitted.sum()), int(targets.sum())
             mean, std = 1 / (i + j) - 0.3 if i * j else math.nan, 0.02 * i
-            corners.append(backtest.Corner(m, n, *counts, mean, std, 1.0))
+            corners.append(backtest.Corner(m, n, *counts, mean, std))
     return corners[:-1]
 
 
@@ -55,7 +55,7 @@ def grid() -> Results:
     params, data = np.meshgrid(np.geomspace(200, 5e4, 6), np.geomspace(100, 3e3, 5))
     surface = make_surface(params.ravel(), data.ravel())
     in_fit = (surface.params < 2e4) & (surface.data < 1e3)
-    fit = scalepred.fit(surface.where(in_fit), resamples=50, starts=16)
+    fit = scalepred.fit(surface.where(in_fit), "rosenfeld", resamples=50, starts=16)
     answers = [
         fit.data_needed(0.1, 5e4),
         fit.best_for_budget(1e12),

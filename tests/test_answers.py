@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import answers
+from scalepred.fitting.answers import Cost
 from scalepred.fitting.laws import Scale, chinchilla, rosenfeld
 from scalepred.fitting.predict import FittedLaw, Noise
 from tests import published
@@ -75,13 +76,13 @@ def test_cheapest_split_of_the_paper(name):
     fitted = make_fitted(row)
     params, data, work, params_power, data_power = OPTIMA[name]
     value = float(published.envelope(row, 1.0, 1.0))
-    cheapest = answers.cheapest_for_target(fitted, value, 1.0, "fractions")
+    cheapest = answers.cheapest_for_target(fitted, value, Cost(1.0), "fractions")
     assert cheapest.value == pytest.approx(work, rel=6e-3)
     assert cheapest.details["params"][0] == pytest.approx(params, rel=6e-3)
     assert cheapest.details["data"][0] == pytest.approx(data, rel=6e-3)
 
     # The same split from the budget's side, and the closed-form condition.
-    best = answers.best_for_budget(fitted, cheapest.value, 1.0, "fractions")
+    best = answers.best_for_budget(fitted, cheapest.value, Cost(1.0), "fractions")
     m, n = best.details["params"][0], best.details["data"][0]
     assert best.value == pytest.approx(value, rel=1e-9)
     assert m * n == pytest.approx(cheapest.value, rel=1e-9)
@@ -89,7 +90,7 @@ def test_cheapest_split_of_the_paper(name):
     assert ratio == pytest.approx(1.0, rel=1e-6)
     assert m == pytest.approx(cheapest.details["params"][0], rel=1e-6)
 
-    more = answers.best_for_budget(fitted, 100 * cheapest.value, 1.0, "fractions")
+    more = answers.best_for_budget(fitted, 100 * cheapest.value, Cost(1.0), "fractions")
     growth = math.log(more.details["params"][0] / m) / math.log(100)
     assert growth == pytest.approx(params_power, abs=6e-4)
     assert 1 - growth == pytest.approx(data_power, abs=6e-4)
@@ -123,7 +124,7 @@ def test_inverse_gives_back_the_value(value, size, name):
 
 def test_budget_beats_every_other_split():
     fitted = make_fitted(published.BY_NAME["WikiText-103"])
-    best = answers.best_for_budget(fitted, 3.0, 1.0, "tokens")
+    best = answers.best_for_budget(fitted, 3.0, Cost(1.0), "tokens")
     params = np.geomspace(1e-4, 1e4, 2001)
     on_line = np.exp(fitted.log_value(params, 3.0 / params))
     assert best.value <= on_line.min() * (1 + 1e-12)
@@ -137,7 +138,7 @@ def test_chinchilla_optimum_in_closed_form():
         Scale(0.0, 0.0, 0.0), 1.0, 1.0, 0.0, 1.0, Noise(0.0, 0.0, 1.0), 0,
     )  # fmt: skip
     budget = 5.76e23
-    best = answers.best_for_budget(fitted, budget, 6.0, "tokens")
+    best = answers.best_for_budget(fitted, budget, Cost(6.0), "tokens")
     factor = (alpha * a / (beta * b)) ** (1 / (alpha + beta))
     assert best.details["params"][0] == pytest.approx(
         factor * (budget / 6) ** (beta / (alpha + beta)), rel=1e-8
@@ -153,7 +154,7 @@ def test_unreachable_is_an_answer():
     for answer in (
         answers.data_needed(fitted, 0.05, 1.0, "images"),
         answers.params_needed(fitted, 0.05, 1.0),
-        answers.cheapest_for_target(fitted, 0.05, 1.0, "images"),
+        answers.cheapest_for_target(fitted, 0.05, Cost(1.0), "images"),
     ):
         assert not answer.reachable
         assert answer.value == answer.upper == math.inf
@@ -174,7 +175,7 @@ def test_intervals_hold_the_answer_and_grow_with_the_spread():
         answer = answers.data_needed(fitted, 0.3, 1.0, "images")
         assert answer.lower < answer.value < answer.upper
         widths.append(math.log(answer.upper / answer.lower))
-        best = answers.best_for_budget(fitted, 1.0, 1.0, "images")
+        best = answers.best_for_budget(fitted, 1.0, Cost(1.0), "images")
         assert best.lower < best.value < best.upper
         low, high = best.details["params"][1:]
         assert low < best.details["params"][0] < high
@@ -187,15 +188,70 @@ def test_bad_questions():
         with pytest.raises(UserError, match="must be a positive number"):
             answers.data_needed(fitted, bad, 1.0, "images")
         with pytest.raises(UserError, match="must be a positive number"):
-            answers.best_for_budget(fitted, bad, 1.0, "images")
+            answers.best_for_budget(fitted, bad, Cost(1.0), "images")
+
+
+def fit_with_compute(compute) -> scalepred.Fit:
+    m, n, value = published.grid(IMAGENET)
+    surface = scalepred.Surface.from_arrays(
+        m, n, value, random_guess=0.999, compute=compute(m, n)
+    )
+    return scalepred.fit(surface, "rosenfeld", resamples=0)
 
 
 def test_cost_is_read_from_the_table():
-    m, n, value = published.grid(IMAGENET)
-    surface = scalepred.Surface.from_arrays(
-        m, n, value, random_guess=0.999, compute=12.0 * m * n
-    )
-    found = scalepred.fit(surface, resamples=0)
-    assert found.flops_per_work == pytest.approx(12.0)
+    found = fit_with_compute(lambda m, n: 12.0 * m * n)
+    assert found.cost == pytest.approx(Cost(12.0))
     best = found.best_for_budget(12.0)
     assert best.details["params"][0] * best.details["data"][0] == pytest.approx(1.0)
+
+
+def test_a_fixed_number_of_steps_makes_data_free():
+    found = fit_with_compute(lambda m, n: 12.0 * m)
+    assert found.cost == pytest.approx(Cost(12.0, 1.0, 0.0))
+    best = found.best_for_budget(6.0, max_data=1.5)
+    assert best.details["params"][0] == pytest.approx(0.5)
+    assert best.details["data"][0] == pytest.approx(1.5)
+    assert "data cost no FLOPs" in best.why
+    with pytest.raises(UserError, match="max_data: needed"):
+        found.best_for_budget(6.0)
+    cheapest = found.cheapest_for_target(0.3, max_data=1.5)
+    assert cheapest.value == pytest.approx(
+        12 * found.params_needed(0.3, data=1.5).value, rel=1e-9
+    )
+
+
+def test_data_may_run_out():
+    fitted = make_fitted(IMAGENET)
+    free = answers.best_for_budget(fitted, 4.0, Cost(1.0), "images")
+    assert free.details["data"][0] > 1.5
+    capped = answers.best_for_budget(fitted, 4.0, Cost(1.0), "images", max_data=1.5)
+    assert capped.details["data"][0] == pytest.approx(1.5)
+    assert capped.details["params"][0] == pytest.approx(4.0 / 1.5)
+    assert capped.value > free.value
+    assert "there are no more" in capped.why
+
+
+@settings(max_examples=10)
+@given(p=st.floats(0.5, 2.0), q=st.floats(0.5, 2.0), budget=st.floats(0.1, 100.0))
+def test_other_powers_of_cost_beat_every_other_split_too(p, q, budget):
+    fitted = make_fitted(published.BY_NAME["CIFAR100"])
+    best = answers.best_for_budget(fitted, budget, Cost(1.0, p, q), "images")
+    params = np.geomspace(1e-5, 1e5, 2001)
+    data = (budget / params**p) ** (1 / q)
+    on_line = np.exp(fitted.log_value(params, data))
+    assert best.value <= on_line.min() * (1 + 1e-12)
+
+
+def test_one_axis_laws_answer_for_their_axis_only():
+    n = np.array([10.0, 20, 40, 80, 160, 320])
+    surface = scalepred.Surface.from_arrays(np.full(6, 7.0), n, 0.1 + n**-0.5)
+    found = scalepred.fit(surface, "power", resamples=0)
+    assert found.data_needed(0.15, 7.0).value == pytest.approx(400.0, rel=1e-4)
+    for ask in (
+        lambda: found.params_needed(0.15, 100.0),
+        lambda: found.best_for_budget(100.0),
+        lambda: found.cheapest_for_target(0.15),
+    ):
+        with pytest.raises(UserError, match="knows nothing of params"):
+            ask()

@@ -69,7 +69,7 @@ BAD_CONFIGS = {
     "no widths": (["--config.grid.widths=()"], "grid.widths=(): must be"),
     "width twice": (["--config.grid.widths=(8,8)"], "must be distinct"),
     "rate": (["--config.training.learning_rate=nan"], "learning_rate=nan: must be"),
-    "both lengths": (["--config.training.steps=9"], "give exactly one"),
+    "both lengths": (["--config.training.epochs=9"], "give exactly one"),
     "fraction": (["--config.grid.data_fractions=(0.5,1.5)"], "at most 1"),
     "law": (["--config.fit.law=newton"], "law='newton': must be one of rosenfeld"),
     "dataset": (["--config.dataset=mnisst"], "dataset='mnisst'"),

@@ -68,7 +68,7 @@ def test_headline_extrapolation_on_simulated_grid():
         fitted, targets = backtest.corner_masks(surface, 1 / 16, 1 / 8)
         assert fitted.sum() == 20
         assert targets.sum() == 11
-        points = multistart.make_points(surface, laws.rosenfeld)
+        points = multistart.make_points(surface)
         theta = multistart.fit_subsets(laws.rosenfeld, points, fitted[None]).theta[0]
         errors = backtest.relative_errors(laws.rosenfeld, theta, points)
         means.append(abs(np.mean(errors[targets])))
@@ -111,11 +111,11 @@ def test_a_point_twice_at_half_weight_is_the_point():
     weight[3] = 2.0
     heavy = Surface.from_arrays(m, n, value, random_guess=0.99, weight=weight)
     heavy_point = int(np.argmax(heavy.weight))  # points are sorted by size
-    plain = scalepred.fit(one, resamples=0).fitted.theta
-    moved = scalepred.fit(heavy, resamples=0).fitted.theta
+    plain = scalepred.fit(one, "rosenfeld", resamples=0).fitted.theta
+    moved = scalepred.fit(heavy, "rosenfeld", resamples=0).fitted.theta
     assert np.max(np.abs(plain - moved)) > 1e-4  # weights are used at all
     twice = np.append(np.arange(len(m)), heavy_point)
-    points = multistart.make_points(one, laws.rosenfeld)
+    points = multistart.make_points(one)
     doubled = dataclasses.replace(
         points,
         x=points.x[twice],
@@ -162,7 +162,7 @@ def test_intervals_cover_the_truth():
         rng = np.random.default_rng(seed)
         surface = make_surface(row, rng, noise=0.03, seeds=4)
         part = surface.where(fit_region(surface, max_params=1.0, max_data=0.5))
-        found = scalepred.fit(part, resamples=200, starts=16)
+        found = scalepred.fit(part, "rosenfeld", resamples=200, starts=16)
         said = found.predict(*far)
         inside.extend((said.mean_lower <= truth) & (truth <= said.mean_upper))
         run = truth * np.exp(0.03 * rng.standard_normal(2))
@@ -192,7 +192,8 @@ def test_noise_of_counted_errors():
 def test_corner_array_is_the_papers_protocol():
     row = published.BY_NAME["ImageNet"]
     surface = make_surface(row)
-    corners = backtest.corner_array(laws.rosenfeld, surface, solver.RELATIVE)
+    refit = backtest.refit_law(laws.rosenfeld, surface, solver.RELATIVE, seed=0)
+    corners = backtest.corner_array(surface, 5, refit)
     assert len(corners) == 48  # 49 less the largest, which has nothing to predict
     by_place = {(c.max_params, c.max_data): c for c in corners}
     headline = by_place[1 / 16, 1 / 8]
@@ -206,13 +207,13 @@ def test_corner_array_is_the_papers_protocol():
 def test_cross_validation_predicts_every_point_once():
     row = published.BY_NAME["CIFAR100"]
     surface = make_surface(row, np.random.default_rng(1), noise=0.03)
-    score = backtest.cross_validate(laws.rosenfeld, surface, solver.RELATIVE)
+    refit = backtest.refit_law(laws.rosenfeld, surface, solver.RELATIVE, seed=0)
+    score = backtest.cross_validate(42, 5, refit)
     assert score.num_folds == 10
     # Held-out error is the noise and a little more.
     assert 0.025 < score.std < 0.06
     assert abs(score.mean) < 0.015
-    few = surface.where(np.arange(len(surface)) < 5)
-    score = backtest.cross_validate(laws.rosenfeld, few, solver.RELATIVE)
+    score = backtest.cross_validate(5, 5, refit)
     assert score.num_folds == 0
     assert math.isnan(score.mean)
 
@@ -225,9 +226,10 @@ def test_back_tests_widen_intervals_of_a_wrong_law():
     work = m * n
     excess = np.maximum(work / (work.max() / 25), 1.0)
     value = (0.4 * n**-0.3 + 0.1 * m**-0.3) * excess**0.2
-    found = scalepred.fit(Surface.from_arrays(m, n, value, random_guess=0.9))
+    surface = Surface.from_arrays(m, n, value, random_guess=0.9)
+    found = scalepred.fit(surface, "rosenfeld", resamples=0)
     right = make_surface(published.BY_NAME["ImageNet"], np.random.default_rng(0), 0.01)
-    right = scalepred.fit(right, resamples=0)
+    right = scalepred.fit(right, "rosenfeld", resamples=0)
     assert found.fitted.growth > 1.5
     assert right.fitted.growth < 1.1
     assert "back_test_failed" in codes(found)
@@ -255,19 +257,19 @@ def test_refusals_say_what_to_do():
     m, n, value = published.grid(published.BY_NAME["CIFAR100"])
     one_size = corner_surface(params=np.full_like(m, 7.0))
     with pytest.raises(UserError, match=r"params: every point to fit has params=7"):
-        scalepred.fit(one_size)
+        scalepred.fit(one_size, "rosenfeld")
     one_data = Surface.from_arrays(m, np.full_like(n, 7.0), value, random_guess=0.99)
     with pytest.raises(UserError, match=r"data: every point to fit has data=7"):
-        scalepred.fit(one_data)
+        scalepred.fit(one_data, "rosenfeld")
     few = corner_surface().where(np.arange(42) % 11 == 0)
     with pytest.raises(UserError, match="4 points to fit, fewer than the 5 parameters"):
-        scalepred.fit(few)
+        scalepred.fit(few, "rosenfeld")
     flat = corner_surface(value=np.full_like(value, 0.985))
     with pytest.raises(UserError, match=r"lies at the random-guess level 0\.99"):
-        scalepred.fit(flat)
+        scalepred.fit(flat, "rosenfeld")
     with pytest.raises(UserError, match="law='nope'"):
         scalepred.fit(corner_surface(), "nope")
-    found = scalepred.fit(corner_surface(), resamples=0, starts=8)
+    found = scalepred.fit(corner_surface(), "rosenfeld", resamples=0, starts=8)
     with pytest.raises(UserError, match="sizes must be positive"):
         found.predict(-1.0, 5.0)
 
@@ -280,33 +282,38 @@ def test_warnings():
     surface = make_surface(
         published.BY_NAME["CIFAR100"], np.random.default_rng(0), noise=0.02
     )
-    assert codes(scalepred.fit(surface, resamples=0)) == set()
+    assert codes(scalepred.fit(surface, "rosenfeld", resamples=0)) == set()
 
     few = surface.where((surface.params > 0.9) & (surface.data > 0.2))
-    assert "few_points" in codes(scalepred.fit(few.where(np.arange(9) != 4)))
+    assert "few_points" in codes(
+        scalepred.fit(few.where(np.arange(9) != 4), "rosenfeld")
+    )
     two = surface.where(surface.data > 0.4)
-    assert "few_scales" in codes(scalepred.fit(two, resamples=0))
+    assert "few_scales" in codes(scalepred.fit(two, "rosenfeld", resamples=0))
     line = surface.where(
         np.isclose(np.log(surface.params) / np.log(4), np.log2(surface.data) + 2)
     )
     line = scalepred.fit(line, "rosenfeld", resamples=0)
     assert {"confounded_sizes", "no_back_test"} <= codes(line)
     aircraft = make_surface(published.BY_NAME["Aircraft"])
-    assert "plateau_points" in codes(scalepred.fit(aircraft, resamples=0))
+    assert "plateau_points" in codes(scalepred.fit(aircraft, "rosenfeld", resamples=0))
     cifar10 = make_surface(published.BY_NAME["CIFAR10"], np.random.default_rng(0), 0.02)
-    assert scalepred.fit(cifar10, resamples=0).bounds_hit in ((), ("c/eta",))
+    assert scalepred.fit(cifar10, "rosenfeld", resamples=0).bounds_hit in (
+        (),
+        ("c/eta",),
+    )
 
 
 def test_random_guess_is_fitted_where_unknown_and_said():
     m, n, value = published.grid(published.BY_NAME["CIFAR100"])
-    found = scalepred.fit(Surface.from_arrays(m, n, value), resamples=0)
+    found = scalepred.fit(Surface.from_arrays(m, n, value), "rosenfeld", resamples=0)
     assert found.law.fits_guess
     assert found.parameters["random_guess"].value == pytest.approx(0.99, rel=1e-4)
     assert any("random-guess level is fitted" in note for note in found.notes)
 
 
 def test_no_resamples_means_no_intervals():
-    found = scalepred.fit(corner_surface(), resamples=0)
+    found = scalepred.fit(corner_surface(), "rosenfeld", resamples=0)
     said = found.predict(1.0, 1.0)
     assert np.isfinite(said.value)
     assert np.isnan(said.lower)
@@ -322,7 +329,8 @@ def test_same_seed_same_numbers():
         published.BY_NAME["CIFAR100"], np.random.default_rng(0), 0.02, seeds=3
     )
     one, two, other = (
-        scalepred.fit(surface, resamples=50, seed=seed) for seed in (1, 1, 2)
+        scalepred.fit(surface, "rosenfeld", resamples=50, seed=seed)
+        for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one.fitted.draws, two.fitted.draws)
     assert one.predict(1.0, 1.0) == two.predict(1.0, 1.0)
@@ -368,5 +376,5 @@ def test_law_of_ones_own_fits():
 
 
 def test_parameters_are_json_numbers():
-    found = scalepred.fit(corner_surface(), resamples=20)
+    found = scalepred.fit(corner_surface(), "rosenfeld", resamples=20)
     json.dumps({k: v.value for k, v in found.parameters.items()}, allow_nan=False)

@@ -157,23 +157,23 @@ def find_module(
 
     Args:
         field: the config's field, for the error.
-        name: a module of the package `builtin`, or a dotted path.
+        name: a module of the package `builtin`, or any other that can be imported,
+            such as a file beside the experiment.
         builtin: package that is searched first.
         function: what the module must define.
 
     Raises:
         UserError: no such module, or it does not define `function`.
     """
-    paths = [f"{builtin.__name__}.{name}"] + ([name] if "." in name else [])
-    for path in paths:
+    for path in (f"{builtin.__name__}.{name}", name):
         if _exists(path):
             module = importlib.import_module(path)
             if hasattr(module, function):
                 return module
     raise UserError(
         f"{field}={name!r}: no module of that name has a function {function}(); "
-        f"choose one of {', '.join(_names(builtin, function))} or give the dotted path "
-        "of a module that can be imported"
+        f"choose one of {', '.join(_names(builtin, function))} or name a module that "
+        "can be imported, such as a file beside the experiment"
     )
 
 

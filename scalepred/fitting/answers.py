@@ -9,10 +9,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from scalepred.config import UserError
 from scalepred.fitting import solver
@@ -74,24 +76,56 @@ def params_needed(fitted: FittedLaw, value: float, data: float) -> Answer:
     return _size_needed(fitted, "params_needed", value, data, "parameters")
 
 
+class Cost(NamedTuple):
+    """Training FLOPs of one run: factor * m^params_power * n^data_power.
+
+    With a fixed number of epochs both powers are 1 (Rosenfeld et al., section 2); with
+    a fixed number of steps data cost nothing and data_power is 0.
+    """
+
+    factor: float
+    params_power: float = 1.0
+    data_power: float = 1.0
+
+    def flops(self, params: ArrayLike, data: ArrayLike) -> np.ndarray:
+        """FLOPs of runs of these sizes, which broadcast."""
+        of_params = np.asarray(params, np.float64) ** self.params_power
+        return self.factor * of_params * np.asarray(data, np.float64) ** self.data_power
+
+    def __str__(self) -> str:
+        powers = f"m^{self.params_power:.3g} n^{self.data_power:.3g}"
+        return f"{self.factor:.3g} {powers} FLOPs"
+
+
 def best_for_budget(
-    fitted: FittedLaw, budget: float, flops_per_work: float, unit: str
+    fitted: FittedLaw,
+    budget: float,
+    cost: Cost,
+    unit: str,
+    metric: str = "error",
+    max_data: float = math.inf,
 ) -> Answer:
     """The split of a compute budget into model and data that errs least.
 
     Args:
         fitted: the law and its draws.
         budget: training FLOPs of one run.
-        flops_per_work: FLOPs = flops_per_work * m * n.
+        cost: what FLOPs buy.
         unit: what data counts.
+        metric: what the law predicts.
+        max_data: no more data than this exist; needed where data cost no FLOPs.
 
     Returns:
         The error reached, with the split in `details` (params, data).
+
+    Raises:
+        UserError: if a number is not positive, or data are free and unlimited.
     """
-    _check_asked(budget=budget, flops_per_work=flops_per_work)
-    log_work = math.log(budget / flops_per_work / fitted.params_unit / fitted.data_unit)
-    x = _split(fitted, log_work)
-    y = log_work - x
+    _check_axes(fitted, "params", "data")
+    _check_asked(budget=budget)
+    _check_free_data(cost, max_data)
+    log_budget = np.full(1 + len(fitted.draws), math.log(budget))
+    x, y = _split(fitted, log_budget, cost, max_data)
     log_values = _at(fitted, x, y)
     means = fitted.spread(log_values[1:], log_values[:1])
     values = np.exp(np.concatenate([log_values[:1], means]))
@@ -102,18 +136,22 @@ def best_for_budget(
     value, lower, upper = _interval(values)
     edge = bool(abs(x[0]) > _REACH - 1 or abs(y[0]) > _REACH - 1)
     why = (
-        f"with {budget:.3g} FLOPs the error is least at {details['params'][0]:.3g} "
-        f"parameters and {details['data'][0]:.3g} {unit}"
+        f"with {budget:.3g} FLOPs the {metric} is least at "
+        f"{details['params'][0]:.3g} parameters and {details['data'][0]:.3g} {unit}"
     )
+    if cost.data_power == 0:
+        why += ": data cost no FLOPs here, so all of them are used"
+    elif details["data"][0] >= max_data * (1 - 1e-9):
+        why += ": more data would help, but there are no more"
     if edge:
         why += "; the law knows no optimum, one of the two should grow without end"
     return Answer(
         "best_for_budget",
-        {"budget": budget, "flops_per_params_and_data": flops_per_work},
+        {"budget": budget, **cost._asdict(), "max_data": max_data},
         value,
         lower,
         upper,
-        "error",
+        metric,
         not edge,
         why,
         details,
@@ -121,19 +159,24 @@ def best_for_budget(
 
 
 def cheapest_for_target(
-    fitted: FittedLaw, value: float, flops_per_work: float, unit: str
+    fitted: FittedLaw, value: float, cost: Cost, unit: str, max_data: float = math.inf
 ) -> Answer:
     """The least compute that reaches `value` on average, and its split."""
-    _check_asked(value=value, flops_per_work=flops_per_work)
+    _check_axes(fitted, "params", "data")
+    _check_asked(value=value)
+    _check_free_data(cost, max_data)
     wanted = _wanted(fitted, value)
     theta = np.concatenate([fitted.theta[None], fitted.draws])
-    log_work = _run(_cheapest, fitted, theta, wanted)
-    reachable = np.isfinite(log_work)
-    log_work = np.where(reachable, log_work, 0.0)
-    x = _run(_best_split, fitted, theta, log_work)
-    y = log_work - x
-    unit_work = fitted.params_unit * fitted.data_unit * flops_per_work
-    flops = np.where(reachable, unit_work * np.exp(log_work), math.inf)
+    if cost.data_power == 0:
+        log_data = np.full(len(theta), math.log(max_data / fitted.data_unit))
+        x = _run(_needed_params, fitted, theta, wanted, log_data)
+        log_cost = _log_cost(fitted, cost, x, log_data)
+    else:
+        plan = _plan_numbers(fitted, cost, max_data, len(theta))
+        log_cost = _run(_cheapest, fitted, theta, wanted, *plan)
+    reachable = np.isfinite(log_cost)
+    x, y = _split(fitted, np.where(reachable, log_cost, 0.0), cost, max_data)
+    flops = np.where(reachable, np.exp(np.minimum(log_cost, 700.0)), math.inf)
     params = np.where(reachable, fitted.params_unit * np.exp(x), math.inf)
     data = np.where(reachable, fitted.data_unit * np.exp(y), math.inf)
     center, lower, upper = _interval(flops)
@@ -143,11 +186,14 @@ def cheapest_for_target(
             f"{value:g} costs least at {details['params'][0]:.3g} parameters and "
             f"{details['data'][0]:.3g} {unit}"
         )
+    elif math.isfinite(max_data):
+        held = f"with {max_data:.3g} {unit}, however large the model"
+        why = _limit_sentence(fitted, value, held, max_data, for_data=False)
     else:
         why = _limit_sentence(fitted, value, "however large model and data are")
     return Answer(
         "cheapest_for_target",
-        {"value": value, "flops_per_params_and_data": flops_per_work},
+        {"value": value, **cost._asdict(), "max_data": max_data},
         center,
         lower,
         upper,
@@ -158,12 +204,64 @@ def cheapest_for_target(
     )
 
 
+def _check_free_data(cost: Cost, max_data: float) -> None:
+    _check_asked(factor=cost.factor, params_power=cost.params_power)
+    if not max_data > 0:
+        raise UserError(f"max_data={max_data:g}: must be a positive number")
+    if cost.data_power == 0 and not math.isfinite(max_data):
+        raise UserError(
+            "max_data: needed, because FLOPs do not depend on data here (a fixed "
+            "number of steps); say how much data there is"
+        )
+
+
+def _check_axes(fitted: FittedLaw, *asked: str) -> None:
+    for axis in asked:
+        if axis not in fitted.law.axes:
+            raise UserError(
+                f"law={fitted.law.name}: knows nothing of {axis}; this question needs "
+                "points that vary in it and a law of both sizes"
+            )
+
+
+def _log_cost(
+    fitted: FittedLaw, cost: Cost, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    unit = cost.flops(fitted.params_unit, fitted.data_unit)
+    return math.log(unit) + cost.params_power * x + cost.data_power * y
+
+
+def _plan_numbers(
+    fitted: FittedLaw, cost: Cost, max_data: float, count: int
+) -> tuple[np.ndarray, ...]:
+    """ln of the unit cost, the two powers and ln of the largest n / N, a draw each."""
+    unit = math.log(float(cost.flops(fitted.params_unit, fitted.data_unit)))
+    top = min(_REACH, math.log(max_data / fitted.data_unit))
+    numbers = unit, cost.params_power, cost.data_power, top
+    return tuple(np.full(count, number) for number in numbers)
+
+
+def _split(
+    fitted: FittedLaw, log_cost: np.ndarray, cost: Cost, max_data: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of the best split of each cost, for the best fit and each draw."""
+    unit, params_power, data_power, top = _plan_numbers(
+        fitted, cost, max_data, len(log_cost)
+    )
+    if cost.data_power == 0:
+        return (log_cost - unit) / params_power, top
+    theta = np.concatenate([fitted.theta[None], fitted.draws])
+    x = _run(_best_split, fitted, theta, log_cost, unit, params_power, data_power, top)
+    return x, (log_cost - unit - params_power * x) / data_power
+
+
 def _size_needed(
     fitted: FittedLaw, question: str, value: float, other: float, unit: str
 ) -> Answer:
     """Inverts the law along one axis, the other size given."""
     for_data = question == "data_needed"
     other_name = "params" if for_data else "data"
+    _check_axes(fitted, "data" if for_data else "params")
     _check_asked(value=value, **{other_name: other})
     theta = np.concatenate([fitted.theta[None], fitted.draws])
     other_unit = fitted.params_unit if for_data else fitted.data_unit
@@ -244,11 +342,6 @@ def _at(fitted: FittedLaw, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _run(_value_at, fitted, theta, x, y)
 
 
-def _split(fitted: FittedLaw, log_work: float) -> np.ndarray:
-    theta = np.concatenate([fitted.theta[None], fitted.draws])
-    return _run(_best_split, fitted, theta, np.full(len(theta), log_work))
-
-
 def _run(
     solve: Callable[..., jax.Array],
     fitted: FittedLaw,
@@ -277,7 +370,7 @@ def _vectorised(
 
 
 def _bisect(
-    is_above: Callable[[jax.Array], jax.Array], low: Array, high: Array
+    is_above: Callable[[jax.Array], jax.Array], low: ArrayLike, high: ArrayLike
 ) -> jax.Array:
     """Where `is_above` turns true on [low, high]; true at `high` is assumed."""
 
@@ -288,12 +381,12 @@ def _bisect(
         return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
     ends = jnp.asarray(low, jnp.float64), jnp.asarray(high, jnp.float64)
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, ends)
-    return (low + high) / 2
+    ends = jax.lax.fori_loop(0, _BISECTIONS, halve, ends)
+    return jnp.mean(jnp.stack(ends))
 
 
 def _value_at(law: Law, scale: Scale, theta: Array, x: Array, y: Array) -> jax.Array:
-    return law.log_value(theta, x, y, scale)
+    return jnp.asarray(law.log_value(theta, x, y, scale))
 
 
 def _needed_data(
@@ -320,31 +413,47 @@ def _needed_params(
     return jnp.where(reached(jnp.asarray(_REACH)), found, jnp.inf)
 
 
-def _best_split(law: Law, scale: Scale, theta: Array, log_work: Array) -> jax.Array:
-    """ln(m / M) that minimises the law at m n = work.
+def _best_split(
+    law: Law,
+    scale: Scale,
+    theta: Array,
+    log_cost: Array,
+    log_unit: Array,
+    params_power: Array,
+    data_power: Array,
+    top: Array,
+) -> jax.Array:
+    """ln(m / M) that minimises the law at one cost, with y at most `top`.
 
     Along that line the law falls while model is scarcer than data, then rises: the
     optimum is where the two slopes meet, in closed form (b beta / alpha) n^alpha =
-    m^beta for Rosenfeld (paper.md 6.1).
+    m^beta for Rosenfeld with both powers 1 (paper.md 6.1).
     """
+    work = log_cost - log_unit
 
     def data_is_scarcer(x: jax.Array) -> jax.Array:
+        y = (work - params_power * x) / data_power
         slopes = jax.grad(
             lambda sizes: law.log_value(theta, sizes[0], sizes[1], scale)
-        )(jnp.stack([x, log_work - x]))
-        return slopes[0] > slopes[1]  # both negative
+        )(jnp.stack([x, y]))
+        return data_power * slopes[0] > params_power * slopes[1]  # both negative
 
-    low = jnp.maximum(-_REACH, log_work - _REACH)
-    high = jnp.minimum(_REACH, log_work + _REACH)
+    low = jnp.maximum(-_REACH, (work - data_power * top) / params_power)
+    high = jnp.minimum(_REACH, (work + data_power * _REACH) / params_power)
     return _bisect(data_is_scarcer, low, high)
 
 
-def _cheapest(law: Law, scale: Scale, theta: Array, wanted: Array) -> jax.Array:
-    """ln of the least m n / (M N) that reaches `wanted`; infinite if none does."""
+def _cheapest(
+    law: Law, scale: Scale, theta: Array, wanted: Array, log_unit: Array, *plan: Array
+) -> jax.Array:
+    """ln of the least cost that reaches `wanted`; infinite if none does."""
+    params_power, data_power, _ = plan
 
-    def reached(log_work: jax.Array) -> jax.Array:
-        x = _best_split(law, scale, theta, log_work)
-        return law.log_value(theta, x, log_work - x, scale) <= wanted
+    def reached(log_cost: jax.Array) -> jax.Array:
+        x = _best_split(law, scale, theta, log_cost, log_unit, *plan)
+        y = (log_cost - log_unit - params_power * x) / data_power
+        return law.log_value(theta, x, y, scale) <= wanted
 
-    found = _bisect(reached, -_REACH, _REACH)
-    return jnp.where(reached(jnp.asarray(_REACH)), found, jnp.inf)
+    high = jnp.asarray(log_unit + _REACH)
+    found = _bisect(reached, log_unit - _REACH, high)
+    return jnp.where(reached(high), found, jnp.inf)

@@ -7,6 +7,8 @@ extrapolation may be off.
 """
 
 import dataclasses
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +19,17 @@ from scalepred.fitting.laws import Law, Scale
 from scalepred.measurements import Surface
 
 _FOLDS = 10
+_CORNER_SIZES = 10
 # Inner back-tests hide the points above 1 / ratio of the largest compute.
 _RATIOS = (3.0, 6.0, 12.0, 25.0, 50.0)
 # Hidden points of one back-test err together; they count as this many at most.
 _INDEPENDENT = 2.0
 # Strength of the belief, before any back-test, that intervals are right.
 _PRIOR_WEIGHT = 3.0
+
+
+# Masks [subsets, points] -> relative errors of each subset's fit at every point.
+Refit = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +44,6 @@ class Corner:
         mean: signed mean of the relative error (predicted / measured - 1); NaN if the
             corner cannot be fitted.
         std: its population standard deviation.
-        agree: share of starts that found the optimum.
     """
 
     max_params: float
@@ -46,7 +52,6 @@ class Corner:
     num_targets: int
     mean: float
     std: float
-    agree: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,28 +107,47 @@ def relative_errors(
     return np.expm1(_log_values(law, theta, points, scale) - points.log_value)
 
 
+def refit_law(
+    law: Law, surface: Surface, residual: solver.Residual, seed: int
+) -> Refit:
+    """Refits `law` to subsets of the surface by least squares."""
+    points = multistart.make_points(surface)
+
+    def refit(masks: np.ndarray) -> np.ndarray:
+        fits = multistart.fit_subsets(law, points, masks, residual=residual, seed=seed)
+        return np.stack([relative_errors(law, theta, points) for theta in fits.theta])
+
+    return refit
+
+
 def cross_validate(
-    law: Law, surface: Surface, residual: solver.Residual, seed: int = 0
+    num_points: int, min_points: int, refit: Refit, seed: int = 0
 ) -> CrossValidation:
     """10-fold cross-validated relative error (paper, section 6)."""
-    points = multistart.make_points(surface, law)
-    total = len(surface)
-    folds = min(_FOLDS, total)
-    fold = np.random.default_rng(seed).permutation(total) % folds
-    masks = fold[None, :] != np.arange(folds)[:, None]
-    if np.any(masks.sum(axis=1) < law.num_parameters) or total < 3:
-        nan = float("nan")
+    masks = fold_masks(num_points, seed)
+    if np.any(masks.sum(axis=1) < min_points) or num_points < 3:
+        nan = math.nan
         return CrossValidation(nan, nan, nan, nan, 0)
-    fitted = multistart.fit_subsets(law, points, masks, residual=residual, seed=seed)
-    errors = np.stack([relative_errors(law, theta, points) for theta in fitted.theta])
-    held_out = np.array([errors[fold[point], point] for point in range(total)])
-    by_fold = [held_out[fold == k] for k in range(folds)]
+    return summarise_folds(masks, refit(masks))
+
+
+def fold_masks(num_points: int, seed: int) -> np.ndarray:
+    """Points left in when each of ten folds is held out [folds, points]."""
+    folds = min(_FOLDS, num_points)
+    fold = np.random.default_rng(seed).permutation(num_points) % folds
+    return fold[None, :] != np.arange(folds)[:, None]
+
+
+def summarise_folds(masks: np.ndarray, errors: np.ndarray) -> CrossValidation:
+    """Scores each point by the fit that did not see it; both [folds, points]."""
+    held_out = errors[~masks]
+    by_fold = [part[~mask] for mask, part in zip(masks, errors, strict=True)]
     return CrossValidation(
         mean=float(np.mean(held_out)),
         mean_spread=float(np.std([np.mean(part) for part in by_fold])),
         std=float(np.std(held_out)),
         std_spread=float(np.std([np.std(part) for part in by_fold])),
-        num_folds=folds,
+        num_folds=len(masks),
     )
 
 
@@ -136,89 +160,114 @@ def corner_masks(
     return fitted, beyond & ~fitted
 
 
+def _corner_sizes(sizes: np.ndarray) -> np.ndarray:
+    sizes = np.unique(sizes)
+    if len(sizes) <= _CORNER_SIZES:
+        return sizes
+    return sizes[np.linspace(0, len(sizes) - 1, _CORNER_SIZES).round().astype(int)]
+
+
 def corner_array(
-    law: Law, surface: Surface, residual: solver.Residual, seed: int = 0
+    surface: Surface,
+    min_points: int,
+    refit: Refit,
+    axes: tuple[str, ...] = ("params", "data"),
 ) -> list[Corner]:
     """The paper's extrapolation protocol at every corner of the grid.
 
+    Args:
+        surface: every measured point.
+        min_points: that a corner must hold to be fitted.
+        refit: fits subsets and says how wrong they are everywhere.
+        axes: along which a corner needs two sizes.
+
     Returns:
         Corners by rising m, then rising n; those with fewer than two sizes on an axis
-        or fewer points than parameters have a NaN mean.
+        or too few points have a NaN mean. Of scattered sizes at most ten on each axis
+        are corners.
     """
-    points = multistart.make_points(surface, law)
-    corners, masks = [], []
-    for max_params in np.unique(surface.params):
-        for max_data in np.unique(surface.data):
+    found = []
+    for max_params in _corner_sizes(surface.params):
+        for max_data in _corner_sizes(surface.data):
             fitted, targets = corner_masks(surface, max_params, max_data)
-            if not np.any(targets):
-                continue
-            scales = [
-                len(np.unique(sizes[fitted]))
-                for sizes in (surface.params, surface.data)
-            ]
-            usable = min(scales) >= 2 and fitted.sum() >= law.num_parameters
-            corners.append((max_params, max_data, fitted, targets, usable))
-            if usable:
-                masks.append(fitted)
-    if not masks:
-        return []
-    fits = multistart.fit_subsets(
-        law, points, np.stack(masks), residual=residual, seed=seed
-    )
-    results, used = [], 0
-    for max_params, max_data, fitted, targets, usable in corners:
-        mean = std = agree = float("nan")
-        if usable:
-            errors = relative_errors(law, fits.theta[used], points)[targets]
-            mean, std = float(np.mean(errors)), float(np.std(errors))
-            agree = float(fits.agree[used])
-            used += 1
-        results.append(
+            if np.any(targets):
+                found.append((float(max_params), float(max_data), fitted, targets))
+
+    def is_usable(fitted: np.ndarray) -> bool:
+        sizes = [np.unique(getattr(surface, axis)[fitted]) for axis in axes]
+        return min(len(size) for size in sizes) >= 2 and fitted.sum() >= min_points
+
+    usable = [fitted for *_, fitted, _ in found if is_usable(fitted)]
+    errors = iter(refit(np.stack(usable)) if usable else ())
+    corners = []
+    for max_params, max_data, fitted, targets in found:
+        mean = std = math.nan
+        if is_usable(fitted):
+            of_targets = next(errors)[targets]
+            mean, std = float(np.mean(of_targets)), float(np.std(of_targets))
+        corners.append(
             Corner(
-                float(max_params),
-                float(max_data),
-                int(fitted.sum()),
-                int(targets.sum()),
-                mean,
-                std,
-                agree,
+                max_params, max_data, int(fitted.sum()), int(targets.sum()), mean, std
             )
         )
-    return results
+    return corners
+
+
+def inner_masks(
+    surface: Surface, min_points: int, axes: tuple[str, ...] = ("params", "data")
+) -> dict[float, np.ndarray]:
+    """Points left when the largest compute is hidden, by the ratio of the hiding.
+
+    Only where at least `min_points` and three sizes on each of the axes are left.
+    """
+    work = surface.params * surface.data
+    masks: dict[float, np.ndarray] = {}
+    for ratio in _RATIOS:
+        mask = work <= work.max() / ratio
+        scales = [len(np.unique(getattr(surface, axis)[mask])) for axis in axes]
+        is_new = all(not np.array_equal(mask, other) for other in masks.values())
+        if is_new and mask.sum() >= min_points and min(scales) >= 3:
+            masks[ratio] = mask
+    return masks
 
 
 def inner_tests(
     law: Law, surface: Surface, residual: solver.Residual, seed: int = 0
 ) -> list[InnerTest]:
     """Back-tests inside the fit region: hide its largest compute, predict it."""
-    points = multistart.make_points(surface, law)
-    work = surface.params * surface.data
-    ratios, masks = [], []
-    for ratio in _RATIOS:
-        mask = work <= work.max() / ratio
-        if masks and np.array_equal(mask, masks[-1]):
-            continue
-        scales = [len(np.unique(s[mask])) for s in (surface.params, surface.data)]
-        if mask.sum() > law.num_parameters + 1 and min(scales, default=0) >= 3:
-            ratios.append(ratio)
-            masks.append(mask)
+    points = multistart.make_points(surface)
+    masks = inner_masks(surface, law.num_parameters + 2, law.axes)
     if not masks:
         return []
     fits = multistart.fit_subsets(
-        law, points, np.stack(masks), residual=residual, seed=seed
+        law, points, np.stack([*masks.values()]), residual=residual, seed=seed
     )
     tests = []
-    for ratio, mask, theta in zip(ratios, masks, fits.theta, strict=True):
+    for (ratio, mask), theta in zip(masks.items(), fits.theta, strict=True):
         difference, sd = laplace(law, theta, points, mask)
-        hidden = ~mask
-        surprise = np.sqrt(np.mean((difference[hidden] / sd[hidden]) ** 2))
-        error = np.mean(np.abs(np.expm1(difference[hidden])))
-        tests.append(
-            InnerTest(
-                ratio, int(mask.sum()), int(hidden.sum()), float(error), float(surprise)
-            )
-        )
+        tests.append(make_test(ratio, mask, difference, sd))
     return tests
+
+
+def make_test(
+    ratio: float, mask: np.ndarray, difference: np.ndarray, sd: np.ndarray
+) -> InnerTest:
+    """Scores the hidden points of one back-test.
+
+    Args:
+        ratio: of the hiding.
+        mask: points fitted [points].
+        difference: ln(law) - ln(measured) [points].
+        sd: its predicted standard deviation [points].
+    """
+    hidden = ~mask
+    return InnerTest(
+        ratio=ratio,
+        num_fitted=int(mask.sum()),
+        num_hidden=int(hidden.sum()),
+        error=float(np.mean(np.abs(np.expm1(difference[hidden])))),
+        surprise=float(np.sqrt(np.mean((difference[hidden] / sd[hidden]) ** 2))),
+    )
 
 
 def learn_growth(tests: list[InnerTest]) -> float:

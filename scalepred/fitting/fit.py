@@ -11,11 +11,18 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from scalepred.config import UserError
-from scalepred.fitting import answers, backtest, multistart, predict, solver
+from scalepred.fitting import (
+    answers,
+    backtest,
+    flexible,
+    multistart,
+    predict,
+    solver,
+)
 from scalepred.fitting.laws import (
-    Array,
     Law,
     Scale,
     find_law,
@@ -25,6 +32,12 @@ from scalepred.fitting.laws import (
 from scalepred.measurements import Surface
 
 _STARTS = 64
+# A fitted power of the cost this close to 0 or 1 is 0 or 1.
+_COST_POWER_SLACK = 0.15
+# Points that auto needs, and that must be left in its back-tests: priors do the rest.
+_AUTO_POINTS = 5
+_AUTO_BACK_TEST_POINTS = 8
+_SHARPNESS = 10.0  # of the members' weights
 # Fewer starts than this share at the optimum: the fit may depend on luck.
 _FEW_AGREE = 0.1
 _ILL_CONDITIONED = 1e8
@@ -48,6 +61,21 @@ class Warn:
 
 
 @dataclasses.dataclass(frozen=True)
+class MemberScore:
+    """One shape that law=auto weighed.
+
+    Attributes:
+        name: for people.
+        weight: its share of the draws behind every interval.
+        errors: (ratio, mean absolute relative error) of each inner back-test.
+    """
+
+    name: str
+    weight: float
+    errors: tuple[tuple[float, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Fit:
     """A law fitted to a surface.
 
@@ -68,6 +96,7 @@ class Fit:
         cross_validation: held-out folds.
         warnings: codes and sentences.
         notes: choices made for the user.
+        members: what law=auto weighed, empty for other laws.
     """
 
     surface: Surface
@@ -84,20 +113,53 @@ class Fit:
     cross_validation: backtest.CrossValidation
     warnings: tuple[Warn, ...]
     notes: tuple[str, ...]
+    members: tuple[MemberScore, ...] = ()
 
     @property
     def law(self) -> Law:
         return self.fitted.law
 
     @property
-    def flops_per_work(self) -> float:
-        """FLOPs = this times m times n; from the table, else 6 (Kaplan et al.)."""
-        ratio = self.surface.compute / (self.surface.params * self.surface.data)
-        known = ratio[np.isfinite(ratio)]
-        return float(np.exp(np.mean(np.log(known)))) if len(known) else 6.0
+    def cost(self) -> answers.Cost:
+        """What FLOPs buy, read from the table; 6 m n (Kaplan et al.) where it has none.
+
+        Powers near 1 are taken for 1: FLOPs go as m n. Otherwise they are fitted.
+        """
+        surface = self.surface
+        known = np.isfinite(surface.compute)
+        if not np.any(known):
+            return answers.Cost(6.0)
+        log_sizes = np.log(np.stack([surface.params[known], surface.data[known]]))
+        log_flops = np.log(surface.compute[known])
+        plain = answers.Cost(float(np.exp(np.mean(log_flops - log_sizes.sum(axis=0)))))
+        columns = np.vstack([np.ones(len(log_flops)), log_sizes])
+        if np.linalg.matrix_rank(columns) < 3:
+            return plain
+        factor, *powers = np.linalg.lstsq(columns.T, log_flops)[0]
+        if all(abs(power - 1) < _COST_POWER_SLACK for power in powers):
+            return plain
+        params_power, data_power = (
+            0.0 if abs(power) < _COST_POWER_SLACK else float(power) for power in powers
+        )
+        return answers.Cost(float(np.exp(factor)), params_power, data_power)
+
+    def corners(self, surface: Surface) -> list[backtest.Corner]:
+        """The paper's extrapolation protocol: the law refitted at every corner.
+
+        Args:
+            surface: every measured point, the held-out ones too.
+        """
+        if self.members:
+            refit, least = _refit_flexible(surface), _AUTO_POINTS
+        else:
+            refit = backtest.refit_law(
+                self.law, surface, self.residual, self.fitted.seed
+            )
+            least = self.law.num_parameters
+        return backtest.corner_array(surface, least, refit, self.law.axes)
 
     def predict(
-        self, params: Array, data: Array, num_seeds: Array | int = 1
+        self, params: ArrayLike, data: ArrayLike, num_seeds: ArrayLike = 1
     ) -> predict.Prediction:
         """Expected value and 90 % intervals at sizes that broadcast.
 
@@ -123,22 +185,36 @@ class Fit:
         """Model size with which `data` suffices to reach `value`."""
         return answers.params_needed(self.fitted, value, data)
 
-    def best_for_budget(self, budget: float) -> answers.Answer:
-        """The model and data that err least for `budget` training FLOPs."""
+    def best_for_budget(
+        self, budget: float, max_data: float = math.inf
+    ) -> answers.Answer:
+        """The model and data that err least for `budget` training FLOPs.
+
+        Args:
+            budget: FLOPs of one run.
+            max_data: no more data than this exist.
+        """
         return answers.best_for_budget(
-            self.fitted, budget, self.flops_per_work, self.surface.data_unit
+            self.fitted,
+            budget,
+            self.cost,
+            self.surface.data_unit,
+            self.surface.metric,
+            max_data,
         )
 
-    def cheapest_for_target(self, value: float) -> answers.Answer:
-        """The least training FLOPs that reach `value`."""
+    def cheapest_for_target(
+        self, value: float, max_data: float = math.inf
+    ) -> answers.Answer:
+        """The least training FLOPs that reach `value`, with at most `max_data`."""
         return answers.cheapest_for_target(
-            self.fitted, value, self.flops_per_work, self.surface.data_unit
+            self.fitted, value, self.cost, self.surface.data_unit, max_data
         )
 
 
 def fit(
     surface: Surface,
-    law: str | Law = "rosenfeld",
+    law: str | Law = "auto",
     *,
     residual: solver.Residual = solver.RELATIVE,
     resamples: int = 1000,
@@ -149,11 +225,13 @@ def fit(
 
     Args:
         surface: the fit region; `Surface.where` cuts one out.
-        law: a name (see `laws.find_law`) or a law of one's own.
-        residual: what is minimised; the paper's relative residual unless said.
+        law: "auto" (see `fitting.flexible`: the most accurate beyond the fit
+            region), another name (see `laws.find_law`) or a law of one's own.
+        residual: what is minimised; the paper's relative residual unless said;
+            not with law="auto", which has its own.
         resamples: draws behind every interval; 0: no intervals (they are as wide as
             nothing, so predictions say nan).
-        starts: starting points of the optimiser.
+        starts: starting points of the optimiser; auto starts from its priors.
         seed: of starts, folds and resamples.
 
     Raises:
@@ -162,13 +240,15 @@ def fit(
     Source: Rosenfeld et al. 2020, section 4 (objective), 6 (cross-validation), 7
     (extrapolation). The intervals are ours.
     """
+    if law == "auto":
+        return _fit_auto(surface, resamples, seed)
     law = find_law(law) if isinstance(law, str) else law
     notes = list(surface.notes)
     if law is rosenfeld and surface.random_guess is None:
         law = rosenfeld_fitted_guess
         notes.append("the random-guess level is fitted, because none was given")
     multistart.check_fittable(surface, law)
-    points = multistart.make_points(surface, law)
+    points = multistart.make_points(surface)
     everything = np.ones((1, len(surface)), bool)
     best = multistart.fit_subsets(
         law, points, everything, residual=residual, starts=starts, seed=seed
@@ -218,11 +298,152 @@ def fit(
         condition_number=condition,
         residual=residual,
         inner_tests=inner,
-        cross_validation=backtest.cross_validate(law, surface, residual, seed),
+        cross_validation=backtest.cross_validate(
+            len(surface),
+            law.num_parameters,
+            backtest.refit_law(law, surface, residual, seed),
+            seed,
+        ),
         warnings=(),
         notes=tuple(notes),
     )
     return dataclasses.replace(result, warnings=_warnings(result))
+
+
+def _fit_auto(surface: Surface, resamples: int, seed: int) -> Fit:
+    """Fits the flexible law under every member's prior, weighed by back-tests.
+
+    The prediction is that of the member of most weight; the draws behind its intervals
+    come from all members, so that what the law is counts among what is not known.
+    """
+    multistart.check_sizes(surface, _AUTO_POINTS, "auto")
+    multistart.check_above_guess(surface, bounded=True)
+    is_loss = surface.metric == "loss"
+    settings = flexible.LOSS if is_loss else flexible.ERROR
+    fits_guess = is_loss and surface.random_guess is None
+    points = multistart.make_points(surface)
+    members = flexible.MEMBERS
+    hidings = backtest.inner_masks(surface, _AUTO_BACK_TEST_POINTS)
+    folds = backtest.fold_masks(len(surface), seed)
+    everything = np.ones(len(surface), bool)
+    masks = [everything, *hidings.values()] * len(members) + [*folds]
+    per_member = 1 + len(hidings)
+    owners = [member for member in members for _ in range(per_member)]
+    owners += [members[0]] * len(folds)
+    law, estimate = flexible.estimate(
+        points, np.stack(masks), owners, settings, fits_guess, seed
+    )
+    difference, sd = flexible.predict_points(law, estimate, points, np.stack(masks))
+    sd = sd * settings.calibration
+    tests = [
+        [
+            backtest.make_test(ratio, mask, difference[first + i], sd[first + i])
+            for i, (ratio, mask) in enumerate(hidings.items(), start=1)
+        ]
+        for first in range(0, per_member * len(members), per_member)
+    ]
+    weights = _weigh(members, tests)
+    rows = np.arange(len(members)) * per_member  # fitted to everything
+    best = int(rows[np.argmax(weights)])
+    noise = predict.estimate_noise(surface.value, surface.seed_values)
+    of_means = np.mean(noise.of(points.log_value) ** 2 / surface.num_seeds)
+    misfit = math.sqrt(max(estimate.sigma[best] ** 2 - of_means, 0.0))
+    fitted = predict.FittedLaw(
+        law=law,
+        theta=estimate.theta[best],
+        draws=_draw_members(estimate, rows, weights, resamples, seed),
+        scale=estimate.scale.of_lane(best),
+        params_unit=points.params_unit,
+        data_unit=points.data_unit,
+        misfit=misfit,
+        growth=settings.calibration,
+        noise=noise,
+        seed=seed,
+    )
+    core = estimate.covariance[best][: len(flexible.CORE), : len(flexible.CORE)]
+    size = np.sqrt(np.diagonal(core))
+    fold_rows = slice(per_member * len(members), None)
+    notes = list(surface.notes)
+    if fits_guess:
+        notes.append("the random-guess level is fitted, because none was given")
+    elif surface.random_guess is None:
+        notes.append("the random-guess level is taken for 1, because none was given")
+    result = Fit(
+        surface=surface,
+        fitted=fitted,
+        parameters=_published(fitted),
+        objective=float(estimate.objective[best]),
+        status=solver.Status(int(estimate.status[best])),
+        starts=flexible.NUM_STARTS,
+        agree=float(estimate.agree[best]),
+        bounds_hit=(),
+        condition_number=float(np.linalg.cond(core / size[:, None] / size[None, :])),
+        residual=solver.Residual("robust", flexible.KNEE, settings.above),
+        inner_tests=tests[int(np.argmax(weights))],
+        cross_validation=backtest.summarise_folds(
+            folds, np.expm1(difference[fold_rows])
+        ),
+        warnings=(),
+        notes=tuple(notes),
+        members=tuple(
+            MemberScore(
+                member.name,
+                float(weight),
+                tuple((test.ratio, test.error) for test in own),
+            )
+            for member, weight, own in zip(members, weights, tests, strict=True)
+        ),
+    )
+    return dataclasses.replace(result, warnings=_warnings(result))
+
+
+def _refit_flexible(surface: Surface) -> backtest.Refit:
+    """Refits the flexible law, under its own prior, to subsets of the surface."""
+    is_loss = surface.metric == "loss"
+    settings = flexible.LOSS if is_loss else flexible.ERROR
+    points = multistart.make_points(surface)
+
+    def refit(masks: np.ndarray) -> np.ndarray:
+        members = [flexible.MEMBERS[0]] * len(masks)
+        fits_guess = is_loss and surface.random_guess is None
+        law, estimate = flexible.estimate(points, masks, members, settings, fits_guess)
+        return np.expm1(flexible.predict_points(law, estimate, points, masks)[0])
+
+    return refit
+
+
+def _weigh(
+    members: Sequence[flexible.Member], tests: list[list[backtest.InnerTest]]
+) -> np.ndarray:
+    """Weights of the members: prior times what their back-tests say."""
+    prior = np.array([member.weight for member in members])
+    if not tests[0]:
+        return prior
+    score = np.array(
+        [np.mean([math.log(t.error + 1e-6) for t in own]) for own in tests]
+    )
+    # A member whose back-test errors are 10 % smaller counts 2.6 times as much.
+    weight = prior * np.exp(-_SHARPNESS * (score - score[0]))
+    return weight / weight.sum()
+
+
+def _draw_members(
+    estimate: flexible.Estimate,
+    best: np.ndarray,
+    weights: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> np.ndarray:
+    """Draws of theta from the members' normal approximations, by their weights."""
+    rng = np.random.default_rng(seed)
+    draws = []
+    for row, count in zip(best, rng.multinomial(resamples, weights), strict=True):
+        # Directions the points know nothing of may have a variance of about 0.
+        variances, directions = np.linalg.eigh(estimate.covariance[row])
+        factor = directions * np.sqrt(np.maximum(variances, 0.0))
+        normal = rng.standard_normal((count, len(variances)))
+        draws.append(estimate.theta[row] + normal @ factor.T)
+    return np.concatenate(draws)
 
 
 def _estimate_misfit(
@@ -325,16 +546,16 @@ def _warnings(result: Fit) -> tuple[Warn, ...]:
         found.append(Warn(code, sentence))
 
     surface, law = result.surface, result.law
-    spare = len(surface) - law.num_parameters
-    if spare < law.num_parameters:
+    parameters = len(flexible.CORE) if result.members else law.num_parameters
+    if len(surface) < 2 * parameters:
         add(
             "few_points",
-            f"{len(surface)} points for {law.num_parameters} parameters: intervals "
-            "rest on little",
+            f"{len(surface)} points for {parameters} parameters: intervals rest on "
+            + ("priors" if result.members else "little"),
         )
-    for axis, sizes in (("model", surface.params), ("data", surface.data)):
+    for axis, sizes in (("params", surface.params), ("data", surface.data)):
         scales = len(np.unique(sizes))
-        if scales < 3:
+        if scales < 3 and axis in law.axes:
             add(
                 "few_scales",
                 f"only {scales} {axis} sizes: the {axis} exponent cannot be told from "
@@ -358,7 +579,7 @@ def _warnings(result: Fit) -> tuple[Warn, ...]:
                 f"model and data sizes rise together (correlation {correlation:.3f}): "
                 "what one does cannot be told from what the other does",
             )
-    if result.status == solver.Status.ITERATION_LIMIT:
+    if result.status == solver.Status.ITERATION_LIMIT and not result.members:
         add("iteration_limit", "the solver stopped at its iteration limit")
     for name in result.bounds_hit:
         add("bound_hit", f"{name} is at its bound, so its term may be absent")
@@ -428,6 +649,8 @@ def coverage(
     lower: Sequence[float] | np.ndarray,
     upper: Sequence[float] | np.ndarray,
 ) -> float:
-    """Share of measured values within their intervals."""
+    """Share of measured values within their intervals; NaN where there are none."""
     measured, lower, upper = (np.asarray(v) for v in (measured, lower, upper))
+    if np.any(np.isnan(lower) | np.isnan(upper)):
+        return math.nan
     return float(np.mean((measured >= lower) & (measured <= upper)))

@@ -32,7 +32,7 @@ class Points:
         weight: importance; 0 leaves a point out [points].
         params_unit: reference model size M.
         data_unit: reference data size N.
-        log_guess: ln of the random-guess level; 0 where the law fits it or has none.
+        log_guess: ln of the random-guess level; 0 where it is not known.
     """
 
     x: np.ndarray
@@ -70,28 +70,10 @@ class Fitted:
     agree: np.ndarray
 
 
-def make_points(surface: Surface, law: Law, unit_of: Surface | None = None) -> Points:
-    """The surface in the coordinates of a fit.
-
-    Args:
-        surface: the points.
-        law: only whether it needs a random-guess level matters.
-        unit_of: its largest sizes are the reference; None: `surface` itself.
-
-    Raises:
-        UserError: if the law needs a random-guess level and none is known.
-    """
-    unit_of = surface if unit_of is None else unit_of
-    log_guess = 0.0
-    if law.bounded and not law.fits_guess:
-        if surface.random_guess is None:
-            raise UserError(
-                f"law={law.name}: the random-guess level is unknown; give "
-                "random_guess (0.9 for ten balanced classes), or choose "
-                "law=rosenfeld_fitted_guess"
-            )
-        log_guess = float(np.log(surface.random_guess))
-    params_unit, data_unit = float(unit_of.params.max()), float(unit_of.data.max())
+def make_points(surface: Surface) -> Points:
+    """The surface in the coordinates of a fit; its largest sizes are the units."""
+    guess = surface.random_guess
+    params_unit, data_unit = float(surface.params.max()), float(surface.data.max())
     return Points(
         x=np.log(surface.params / params_unit),
         y=np.log(surface.data / data_unit),
@@ -99,22 +81,41 @@ def make_points(surface: Surface, law: Law, unit_of: Surface | None = None) -> P
         weight=surface.weight / surface.weight.mean(),
         params_unit=params_unit,
         data_unit=data_unit,
-        log_guess=log_guess,
+        log_guess=float(np.log(guess)) if guess else 0.0,
     )
 
 
 def check_fittable(surface: Surface, law: Law) -> None:
     """Raises UserError where no fit of `law` could mean anything."""
+    check_sizes(surface, law.num_parameters, law.name, law.axes)
+    if law.bounded and not law.fits_guess and surface.random_guess is None:
+        raise UserError(
+            f"law={law.name}: the random-guess level is unknown; give random_guess "
+            "(0.9 for ten balanced classes), or choose law=rosenfeld_fitted_guess"
+        )
+    check_above_guess(surface, law.bounded)
+
+
+def check_sizes(
+    surface: Surface,
+    min_points: int,
+    law_name: str,
+    axes: tuple[str, ...] = ("params", "data"),
+) -> None:
+    """Raises UserError with too few points, or sizes that do not suit the law.
+
+    Sizes must vary along each of the law's axes, and along no other.
+    """
     sizes_of = {"params": surface.params, "data": surface.data}
     varying = {axis for axis, sizes in sizes_of.items() if np.any(sizes != sizes[0])}
-    for axis in sorted(varying - set(law.axes)):
+    for axis in sorted(varying - set(axes)):
         sizes = sizes_of[axis]
         raise UserError(
-            f"law={law.name}: knows nothing of {axis}, which varies from "
+            f"law={law_name}: knows nothing of {axis}, which varies from "
             f"{sizes.min():g} to {sizes.max():g}; fit the points of one {axis} only, "
             "or use a law of both sizes such as law=rosenfeld"
         )
-    for axis in law.axes:
+    for axis in axes:
         if axis in varying:
             continue
         instead = [f", or use law={_ONE_AXIS[other]}" for other in sorted(varying)]
@@ -123,13 +124,17 @@ def check_fittable(surface: Surface, law: Law) -> None:
             f"{surface.metric} depends on it cannot be told; add a second size"
             + "".join(instead)
         )
-    if len(surface) < law.num_parameters:
+    if len(surface) < min_points:
         raise UserError(
-            f"{len(surface)} points to fit, fewer than the {law.num_parameters} "
-            f"parameters of law={law.name}; add points or widen the fit region"
+            f"{len(surface)} points to fit, fewer than the {min_points} "
+            f"parameters of law={law_name}; add points or widen the fit region"
         )
+
+
+def check_above_guess(surface: Surface, bounded: bool) -> None:
+    """Raises UserError where every point lies at the random-guess level."""
     guess = surface.random_guess
-    if law.bounded and guess and np.all(surface.value >= PLATEAU_FRACTION * guess):
+    if bounded and guess and np.all(surface.value >= PLATEAU_FRACTION * guess):
         raise UserError(
             f"value: every point to fit lies at the random-guess level {guess:g}, "
             "where nothing has been learnt yet; add larger models or more data"

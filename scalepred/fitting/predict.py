@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from scalepred.fitting import solver
 from scalepred.fitting.laws import Array, Law, Scale
@@ -45,7 +46,7 @@ class Noise(NamedTuple):
     slope: float
     at: float
 
-    def of(self, log_value: Array) -> np.ndarray:
+    def of(self, log_value: ArrayLike) -> np.ndarray:
         """Standard deviation of ln value of one run, shaped like `log_value`."""
         spread = self.slope * (np.asarray(log_value) - np.log(self.at))
         return self.sd * np.exp(np.clip(spread, -2.0, 2.0))
@@ -80,7 +81,9 @@ class FittedLaw:
     noise: Noise
     seed: int
 
-    def log_value(self, params: Array, data: Array, draws: bool = False) -> np.ndarray:
+    def log_value(
+        self, params: ArrayLike, data: ArrayLike, draws: bool = False
+    ) -> np.ndarray:
         """ln of the law at sizes that broadcast to [...].
 
         Returns:
@@ -108,7 +111,7 @@ class FittedLaw:
         return log_value + self.growth * deviation
 
     def predict(
-        self, params: Array, data: Array, num_seeds: Array | int = 1
+        self, params: ArrayLike, data: ArrayLike, num_seeds: ArrayLike = 1
     ) -> Prediction:
         """The value at sizes (params, data), which broadcast.
 

@@ -12,11 +12,13 @@ fit needs: derivatives come from jax.
 import dataclasses
 import enum
 import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from scalepred.fitting.laws import Array, Law, Scale
 
@@ -61,7 +63,9 @@ class Residual:
     delta: float = 1e-3
     above: float = 1.0
 
-    def rho(self, d: Array, sigma: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def rho(
+        self, d: ArrayLike, sigma: ArrayLike
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """rho, its derivative, and the curvature Gauss-Newton uses, each like d."""
         d = jnp.asarray(d)
         if self.kind == "robust":
@@ -129,6 +133,24 @@ class Solution(NamedTuple):
     iterations: np.ndarray
 
 
+class Information(NamedTuple):
+    """What lanes' points say of their parameters, at given parameters.
+
+    Attributes:
+        difference: ln(law) - ln(measured), 0 for points left out [lanes, points].
+        weight: of each point, robust part included, in units of 1 / sigma^2
+            [lanes, points].
+        of_data: expected second derivative of half the objective, without the prior
+            [lanes, parameters, parameters].
+        total: the same with the prior.
+    """
+
+    difference: np.ndarray
+    weight: np.ndarray
+    of_data: np.ndarray
+    total: np.ndarray
+
+
 def bucket(size: int) -> int:
     """The padded length for `size`: at most a quarter more."""
     power = 1
@@ -158,6 +180,59 @@ def solve(
     Returns:
         One solution a lane, in order; lanes do not influence each other.
     """
+    return Solution(
+        *_in_blocks(
+            lambda part, theta: _solve(law, residual, part, theta, max_iterations),
+            problem,
+            theta,
+        )
+    )
+
+
+def information(
+    law: Law, problem: Problem, theta: np.ndarray, residual: Residual
+) -> Information:
+    """How well each lane's parameters are known, to first order.
+
+    Args:
+        law: the functional form.
+        problem: as for `solve`.
+        theta: where, mostly the solution [lanes, parameters].
+        residual: what was minimised.
+    """
+    found = Information(
+        *_in_blocks(
+            lambda part, theta: _information(law, residual, part, theta), problem, theta
+        )
+    )
+    points = np.shape(problem.x)[-1]
+    return found._replace(
+        difference=found.difference[:, :points], weight=found.weight[:, :points]
+    )
+
+
+def linearise(
+    law: Law, problem: Problem, theta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The law and its slopes at every point of positive weight.
+
+    Returns:
+        ln(law) - ln(measured) [lanes, points] and its derivative by theta
+        [lanes, points, parameters].
+    """
+    difference, jacobian = _in_blocks(
+        lambda part, theta: _linearise_lanes(law, theta, part), problem, theta
+    )
+    points = np.shape(problem.x)[-1]
+    return difference[:, :points], np.swapaxes(jacobian, 1, 2)[:, :points]
+
+
+def _in_blocks(
+    run: Callable[[Problem, np.ndarray], Sequence[jax.Array]],
+    problem: Problem,
+    theta: np.ndarray,
+) -> list[np.ndarray]:
+    """Runs lanes a block at a time, points padded; leaves come back [lanes, ...]."""
     lanes, points = len(theta), np.shape(problem.x)[-1]
     problem = _with_lanes(_pad_points(problem, bucket(points) - points), lanes)
     theta = np.asarray(theta, np.float64)
@@ -167,15 +242,8 @@ def solve(
             # The last lane fills up the last block.
             index = np.minimum(np.arange(start, start + _BLOCK), lanes - 1)
             part = jax.tree.map(lambda leaf, index=index: leaf[index], problem)
-            parts.append(_solve(law, residual, part, theta[index], max_iterations))
-        columns = (
-            np.concatenate(leaves)[:lanes] for leaves in zip(*parts, strict=True)
-        )
-        return Solution(*columns)
-
-
-# Ranks of the leaves without a lane axis.
-_LANE_RANKS = Problem(1, 1, 1, 1, 1, 1, Scale(0, 0, 0, 1), 0)
+            parts.append(run(part, theta[index]))
+        return [np.concatenate(leaves)[:lanes] for leaves in zip(*parts, strict=True)]
 
 
 def _with_lanes(problem: Problem, lanes: int) -> Problem:
@@ -187,7 +255,9 @@ def _with_lanes(problem: Problem, lanes: int) -> Problem:
             return leaf
         return np.broadcast_to(leaf, (lanes, *leaf.shape))
 
-    return jax.tree.map(spread, problem, _LANE_RANKS)
+    ranks = (1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0)  # of the leaves without a lane axis
+    leaves, structure = jax.tree.flatten(problem)
+    return structure.unflatten(map(spread, leaves, ranks))
 
 
 def _pad_points(problem: Problem, extra: int) -> Problem:
@@ -239,14 +309,8 @@ def _solve(
     def advance(lane: _Lane, one: Problem) -> _Lane:
         theta = lane.theta
 
-        def difference(theta: jax.Array) -> jax.Array:
-            return law.log_value(theta, one.x, one.y, one.scale) - one.log_value
-
-        d, push = jax.linearize(difference, theta)
-        jacobian = jax.vmap(push)(jnp.eye(len(theta)))  # [parameters, points]
-        used = one.weight > 0
-        jacobian = jnp.where(used, jacobian, 0.0)
-        _, slope, curvature = residual.rho(jnp.where(used, d, 0.0), one.sigma)
+        d, jacobian = _linearise(law, theta, one)
+        _, slope, curvature = residual.rho(d, one.sigma)
         gradient = jacobian @ (one.weight * slope)
         gradient += 2 * one.prior_precision * (theta - one.prior_mean)
         hessian = (jacobian * (one.weight * curvature)) @ jacobian.T
@@ -307,12 +371,44 @@ def _solve(
     return lanes.theta, lanes.objective, lanes.status, lanes.iterations
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _information(
+    law: Law, residual: Residual, problem: Problem, theta: Array
+) -> tuple[jax.Array, ...]:
+    def one_lane(theta: jax.Array, one: Problem) -> tuple[jax.Array, ...]:
+        d, jacobian = _linearise(law, theta, one)
+        curvature = one.weight * residual.rho(d, one.sigma)[2] / 2
+        of_data = (jacobian * curvature) @ jacobian.T
+        total = of_data + jnp.diag(jnp.asarray(one.prior_precision))
+        return d, jnp.asarray(curvature * one.sigma**2), of_data, total
+
+    return jax.vmap(one_lane)(jnp.asarray(theta), problem)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _linearise_lanes(
+    law: Law, theta: Array, problem: Problem
+) -> tuple[jax.Array, jax.Array]:
+    return jax.vmap(functools.partial(_linearise, law))(jnp.asarray(theta), problem)
+
+
+def _linearise(law: Law, theta: jax.Array, one: Problem) -> tuple[jax.Array, jax.Array]:
+    """d [points] and its derivative [parameters, points]; 0 for points left out."""
+
+    def difference(theta: jax.Array) -> jax.Array:
+        return law.log_value(theta, one.x, one.y, one.scale) - one.log_value
+
+    d, push = jax.linearize(difference, theta)
+    jacobian = jax.vmap(push)(jnp.eye(len(theta)))
+    used = one.weight > 0
+    return jnp.where(used, d, 0.0), jnp.where(used, jacobian, 0.0)
+
+
 def _solve_positive(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """Solves a symmetric positive definite system; NaN where it is not."""
     size = len(vector)
     if size > _UNROLLED_PARAMETERS:
-        factor = jax.scipy.linalg.cho_factor(matrix)
-        return jax.scipy.linalg.cho_solve(factor, vector)
+        return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), vector)
     # Scaled to a unit diagonal: parameters differ by many orders of magnitude.
     scale = jax.lax.rsqrt(jnp.diagonal(matrix))
     matrix = matrix * scale[:, None] * scale[None, :]

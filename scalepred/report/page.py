@@ -423,9 +423,8 @@ def _what_was_run(results: Results) -> str:
             f"{words.duration(done.compile_seconds)}",
             f"lanes busy in this call: {words.percent(done.lane_utilization)}",
         ]
-    per_work = words.number(results.fit.flops_per_work)
     items.append(
-        f"where a run's FLOPs were not measured they are taken as {per_work} m n"
+        f"where a run's FLOPs were not measured they are taken as {results.fit.cost}"
     )
     versions = ", ".join(f"{name} {text}" for name, text in results.versions.items())
     items.append(f"versions: {versions}")

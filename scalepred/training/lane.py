@@ -4,6 +4,7 @@ All functions are pure and take the run's numbers (`LaneArgs`) as traced arrays,
 one compiled program serves every cell with the same `ProgramKey`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from scalepred.grid import Cell, ProgramKey
 from scalepred.models.model import Model, Tree, cross_entropy
 from scalepred.training import padding, sampling
 
+# A loss on its own training examples above this many times ln K: diverged.
+_HOPELESS = 10.0
 # Evaluation batches hold at most so many examples.
 _MAX_EVALUATION_BATCH = 1024
 
@@ -61,7 +64,7 @@ class Scores(NamedTuple):
     loss: jax.Array  # cross-entropy, nats, test part
     train_error: jax.Array  # on the run's own n examples
     train_loss: jax.Array
-    diverged: jax.Array  # bool
+    diverged: jax.Array  # not finite, or far above a guess on its own examples; bool
 
 
 class Program(NamedTuple):
@@ -169,7 +172,10 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
         firsts = jnp.array([num_train, 0])
         counts = jnp.stack([num_test, args.dataset_size.astype(jnp.int32)])
         error, loss = jax.lax.map(mean_scores, (firsts, counts))
-        diverged = state.diverged | ~jnp.all(jnp.isfinite(loss))
+        # Saturating units keep a run that blew up finite; no run that learns ends
+        # far worse than a guess on the very examples it was shown.
+        blown_up = loss[1] > _HOPELESS * math.log(dataset.num_classes)
+        diverged = state.diverged | ~jnp.all(jnp.isfinite(loss)) | blown_up
         return Scores(error[0], loss[0], error[1], loss[1], diverged)
 
     return Program(init_lane, step_lane, evaluate_lane)

@@ -1,0 +1,197 @@
+"""How well each law predicts what it did not see: accuracy and coverage.
+
+Fits every study's cells with m n <= max / ratio, predicts the rest, and prints one row
+a study: the mean absolute relative error of the held-out points and the share of them
+within their 90 % intervals, averaged over the problems of a study; then the geometric
+mean of the errors and the mean coverage over studies.
+
+    python scripts/bench_extrapolation.py [--data=DIR] [--ratios=10,50,200,1000]
+        [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense]
+
+DIR holds public scaling studies as CSV with columns params, data, value.
+"""
+
+import collections
+import csv
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from absl import app, flags
+
+import scalepred
+from scalepred import command
+from scalepred.fitting.fit import coverage, fit_region
+from scalepred.measurements import Surface
+
+_DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV files.")
+_RATIOS = flags.DEFINE_list("ratios", ["10", "50", "200", "1000"], "Of compute.")
+_LAWS = flags.DEFINE_list("laws", ["rosenfeld", "chinchilla", "auto"], "Laws.")
+_STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense.")
+
+_MIN_POINTS = 6
+
+
+class Problem(NamedTuple):
+    study: str
+    name: str
+    surface: Surface
+
+
+class Score(NamedTuple):
+    error: float
+    coverage: float
+    num_held_out: int
+
+
+Row = dict[str, str]
+
+
+def read(name: str) -> list[Row]:
+    """Rows of a study that have numbers."""
+    path = pathlib.Path(_DATA.value) / f"{name}.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["params"] and row["data"] and row["value"]]
+
+
+def make_surface(
+    rows: list[Row], metric: str, merge: Callable[[list[float]], float] | None = None
+) -> Surface:
+    """Rows of one (params, data) are seeds of a point, or merged into one run."""
+    cells = collections.defaultdict(list)
+    for row in rows:
+        cells[float(row["params"]), float(row["data"])].append(float(row["value"]))
+    params, data, value = [], [], []
+    for (m, n), values in cells.items():
+        for one in values if merge is None else [merge(values)]:
+            params.append(m)
+            data.append(n)
+            value.append(one)
+    return Surface.from_arrays(params, data, value, metric=metric)
+
+
+def split(rows: list[Row], *columns: str) -> Iterator[tuple[str, list[Row]]]:
+    """Rows by the values of some columns."""
+    groups = collections.defaultdict(list)
+    for row in rows:
+        groups[" ".join(row[column] for column in columns)].append(row)
+    yield from groups.items()
+
+
+def main_studies() -> Iterator[Problem]:
+    """Eight two-dimensional studies, each with runs trained to the end."""
+    rows = sorted(read("chinchilla_epoch"), key=lambda row: float(row["value"]))
+    # The five that Epoch leaves out as well.
+    yield Problem("chinchilla", "", make_surface(rows[:-5], "loss"))
+    for name, rows in split(read("gadre_overtraining_loss"), "task"):
+        yield Problem("gadre", name, make_surface(rows, "loss"))
+    for name, rows in split(read("laion_clip_best"), "task", "metric"):
+        yield Problem("laion", name, make_surface(rows, "error"))
+    # Several learning rates a cell: the best is the surface.
+    rows = read("misfitting_final")
+    yield Problem("misfitting", "", make_surface(rows, "loss", min))
+    for name, rows in split(read("marin_isoflop"), "task"):
+        yield Problem("marin", name, make_surface(rows, "loss"))
+    rows = [row for row in read("primate_vvs_imagenet_error") if not _true(row)]
+    yield Problem("primate", "", make_surface(rows, "error"))
+    yield Problem("protein", "", make_surface(read("protein_mlm_final"), "loss"))
+    # Up to four epochs repeated data are nearly as good as new (their finding).
+    rows = [r for r in read("datablations_repeat") if float(r["epochs"]) <= 4.5]
+    yield Problem("datablations", "", make_surface(rows, "loss"))
+
+
+def _true(row: Row) -> bool:
+    return row["is_ablation"] == "True"
+
+
+def dense_studies() -> Iterator[Problem]:
+    """Checkpoints of runs: points of one run err together."""
+    for study, file, metric in (
+        ("chess", "supercollapse_chess", "loss"),
+        ("mlp", "supercollapse_mlp", "loss"),
+        ("openclip", "openclip_imagenet_curves", "error"),
+        ("protein_curves", "protein_mlm_curves", "loss"),
+    ):
+        yield Problem(study, "", make_surface(read(file), metric, _mean))
+    for name, rows in split(read("routed_lm_curves"), "task", "family"):
+        yield Problem("routed", name, make_surface(rows, "loss", _mean))
+    for name, rows in split(read("pythia_zeroshot"), "task", "metric", "family"):
+        metric = "error" if "error" in name else "loss"
+        yield Problem("pythia", name, make_surface(rows, metric, _mean))
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+def score(problem: Problem, law: str, ratio: float) -> Score | None:
+    """Fits the cheap part, predicts the rest; None where too little is left."""
+    surface = problem.surface
+    work = surface.params * surface.data
+    if work.min() > work.max() / ratio:
+        return None
+    in_fit = fit_region(surface, max_compute=work.max() / ratio)
+    part, rest = surface.where(in_fit), surface.where(~in_fit)
+    if len(part) < _MIN_POINTS or min(_sizes(part)) < 2:
+        return None
+    if law == "rosenfeld" and surface.metric == "error":
+        law = "rosenfeld_fitted_guess"
+    fit = scalepred.fit(part, law)
+    said = fit.predict(rest.params, rest.data, rest.num_seeds)
+    return Score(
+        float(np.mean(np.abs(said.value / rest.value - 1))),
+        coverage(rest.value, said.lower, said.upper),
+        len(rest),
+    )
+
+
+def _sizes(surface: Surface) -> tuple[int, int]:
+    return len(np.unique(surface.params)), len(np.unique(surface.data))
+
+
+def print_table(problems: list[Problem], ratio: float, laws: list[str]) -> None:
+    print(f"\nfitted where m n <= max / {ratio:g}; error of the rest (coverage)\n")
+    print("| study | problems | " + " | ".join(laws) + " |")
+    print("| --- | --- |" + " --- |" * len(laws))
+    scores = collections.defaultdict(lambda: collections.defaultdict(list))
+    for problem in problems:
+        for law in laws:
+            found = score(problem, law, ratio)
+            if found is not None:
+                scores[problem.study][law].append(found)
+    totals = collections.defaultdict(list)
+    for study, by_law in scores.items():
+        cells = []
+        for law in laws:
+            error = float(np.mean([item.error for item in by_law[law]]))
+            share = float(np.mean([item.coverage for item in by_law[law]]))
+            totals[law].append((error, share))
+            cells.append(f"{error:.2%} ({share:.0%})")
+        print(f"| {study} | {len(by_law[laws[0]])} | " + " | ".join(cells) + " |")
+    summary = [
+        f"**{np.exp(np.mean(np.log([e for e, _ in totals[law]]))):.2%}** "
+        f"({np.mean([share for _, share in totals[law]]):.1%})"
+        for law in laws
+    ]
+    print("| geometric mean (mean) | | " + " | ".join(summary) + " |", flush=True)
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    if not pathlib.Path(_DATA.value).is_dir():
+        sys.exit(f"--data={_DATA.value}: no such folder; give one with the CSV files")
+    command.cache_programs()
+    start = time.monotonic()
+    for name in _STUDIES.value:
+        problems = list({"main": main_studies, "dense": dense_studies}[name]())
+        for ratio in _RATIOS.value:
+            print_table(problems, float(ratio), _LAWS.value)
+    print(f"\n{time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    app.run(main)
