@@ -72,7 +72,8 @@ class Packing:
 class Fitting:
     """Which cells are fitted, with what law. All others are held out."""
 
-    law: str = "rosenfeld"  # a name that `scalepred.fitting.laws` resolves
+    # auto, or a name that `scalepred.fitting.laws` resolves.
+    law: str = "rosenfeld"
     # Fit region: m <= M / max_params_ratio and n <= N / max_data_ratio.
     max_params_ratio: float = 1.0
     max_data_ratio: float = 1.0

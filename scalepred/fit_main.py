@@ -14,7 +14,7 @@ from scalepred.measurements import Surface
 
 _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
-    [--law=rosenfeld] [--metric=error|loss] [--task=NAME] [--random_guess=0.9]
+    [--law=auto] [--metric=error|loss] [--task=NAME] [--random_guess=0.9]
     [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
     [--target=params=1e9,data=2e10 ...]
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
@@ -24,7 +24,10 @@ targets, answers, and writes DIR/report.html.
 
   --measurements  CSV with columns params, data, value; optional flops, seed, metric,
                   task, weight. Rows with the same params and data are seeds.
-  --law           rosenfeld, rosenfeld_fitted_guess, chinchilla, or package.module.law
+  --law           auto (default: one flexible law, weighed by back-tests), rosenfeld,
+                  rosenfeld_fitted_guess, rosenfeld_two_plateaus, chinchilla, kaplan,
+                  coupled; power, m4, bnsl along data, power_params, ... along model
+                  size; or package.module.law for one's own
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
   --fit_max_...   fit region; everything else is held out and scored
   --target        sizes to predict; may be given more than once
@@ -47,7 +50,7 @@ def _float(name: str, default: float | None = None) -> flags.FlagHolder:
 
 _MEASUREMENTS = _string("measurements")
 _WORKDIR = _string("workdir")
-_LAW = _string("law", "rosenfeld")
+_LAW = _string("law", "auto")
 _METRIC = _string("metric")
 _TASK = _string("task")
 _RANDOM_GUESS = _float("random_guess")

@@ -49,7 +49,8 @@ def run(
         UserError: the config, the workdir or the table cannot be used.
     """
     config.validate(experiment)
-    find_law(experiment.fit.law)  # a typo must not wait for the training to end
+    if experiment.fit.law != "auto":
+        find_law(experiment.fit.law)  # a typo must not wait for the training to end
     dataset = load_dataset(experiment.dataset)
     cells = grid.make_cells(experiment, dataset)
     if dry_run:
@@ -83,7 +84,8 @@ def train(
     if not plan.num_cells:
         print(f"All {len(cells)} runs are in {table.path}; nothing to train.")
         return None
-    plan_steps = sum(cell.steps for pack in plan.packs for cell in pack.queue)
+    work = ensemble.estimate_work(plan, dataset)
+    work_done = 0.0
     news = None
     with console.Progress(plan.num_cells) as progress:
         for news in ensemble.train(
@@ -93,10 +95,11 @@ def train(
             checkpoint_minutes=experiment.packing.checkpoint_minutes,
         ):
             table.append(news.rows)
+            work_done += sum(work[row.cell_id] for row in news.rows)
             progress.update(
                 num_done=news.num_done,
                 lanes_busy=news.lane_utilization,
-                share_done=news.live_lane_steps / plan_steps,
+                share_done=work_done / sum(work.values()),
                 program=news.program,
                 compile_seconds=news.compile_seconds,
             )

@@ -71,7 +71,7 @@ BAD_CONFIGS = {
     "rate": (["--config.training.learning_rate=nan"], "learning_rate=nan: must be"),
     "both lengths": (["--config.training.epochs=9"], "give exactly one"),
     "fraction": (["--config.grid.data_fractions=(0.5,1.5)"], "at most 1"),
-    "law": (["--config.fit.law=newton"], "law='newton': must be one of rosenfeld"),
+    "law": (["--config.fit.law=newton"], "law='newton': must be one of auto"),
     "dataset": (["--config.dataset=mnisst"], "dataset='mnisst'"),
     "family": (["--config.family=mpl"], "family='mpl'"),
     "metric": (["--config.metric=accuracy"], "metric='accuracy': must be one of"),
@@ -130,7 +130,7 @@ BAD_FITS = {
     "negative target": (["--target=params=-1,data=1e9"], "must be a positive number"),
     "infinite budget": (["--budget=inf"], "--budget=inf: must be"),
     "nan value": (["--target_value=nan"], "--target_value=nan: must be"),
-    "law": (["--law=chinchila"], "must be one of rosenfeld"),
+    "law": (["--law=chinchila"], "must be one of auto"),
     "metric": (["--metric=accuracy"], "metric='accuracy': must be one of error, loss"),
     "guess": (["--random_guess=-1"], "--random_guess=-1: must be"),
     "two rules": (

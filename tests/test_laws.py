@@ -279,7 +279,7 @@ def test_law_of_ones_own_is_the_function_given():
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("rosenfield", "must be one of rosenfeld"),
+        ("rosenfield", "must be one of auto, rosenfeld"),
         ("no.such.module.law", "No module named"),
         ("math.pi", "must be a Law"),
         ("scalepred.fitting.laws.nothing", "has no attribute"),

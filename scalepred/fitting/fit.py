@@ -74,6 +74,11 @@ class MemberScore:
     weight: float
     errors: tuple[tuple[float, float], ...]
 
+    def __str__(self) -> str:
+        errors = ", ".join(f"{e:.1%} (above 1/{ratio:g})" for ratio, e in self.errors)
+        tested = f"back-test errors {errors}" if errors else "no back-test was possible"
+        return f"law=auto: {self.name} weighs {self.weight:.0%}; {tested}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
@@ -368,6 +373,14 @@ def _fit_auto(surface: Surface, resamples: int, seed: int) -> Fit:
         notes.append("the random-guess level is fitted, because none was given")
     elif surface.random_guess is None:
         notes.append("the random-guess level is taken for 1, because none was given")
+    scores = tuple(
+        MemberScore(
+            member.name,
+            float(weight),
+            tuple((test.ratio, test.error) for test in own),
+        )
+        for member, weight, own in zip(members, weights, tests, strict=True)
+    )
     result = Fit(
         surface=surface,
         fitted=fitted,
@@ -384,15 +397,8 @@ def _fit_auto(surface: Surface, resamples: int, seed: int) -> Fit:
             folds, np.expm1(difference[fold_rows])
         ),
         warnings=(),
-        notes=tuple(notes),
-        members=tuple(
-            MemberScore(
-                member.name,
-                float(weight),
-                tuple((test.ratio, test.error) for test in own),
-            )
-            for member, weight, own in zip(members, weights, tests, strict=True)
-        ),
+        notes=(*notes, *map(str, scores)),
+        members=scores,
     )
     return dataclasses.replace(result, warnings=_warnings(result))
 

@@ -407,7 +407,7 @@ def find_law(name: str) -> Law:
         if law.name == name:
             return law
     module_name, _, attribute = name.rpartition(".")
-    known = ", ".join(law.name for law in BUILT_IN)
+    known = ", ".join(["auto", *(law.name for law in BUILT_IN)])
     if not module_name:
         raise UserError(f"law={name!r}: must be one of {known}, or package.module.law")
     try:

@@ -39,6 +39,10 @@ _EVERYWHERE = PartitionSpec()
 # one step faster: matrix products are not LLVM's work. Only the CPU has the option.
 _CPU_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 
+# What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
+# microseconds of starting small kernels.
+_STEP_OVERHEAD_FLOPS = 1e6
+
 # Programs traced since the process began, by name; tests see recompiles here.
 traces: collections.Counter[str] = collections.Counter()
 
@@ -125,6 +129,18 @@ def plan_cells(
         done,
         paddable=_paddable_families(cells, dataset),
     )
+
+
+def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
+    """Relative time of each planned cell, by id; for the time left, nothing else."""
+    cells = [cell for pack in plan.packs for cell in pack.queue]
+    keys = {cell.program_key for cell in cells}
+    num_params = {k: _build(k, k.width, dataset).num_params_total for k in keys}
+    return {
+        cell.cell_id: cell.steps
+        * (6.0 * num_params[cell.program_key] * cell.batch_size + _STEP_OVERHEAD_FLOPS)
+        for cell in cells
+    }
 
 
 def _paddable_families(cells: Sequence[Cell], dataset: Dataset) -> set[str]:

@@ -1,0 +1,181 @@
+"""law=auto: its corners are the usual laws, and it predicts what it did not see."""
+
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scalepred
+from scalepred.fitting import flexible
+from scalepred.fitting.fit import coverage, fit_region
+from scalepred.fitting.laws import Scale
+from scalepred.measurements import Surface
+from tests import published
+
+CORE = len(flexible.CORE)
+
+
+def value_of(law, theta, x, y, scale):
+    with jax.enable_x64(True):
+        return np.exp(np.asarray(law.log_value(jnp.asarray(theta), x, y, scale)))
+
+
+def test_rosenfeld_and_chinchilla_are_corners():
+    x, y = -np.linspace(0, 6, 13), -np.linspace(0, 5, 13)[::-1]
+    # e = U z / (1 + z^h)^(1/h), z = (E + s t) / U, with s = 0.3 and E = s / 2.
+    scale = Scale(np.log(0.9), np.log(0.3), 0.0)
+    t = 0.4 * np.exp(-0.5 * x) + 0.2 * np.exp(-0.3 * y)
+    theta = np.array([np.log(0.4), np.log(0.5), np.log(0.2), np.log(0.3), 0, 0, 0, 0])
+    theta[flexible.CORE.index("bend")] = np.log(2.0)
+    z = (0.15 + 0.3 * t) / 0.9
+    law = flexible.make_law(0, is_loss=False)
+    np.testing.assert_allclose(
+        value_of(law, theta, x, y, scale), 0.9 * z / np.sqrt(1 + z**2), rtol=1e-12
+    )
+    theta[flexible.CORE.index("top")] = 40.0  # a plateau far above everything
+    theta[flexible.CORE.index("bend")] = 0.0
+    law = flexible.make_law(0, is_loss=True)
+    np.testing.assert_allclose(
+        value_of(law, theta, x, y, scale), 0.15 + 0.3 * t, rtol=1e-12
+    )
+
+
+def test_hardness_makes_the_scarcer_size_decide():
+    scale = Scale(0.0, 0.0, 0.0)
+    theta = np.array([0.0, np.log(0.5), 0.0, np.log(0.5), -40.0, 40.0, 0.0, np.log(50)])
+    law = flexible.make_law(0, is_loss=True)
+    x, y = np.array([-4.0, -1.0]), np.array([-1.0, -3.0])
+    np.testing.assert_allclose(
+        value_of(law, theta, x, y, scale), np.exp([2.0, 1.5]), rtol=1e-6
+    )
+
+
+def test_offsets_belong_to_their_model_size_only():
+    law = flexible.make_law(4, is_loss=True)
+    levels = np.array([-3.0, -1.0, 0.0, np.inf])
+    scale = Scale(0.0, 0.0, 0.0, levels)
+    theta = np.zeros(law.num_parameters)
+    x = np.array([-3.0, -2.0, -1.0, 0.0])
+    plain = value_of(law, theta, x, 0.0, scale)
+    theta[CORE + 1] = 0.3  # of x = -1
+    np.testing.assert_array_equal(
+        value_of(law, theta, x, 0.0, scale) != plain, [False, False, True, False]
+    )
+    theta[CORE + 1], theta[CORE + 4] = 0.0, 0.3  # of sizes never seen
+    np.testing.assert_array_equal(
+        value_of(law, theta, x, 0.0, scale) != plain, [False, True, False, False]
+    )
+
+
+def test_levels_need_several_data_sizes():
+    x = np.repeat([-3.0, -2.0, -1.0, 0.0], [2, 2, 1, 3])
+    everything = np.ones(8, bool)
+    np.testing.assert_array_equal(
+        flexible.find_levels(x, everything), [-3.0, -2.0, 0.0]
+    )
+    assert len(flexible.find_levels(x, x > -2.5)) == 0  # only two are left
+    many = np.repeat(np.arange(30.0), 2)
+    assert len(flexible.find_levels(many, np.ones(60, bool))) == 0
+
+
+def study(row_name: str, rng=None, noise=0.0) -> Surface:
+    row = published.BY_NAME[row_name]
+    m, n, value = published.grid(row)
+    if rng is not None:
+        value = value * np.exp(noise * rng.standard_normal(len(value)))
+    if row.is_text:
+        return Surface.from_arrays(m, n, value, metric="loss")
+    return Surface.from_arrays(m, n, np.minimum(value, 1.0), random_guess=row.guess)
+
+
+@pytest.mark.parametrize("name", ["ImageNet", "CIFAR100", "WikiText-103"])
+def test_predicts_beyond_a_corner_of_the_published_grids(name):
+    surface = study(name, np.random.default_rng(0), 0.01)
+    in_fit = fit_region(
+        surface, max_params=surface.params.max() / 16, max_data=surface.data.max() / 4
+    )
+    fit = scalepred.fit(surface.where(in_fit))
+    rest = surface.where(~in_fit)
+    said = fit.predict(rest.params, rest.data)
+    assert np.mean(np.abs(said.value / rest.value - 1)) < 0.06
+    assert coverage(rest.value, said.lower, said.upper) > 0.75
+    assert sum(member.weight for member in fit.members) == pytest.approx(1.0)
+    assert len(fit.members[0].errors) == len(fit.inner_tests) > 0
+    assert any("law=auto: flexible weighs" in note for note in fit.notes)
+    assert fit.cross_validation.num_folds == 10
+
+
+@settings(max_examples=6)
+@given(m_unit=st.floats(1e-3, 1e12), n_unit=st.floats(1e-3, 1e12), seed=st.integers(0))
+def test_units_and_order_do_not_matter(m_unit, n_unit, seed):
+    one = study("CIFAR100", np.random.default_rng(1), 0.02)
+    order = np.random.default_rng(seed).permutation(len(one))
+    two = Surface.from_arrays(
+        one.params[order] * m_unit,
+        one.data[order] * n_unit,
+        one.value[order],
+        random_guess=0.99,
+    )
+    first, second = (scalepred.fit(s, resamples=0) for s in (one, two))
+    np.testing.assert_allclose(
+        second.predict(100 * m_unit, 10 * n_unit).value,
+        first.predict(100, 10).value,
+        rtol=1e-6,
+    )
+
+
+def test_few_points_are_said_to_rest_on_priors():
+    surface = study("CIFAR100")
+    few = surface.where((surface.params > 0.9) & (surface.data > 0.2))
+    fit = scalepred.fit(few)
+    sentences = {warning.code: warning.sentence for warning in fit.warnings}
+    assert "rest on priors" in sentences["few_points"]
+    assert "no_back_test" in sentences
+    said = fit.predict(1e3, 10.0)
+    assert said.lower < said.value < said.upper
+
+
+def test_loss_with_a_known_guess_stays_below_it():
+    surface = study("WikiText-103")
+    known = Surface.from_arrays(
+        surface.params, surface.data, surface.value, metric="loss", random_guess=6.6
+    )
+    fit = scalepred.fit(known, resamples=0)
+    assert fit.predict(1e-9, 1e-9).value == pytest.approx(6.6, rel=1e-3)
+    assert fit.parameters["random_guess"].value == pytest.approx(6.6)
+
+
+def test_answers_work_for_the_flexible_law():
+    fit = scalepred.fit(study("ImageNet", np.random.default_rng(0), 0.01))
+    answer = fit.data_needed(0.3, params=1.0)
+    reached = float(fit.predict(1.0, answer.value).value)
+    assert reached == pytest.approx(0.3, rel=1e-6)
+    assert answer.lower < answer.value < answer.upper
+    best = fit.best_for_budget(60.0)
+    assert best.reachable
+
+
+def test_beats_plain_laws_on_real_language_models(shared_data):
+    """240 Chinchilla runs, fitted on a fiftieth of the compute."""
+    with (shared_data / "measured" / "chinchilla_epoch.csv").open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: float(row["value"]))[:-5]
+    surface = Surface.from_arrays(
+        *([float(row[name]) for row in rows] for name in ("params", "data", "value")),
+        metric="loss",
+    )
+    work = surface.params * surface.data
+    in_fit = fit_region(surface, max_compute=work.max() / 50)
+    rest = surface.where(~in_fit)
+    errors = {}
+    for law in ("auto", "rosenfeld", "chinchilla"):
+        fit = scalepred.fit(surface.where(in_fit), law)
+        said = fit.predict(rest.params, rest.data)
+        errors[law] = np.mean(np.abs(said.value / rest.value - 1))
+        if law == "auto":
+            assert coverage(rest.value, said.lower, said.upper) > 0.85
+    assert errors["auto"] < 0.01
+    assert errors["auto"] < 0.7 * min(errors["rosenfeld"], errors["chinchilla"])
