@@ -7,7 +7,7 @@ import sys
 from absl import flags
 from etils import epath
 
-from scalepred import command, config, study
+from scalepred import analysis, command, config
 from scalepred.config import UserError
 from scalepred.fitting.fit import fit_region
 from scalepred.measurements import Surface
@@ -90,7 +90,7 @@ def _main() -> None:
         "runs": {"measurements": _MEASUREMENTS.value},
         "settings": FLAGS.flag_values_dict(),
     }
-    study.fit_table(
+    analysis.fit_table(
         surface,
         epath.Path(_WORKDIR.value),
         record,

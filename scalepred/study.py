@@ -8,25 +8,22 @@ on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
 """
 
 import dataclasses
-import datetime
-import json
-import math
 import sys
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 from etils import epath
 
 from scalepred import config, grid, results
+from scalepred.analysis import ask, write_report
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
 from scalepred.fitting import fit as fitting
-from scalepred.fitting.answers import Answer
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
-from scalepred.report import console, figures, page
+from scalepred.report import console
 from scalepred.training import ensemble
+from scalepred.workdir import log, prepare_workdir
 
 STAGES = ("train", "fit", "report")
 
@@ -160,24 +157,6 @@ def analyse(
     )
 
 
-def ask(
-    fit: fitting.Fit, questions: config.Questions, surface: Surface
-) -> list[Answer]:
-    """The answers to every question that has a number in it."""
-    answers = []
-    params = questions.at_params or float(surface.params.max())
-    data = questions.at_data or float(surface.data.max())
-    # Where FLOPs do not depend on data there must be an end to the data.
-    max_data = data if fit.cost.data_power == 0 else math.inf
-    if questions.target_value:
-        answers.append(fit.data_needed(questions.target_value, params))
-        answers.append(fit.params_needed(questions.target_value, data))
-        answers.append(fit.cheapest_for_target(questions.target_value, max_data))
-    if questions.budget:
-        answers.append(fit.best_for_budget(questions.budget, max_data))
-    return answers
-
-
 def summarise_training(
     rows: Sequence[Measurement], last_news: ensemble.Progress | None
 ) -> results.Training:
@@ -193,14 +172,6 @@ def summarise_training(
         compile_seconds=last_news.compile_seconds if last_news else float("nan"),
         lane_utilization=last_news.lane_utilization if last_news else float("nan"),
     )
-
-
-def write_report(workdir: epath.Path, found: results.Results) -> None:
-    """Draws the figures and the page."""
-    drawn = figures.draw_figures(found)
-    figures.save_figures(drawn, workdir / "figures")
-    page.write_page(workdir / "report.html", found, drawn)
-    print(f"Report: {workdir / 'report.html'}")
 
 
 def print_plan(
@@ -231,101 +202,3 @@ def experiment_record(experiment: Experiment) -> dict[str, object]:
     record = dataclasses.asdict(experiment)
     kept = ("name", "dataset", "family", "metric", "training")
     return {"runs": {name: record.pop(name) for name in kept}, "settings": record}
-
-
-def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:
-    """Makes the workdir and writes config.json; refuses one of another study.
-
-    Args:
-        workdir: where everything is kept.
-        record: what config.json holds; under "runs" what must not change.
-        kind: "experiment" or "measurements": whose workdir it is.
-
-    Raises:
-        UserError: if it belongs to another study or cannot be written.
-    """
-    path = workdir / "config.json"
-    try:
-        if path.exists():
-            _check_same_study(workdir, json.loads(path.read_text()), record, kind)
-        workdir.mkdir(parents=True, exist_ok=True)
-        results.write_json(path, {"kind": kind, **record})
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"workdir={workdir}: cannot be used ({error}); choose another --workdir"
-        ) from None
-
-
-def _check_same_study(
-    workdir: epath.Path, old: object, new: dict[str, object], kind: str
-) -> None:
-    old = old if isinstance(old, dict) else {}
-    if old.get("kind") != kind:
-        raise UserError(
-            f"workdir={workdir}: belongs to a study of another kind "
-            f"({old.get('kind')}, not {kind}); choose another --workdir"
-        )
-    before, now = _flatten(old.get("runs")), _flatten(new.get("runs"))
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise UserError(
-                f"workdir={workdir}: holds runs with {name}={before.get(name)!r}, this "
-                f"config says {value!r}; choose another --workdir"
-            )
-
-
-def _flatten(record: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(record, dict):
-        return {prefix.rstrip("."): record} if prefix else {}
-    flat: dict[str, object] = {}
-    for name, value in record.items():
-        flat.update(_flatten(value, f"{prefix}{name}."))
-    return flat
-
-
-def log(workdir: epath.Path, sentence: str) -> None:
-    """Appends a dated line to log.txt."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with (workdir / "log.txt").open("a") as file:
-        file.write(f"{now} {sentence}\n")
-
-
-def fit_table(
-    surface: Surface,
-    workdir: epath.Path,
-    record: dict[str, object],
-    in_fit: np.ndarray,
-    settings: config.Fitting,
-    questions: config.Questions,
-    targets: Sequence[tuple[float, float]],
-) -> None:
-    """The right half alone, for a table from outside.
-
-    Args:
-        surface: every point of the table.
-        workdir: where the results go.
-        record: what config.json holds.
-        in_fit: the fit region [points].
-        settings: law, resamples and seed.
-        questions: what to answer; at_params and at_data pick the question.
-        targets: (params, data) to predict.
-    """
-    fit = fitting.fit(
-        surface.where(in_fit),
-        settings.law,
-        resamples=settings.resamples,
-        seed=settings.seed,
-    )
-    found = results.make_results(
-        surface.task or "measurements",
-        surface,
-        in_fit,
-        fit,
-        ask(fit, questions, surface),
-        targets=targets,
-    )
-    prepare_workdir(workdir, record, "measurements")
-    results.write_results(workdir, found)
-    write_report(workdir, found)
-    console.print_answers(found, sys.stdout)
-    log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")

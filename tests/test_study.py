@@ -15,6 +15,7 @@ from etils import epath
 from scalepred import config, study
 from scalepred.config import UserError
 from scalepred.measurements import Measurement, Table
+from scalepred.workdir import prepare_workdir
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -174,7 +175,7 @@ def test_another_config_is_refused_and_loses_nothing(finished):
         study.run(small_study(name="another"), finished)
     record = {"runs": {"measurements": "x.csv"}, "settings": {}}
     with pytest.raises(UserError, match="another kind"):
-        study.prepare_workdir(finished, record, "measurements")
+        prepare_workdir(finished, record, "measurements")
     assert {path.name: path.read_bytes() for path in finished.glob("*.*")} == before
 
 

@@ -393,24 +393,19 @@ def _needed_data(
     law: Law, scale: Scale, theta: Array, wanted: Array, x: Array
 ) -> jax.Array:
     """ln(n / N) at which the law falls to `wanted`; infinite if it never does."""
-
-    def reached(y: Array) -> jax.Array:
-        return law.log_value(theta, x, y, scale) <= wanted
-
-    found = _bisect(reached, -_REACH, _REACH)
-    return jnp.where(reached(jnp.asarray(_REACH)), found, jnp.inf)
+    return _size_at(lambda y: law.log_value(theta, x, y, scale), wanted)
 
 
 def _needed_params(
     law: Law, scale: Scale, theta: Array, wanted: Array, y: Array
 ) -> jax.Array:
     """ln(m / M) at which the law falls to `wanted`; infinite if it never does."""
+    return _size_at(lambda x: law.log_value(theta, x, y, scale), wanted)
 
-    def reached(x: Array) -> jax.Array:
-        return law.log_value(theta, x, y, scale) <= wanted
 
-    found = _bisect(reached, -_REACH, _REACH)
-    return jnp.where(reached(jnp.asarray(_REACH)), found, jnp.inf)
+def _size_at(log_value: Callable[[jax.Array], jax.Array], wanted: Array) -> jax.Array:
+    found = _bisect(lambda size: log_value(size) <= wanted, -_REACH, _REACH)
+    return jnp.where(log_value(jnp.asarray(_REACH)) <= wanted, found, jnp.inf)
 
 
 def _best_split(

@@ -35,6 +35,8 @@ _ROUNDS = 4  # of: fit, then re-estimate the noise and the spread of the offsets
 _ITERATIONS = 15
 _FIRST_SIGMA = 0.03
 KNEE = 2.0  # residuals beyond so many sigmas count linearly
+# Fewer pairs of neighbours than this say nothing of their correlation.
+_MIN_NEIGHBOURS = 20
 _FROZEN = 1e12  # precision of a prior that is no choice
 _HELD_SD = 1e-3  # of a member's held parameters
 
@@ -351,7 +353,6 @@ def estimate(
         bend_sd=np.full(len(lanes), settings.bend_sd),
     )
     solution = solver.Solution(theta, *np.zeros((3, len(lanes))))
-    covariance = np.empty(0)
     for _ in range(_ROUNDS):
         problem = problem._replace(
             sigma=spreads.sigma,
@@ -371,6 +372,8 @@ def estimate(
         + settings.sigma_strength * (settings.sigma / sigma) ** 2
         + 2 * has_level.sum(axis=1) * np.log(offset_sd * bend_sd)
     )
+    known = solver.information(law, problem, solution.theta, residual)
+    covariance = _covariance(problem, known)
     # What an unseen size may have for an offset is part of what is not known.
     if num_levels:
         unseen = _CORE_SIZE + num_levels
@@ -459,6 +462,32 @@ def _noise(
     squares = 1.2 * np.sum(known.weight * known.difference**2, axis=1)
     expected = settings.sigma_strength * settings.sigma**2
     return np.sqrt((squares + expected) / (freedom + settings.sigma_strength))
+
+
+def _covariance(problem: solver.Problem, known: solver.Information) -> np.ndarray:
+    """Of theta, also where neighbouring points of one model size err together.
+
+    Checkpoints of one run are many points and little news: with correlation r between
+    neighbours along n, points count as (1 - r) / (1 + r) of independent ones.
+    """
+    x, y = np.asarray(problem.x), np.asarray(problem.y)
+    result = np.linalg.inv(known.total)
+    for lane, difference in enumerate(known.difference):
+        used = known.weight[lane] > 0
+        order = np.lexsort((y[lane][used], x[lane][used]))
+        at, error = x[lane][used][order], difference[used][order]
+        same = np.abs(np.diff(at)) < _SAME_SIZE
+        if same.sum() < _MIN_NEIGHBOURS:
+            continue
+        first, second = error[:-1][same], error[1:][same]
+        correlation = np.sum(first * second) / np.sqrt(
+            np.sum(first**2) * np.sum(second**2) + 1e-300
+        )
+        share = (1 - correlation) / (1 + correlation)
+        if share < 1:
+            prior = known.total[lane] - known.of_data[lane]
+            result[lane] = np.linalg.inv(max(share, 1e-3) * known.of_data[lane] + prior)
+    return result
 
 
 def _offset_spreads(

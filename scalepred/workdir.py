@@ -1,0 +1,66 @@
+"""The folder a study keeps everything in: whose it is, and its log."""
+
+import datetime
+import json
+
+from etils import epath
+
+from scalepred import results
+from scalepred.config import UserError
+
+
+def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:
+    """Makes the workdir and writes config.json; refuses one of another study.
+
+    Args:
+        workdir: where everything is kept.
+        record: what config.json holds; under "runs" what must not change.
+        kind: "experiment" or "measurements": whose workdir it is.
+
+    Raises:
+        UserError: if it belongs to another study or cannot be written.
+    """
+    path = workdir / "config.json"
+    try:
+        if path.exists():
+            _check_same_study(workdir, json.loads(path.read_text()), record, kind)
+        workdir.mkdir(parents=True, exist_ok=True)
+        results.write_json(path, {"kind": kind, **record})
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"workdir={workdir}: cannot be used ({error}); choose another --workdir"
+        ) from None
+
+
+def _check_same_study(
+    workdir: epath.Path, old: object, new: dict[str, object], kind: str
+) -> None:
+    old = old if isinstance(old, dict) else {}
+    if old.get("kind") != kind:
+        raise UserError(
+            f"workdir={workdir}: belongs to a study of another kind "
+            f"({old.get('kind')}, not {kind}); choose another --workdir"
+        )
+    before, now = _flatten(old.get("runs")), _flatten(new.get("runs"))
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise UserError(
+                f"workdir={workdir}: holds runs with {name}={before.get(name)!r}, this "
+                f"config says {value!r}; choose another --workdir"
+            )
+
+
+def _flatten(record: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(record, dict):
+        return {prefix.rstrip("."): record} if prefix else {}
+    flat: dict[str, object] = {}
+    for name, value in record.items():
+        flat.update(_flatten(value, f"{prefix}{name}."))
+    return flat
+
+
+def log(workdir: epath.Path, sentence: str) -> None:
+    """Appends a dated line to log.txt."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with (workdir / "log.txt").open("a") as file:
+        file.write(f"{now} {sentence}\n")
