@@ -17,6 +17,7 @@ from scalepred.config import UserError
 from scalepred.fitting import (
     answers,
     backtest,
+    design,
     flexible,
     multistart,
     predict,
@@ -216,6 +217,18 @@ class Fit:
             self.fitted, value, self.cost, self.surface.data_unit, max_data
         )
 
+    def next_cells(
+        self, budget: float, target: tuple[float, float]
+    ) -> list[design.NextCell]:
+        """The cells to train next, to be surer of the error at `target`.
+
+        Args:
+            budget: training FLOPs for all of them together.
+            target: (params, data) to be predicted.
+        """
+        smallest = float(self.surface.params.min()), float(self.surface.data.min())
+        return design.next_cells(self.fitted, smallest, self.cost, budget, target)
+
 
 def fit(
     surface: Surface,
@@ -230,8 +243,9 @@ def fit(
 
     Args:
         surface: the fit region; `Surface.where` cuts one out.
-        law: "auto" (see `fitting.flexible`: the most accurate beyond the fit
-            region), another name (see `laws.find_law`) or a law of one's own.
+        law: "auto" (one flexible law under several priors, weighed by back-tests:
+            see `fitting.flexible`), another name (see `laws.find_law`) or a law of
+            one's own.
         residual: what is minimised; the paper's relative residual unless said;
             not with law="auto", which has its own.
         resamples: draws behind every interval; 0: no intervals (they are as wide as
@@ -246,6 +260,11 @@ def fit(
     (extrapolation). The intervals are ours.
     """
     if law == "auto":
+        if residual != solver.RELATIVE:
+            raise UserError(
+                f"residual={residual.kind}: law=auto has a residual of its own; leave "
+                "it out or name another law"
+            )
         return _fit_auto(surface, resamples, seed)
     law = find_law(law) if isinstance(law, str) else law
     notes = list(surface.notes)
@@ -339,7 +358,6 @@ def _fit_auto(surface: Surface, resamples: int, seed: int) -> Fit:
         points, np.stack(masks), owners, settings, fits_guess, seed
     )
     difference, sd = flexible.predict_points(law, estimate, points, np.stack(masks))
-    sd = sd * settings.calibration
     tests = [
         [
             backtest.make_test(ratio, mask, difference[first + i], sd[first + i])
@@ -361,7 +379,7 @@ def _fit_auto(surface: Surface, resamples: int, seed: int) -> Fit:
         params_unit=points.params_unit,
         data_unit=points.data_unit,
         misfit=misfit,
-        growth=settings.calibration,
+        growth=1.0,  # the members' disagreement takes its place
         noise=noise,
         seed=seed,
     )
