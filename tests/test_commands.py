@@ -158,7 +158,8 @@ def test_bad_fits(capsys, tmp_path, arguments, part):
 BAD_POINTS = {
     "one model size": ({"m": np.full(42, 7.0)}, "params: every point to fit has"),
     "one data size": ({"n": np.full(42, 7.0)}, "data: every point to fit has"),
-    "all at the guess": ({"value": np.full(42, 0.985)}, "lies at the random-guess"),
+    "all at the guess": ({"value": np.linspace(0.97, 0.99, 42)}, "at the random-guess"),
+    "all the same": ({"value": np.full(42, 0.5)}, "so nothing depends on size"),
 }
 
 

@@ -15,6 +15,8 @@ _AGREEMENT = 1e-6
 _EXACT = 1e-24
 # With more points than this the lowest of them may be an accident.
 _MANY_POINTS = 12
+# Where the largest value is no larger than this times the smallest, all are the same.
+_SAME_VALUE = 1.005
 # Values this close to the random-guess level carry no information on the law.
 PLATEAU_FRACTION = 0.97
 # The plainest law for points that vary along one size only.
@@ -132,7 +134,13 @@ def check_sizes(
 
 
 def check_above_guess(surface: Surface, bounded: bool) -> None:
-    """Raises UserError where every point lies at the random-guess level."""
+    """Raises UserError where nothing has been learnt at any point."""
+    low, high = surface.value.min(), surface.value.max()
+    if high < _SAME_VALUE * low:
+        raise UserError(
+            f"value: all points to fit lie between {low:g} and {high:g}, so nothing "
+            "depends on size, as at the random-guess level; add larger models or data"
+        )
     guess = surface.random_guess
     if bounded and guess and np.all(surface.value >= PLATEAU_FRACTION * guess):
         raise UserError(
