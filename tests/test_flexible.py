@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import scalepred
 from scalepred.fitting import flexible
-from scalepred.fitting.fit import coverage, fit_region
+from scalepred.fitting.backtest import InnerTest
+from scalepred.fitting.fit import _weigh, coverage, fit_region
 from scalepred.fitting.laws import Scale
 from scalepred.measurements import Surface
 from tests import published
@@ -147,6 +148,22 @@ def test_loss_with_a_known_guess_stays_below_it():
     fit = scalepred.fit(known, resamples=0)
     assert fit.predict(1e-9, 1e-9).value == pytest.approx(6.6, rel=1e-3)
     assert fit.parameters["random_guess"].value == pytest.approx(6.6)
+
+
+def test_members_that_failed_have_no_weight():
+    members = flexible.MEMBERS
+    good = [InnerTest(3.0, 20, 5, 0.02, 1.0)]
+    worse = [InnerTest(3.0, 20, 5, 0.04, 1.0)]
+    broken = [InnerTest(3.0, 20, 5, float("nan"), 1.0)]
+    usable = np.array([True, True, False, True, True, True])
+    weights = _weigh(members, [broken, good, good, worse, good, worse], usable)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[0] == weights[2] == 0.0
+    assert weights[1] == weights[4] > 100 * weights[3] > 0.0
+    untested: list[list[InnerTest]] = [[] for _ in members]
+    weights = _weigh(members, untested, usable)
+    assert weights[2] == 0.0
+    assert weights[0] == pytest.approx(0.5 / 0.9)
 
 
 def test_answers_work_for_the_flexible_law():

@@ -365,8 +365,14 @@ def _fit_auto(surface: Surface, resamples: int, seed: int) -> Fit:
         ]
         for first in range(0, per_member * len(members), per_member)
     ]
-    weights = _weigh(members, tests)
     rows = np.arange(len(members)) * per_member  # fitted to everything
+    usable = np.isfinite(estimate.objective[rows])
+    if not np.any(usable):
+        raise UserError(
+            f"law=auto: no start gave a finite fit of these {len(surface)} points; "
+            "check their values or name a law"
+        )
+    weights = _weigh(members, tests, usable)
     best = int(rows[np.argmax(weights)])
     noise = predict.estimate_noise(surface.value, surface.seed_values)
     of_means = np.mean(noise.of(points.log_value) ** 2 / surface.num_seeds)
@@ -437,18 +443,24 @@ def _refit_flexible(surface: Surface) -> backtest.Refit:
 
 
 def _weigh(
-    members: Sequence[flexible.Member], tests: list[list[backtest.InnerTest]]
+    members: Sequence[flexible.Member],
+    tests: list[list[backtest.InnerTest]],
+    usable: np.ndarray,
 ) -> np.ndarray:
-    """Weights of the members: prior times what their back-tests say."""
-    prior = np.array([member.weight for member in members])
-    if not tests[0]:
-        return prior
-    score = np.array(
-        [np.mean([math.log(t.error + 1e-6) for t in own]) for own in tests]
-    )
-    # A member whose back-test errors are 10 % smaller counts 2.6 times as much.
-    weight = prior * np.exp(-_SHARPNESS * (score - score[0]))
-    return weight / weight.sum()
+    """Weights of the members: prior times what their back-tests say.
+
+    Members that did not fit (`usable` [members]) have none, nor those with a back-test
+    that did not, while another has no such.
+    """
+    prior = np.array([member.weight for member in members]) * usable
+    if tests[0]:
+        errors = np.array([[test.error for test in own] for own in tests])
+        score = np.mean(np.log(errors + 1e-6), axis=1)
+        score = np.where(np.isfinite(score) & usable, score, np.inf)
+        if np.any(np.isfinite(score)):
+            # A member of 10 % smaller back-test errors counts 2.6 times as much.
+            prior *= np.exp(-_SHARPNESS * (score - score.min()))
+    return prior / prior.sum()
 
 
 def _draw_members(
