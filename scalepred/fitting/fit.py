@@ -472,8 +472,10 @@ def _draw_members(
 ) -> np.ndarray:
     """Draws of theta from the members' normal approximations, by their weights."""
     rng = np.random.default_rng(seed)
-    draws = []
+    draws = [np.empty((0, estimate.theta.shape[1]))]
     for row, count in zip(best, rng.multinomial(resamples, weights), strict=True):
+        if not count:  # perhaps because it did not fit
+            continue
         # Directions the points know nothing of may have a variance of about 0.
         variances, directions = np.linalg.eigh(estimate.covariance[row])
         factor = directions * np.sqrt(np.maximum(variances, 0.0))
