@@ -2,8 +2,8 @@
 
 `training/` appends one `Measurement` a finished cell; `fitting/` reads a `Surface`,
 the points (params, data, value) averaged over seeds. A row written is never lost or
-changed: rows are appended whole and flushed to the disk, and a row torn by a kill is
-dropped when the table is next opened, so that its cell is trained again.
+changed: rows are appended whole and flushed to the disk, and a row torn by a kill
+is passed over, dropped at the next append, and its cell trained again.
 """
 
 import csv
@@ -65,6 +65,7 @@ class Table:
         """
         self.path = epath.Path(path)
         self.rows: dict[str, Measurement] = {}
+        self._whole: str | None = None  # the whole rows of a file that has a torn one
         if self.path.exists():
             self._read()
 
@@ -72,7 +73,8 @@ class Table:
         """Writes whole rows and waits until they are on the disk."""
         if not rows:
             return
-        is_new = not self.path.exists()
+        self._drop_torn_row()
+        is_new = not self.path.exists() or self.path.stat().length == 0
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if is_new:
@@ -106,14 +108,19 @@ class Table:
                 ) from None
             self.rows[row.cell_id] = row
         if torn or not header:
-            # Replaced as a whole, so that a kill here loses nothing either.
-            clean = self.path.parent / (self.path.name + ".tmp")
-            clean.write_text(whole + "\n" if header else "")
-            if header:
-                clean.replace(self.path)
-            else:
-                clean.unlink()
-                self.path.unlink()
+            self._whole = whole + "\n" if header else ""
+
+    def _drop_torn_row(self) -> None:
+        """Replaces the file by its whole rows, in one move: a kill here loses nothing.
+
+        Not when the table is opened: to look at a table must not change it.
+        """
+        if self._whole is None:
+            return
+        clean = self.path.parent / (self.path.name + ".tmp")
+        clean.write_text(self._whole)
+        clean.replace(self.path)
+        self._whole = None
 
 
 def _cell_text(value: object) -> str:

@@ -46,6 +46,10 @@ def run(
         UserError: the config, the workdir or the table cannot be used.
     """
     config.validate(experiment)
+    if "report" in stages and "fit" not in stages:
+        raise UserError(
+            f"stages={','.join(stages)}: report draws what fit finds; add fit"
+        )
     if experiment.fit.law != "auto":
         find_law(experiment.fit.law)  # a typo must not wait for the training to end
     dataset = load_dataset(experiment.dataset)
@@ -88,7 +92,7 @@ def train(
         for news in ensemble.train(
             plan,
             dataset,
-            checkpoint_dir=workdir / "checkpoints",
+            checkpoint_dir=workdir.absolute() / "checkpoints",
             checkpoint_minutes=experiment.packing.checkpoint_minutes,
         ):
             table.append(news.rows)

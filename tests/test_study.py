@@ -198,6 +198,32 @@ def test_dry_run_touches_nothing(tmp_path, capsys):
     assert not workdir.exists()
 
 
+def test_dry_run_leaves_even_a_torn_row_alone(finished, tmp_path, capsys):
+    workdir = epath.Path(tmp_path / "work")
+    workdir.mkdir()
+    torn = (finished / "measurements.csv").read_text()[:-7]
+    (workdir / "measurements.csv").write_text(torn)
+    study.run(small_study(), workdir, dry_run=True)
+    assert "24 cells, 1 to train" in capsys.readouterr().out
+    assert (workdir / "measurements.csv").read_text() == torn
+
+
+def test_a_report_needs_a_fit(tmp_path):
+    workdir = epath.Path(tmp_path / "work")
+    with pytest.raises(UserError, match="add fit"):
+        study.run(small_study(), workdir, stages=("train", "report"))
+    assert not workdir.exists()
+
+
+def test_checkpoints_in_a_relative_workdir(finished, tmp_path, monkeypatch):
+    """Orbax wants absolute paths; people do not."""
+    monkeypatch.chdir(tmp_path)
+    often = small_study()
+    often.packing = dataclasses.replace(often.packing, checkpoint_minutes=1e-6)
+    study.run(often, epath.Path("work"), stages=("train",))
+    assert read_rows(epath.Path("work")) == read_rows(finished)
+
+
 def test_damaged_config_is_told(tmp_path):
     workdir = epath.Path(tmp_path / "work")
     workdir.mkdir()

@@ -248,8 +248,7 @@ def fit(
             one's own.
         residual: what is minimised; the paper's relative residual unless said;
             not with law="auto", which has its own.
-        resamples: draws behind every interval; 0: no intervals (they are as wide as
-            nothing, so predictions say nan).
+        resamples: draws behind every interval; 0: none, intervals are NaN.
         starts: starting points of the optimiser; auto starts from its priors.
         seed: of starts, folds and resamples.
 
@@ -638,8 +637,8 @@ def _warnings(result: Fit) -> tuple[Warn, ...]:
         add(
             "back_test_failed",
             f"hiding the top {worst.ratio:g}x of compute, the law missed it by "
-            f"{worst.error:.1%}, {worst.surprise:.1f} times what its fit promised; "
-            "intervals are widened for it",
+            f"{worst.error:.1%}, {worst.surprise:.1f} times what its fit promised"
+            + ("" if result.members else "; intervals are widened for it"),
         )
     if not result.inner_tests:
         add(
