@@ -18,7 +18,7 @@ _MOVED = 0.1
 # With more points than this, no single one is left out to see what it does.
 _MANY_POINTS = 400
 # An interval that spans this factor says that the parameter is not known.
-_FLAT = 30.0
+_FLAT = 10.0
 
 
 @dataclasses.dataclass(frozen=True)

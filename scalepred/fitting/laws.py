@@ -180,6 +180,7 @@ rosenfeld_two_plateaus = dataclasses.replace(
     log_value=_two_plateaus_log_value,
     start=_two_plateaus_start,
     public=_two_plateaus_public,
+    sum=None,
 )
 
 

@@ -61,7 +61,8 @@ def project(
     amplitude, gain = _non_negative(gram, moment)
     theta = theta.copy()
     rows = [form.floor, *(term.amplitude for term in law.terms)]
-    theta[:, rows] = np.log(np.maximum(amplitude, _LEAST_SHARE * typical))
+    least = _LEAST_SHARE * typical / np.stack(columns, axis=1).mean(axis=2)
+    theta[:, rows] = np.log(np.maximum(amplitude, least))
     return theta, np.sum(weight * target**2, axis=-1) - gain
 
 
