@@ -94,35 +94,41 @@ STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
 }
 
 
-def _child(arguments: Sequence[str], stage: str | None, number: int) -> None:
+def _child(arguments: Sequence[str], log: str, stage: str | None, number: int) -> None:
     """The command itself, in a process of its own."""
-    log = os.open(arguments[-1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.argv = ["scalepred", *arguments[:-1]]
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = ["scalepred", *arguments]
     if stage:
         STAGES[stage](lambda: _die(number))
     train_main.main()
 
 
 def start(
-    config: str,
+    config: str | pathlib.Path,
     workdir: pathlib.Path,
+    *arguments: str,
     stage: str | None = None,
     number: int = signal.SIGKILL,
-    overrides: Sequence[str] = (),
+    log: str | None = None,
 ) -> BaseProcess:
-    """Starts the command, to be killed from outside or inside of a stage."""
+    """Starts the command, to be killed from outside or inside of a stage.
+
+    Args:
+        config: the study.
+        workdir: its folder.
+        arguments: further ones of the command.
+        stage: of `STAGES`; None: it is not killed from inside.
+        number: the signal.
+        log: where what it prints goes; None: a .log beside the workdir.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    arguments = [
-        f"--config={config}",
-        f"--workdir={workdir}",
-        "--config.packing.checkpoint_minutes=0.005",
-        *(f"--config.{override}" for override in overrides),
-        str(workdir) + ".log",
-    ]
-    process = context.Process(target=_child, args=(arguments, stage, number))
+    everything = [f"--config={config}", f"--workdir={workdir}", *arguments]
+    process = context.Process(
+        target=_child, args=(everything, log or f"{workdir}.log", stage, int(number))
+    )
     process.start()
     return process
 
@@ -153,7 +159,13 @@ def main(_: Sequence[str]) -> None:
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
     number = signal.SIGKILL if _SIGNAL.value == "KILL" else signal.SIGTERM
-    begin = functools.partial(start, _CONFIG.value, overrides=_OVERRIDES.value)
+    overrides = [f"--config.{override}" for override in _OVERRIDES.value]
+
+    def begin(workdir: pathlib.Path, stage: str | None = None) -> BaseProcess:
+        often = "--config.packing.checkpoint_minutes=0.005"
+        return start(
+            _CONFIG.value, workdir, often, *overrides, stage=stage, number=number
+        )
 
     began = time.monotonic()
     process = begin(base / "undisturbed")
@@ -169,7 +181,7 @@ def main(_: Sequence[str]) -> None:
         workdir, codes = base / stage.replace(" ", "_"), []
         # The second life dies in the same stage again, if it comes there.
         for life in (stage, stage, None):
-            process = begin(workdir, stage=life, number=number)
+            process = begin(workdir, life)
             process.join()
             codes.append(process.exitcode)
         if codes[0] == 0:
