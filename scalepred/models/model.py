@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -152,6 +153,27 @@ def build_model(
     return module.build(width, depth, input_shape, num_classes)
 
 
+def draw_arrays(
+    distribution: Callable[..., jax.Array],
+    key: jax.Array,
+    shapes: Iterable[tuple[int, ...]],
+) -> list[jax.Array]:
+    """Independent arrays of a distribution, drawn at once and then cut up.
+
+    Each call of the random generator takes as long to compile as the rest of a small
+    network.
+
+    Args:
+        distribution: (key, shape) -> array, such as `jax.random.normal`.
+        key: of all the numbers.
+        shapes: of the arrays.
+    """
+    shapes = list(shapes)
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    parts = jnp.split(distribution(key, (ends[-1],)), ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, smoothing: jax.Array | None = None
 ) -> jax.Array:
@@ -162,7 +184,12 @@ def cross_entropy(
         labels: integers [batch, (positions)].
         smoothing: s of the target (1 - s) label + s / classes; None: 0.
     """
-    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    # By comparison, not by index: the derivative of an index is a scatter, which is
+    # slow everywhere.
+    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    chosen = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
     if smoothing is not None:
         chosen = (1 - smoothing) * chosen + smoothing * jnp.mean(logits, axis=-1)
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
+    largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
+    total = jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1)
+    return jnp.log(total) + largest - chosen
