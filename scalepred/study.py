@@ -23,8 +23,8 @@ from scalepred.data.dataset import Dataset, load_dataset
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
-from scalepred.report import console
-from scalepred.training import ensemble
+from scalepred.report import console, words
+from scalepred.training import ensemble, limits
 from scalepred.workdir import log, prepare_workdir, warn
 
 STAGES = ("train", "fit", "report")
@@ -104,6 +104,7 @@ def train(
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
     plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
+    limits.check_fits(plan, dataset)
     all_news = ensemble.train(
         plan,
         dataset,
@@ -216,15 +217,47 @@ def print_plan(
     cells: Sequence[grid.Cell],
     done: set[str],
 ) -> None:
-    """What `run` would train."""
+    """What `run` would train, what that takes, and for how long.
+
+    The largest program is compiled and tried; the others are scaled from it.
+
+    Raises:
+        UserError: a cell cannot fit.
+    """
     plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
+    device, num_devices = jax.devices()[0], len(jax.devices())
     print(
         f"{experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
         f"{len(plan.packs)} programs, lanes busy {plan.lane_utilization:.1%} as "
-        f"planned, on {len(jax.devices())} x {jax.devices()[0].device_kind}"
+        f"planned, on {num_devices} x {device.device_kind}"
     )
-    for pack in plan.packs:
-        print("  " + pack.describe())
+    if not plan.packs:
+        return
+    limits.check_fits(plan, dataset)
+    needs = limits.estimate_needs(plan, dataset)
+    for need in needs:
+        print(
+            f"  {need.pack.describe()}: {len(need.pack.queue)} cells, "
+            f"{need.pack.lanes} lanes, {need.num_params:,} parameters, "
+            f"{words.count(need.flops)} FLOPs, at least "
+            f"{limits.show_bytes(need.device_bytes)} a device"
+        )
+    largest = max(needs, key=lambda need: need.device_bytes).pack
+    trial = ensemble.try_pack(largest, dataset)
+    used = limits.show_bytes(trial.device_bytes) if trial.device_bytes else "unknown"
+    room = limits.show_bytes(limits.count_device_bytes(device))
+    print(f"memory: the largest program uses {used} of {room} a device")
+    work = ensemble.estimate_work(plan, dataset)
+    first = largest.queue[0]
+    pace = work[first.cell_id] / first.steps * largest.lanes / trial.seconds_per_step
+    seconds = sum(work.values()) / pace / plan.lane_utilization
+    compiling = trial.compile_seconds * len(needs) / ensemble.num_cores()
+    print(
+        f"time: about {words.duration(max(1, round(seconds)))} of training for "
+        f"{words.count(sum(need.flops for need in needs))} FLOPs, and "
+        f"{words.duration(max(1, round(compiling)))} of compiling where nothing is "
+        "cached"
+    )
 
 
 def load_done(workdir: epath.Path) -> set[str]:

@@ -51,6 +51,7 @@ _STEP_OVERHEAD_FLOPS = 1e6
 # A machine that is taken away gives half a minute, in which two chunks may have to end
 # and a checkpoint be written.
 _LONGEST_CHUNK_SECONDS = 8.0
+_LONGEST_TRIAL_SECONDS = 0.5
 # Of one device, for the first chunk.
 _SLOWEST_FLOPS = 1e9
 
@@ -155,6 +156,62 @@ def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
     }
 
 
+def shapes_of(
+    pack: packing.Pack, dataset: Dataset
+) -> tuple[dict[int, Model], LaneState]:
+    """The pack's models by true width, and the shapes of one lane's state."""
+    models = {width: _build(pack.key, width, dataset) for width in pack.widths}
+    program = lane_lib.make_program(pack.key, list(models.values()), dataset)
+    return models, jax.eval_shape(program.init_lane, lane_lib.idle_args())
+
+
+class Trial(NamedTuple):
+    """A program tried on the devices."""
+
+    device_bytes: int | None  # of one call, as compiled; None where nobody says
+    seconds_per_step: float  # of all lanes
+    compile_seconds: float
+
+
+def try_pack(
+    pack: packing.Pack, dataset: Dataset, devices: Sequence[Any] | None = None
+) -> Trial:
+    """Compiles a pack's program and takes some steps; nothing is kept of them."""
+    devices = list(devices or jax.devices())
+    mesh = Mesh(np.array(devices), ("lane",))
+    data, order = _put_data(packing.Plan((pack,), len(devices)), dataset, mesh)
+    engine = _compile(pack, dataset, data, mesh)
+    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
+    args = [
+        lane_lib.lane_args(cell, pack.widths.index(cell.width), order[cell.seed])
+        for cell in cells
+    ]
+    placed = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh)
+    state, seconds, num_steps = engine.start(), 0.0, 1
+    most = max(1, min(cell.steps for cell in cells) // 4)
+    fresh = np.ones(pack.lanes, bool)
+    for num_steps in (1, min(4, most), most):  # the first one warms up
+        began = time.perf_counter()
+        news = engine.run_chunk(
+            state, placed, _put_lanes(fresh, mesh), np.int32(num_steps), data
+        )
+        state, _ = jax.block_until_ready(news)
+        seconds = time.perf_counter() - began
+        fresh = np.zeros(pack.lanes, bool)
+        if seconds > _LONGEST_TRIAL_SECONDS:
+            break
+    memory = engine.run_chunk.memory_analysis()
+    device_bytes = None
+    if memory is not None:
+        device_bytes = (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+            - memory.alias_size_in_bytes
+        )
+    return Trial(device_bytes, seconds / num_steps, engine.compile_seconds)
+
+
 def _can_be_padded(key: ProgramKey, dataset: Dataset) -> bool:
     # Muon scales an update by the shape of the weights, which padding changes.
     is_elementwise = key.optimizer != "muon"
@@ -237,7 +294,7 @@ class _Engine(NamedTuple):
 
     start: Callable[[], LaneState]  # lanes that are all idle
     shapes: LaneState  # of these, with sharding
-    run_chunk: Callable[..., tuple[LaneState, Scores]]
+    run_chunk: Any  # compiled; LaneState, ... -> LaneState, Scores
     data_unit: str
     units_per_example: int
     models: Mapping[int, Model]  # by true width
