@@ -27,7 +27,7 @@ _STEPS = flags.DEFINE_integer("steps", 1500, "Steps of each run.")
 _MINUTES = flags.DEFINE_float("checkpoint_minutes", 1.0, "Between two checkpoints.")
 _SEEDS = flags.DEFINE_integer("seeds", 24, "Of the grid.")
 
-_waited: collections.Counter[str] = collections.Counter()
+_waited: collections.defaultdict[str, float] = collections.defaultdict(float)
 _calls: collections.Counter[str] = collections.Counter()
 
 
