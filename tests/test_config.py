@@ -52,7 +52,7 @@ def _good() -> config.Experiment:
         ("training.batch_size", 0),
         ("training.epochs", 0.0),
         ("training.steps", 5),
-        ("packing.lanes", 0),
+        ("packing.lanes", -1),
         ("packing.lane_axis", "pmap"),
         ("packing.chunk_steps", -1),
         ("packing.width_bucket", 0.5),

@@ -32,17 +32,18 @@ from scalepred.grid import Cell, ProgramKey
 from scalepred.measurements import Measurement
 from scalepred.models.model import Model, build_model
 from scalepred.stopping import Stopped
+from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
-from scalepred.training import packing
 from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
 
 _LANES = PartitionSpec("lane")
 _EVERYWHERE = PartitionSpec()
 
-# LLVM's second and third round take a quarter of the time to compile and did not make
-# one step faster: matrix products are not LLVM's work. Only the CPU has the option.
-_CPU_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+# LLVM's second and third round take a quarter of the time to compile and make a step
+# of little arithmetic no faster, of much a tenth. Only the CPU has the option.
+_QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+_SMALL_STEP_FLOPS = 1e7
 
 # What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
 # microseconds of starting small kernels.
@@ -127,20 +128,22 @@ def plan_cells(
         devices: default: all.
     """
     devices = list(devices or jax.devices())
-    lane_axis = experiment.packing.lane_axis
-    if lane_axis == "auto":
-        # One step of a lane keeps a core busy, and lanes in turn leave no gaps where
-        # one is done before the others. An accelerator needs many lanes at once.
-        lane_axis = "map" if devices[0].platform == "cpu" else "vmap"
-    keys = {cell.program_key for cell in cells}
     return packing.plan_packs(
         cells,
         experiment.packing,
         len(devices),
-        lane_axis,
+        experiment.packing.lane_axis,
         done,
-        paddable={key for key in keys if _can_be_padded(key, dataset)},
+        cost_of=cost.ProgramCosts(dataset),
+        machine=_describe_machine(devices[0], dataset),
     )
+
+
+def _describe_machine(device: Any, dataset: Dataset) -> cost.Machine:
+    """The device, less the dataset that stands on it."""
+    machine = cost.describe_machine(device)
+    taken = dataset.inputs.nbytes + dataset.labels.nbytes
+    return dataclasses.replace(machine, memory_bytes=machine.memory_bytes - taken)
 
 
 def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
@@ -153,12 +156,6 @@ def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
         * (6.0 * num_params[cell.program_key] * cell.batch_size + _STEP_OVERHEAD_FLOPS)
         for cell in cells
     }
-
-
-def _can_be_padded(key: ProgramKey, dataset: Dataset) -> bool:
-    # Muon scales an update by the shape of the weights, which padding changes.
-    is_elementwise = key.optimizer != "muon"
-    return is_elementwise and _build(key, key.width, dataset).can_be_padded
 
 
 def _build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
@@ -509,7 +506,11 @@ def _compile(
     key = pack.key
     models = {width: _build(key, width, dataset) for width in pack.widths}
     program = lane_lib.make_program(key, list(models.values()), dataset)
-    chunk = _make_chunk(program, pack.lane_axis, pack.describe())
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    lanes_here = pack.lanes // pack.num_devices
+    at_once = 1 if is_cpu or pack.lane_axis == "map" else min(8, lanes_here)
+    chunk = _make_chunk(program, pack.lane_axis, at_once, pack.describe())
+    is_small = pack.step_flops < _SMALL_STEP_FLOPS
     # No lane speaks to another, so there is nothing for check_vma to check.
     sharded_start = jax.shard_map(
         jax.vmap(program.init_lane),
@@ -548,7 +549,7 @@ def _compile(
             np.int32(0),
             data,
         )
-        .compile(_CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None)
+        .compile(_QUICKLY if is_cpu and is_small else None)
     )
     flops = {
         width: model.count_forward_flops(dataset.input_spec)
@@ -568,7 +569,7 @@ def _compile(
 
 
 def _make_chunk(
-    program: Program, lane_axis: str, name: str
+    program: Program, lane_axis: str, at_once: int, name: str
 ) -> Callable[..., tuple[LaneState, Scores]]:
     """What one device does with its lanes in one call.
 
@@ -584,13 +585,12 @@ def _make_chunk(
         data: LaneData,
     ) -> tuple[LaneState, Scores]:
         traces[name] += 1
-        # Conditions under `map`, one lane at a time: under `vmap` every lane would
-        # pay for both branches.
-        state = jax.lax.map(
-            lambda lane: jax.lax.cond(
-                lane[2], lambda: program.init_lane(lane[1]), lambda: lane[0]
-            ),
-            (state, args, fresh),
+
+        def pick(lane: jax.Array, tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf[lane], tree)
+
+        state = _fill_marked(
+            fresh, at_once, lambda lane: program.init_lane(pick(lane, args)), state
         )
         started = state.step
         left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
@@ -608,22 +608,49 @@ def _make_chunk(
             )
         is_finished = (started < args.steps) & (state.step >= args.steps)
         nothing = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype),
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
             jax.eval_shape(
                 jax.vmap(program.evaluate_lane, (0, 0, None)), state, args, data
             ),
         )
-        scores = jax.lax.map(
-            lambda lane: jax.lax.cond(
-                lane[2],
-                lambda: program.evaluate_lane(lane[0], lane[1], data),
-                lambda: nothing,
+        scores = _fill_marked(
+            is_finished,
+            at_once,
+            lambda lane: program.evaluate_lane(
+                pick(lane, state), pick(lane, args), data
             ),
-            (state, args, is_finished),
+            nothing,
         )
         return state, scores
 
     return run_chunk
+
+
+def _fill_marked(
+    mask: jax.Array, at_once: int, function: Callable[[jax.Array], Any], tree: Any
+) -> Any:
+    """The tree with what the function gives for each marked lane; others cost nothing.
+
+    Args:
+        mask: bool [lanes].
+        at_once: lanes that the function is called for together.
+        function: lane, int32 [] -> tree without the lane axis.
+        tree: leaves [lanes, ...].
+    """
+    marked_first = jnp.argsort(~mask, stable=True)
+    count = jnp.sum(mask, dtype=jnp.int32)
+
+    def fill(index: jax.Array, tree: Any) -> Any:
+        if at_once == 1:
+            lanes = marked_first[index]
+            new = function(lanes)
+        else:  # the last call repeats the last marked lane
+            position = index * at_once + jnp.arange(at_once)
+            lanes = marked_first[jnp.minimum(position, count - 1)]
+            new = jax.vmap(function)(lanes)
+        return jax.tree.map(lambda leaf, part: leaf.at[lanes].set(part), tree, new)
+
+    return jax.lax.fori_loop(0, (count + at_once - 1) // at_once, fill, tree)
 
 
 def _step_together(
