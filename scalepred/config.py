@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine", "step", "wsd")
+CONVOLUTIONS = ("auto", "canonical", "native", "patches")
 MAX_DECAY_POINTS = 8
 
 
@@ -85,6 +86,12 @@ class Packing:
     # vmap: lanes step together; map: one after the other, for steps so large that
     # one lane fills the device; auto: vmap, but map on a CPU unless steps are tiny.
     lane_axis: str = "auto"
+    # Form of convolutions: auto | canonical (XLA's, derivatives rewritten: fast on a
+    # CPU) | native (XLA's) | patches (a matrix product).
+    convolution: str = "auto"
+    # Times what is left open above on the device, where training takes long enough to
+    # pay for it, and keeps what it found in ~/.cache/scalepred/choices.
+    autotune: bool = True
     # At most so many optimiser steps between two looks at the lanes; 0: chosen by
     # the plan.
     chunk_steps: int = 0
@@ -204,6 +211,7 @@ def validate(experiment: Experiment) -> None:
 
     _check(packing.lanes >= 0, "packing.lanes", packing.lanes, "0 (chosen) or more")
     _one_of("packing.lane_axis", packing.lane_axis, ("auto", "vmap", "map"))
+    _one_of("packing.convolution", packing.convolution, CONVOLUTIONS)
     chunk = packing.chunk_steps
     _check(chunk >= 0, "packing.chunk_steps", chunk, "0 (chosen) or more")
     bucket = packing.width_bucket

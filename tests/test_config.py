@@ -54,6 +54,7 @@ def _good() -> config.Experiment:
         ("training.steps", 5),
         ("packing.lanes", -1),
         ("packing.lane_axis", "pmap"),
+        ("packing.convolution", "fft"),
         ("packing.chunk_steps", -1),
         ("packing.width_bucket", 0.5),
         ("packing.checkpoint_minutes", -1.0),

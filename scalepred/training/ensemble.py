@@ -30,8 +30,10 @@ from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell, ProgramKey
 from scalepred.measurements import Measurement
+from scalepred.models.convolution import traced_as
 from scalepred.models.model import Model, build_model
 from scalepred.stopping import Stopped
+from scalepred.training import autotune as tuning
 from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
 from scalepred.training.checkpoint import Checkpoints, Held
@@ -44,6 +46,9 @@ _EVERYWHERE = PartitionSpec()
 # of little arithmetic no faster, of much a tenth. Only the CPU has the option.
 _QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 _SMALL_STEP_FLOPS = 1e7
+
+# Of one round of the autotuner; a shorter one measures the clock.
+_TRIAL_SECONDS = 0.2
 
 # What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
 # microseconds of starting small kernels.
@@ -170,6 +175,7 @@ def train(
     devices: Sequence[Any] | None = None,
     checkpoint_dir: epath.PathLike | None = None,
     checkpoint_minutes: float = 0.0,
+    autotune: bool = False,
 ) -> Generator[Progress, None, None]:
     """Trains every cell of the plan.
 
@@ -179,6 +185,7 @@ def train(
         devices: default: all.
         checkpoint_dir: where unfinished runs are kept, and looked for; absolute.
         checkpoint_minutes: between two checkpoints; 0: none are written or read.
+        autotune: times the plan's choices first, where that pays.
 
     Yields:
         Progress after each chunk in which a cell finished.
@@ -190,6 +197,13 @@ def train(
         return
     mesh = Mesh(np.array(devices), ("lane",))
     data, order_of_seed = _put_data(plan, dataset, mesh)
+    if autotune and jax.process_count() == 1:  # several would have to agree
+        plan = tuning.tune(
+            plan,
+            lambda packs: _time_packs(packs, dataset, data, order_of_seed, mesh),
+            f"{devices[0].device_kind}-x{len(devices)}",
+            tuning.cache_folder(),
+        )
     totals = _Totals(num_cells=plan.num_cells)
     checkpoints = None
     if checkpoint_dir is not None and checkpoint_minutes > 0:
@@ -212,6 +226,72 @@ def train(
             )
     if checkpoints:
         checkpoints.remove()
+
+
+def _time_packs(
+    packs: Sequence[packing.Pack],
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+) -> list[float]:
+    """Seconds of a lane-step of each pack: the least of three rounds, in turn.
+
+    A pack that is out of memory, or takes twice as long as the best, is left out of
+    the rounds.
+    """
+    trials = [_start_trial(pack, dataset, data, order_of_seed, mesh) for pack in packs]
+    seconds = [math.inf if trial is None else trial() for trial in trials]
+    for _ in range(2):
+        for index, trial in enumerate(trials):
+            if trial is not None and seconds[index] <= 2 * min(seconds):
+                seconds[index] = min(seconds[index], trial())
+    return seconds
+
+
+def _start_trial(
+    pack: packing.Pack,
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+) -> Callable[[], float] | None:
+    """A function that trains the pack's first cells; gives seconds a lane-step."""
+    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
+    args = [
+        lane_lib.lane_args(
+            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+        )._replace(steps=np.int32(2**30))
+        for cell in cells
+    ]
+    stacked = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh)
+
+    def run(state: LaneState, num_steps: int, is_fresh: bool) -> LaneState:
+        fresh = _put_lanes(np.full(pack.lanes, is_fresh), mesh)
+        steps = np.int32(num_steps)
+        state, _ = engine.run_chunk(state, stacked, fresh, steps, data)
+        return jax.block_until_ready(state)
+
+    try:
+        engine = _compile(pack, dataset, data, mesh)
+        state = run(engine.start(), 1, True)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return None
+    num_steps = 1
+
+    def trial() -> float:
+        nonlocal state, num_steps
+        while True:
+            began = time.perf_counter()
+            state = run(state, num_steps, False)
+            passed = time.perf_counter() - began
+            if passed >= _TRIAL_SECONDS:
+                return passed / (num_steps * pack.lanes)
+            num_steps *= 2
+
+    return trial
 
 
 @dataclasses.dataclass
@@ -540,17 +620,15 @@ def _compile(
             shapes,
         )
 
-    run_chunk = (
-        jax.jit(sharded_chunk, donate_argnums=0)
-        .lower(
+    with traced_as(pack.convolution):
+        lowered = jax.jit(sharded_chunk, donate_argnums=0).lower(
             shapes,
             args,
             _put_lanes(np.zeros(pack.lanes, bool), mesh),
             np.int32(0),
             data,
         )
-        .compile(_QUICKLY if is_cpu and is_small else None)
-    )
+    run_chunk = lowered.compile(_QUICKLY if is_cpu and is_small else None)
     flops = {
         width: model.count_forward_flops(dataset.input_spec)
         for width, model in models.items()

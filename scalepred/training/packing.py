@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from scalepred.config import Packing, UserError
 from scalepred.grid import Cell, ProgramKey
@@ -16,6 +17,14 @@ from scalepred.training.cost import CPU, Machine, ProgramCost
 # A chunk is at most this share of the pack's longest run: news comes at least so
 # often, and a checkpoint never waits longer.
 _CHUNKS_PER_RUN = 20
+
+
+class Choice(NamedTuple):
+    """What a program may be trained with; no result depends on it beyond rounding."""
+
+    lane_axis: str  # vmap | map
+    lanes: int  # over all devices
+    convolution: str  # auto, or a form of `models/convolution.py`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +43,10 @@ class Pack:
         step_flops: of an optimiser step of one lane, padding included.
         padding: FLOPs over those at the true widths.
         bytes_per_device: memory for all its lanes.
+        convolution: form of its convolutions.
+        seconds: predicted, of all devices together, without compiling.
+        compile_seconds: predicted.
+        choices: what the autotuner may choose from, the default first.
     """
 
     key: ProgramKey
@@ -47,6 +60,10 @@ class Pack:
     step_flops: float = 0.0
     padding: float = 1.0
     bytes_per_device: float = 0.0
+    convolution: str = "auto"
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    choices: tuple[Choice, ...] = ()
 
     @property
     def live_lane_steps(self) -> int:
@@ -71,7 +88,12 @@ class Pack:
 
     def describe(self) -> str:
         """The program as a row names it: with the lanes, as they round differently."""
-        return f"{self.key}/{self.lane_axis}{self.lanes}"
+        form = "" if self.convolution == "auto" else f"/{self.convolution}"
+        return f"{self.key}{form}/{self.lane_axis}{self.lanes}"
+
+    def choose(self, choice: Choice) -> "Pack":
+        """The same cells, trained with another of the choices."""
+        return dataclasses.replace(self, **choice._asdict())
 
     def explain(self) -> str:
         """A line of the plan."""
@@ -257,6 +279,8 @@ class _Planner:
             for key, members in part
         )
         most = self.packing.chunk_steps or math.ceil(longest / _CHUNKS_PER_RUN)
+        machine = self.machine
+        compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
         pack = Pack(
             key=key,
             widths=tuple(key.width for key, _ in part),
@@ -268,11 +292,50 @@ class _Planner:
             max_chunk_steps=most,
             step_flops=cost.flops,
             padding=cost.flops * total / true_flops if true_flops else 1.0,
-            bytes_per_device=self.machine.bytes(cost, lanes, axis),
+            bytes_per_device=machine.bytes(cost, lanes, axis),
+            convolution=self.packing.convolution,
+            seconds=self.num_devices * seconds,
+            compile_seconds=compiling,
+            choices=self._choices(key, cost, total, queue, axis, lanes),
         )
-        machine = self.machine
-        compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
-        return compiling + self.num_devices * seconds, pack
+        return compiling + pack.seconds, pack
+
+    def _choices(
+        self,
+        key: ProgramKey,
+        cost: ProgramCost,
+        total: int,
+        queue: Sequence[Cell],
+        axis: str,
+        lanes: int,
+    ) -> tuple[Choice, ...]:
+        """The default, and what else the user left open and the device may be fast at.
+
+        A CPU: either axis, but no convolution under vmap, and images as patches. An
+        accelerator: fewer and more lanes by factors of four, and patches.
+        """
+        forms = [self.packing.convolution]
+        if cost.has_convolution and forms == ["auto"]:
+            forms.append("patches")
+        axes = {axis: {lanes}}
+        if (
+            self.machine.is_cpu
+            and self.lane_axis == "auto"
+            and not cost.has_convolution
+        ):
+            for other in {"map", "vmap"} - {axis}:
+                axes[other] = {self._lane_choices(key, cost, total, queue, other)[-1]}
+        elif not self.machine.is_cpu and not self.packing.lanes:
+            possible = self._lane_choices(key, cost, total, queue, axis)
+            axes[axis] |= {n for n in (lanes // 16, lanes // 4) if n in possible}
+        default = Choice(axis, lanes * self.num_devices, forms[0])
+        others = {
+            Choice(axis, count * self.num_devices, form)
+            for axis, counts in axes.items()
+            for count in counts
+            for form in forms
+        }
+        return (default, *sorted(others - {default}))
 
     def _seconds(
         self, cost: ProgramCost, total: int, longest: int, lanes: int, axis: str
