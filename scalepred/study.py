@@ -24,7 +24,7 @@ from scalepred.fitting import fit as fitting
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
 from scalepred.report import console, words
-from scalepred.training import ensemble, limits
+from scalepred.training import cost, ensemble
 from scalepred.workdir import log, prepare_workdir, warn
 
 STAGES = ("train", "fit", "report")
@@ -104,12 +104,13 @@ def train(
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
     plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
-    limits.check_fits(plan, dataset)
     all_news = ensemble.train(
         plan,
         dataset,
         checkpoint_dir=workdir.absolute() / "checkpoints",
         checkpoint_minutes=experiment.packing.checkpoint_minutes,
+        autotune=experiment.packing.autotune,
+        choices_dir=workdir / "choices",
     )
     if table is None:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
@@ -233,28 +234,30 @@ def print_plan(
     )
     if not plan.packs:
         return
-    limits.check_fits(plan, dataset)
-    needs = limits.estimate_needs(plan, dataset)
-    for need in needs:
+    all_flops = 0.0
+    for pack in plan.packs:
+        flops = pack.step_flops * pack.live_lane_steps / pack.padding
+        all_flops += flops
         print(
-            f"  {need.pack.describe()}: {len(need.pack.queue)} cells, "
-            f"{need.pack.lanes} lanes, {need.num_params:,} parameters, "
-            f"{words.count(need.flops)} FLOPs, at least "
-            f"{limits.show_bytes(need.device_bytes)} a device"
+            f"  {pack.explain()}, up to {ensemble.count_params(pack, dataset):,} "
+            f"parameters, {words.count(flops)} FLOPs"
         )
-    largest = max(needs, key=lambda need: need.device_bytes).pack
+    largest = max(plan.packs, key=lambda pack: pack.bytes_per_device)
     trial = ensemble.try_pack(largest, dataset)
-    used = limits.show_bytes(trial.device_bytes) if trial.device_bytes else "unknown"
-    room = limits.show_bytes(limits.count_device_bytes(device))
-    print(f"memory: the largest program uses {used} of {room} a device")
+    used = f"{trial.device_bytes / 1e6:,.1f} MB" if trial.device_bytes else "unknown"
+    room = cost.describe_machine(device).memory_bytes
+    print(
+        f"memory: {used} a device for the largest program, as compiled; there are "
+        f"{room / 1e6:,.0f} MB for it"
+    )
     work = ensemble.estimate_work(plan, dataset)
     first = largest.queue[0]
     pace = work[first.cell_id] / first.steps * largest.lanes / trial.seconds_per_step
     seconds = sum(work.values()) / pace / plan.lane_utilization
-    compiling = trial.compile_seconds * len(needs) / ensemble.num_cores()
+    compiling = trial.compile_seconds * len(plan.packs) / ensemble.num_cores()
     print(
         f"time: about {words.duration(max(1, round(seconds)))} of training for "
-        f"{words.count(sum(need.flops for need in needs))} FLOPs, and "
+        f"{words.count(all_flops)} FLOPs, and "
         f"{words.duration(max(1, round(compiling)))} of compiling where nothing is "
         "cached"
     )

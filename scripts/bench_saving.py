@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from etils import epath
 
 from scalepred import config, study
@@ -47,6 +47,7 @@ def _time(holder: Any, name: str) -> None:
 
 
 def main(_: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # orbax tells every step
     ensemble.use_all_cores()
     file = epath.Path(__file__).parent.parent / "experiments" / "digits_mlp.py"
     experiment: config.Experiment = runpy.run_path(str(file))["get_config"]()
