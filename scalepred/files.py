@@ -37,6 +37,11 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
         raise
 
 
+def make_absolute(path: epath.Path) -> epath.Path:
+    """The same path, absolute; a bucket's is (etils would put it under the folder)."""
+    return path if "://" in os.fspath(path) else path.absolute()
+
+
 def list_files(folder: epath.Path, suffix: str) -> list[epath.Path]:
     """Files of a folder whose names end so; none where there is no folder."""
     if not folder.exists():

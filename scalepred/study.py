@@ -20,6 +20,7 @@ from scalepred import config, grid, processes, results, stopping
 from scalepred.analysis import ask, write_report
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
+from scalepred.files import make_absolute
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
@@ -107,7 +108,7 @@ def train(
     all_news = ensemble.train(
         plan,
         dataset,
-        checkpoint_dir=workdir.absolute() / "checkpoints",
+        checkpoint_dir=make_absolute(workdir) / "checkpoints",
         checkpoint_minutes=experiment.packing.checkpoint_minutes,
         autotune=experiment.packing.autotune,
         choices_dir=workdir / "choices",

@@ -28,6 +28,7 @@ _MINUTES = flags.DEFINE_float("checkpoint_minutes", 1.0, "Between two checkpoint
 _SEEDS = flags.DEFINE_integer("seeds", 24, "Of the grid.")
 
 _waited: collections.defaultdict[str, float] = collections.defaultdict(float)
+_worked: collections.defaultdict[str, float] = collections.defaultdict(float)
 _calls: collections.Counter[str] = collections.Counter()
 
 
@@ -36,11 +37,12 @@ def _time(holder: Any, name: str) -> None:
 
     @functools.wraps(function)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.thread_time()
         try:
             return function(*args, **kwargs)
         finally:
             _waited[name] += time.perf_counter() - began
+            _worked[name] += time.thread_time() - worked
             _calls[name] += 1
 
     setattr(holder, name, timed)
@@ -63,7 +65,10 @@ def main(_: Sequence[str]) -> None:
         study.run(experiment, epath.Path(folder) / "work", stages=("train",))
         took = time.perf_counter() - began
     for name, seconds in _waited.items():
-        print(f"{name}: {_calls[name]} calls, {seconds:.2f} s")
+        print(
+            f"{name}: {_calls[name]} calls, {seconds:.2f} s, {_worked[name]:.2f} s of "
+            "them computing"
+        )
     share = sum(_waited.values()) / took
     print(f"waited {sum(_waited.values()):.2f} s of {took:.0f} s: {share:.2%}")
 

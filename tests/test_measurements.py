@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from scalepred import measurements
 from scalepred.config import UserError
-from scalepred.files import list_files
+from scalepred.files import list_files, make_absolute
 from scalepred.measurements import COLUMNS, Measurement, Surface, Table
 from scalepred.workdir import log, prepare_workdir
 
@@ -430,6 +430,7 @@ def test_a_table_in_a_bucket(monkeypatch):
     backend = epath_backend.fsspec_backend
     monkeypatch.setattr(backend, "_get_filesystem", lambda name: memory)
     workdir = epath.Path("gs://bucket/study")
+    assert make_absolute(workdir) == workdir
     record = {"runs": {"name": "x"}, "settings": {}}
     prepare_workdir(workdir, record, "experiment")
     table = Table(workdir / "measurements.csv")
