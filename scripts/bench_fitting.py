@@ -1,0 +1,286 @@
+"""How fast laws are fitted, beside scipy and a peer, on the same points in one run.
+
+    .venv/bin/python scripts/bench_fitting.py --data=DIR
+
+DIR holds chinchilla_epoch.csv (columns params, data, value). Rounds alternate between
+the contestants; the table gives medians and ratios. Scipy's 4,500 starts take minutes,
+so a sample of them is timed and multiplied, as the table says. simple-scaling-laws is
+compared where it can be imported and named as absent where not.
+"""
+
+import csv
+import dataclasses
+import functools
+import importlib
+import itertools
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.optimize
+from absl import app, flags
+
+import scalepred
+from scalepred import command
+from scalepred.fitting import laws, multistart, solver
+from scalepred.measurements import Surface
+
+_DATA = flags.DEFINE_string("data", "../shared/data/measured", "folder of the CSV")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "alternations")
+_SAMPLE = flags.DEFINE_integer("sample", 40, "scipy's starts, or resamples, a round")
+
+_HUBER = solver.Residual("huber", 1e-3)
+_BEST_KNOWN = 1.018274018e-3
+# The grid of Besiroglu et al. 2024: ln A, ln B, ln E, alpha, beta.
+_GRID = np.array(
+    list(
+        itertools.product(
+            np.arange(0, 30, 5),
+            np.arange(0, 30, 5),
+            np.arange(-1, 1.5, 0.5),
+            np.arange(0, 2.5, 0.5),
+            np.arange(0, 2.5, 0.5),
+        )
+    )
+)
+_RESAMPLES = 1000
+
+
+def read_points(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Params, data and loss of all but the five largest losses, as Epoch fits them."""
+    with (folder / "chinchilla_epoch.csv").open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: float(row["value"]))[:-5]
+    columns = [
+        [float(row[name]) for row in rows] for name in ("params", "data", "value")
+    ]
+    params, data, value = np.array(columns)
+    return params, data, value
+
+
+def objective(
+    theta: np.ndarray, params: np.ndarray, data: np.ndarray, value: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Sum of Huber of ln residuals and its gradient, by hand."""
+    log_a, log_b, log_e, alpha, beta = theta
+    terms = np.stack(
+        [
+            log_a - alpha * np.log(params),
+            log_b - beta * np.log(data),
+            np.full(len(value), log_e),
+        ]
+    )
+    top = terms.max(axis=0)
+    total = top + np.log(np.exp(terms - top).sum(axis=0))
+    d = total - np.log(value)
+    delta, size = _HUBER.delta, np.abs(d)
+    rho = np.where(size > delta, delta * (size - delta / 2), d * d / 2)
+    slope = np.clip(d, -delta, delta)
+    share = np.exp(terms - total) * slope
+    sums = share.sum(axis=1)
+    return float(rho.sum()), np.array(
+        [*sums, -share[0] @ np.log(params), -share[1] @ np.log(data)]
+    )
+
+
+def scipy_starts(points: Sequence[np.ndarray], starts: np.ndarray) -> float:
+    """Best objective of L-BFGS-B from each start, with finite differences."""
+    return min(
+        scipy.optimize.minimize(
+            lambda theta: objective(theta, *points)[0], start, method="L-BFGS-B"
+        ).fun
+        for start in starts
+    )
+
+
+def scipy_resamples(points: Sequence[np.ndarray], picks: np.ndarray) -> np.ndarray:
+    """Best objective of BFGS for each resample, from Hoffmann's values."""
+    start = np.array([np.log(406.4), np.log(410.7), np.log(1.69), 0.34, 0.28])
+    return np.array(
+        [
+            scipy.optimize.minimize(
+                objective,
+                start,
+                args=tuple(column[pick] for column in points),
+                jac=True,
+                method="BFGS",
+            ).fun
+            for pick in picks
+        ]
+    )
+
+
+def own_grid(surface: Surface, prune: bool) -> float:
+    """Best objective from the same 4,500 starts."""
+    points = multistart.make_points(surface)
+    law = grid_law(points.params_unit, points.data_unit)
+    everything = np.ones((1, len(surface)), bool)
+    found = multistart.fit_subsets(
+        law, points, everything, residual=_HUBER, starts=len(_GRID), prune=prune
+    )
+    return float(found.objective[0])
+
+
+@functools.cache
+def grid_law(params_unit: float, data_unit: float) -> laws.Law:
+    """chinchilla that starts from the grid; one object, so that it compiles once."""
+    log_a, log_b, log_e, alpha, beta = _GRID.T
+    alpha, beta = np.maximum(alpha, 1e-3), np.maximum(beta, 1e-3)
+    inner = [
+        log_e,
+        log_a - alpha * np.log(params_unit),
+        np.log(alpha),
+        log_b - beta * np.log(data_unit),
+        np.log(beta),
+    ]
+    starts = np.stack(inner, axis=1)
+    return dataclasses.replace(
+        laws.chinchilla, start=lambda uniform, scale: starts, sum=None
+    )
+
+
+def own_resamples(surface: Surface, picks: np.ndarray) -> np.ndarray:
+    """Objective of a refit to each resample, from the fit to all points."""
+    fit = scalepred.fit(surface, "chinchilla", residual=_HUBER)
+    counts = np.stack([np.bincount(pick, minlength=len(surface)) for pick in picks])
+    points, theta = fit.estimate.points, fit.estimate.theta
+    zeros = np.zeros(len(theta))
+    problem = solver.Problem(
+        points.x,
+        points.y,
+        points.log_value,
+        counts.astype(float),
+        zeros,
+        zeros,
+        fit.estimate.scale,
+    )
+    starts = np.broadcast_to(theta, (len(picks), len(theta)))
+    return solver.solve(
+        laws.chinchilla, problem, starts, _HUBER, 100, is_near=True
+    ).objective
+
+
+def rosenfeld_surface() -> Surface:
+    """42 cells of a Rosenfeld surface with 2 % noise."""
+    m, n = np.meshgrid(4.0 ** np.arange(7), 2.0 ** np.arange(6))
+    m, n = m.reshape(-1) * 1e4, n.reshape(-1) * 1e3
+    t = (n / n.max()) ** -0.6 + 0.5 * (m / m.max()) ** -0.5 + 0.3
+    value = 0.9 * t / np.hypot(t, 19.0)
+    value = value * np.exp(0.02 * np.random.default_rng(0).standard_normal(42))
+    return Surface.from_arrays(m, n, value, random_guess=0.9)
+
+
+def peer_frame(points: Sequence[np.ndarray]):
+    """The points as simple-scaling-laws wants them, or None where it is absent."""
+    try:
+        polars = importlib.import_module("polars")
+        peer = importlib.import_module("simple_scaling_laws")
+    except ImportError:
+        return None
+    params, data, value = points
+    count = len(value)
+    frame = polars.DataFrame(
+        {
+            "training_run_id": [f"run_{i}" for i in range(count)],
+            "train_set_id": [f"set_{i}" for i in range(count)],
+            "test_set_id": ["test"] * count,
+            "optimizer_seed": [0] * count,
+            "model_size__n_params": params,
+            "dataset_size__n_subjects": data,
+            "test_loss__cross_entropy": value,
+        }
+    )
+    return lambda: peer.fit(frame, n_draws=_RESAMPLES, seed=0)
+
+
+def alternate(
+    contestants: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, float]:
+    """Median seconds of each, one after the other in every round."""
+    seconds = {name: [] for name in contestants}
+    for run in contestants.values():
+        run()  # compiles
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def show(name: str, seconds: float, per: float = 1.0, note: str = "") -> None:
+    print(f"| {name} | {seconds * 1e3:.4g} ms | {per:.3g} | {note} |", flush=True)
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    folder = pathlib.Path(_DATA.value)
+    if not (folder / "chinchilla_epoch.csv").is_file():
+        sys.exit(f"--data={folder}: no chinchilla_epoch.csv there; name its folder")
+    command.cache_programs()
+    surface = Surface.from_arrays(*read_points(folder), metric="loss")
+    points = surface.params, surface.data, surface.value  # in its order
+    rng = np.random.default_rng(0)
+    sample = _GRID[rng.choice(len(_GRID), _SAMPLE.value, replace=False)]
+    picks = rng.integers(0, len(surface), (_RESAMPLES, len(surface)))
+    few = picks[: _SAMPLE.value]
+
+    print("| what | median | times faster | |\n| --- | --- | --- | --- |")
+    took = alternate(
+        {
+            "scipy": lambda: scipy_starts(points, sample),
+            "all": lambda: own_grid(surface, prune=False),
+            "pruned": lambda: own_grid(surface, prune=True),
+        },
+        _ROUNDS.value,
+    )
+    whole = took["scipy"] * len(_GRID) / len(sample)
+    show("4,500 starts, scipy L-BFGS-B", whole, 1.0, f"from {len(sample)} starts")
+    for name, prune in (("all", False), ("pruned", True)):
+        above = own_grid(surface, prune) / _BEST_KNOWN - 1
+        note = f"objective {above:+.1e} of the best known"
+        show(f"4,500 starts, {name}", took[name], whole / took[name], note)
+
+    def fit() -> object:
+        return scalepred.fit(surface, "chinchilla", residual=_HUBER)
+
+    took = alternate({"fit": fit}, 10 * _ROUNDS.value)
+    show("scalepred.fit, 240 points", took["fit"])
+
+    took = alternate(
+        {
+            "scipy": lambda: scipy_resamples(points, few),
+            "own": lambda: own_resamples(surface, picks),
+        },
+        _ROUNDS.value,
+    )
+    whole = took["scipy"] * len(picks) / len(few)
+    show("1,000 resamples, scipy BFGS", whole, 1.0, f"from {len(few)}")
+    worst = float(
+        np.max(own_resamples(surface, few) / scipy_resamples(points, few) - 1)
+    )
+    note = f"worst objective {worst:+.1e} of scipy's"
+    show("1,000 resamples, scalepred", took["own"], whole / took["own"], note)
+
+    peer = peer_frame(points)
+    if peer is None:
+        print("| simple-scaling-laws | | | absent: install it to compare |")
+    else:
+
+        def resampled() -> object:
+            return scalepred.fit(surface, "chinchilla").fitted
+
+        took = alternate({"peer": peer, "own": resampled}, _ROUNDS.value)
+        show("simple-scaling-laws, 1,000 draws", took["peer"])
+        ratio = took["peer"] / took["own"]
+        show("least squares, back-tests, 1,000 draws", took["own"], ratio)
+
+    grid = rosenfeld_surface()
+    took = alternate({"own": lambda: scalepred.fit(grid, "rosenfeld").fitted}, 25)
+    show("Rosenfeld, 42 points, back-tests, 1,000 draws", took["own"])
+
+
+if __name__ == "__main__":
+    app.run(main)
