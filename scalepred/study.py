@@ -7,23 +7,26 @@ This file alone knows the order of things. Each stage reads what the one before 
 on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
 """
 
+import collections
 import dataclasses
 import sys
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 from etils import epath
 
-from scalepred import config, grid, results
+from scalepred import config, grid, processes, results, stopping
 from scalepred.analysis import ask, write_report
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
+from scalepred.files import make_absolute
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
-from scalepred.report import console
-from scalepred.training import ensemble
-from scalepred.workdir import log, prepare_workdir
+from scalepred.report import console, words
+from scalepred.training import cost, ensemble
+from scalepred.workdir import log, prepare_workdir, warn
 
 STAGES = ("train", "fit", "report")
 
@@ -57,12 +60,16 @@ def run(
     if dry_run:
         print_plan(experiment, dataset, cells, load_done(workdir))
         return
-    prepare_workdir(workdir, experiment_record(experiment), "experiment")
-    log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
-    table = Table(workdir / "measurements.csv")
+    table = None
+    if processes.is_first():
+        table = open_table(workdir, experiment)
+        log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
     last_news = None
     if "train" in stages:
         last_news = train(experiment, dataset, cells, table, workdir)
+    processes.part()
+    if table is None:
+        return
     if "fit" in stages:
         found = analyse(experiment, dataset, cells, table, last_news)
         results.write_results(workdir, found)
@@ -72,15 +79,42 @@ def run(
     log(workdir, "ended")
 
 
+def open_table(workdir: epath.Path, experiment: Experiment) -> Table:
+    """The workdir's table, whole again if something was damaged."""
+    prepare_workdir(workdir, experiment_record(experiment), "experiment")
+    table = Table(workdir / "measurements.csv")
+    for note in table.notes:
+        warn(workdir, note)
+    table.merge()
+    return table
+
+
 def train(
     experiment: Experiment,
     dataset: Dataset,
     cells: Sequence[grid.Cell],
-    table: Table,
+    table: Table | None,
     workdir: epath.Path,
 ) -> ensemble.Progress | None:
-    """Trains every cell that has no row yet; rows are on disk as cells finish."""
-    plan = ensemble.plan_cells(experiment, dataset, cells, done=set(table.rows))
+    """Trains every cell that has no row yet; rows are on disk as cells finish.
+
+    Several processes train together; only the first has the table and speaks.
+    """
+    rows = table.rows if table else {}
+    is_done = np.array([cell.cell_id in rows for cell in cells])
+    is_done = processes.same_everywhere(is_done)
+    done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
+    plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
+    all_news = ensemble.train(
+        plan,
+        dataset,
+        checkpoint_dir=make_absolute(workdir) / "checkpoints",
+        checkpoint_minutes=experiment.packing.checkpoint_minutes,
+        autotune=experiment.packing.autotune,
+        choices_dir=workdir / "choices",
+    )
+    if table is None:
+        return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train")
     if not plan.num_cells:
         print(f"All {len(cells)} runs are in {table.path}; nothing to train.")
@@ -88,22 +122,23 @@ def train(
     work = ensemble.estimate_work(plan, dataset)
     work_done = 0.0
     news = None
-    with console.Progress(plan.num_cells) as progress:
-        for news in ensemble.train(
-            plan,
-            dataset,
-            checkpoint_dir=workdir.absolute() / "checkpoints",
-            checkpoint_minutes=experiment.packing.checkpoint_minutes,
-        ):
-            table.append(news.rows)
-            work_done += sum(work[row.cell_id] for row in news.rows)
-            progress.update(
-                num_done=news.num_done,
-                lanes_busy=news.lane_utilization,
-                share_done=work_done / sum(work.values()),
-                program=news.program,
-                compile_seconds=news.compile_seconds,
-            )
+    try:
+        with console.Progress(plan.num_cells) as progress:
+            for news in all_news:
+                table.append(news.rows)
+                work_done += sum(work[row.cell_id] for row in news.rows)
+                progress.update(
+                    num_done=news.num_done,
+                    lanes_busy=news.lane_utilization,
+                    share_done=work_done / sum(work.values()),
+                    program=news.program,
+                    compile_seconds=news.compile_seconds,
+                )
+    except stopping.Stopped:
+        table.merge()
+        log(workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
+        raise
+    table.merge()
     if news is not None:
         log(
             workdir,
@@ -184,21 +219,54 @@ def print_plan(
     cells: Sequence[grid.Cell],
     done: set[str],
 ) -> None:
-    """What `run` would train."""
+    """What `run` would train, what that takes, and for how long.
+
+    The largest program is compiled and tried; the others are scaled from it.
+
+    Raises:
+        UserError: a cell cannot fit.
+    """
     plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
+    device, num_devices = jax.devices()[0], len(jax.devices())
     print(
         f"{experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
         f"{len(plan.packs)} programs, lanes busy {plan.lane_utilization:.1%} as "
-        f"planned, on {len(jax.devices())} x {jax.devices()[0].device_kind}"
+        f"planned, on {num_devices} x {device.device_kind}"
     )
+    if not plan.packs:
+        return
+    all_flops = 0.0
     for pack in plan.packs:
-        print("  " + pack.describe())
+        flops = pack.step_flops * pack.live_lane_steps / pack.padding
+        all_flops += flops
+        print(
+            f"  {pack.explain()}, up to {ensemble.count_params(pack, dataset):,} "
+            f"parameters, {words.count(flops)} FLOPs"
+        )
+    largest = max(plan.packs, key=lambda pack: pack.bytes_per_device)
+    trial = ensemble.try_pack(largest, dataset)
+    used = f"{trial.device_bytes / 1e6:,.1f} MB" if trial.device_bytes else "unknown"
+    room = cost.describe_machine(device).memory_bytes
+    print(
+        f"memory: {used} a device for the largest program, as compiled; there are "
+        f"{room / 1e6:,.0f} MB for it"
+    )
+    work = ensemble.estimate_work(plan, dataset)
+    first = largest.queue[0]
+    pace = work[first.cell_id] / first.steps * largest.lanes / trial.seconds_per_step
+    seconds = sum(work.values()) / pace / plan.lane_utilization
+    compiling = trial.compile_seconds * len(plan.packs) / ensemble.num_cores()
+    print(
+        f"time: about {words.duration(max(1, round(seconds)))} of training for "
+        f"{words.count(all_flops)} FLOPs, and "
+        f"{words.duration(max(1, round(compiling)))} of compiling where nothing is "
+        "cached"
+    )
 
 
 def load_done(workdir: epath.Path) -> set[str]:
     """Ids of the cells that have a row, without touching the workdir."""
-    path = workdir / "measurements.csv"
-    return set(Table(path).rows) if path.exists() else set()
+    return set(Table(workdir / "measurements.csv").rows)
 
 
 def experiment_record(experiment: Experiment) -> dict[str, object]:

@@ -1,15 +1,17 @@
 """The two commands: bad input ends with status 2 and one sentence, nothing lost."""
 
+import errno
 import os
 import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from scalepred import __main__ as train_main
-from scalepred import command, fit_main
+from scalepred import command, fit_main, stopping
 from scalepred.config import UserError
 from tests import published
 
@@ -77,6 +79,8 @@ BAD_CONFIGS = {
     "metric": (["--config.metric=accuracy"], "metric='accuracy': must be one of"),
     "stage": (["--stages=train,fly"], "--stages=fly: must be one or more of train"),
     "unknown flag": (["--dryrun"], "--dryrun: there is no such flag; did you mean"),
+    "lone process": (["--process_id=1"], "of no use without --distributed"),
+    "alone": (["--distributed"], "--distributed: this process cannot join the others"),
     "stray word": (["now"], "'now': not a flag"),
 }
 
@@ -211,6 +215,43 @@ def test_interrupt_keeps_rows_and_says_so(capsys):
     )
     assert status == 130
     assert "rows written so far are kept" in capsys.readouterr().err
+
+
+ENDS = {
+    "stopped": (stopping.Stopped(), 143, "stopped by SIGTERM; rows written so far are"),
+    "disk": (
+        OSError(errno.ENOSPC, "No space left on device", "rows/x.csv"),
+        1,
+        "No space left on device (rows/x.csv); rows written so far are kept, mend that",
+    ),
+    "device": (
+        jax.errors.JaxRuntimeError("UNAVAILABLE: the chip is gone\nand more"),
+        1,
+        "another process of this job failed (UNAVAILABLE: the chip is gone and more); ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "status", "part"), ENDS.values(), ids=ENDS.keys())
+def test_what_the_machine_does_ends_with_a_sentence(capsys, error, status, part):
+    def body():
+        raise error
+
+    fit_main.FLAGS.unparse_flags()
+    ended = command.status_of("x", "", fit_main.FLAGS, body, lambda argv: None, ["x"])
+    assert ended == status
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert part in last
+    assert "the same command again to go on" in last
+
+
+def test_a_mistake_of_ours_is_no_failure_of_the_disk():
+    def body():
+        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+    fit_main.FLAGS.unparse_flags()
+    with pytest.raises(FileNotFoundError):
+        command.status_of("x", "", fit_main.FLAGS, body, lambda argv: None, ["x"])
 
 
 def test_a_mistake_is_one_line_even_if_told_in_two(capsys):

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -24,7 +25,7 @@ class Variables(NamedTuple):
 
 
 class Apply(Protocol):
-    """The forward pass: logits [batch, classes] and the state after it."""
+    """The forward pass: logits [batch, (positions,) classes] and the state after it."""
 
     def __call__(
         self, params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
@@ -41,12 +42,16 @@ class Model:
         embeddings: top-level names in `params` that the law does not count.
         can_be_padded: zeros appended to every axis stay zeros in training and change
             no output (see `training/padding.py`).
+        restart: of a model that reads on from window to window and keeps what it read
+            in its state: (state, batch size) -> the state with nothing read. Its
+            batches are then consecutive windows; it is restarted every epoch.
     """
 
     init: Callable[[jax.Array], Variables]
     apply: Apply
     embeddings: frozenset[str] = frozenset()
     can_be_padded: bool = False
+    restart: Callable[[Tree, int], Tree] | None = None
 
     @functools.cached_property
     def shapes(self) -> Variables:
@@ -93,18 +98,24 @@ def from_nnx(
     make_module: Callable[[nnx.Rngs], nnx.Module],
     embeddings: frozenset[str] = frozenset(),
     can_be_padded: bool = False,
+    restart: Callable[[Tree, int], Tree] | None = None,
 ) -> Model:
     """The pure functions of a flax NNX module.
 
     Args:
         make_module: builds the module; it is called as `module(x, rngs=...)`, where
-            `rngs` is for dropout and the like, and returns logits [batch, classes].
-            Its variables are `nnx.Param` and `nnx.BatchStat`.
+            `rngs` is for dropout and the like, and returns logits
+            [batch, (positions,) classes]. Its variables are `nnx.Param`, which are
+            trained, and `nnx.BatchStat`, which the module itself may set.
         embeddings: attributes of the module that the law does not count.
         can_be_padded: see `Model`.
+        restart: see `Model`.
     """
-    module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
-    graph, *_ = nnx.split(module, nnx.Param, nnx.BatchStat)
+
+    @functools.cache
+    def graph() -> Any:  # a plan builds many models and runs none
+        module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
+        return nnx.split(module, nnx.Param, nnx.BatchStat)[0]
 
     def init(key: jax.Array) -> Variables:
         module = make_module(nnx.Rngs(key))
@@ -114,12 +125,12 @@ def from_nnx(
     def apply(
         params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        module: Any = nnx.merge(graph, params, state)
+        module: Any = nnx.merge(graph(), params, state)
         module.train() if train else module.eval()
         logits = module(x, rngs=nnx.Rngs(key))
         return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
-    return Model(init, apply, embeddings, can_be_padded)
+    return Model(init, apply, embeddings, can_be_padded, restart)
 
 
 def build_model(
@@ -142,7 +153,43 @@ def build_model(
     return module.build(width, depth, input_shape, num_classes)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Negative log-likelihood of the labels, nats [batch]."""
-    chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
+def draw_arrays(
+    distribution: Callable[..., jax.Array],
+    key: jax.Array,
+    shapes: Iterable[tuple[int, ...]],
+) -> list[jax.Array]:
+    """Independent arrays of a distribution, drawn at once and then cut up.
+
+    Each call of the random generator takes as long to compile as the rest of a small
+    network.
+
+    Args:
+        distribution: (key, shape) -> array, such as `jax.random.normal`.
+        key: of all the numbers.
+        shapes: of the arrays.
+    """
+    shapes = list(shapes)
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    parts = jnp.split(distribution(key, (ends[-1],)), ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, smoothing: jax.Array | None = None
+) -> jax.Array:
+    """Negative log-likelihood of the labels, nats [batch, (positions)].
+
+    Args:
+        logits: [batch, (positions,) classes].
+        labels: integers [batch, (positions)].
+        smoothing: s of the target (1 - s) label + s / classes; None: 0.
+    """
+    # By comparison, not by index: the derivative of an index is a scatter, which is
+    # slow everywhere.
+    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    chosen = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
+    if smoothing is not None:
+        chosen = (1 - smoothing) * chosen + smoothing * jnp.mean(logits, axis=-1)
+    largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
+    total = jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1)
+    return jnp.log(total) + largest - chosen

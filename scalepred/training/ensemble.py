@@ -9,9 +9,12 @@ devices never wait.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import enum
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,26 +25,41 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scalepred.config import Experiment
+from scalepred import processes, stopping
+from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell, ProgramKey
 from scalepred.measurements import Measurement
+from scalepred.models.convolution import traced_as
 from scalepred.models.model import Model, build_model
+from scalepred.stopping import Stopped
+from scalepred.training import autotune as tuning
+from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
-from scalepred.training import packing
 from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
 
 _LANES = PartitionSpec("lane")
 _EVERYWHERE = PartitionSpec()
 
-# LLVM's second and third round take a quarter of the time to compile and did not make
-# one step faster: matrix products are not LLVM's work. Only the CPU has the option.
-_CPU_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+# LLVM's second and third round take a quarter of the time to compile and make a step
+# of little arithmetic no faster, of much a tenth. Only the CPU has the option.
+_QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+_SMALL_STEP_FLOPS = 1e7
+
+# Of one round of the autotuner; a shorter one measures the clock.
+_TRIAL_SECONDS = 0.2
 
 # What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
 # microseconds of starting small kernels.
 _STEP_OVERHEAD_FLOPS = 1e6
+
+# A machine that is taken away gives half a minute, in which two chunks may have to end
+# and a checkpoint be written.
+_LONGEST_CHUNK_SECONDS = 8.0
+_LONGEST_TRIAL_SECONDS = 0.5
+# Of one device, for the first chunk.
+_SLOWEST_FLOPS = 1e9
 
 # Programs traced since the process began, by name; tests see recompiles here.
 traces: collections.Counter[str] = collections.Counter()
@@ -87,10 +105,10 @@ def use_all_cores() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    jax.config.update("jax_num_cpu_devices", _num_cores())
+    jax.config.update("jax_num_cpu_devices", num_cores())
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Cores this process may use; macOS cannot say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -116,19 +134,22 @@ def plan_cells(
         devices: default: all.
     """
     devices = list(devices or jax.devices())
-    lane_axis = experiment.packing.lane_axis
-    if lane_axis == "auto":
-        # One step of a lane keeps a core busy, and lanes in turn leave no gaps where
-        # one is done before the others. An accelerator needs many lanes at once.
-        lane_axis = "map" if devices[0].platform == "cpu" else "vmap"
     return packing.plan_packs(
         cells,
         experiment.packing,
         len(devices),
-        lane_axis,
+        experiment.packing.lane_axis,
         done,
-        paddable=_paddable_families(cells, dataset),
+        cost_of=cost.ProgramCosts(dataset),
+        machine=_describe_machine(devices[0], dataset),
     )
+
+
+def _describe_machine(device: Any, dataset: Dataset) -> cost.Machine:
+    """The device, less the dataset that stands on it."""
+    machine = cost.describe_machine(device)
+    taken = dataset.inputs.nbytes + dataset.labels.nbytes
+    return dataclasses.replace(machine, memory_bytes=machine.memory_bytes - taken)
 
 
 def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
@@ -143,14 +164,56 @@ def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
     }
 
 
-def _paddable_families(cells: Sequence[Cell], dataset: Dataset) -> set[str]:
-    """Families whose narrow members may be padded to wider ones."""
-    examples = {cell.family: cell for cell in cells}
-    return {
-        family
-        for family, cell in examples.items()
-        if _build(cell.program_key, cell.width, dataset).can_be_padded
-    }
+def count_params(pack: packing.Pack, dataset: Dataset) -> int:
+    """Of the pack's widest model, embeddings included."""
+    return _build(pack.key, pack.widths[-1], dataset).num_params_total
+
+
+class Trial(NamedTuple):
+    """A program tried on the devices."""
+
+    device_bytes: int | None  # of one call, as compiled; None where nobody says
+    seconds_per_step: float  # of all lanes
+    compile_seconds: float
+
+
+def try_pack(
+    pack: packing.Pack, dataset: Dataset, devices: Sequence[Any] | None = None
+) -> Trial:
+    """Compiles a pack's program and takes some steps; nothing is kept of them."""
+    devices = list(devices or jax.devices())
+    mesh = Mesh(np.array(devices), ("lane",))
+    data, order = _put_data(packing.Plan((pack,), len(devices)), dataset, mesh)
+    engine = _compile(pack, dataset, data, mesh)
+    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
+    args = [
+        lane_lib.lane_args(cell, pack.widths.index(cell.width), order[cell.seed])
+        for cell in cells
+    ]
+    placed = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh)
+    state, seconds, num_steps = engine.start(), 0.0, 1
+    most = max(1, min(cell.steps for cell in cells) // 4)
+    fresh = np.ones(pack.lanes, bool)
+    for num_steps in (1, min(4, most), most):  # the first one warms up
+        began = time.perf_counter()
+        news = engine.run_chunk(
+            state, placed, _put_lanes(fresh, mesh), np.int32(num_steps), data
+        )
+        state, _ = jax.block_until_ready(news)
+        seconds = time.perf_counter() - began
+        fresh = np.zeros(pack.lanes, bool)
+        if seconds > _LONGEST_TRIAL_SECONDS:
+            break
+    memory = engine.run_chunk.memory_analysis()
+    device_bytes = None
+    if memory is not None:
+        device_bytes = (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+            - memory.alias_size_in_bytes
+        )
+    return Trial(device_bytes, seconds / num_steps, engine.compile_seconds)
 
 
 def _build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
@@ -165,6 +228,8 @@ def train(
     devices: Sequence[Any] | None = None,
     checkpoint_dir: epath.PathLike | None = None,
     checkpoint_minutes: float = 0.0,
+    autotune: bool = False,
+    choices_dir: epath.PathLike | None = None,
 ) -> Generator[Progress, None, None]:
     """Trains every cell of the plan.
 
@@ -174,6 +239,9 @@ def train(
         devices: default: all.
         checkpoint_dir: where unfinished runs are kept, and looked for; absolute.
         checkpoint_minutes: between two checkpoints; 0: none are written or read.
+        autotune: times the plan's choices first, where that pays.
+        choices_dir: where they are kept beside this machine's cache, so that a study
+            goes on elsewhere as it began.
 
     Yields:
         Progress after each chunk in which a cell finished.
@@ -185,29 +253,101 @@ def train(
         return
     mesh = Mesh(np.array(devices), ("lane",))
     data, order_of_seed = _put_data(plan, dataset, mesh)
+    if autotune and jax.process_count() == 1:  # several would have to agree
+        plan = tuning.tune(
+            plan,
+            lambda packs: _time_packs(packs, dataset, data, order_of_seed, mesh),
+            f"{devices[0].device_kind}-x{len(devices)}",
+            [epath.Path(path) for path in (choices_dir, tuning.cache_folder()) if path],
+        )
     totals = _Totals(num_cells=plan.num_cells)
     checkpoints = None
     if checkpoint_dir is not None and checkpoint_minutes > 0:
         checkpoints = Checkpoints(checkpoint_dir, checkpoint_minutes)
 
-    with concurrent.futures.ThreadPoolExecutor(_num_cores()) as pool:
+    with contextlib.ExitStack() as at_end:
+        if jax.process_count() > 1:  # they stop together, after a chunk
+            at_end.enter_context(stopping.deferred())
+        if checkpoints:
+            at_end.callback(checkpoints.close)
         # Compiling leaves a core idle and trains nothing: all programs at once.
+        pool = concurrent.futures.ThreadPoolExecutor(num_cores())
+        at_end.callback(pool.shutdown, wait=False, cancel_futures=True)
         compiling = [
             pool.submit(_compile, pack, dataset, data, mesh) for pack in plan.packs
         ]
-        try:
-            for pack, future in zip(plan.packs, compiling, strict=True):
-                engine = future.result()
-                totals.compile_seconds += engine.compile_seconds
-                totals.num_programs += 1
-                yield from _train_pack(
-                    pack, engine, data, order_of_seed, mesh, totals, checkpoints
-                )
-        finally:
-            for future in compiling:
-                future.cancel()
-            if checkpoints:
-                checkpoints.close()
+        for pack, future in zip(plan.packs, compiling, strict=True):
+            yield from _train_pack_that_fits(
+                pack, future, dataset, data, order_of_seed, mesh, totals, checkpoints
+            )
+    if checkpoints:
+        checkpoints.remove()
+
+
+def _time_packs(
+    packs: Sequence[packing.Pack],
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+) -> list[float]:
+    """Seconds of a lane-step of each pack: the least of three rounds, in turn.
+
+    A pack that is out of memory, or takes twice as long as the best, is left out of
+    the rounds.
+    """
+    trials = [_start_trial(pack, dataset, data, order_of_seed, mesh) for pack in packs]
+    seconds = [math.inf if trial is None else trial() for trial in trials]
+    for _ in range(2):
+        for index, trial in enumerate(trials):
+            if trial is not None and seconds[index] <= 2 * min(seconds):
+                seconds[index] = min(seconds[index], trial())
+    return seconds
+
+
+def _start_trial(
+    pack: packing.Pack,
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+) -> Callable[[], float] | None:
+    """A function that trains the pack's first cells; gives seconds a lane-step."""
+    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
+    args = [
+        lane_lib.lane_args(
+            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+        )._replace(steps=np.int32(2**30))
+        for cell in cells
+    ]
+    stacked = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh)
+
+    def run(state: LaneState, num_steps: int, is_fresh: bool) -> LaneState:
+        fresh = _put_lanes(np.full(pack.lanes, is_fresh), mesh)
+        steps = np.int32(num_steps)
+        state, _ = engine.run_chunk(state, stacked, fresh, steps, data)
+        return jax.block_until_ready(state)
+
+    try:
+        engine = _compile(pack, dataset, data, mesh)
+        state = run(engine.start(), 1, True)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return None
+    num_steps = 1
+
+    def trial() -> float:
+        nonlocal state, num_steps
+        while True:
+            began = time.perf_counter()
+            state = run(state, num_steps, False)
+            passed = time.perf_counter() - began
+            if passed >= _TRIAL_SECONDS:
+                return passed / (num_steps * pack.lanes)
+            num_steps *= 2
+
+    return trial
 
 
 @dataclasses.dataclass
@@ -230,11 +370,72 @@ class _Engine(NamedTuple):
 
     start: Callable[[], LaneState]  # lanes that are all idle
     shapes: LaneState  # of these, with sharding
-    run_chunk: Callable[..., tuple[LaneState, Scores]]
+    run_chunk: Any  # compiled; LaneState, ... -> LaneState, Scores
     data_unit: str
+    units_per_example: int
     models: Mapping[int, Model]  # by true width
     forward_flops: Mapping[int, float]  # of one example, by true width
     compile_seconds: float
+
+
+def _train_pack_that_fits(
+    pack: packing.Pack,
+    compiling: concurrent.futures.Future[_Engine],
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+    totals: _Totals,
+    checkpoints: Checkpoints | None,
+) -> Iterator[Progress]:
+    """Runs the pack, with fewer lanes where memory runs out.
+
+    Raises:
+        UserError: not even one lane a device fits.
+    """
+    done: set[str] = set()
+    wanted = pack
+    while True:
+        try:
+            if pack is wanted:
+                engine = compiling.result()
+            else:
+                engine = _compile(pack, dataset, data, mesh)
+            totals.compile_seconds += engine.compile_seconds
+            totals.num_programs += 1
+            # It stops after the chunk, with a checkpoint.
+            with stopping.deferred():
+                for progress in _train_pack(
+                    pack, engine, data, order_of_seed, mesh, totals, checkpoints
+                ):
+                    done |= {row.cell_id for row in progress.rows}
+                    yield progress
+            return
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            smaller = packing.halve_lanes(pack, done)
+            if smaller is None or jax.process_count() > 1:
+                raise _does_not_fit(pack, mesh) from error
+            print(
+                f"warning: {pack.describe()}: out of memory with {pack.lanes} lanes, "
+                f"trying {smaller.lanes}",
+                file=sys.stderr,
+            )
+            pack = smaller
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _does_not_fit(pack: packing.Pack, mesh: Mesh) -> UserError:
+    device = mesh.devices.flat[0].device_kind
+    return UserError(
+        f"{pack.describe()}: does not fit into the memory of {device}; choose fewer "
+        "packing.lanes, a smaller training.batch_size, or leave out "
+        f"grid.widths={pack.key.width}; finished runs are kept"
+    )
 
 
 def _train_pack(
@@ -253,24 +454,27 @@ def _train_pack(
         )
         for cell in pack.queue
     }
-    state, held = engine.start(), {}
-    restored = checkpoints.restore(pack, engine.shapes) if checkpoints else None
-    if restored is not None:
-        state, held = restored
+    state = engine.start()
+    begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
+    waiting = {run.cell: run for run in begun}
     seconds: dict[Cell, float] = collections.defaultdict(float)
-    seconds.update((run.cell, run.seconds) for run in held.values())
+    seconds.update((run.cell, run.seconds) for run in begun)
+    agreed = _Notice.NONE
     last_read = time.perf_counter()
-    in_flight: collections.deque[tuple[packing.Chunk, Scores]] = collections.deque()
+    in_flight: collections.deque[tuple[packing.Chunk, tuple[Scores, jax.Array]]]
+    in_flight = collections.deque()
 
     def read() -> Progress | None:
-        nonlocal last_read
-        chunk, scores = in_flight.popleft()
-        scores = jax.device_get(scores)  # waits for the chunk
+        nonlocal last_read, agreed
+        chunk, news = in_flight.popleft()
+        scores, notices = jax.device_get(news)  # waits for the chunk
+        agreed |= pace.heed(_Notice(int(np.bitwise_or.reduce(notices))))
         now = time.perf_counter()
         steps = chunk.num_steps_of_lanes
         for cell, num_steps in zip(chunk.cells, steps, strict=True):
             if cell is not None:
                 seconds[cell] += (now - last_read) * num_steps / sum(steps)
+        pace.measure(chunk.num_steps, now - last_read)
         last_read = now
         totals.live_lane_steps += sum(steps)
         totals.lane_steps += pack.count_lane_steps(steps)
@@ -290,12 +494,23 @@ def _train_pack(
         ]
         return totals.report(rows, str(pack.key))
 
-    started = {lane: (run.cell, run.steps) for lane, run in held.items()}
-    for chunk in packing.make_chunks(pack, started):
+    pace = _Pace(pack, engine)
+    course = packing.make_chunks(
+        pack, {run.cell: run.steps for run in begun}, lambda: pace.steps
+    )
+    for chunk in course:
+        saved = {
+            lane: waiting.pop(cell).state
+            for lane, cell in enumerate(chunk.cells)
+            if cell is not None and chunk.resumed[lane]
+        }
+        if saved:
+            state = _put_back(state, saved, mesh)
         args = [
             lane_lib.idle_args() if cell is None else args_of[cell]
             for cell in chunk.cells
         ]
+        notice = _notice(checkpoints) | pace.wish
         state, scores = engine.run_chunk(
             state,
             _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh),
@@ -303,19 +518,111 @@ def _train_pack(
             np.int32(chunk.num_steps),
             data,
         )
-        in_flight.append((chunk, scores))
-        is_due = checkpoints is not None and checkpoints.is_due()
-        # Before a checkpoint every row must be written, or it would be lost.
-        while len(in_flight) > (0 if is_due else 1):
+        notices = _put_lanes(np.full(pack.lanes, notice, np.int32), mesh)
+        in_flight.append((chunk, processes.gather((scores, notices), mesh)))
+        if jax.process_count() == 1:  # nobody to agree with
+            agreed |= notice & ~_PACE
+        while len(in_flight) > 1:
             if progress := read():
                 yield progress
-        if checkpoints and is_due:
-            checkpoints.save(pack, state, _unfinished(chunk, seconds))
+        if not agreed:
+            continue
+        # Before a checkpoint every row must be written, or it would be lost.
+        while in_flight:
+            if progress := read():
+                yield progress
+        if checkpoints:
+            held = _unfinished(chunk, seconds)
+            checkpoints.save(pack, state, held, list(waiting.values()))
+        if _Notice.STOP in agreed:
+            if checkpoints:
+                checkpoints.finish()
+            raise Stopped
+        agreed = _Notice.NONE
     while in_flight:
         if progress := read():
             yield progress
     if checkpoints:
-        checkpoints.clear()
+        checkpoints.clear(pack)
+
+
+class _Notice(enum.IntFlag):
+    """What a process wants all to do after the chunk."""
+
+    NONE = 0
+    SAVE = 1
+    STOP = 2
+    SHORTER = 4
+    LONGER = 8
+
+
+_PACE = _Notice.SHORTER | _Notice.LONGER
+
+
+class _Pace:
+    """Steps a chunk, so that SIGTERM and checkpoints never wait long for its end.
+
+    Short at first where a step may be slow; all processes double and halve together.
+    """
+
+    def __init__(self, pack: packing.Pack, engine: _Engine):
+        per_device = pack.lanes // pack.num_devices
+        forward = max(engine.forward_flops.values()) * pack.key.batch_size
+        step = per_device * (3 * forward + _STEP_OVERHEAD_FLOPS)
+        self._longest = pack.max_chunk_steps
+        self.steps = max(1.0, _LONGEST_CHUNK_SECONDS * _SLOWEST_FLOPS / step)
+        self.wish = _Notice.NONE
+
+    def measure(self, num_steps: int, seconds: float) -> None:
+        """Takes note of a chunk that was read; what to wish for follows."""
+        self.wish = _Notice.NONE
+        if not processes.is_first():  # one clock must do
+            return
+        if seconds > _LONGEST_CHUNK_SECONDS and num_steps > 1:
+            self.wish = _Notice.SHORTER
+        elif seconds < _LONGEST_CHUNK_SECONDS / 4 and self.steps < self._longest:
+            self.wish = _Notice.LONGER
+
+    def heed(self, notice: _Notice) -> _Notice:
+        """Does what was wished for; returns what else there is in the notice."""
+        if _Notice.SHORTER in notice:
+            self.steps = max(1.0, min(self.steps, self._longest) / 2)
+        elif _Notice.LONGER in notice:
+            self.steps *= 2
+        return notice & ~_PACE
+
+
+def _notice(checkpoints: Checkpoints | None) -> _Notice:
+    notice = _Notice.STOP if stopping.is_requested() else _Notice.NONE
+    if checkpoints and processes.is_first() and checkpoints.is_due():
+        notice |= _Notice.SAVE
+    return notice
+
+
+def _put_back(state: LaneState, saved: Mapping[int, LaneState], mesh: Mesh) -> Any:
+    """Puts runs of a checkpoint into lanes; `saved` has leaves without lane axis."""
+    is_saved = np.zeros(state.step.shape, bool)
+    is_saved[list(saved)] = True
+    shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+
+    def fill(leaf: np.ndarray, *rows: np.ndarray) -> np.ndarray:
+        leaf[is_saved] = np.stack(rows)
+        return leaf
+
+    rows = [saved[lane] for lane in sorted(saved)]
+    fresh = _put_lanes(jax.tree.map(fill, shapes, *rows), mesh)
+    sharding = NamedSharding(mesh, _LANES)
+    return jax.jit(_choose_lanes, out_shardings=sharding)(
+        _put_lanes(is_saved, mesh), fresh, state
+    )
+
+
+def _choose_lanes(mask: jax.Array, new: LaneState, old: LaneState) -> LaneState:
+    return jax.tree.map(
+        lambda a, b: jnp.where(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
+        new,
+        old,
+    )
 
 
 def _unfinished(chunk: packing.Chunk, seconds: Mapping[Cell, float]) -> dict[int, Held]:
@@ -335,7 +642,11 @@ def _compile(
     key = pack.key
     models = {width: _build(key, width, dataset) for width in pack.widths}
     program = lane_lib.make_program(key, list(models.values()), dataset)
-    chunk = _make_chunk(program, pack.lane_axis, pack.describe())
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    lanes_here = pack.lanes // pack.num_devices
+    at_once = 1 if is_cpu or pack.lane_axis == "map" else min(8, lanes_here)
+    chunk = _make_chunk(program, pack.lane_axis, at_once, pack.describe())
+    is_small = pack.step_flops < _SMALL_STEP_FLOPS
     # No lane speaks to another, so there is nothing for check_vma to check.
     sharded_start = jax.shard_map(
         jax.vmap(program.init_lane),
@@ -361,31 +672,38 @@ def _compile(
 
     def start() -> LaneState:
         return jax.tree.map(
-            lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype), sharding),
+            lambda leaf: processes.put(np.zeros(leaf.shape, leaf.dtype), sharding),
             shapes,
         )
 
-    run_chunk = (
-        jax.jit(sharded_chunk, donate_argnums=0)
-        .lower(
+    with traced_as(pack.convolution):
+        lowered = jax.jit(sharded_chunk, donate_argnums=0).lower(
             shapes,
             args,
             _put_lanes(np.zeros(pack.lanes, bool), mesh),
             np.int32(0),
             data,
         )
-        .compile(_CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None)
-    )
+    run_chunk = lowered.compile(_QUICKLY if is_cpu and is_small else None)
     flops = {
         width: model.count_forward_flops(dataset.input_spec)
         for width, model in models.items()
     }
     seconds = time.perf_counter() - began
-    return _Engine(start, shapes, run_chunk, dataset.unit, models, flops, seconds)
+    return _Engine(
+        start=start,
+        shapes=shapes,
+        run_chunk=run_chunk,
+        data_unit=dataset.unit,
+        units_per_example=dataset.units_per_example,
+        models=models,
+        forward_flops=flops,
+        compile_seconds=seconds,
+    )
 
 
 def _make_chunk(
-    program: Program, lane_axis: str, name: str
+    program: Program, lane_axis: str, at_once: int, name: str
 ) -> Callable[..., tuple[LaneState, Scores]]:
     """What one device does with its lanes in one call.
 
@@ -401,46 +719,84 @@ def _make_chunk(
         data: LaneData,
     ) -> tuple[LaneState, Scores]:
         traces[name] += 1
-        # Conditions under `map`, one lane at a time: under `vmap` every lane would
-        # pay for both branches.
-        state = jax.lax.map(
-            lambda lane: jax.lax.cond(
-                lane[2], lambda: program.init_lane(lane[1]), lambda: lane[0]
-            ),
-            (state, args, fresh),
+
+        state = _fill_marked(
+            fresh, at_once, lambda lane: program.init_lane(_pick(lane, args)), state
         )
         started = state.step
         left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
         if lane_axis == "vmap":
             state = _step_together(program, state, args, left, data)
         else:
-            state = jax.lax.map(
-                lambda lane: jax.lax.fori_loop(
-                    0,
-                    lane[2],
-                    lambda _, state: program.step_lane(state, lane[1], data),
-                    lane[0],
-                ),
-                (state, args, left),
-            )
+            state = _step_in_turn(program, state, args, left, data)
         is_finished = (started < args.steps) & (state.step >= args.steps)
         nothing = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype),
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
             jax.eval_shape(
                 jax.vmap(program.evaluate_lane, (0, 0, None)), state, args, data
             ),
         )
-        scores = jax.lax.map(
-            lambda lane: jax.lax.cond(
-                lane[2],
-                lambda: program.evaluate_lane(lane[0], lane[1], data),
-                lambda: nothing,
+        scores = _fill_marked(
+            is_finished,
+            at_once,
+            lambda lane: program.evaluate_lane(
+                _pick(lane, state), _pick(lane, args), data
             ),
-            (state, args, is_finished),
+            nothing,
         )
         return state, scores
 
     return run_chunk
+
+
+def _pick(lane: jax.Array, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[lane], tree)
+
+
+def _fill_marked(
+    mask: jax.Array, at_once: int, function: Callable[[jax.Array], Any], tree: Any
+) -> Any:
+    """The tree with what the function gives for each marked lane; others cost nothing.
+
+    Args:
+        mask: bool [lanes].
+        at_once: lanes that the function is called for together.
+        function: lane, int32 [] -> tree without the lane axis.
+        tree: leaves [lanes, ...].
+    """
+    marked_first = jnp.argsort(~mask, stable=True)
+    count = jnp.sum(mask, dtype=jnp.int32)
+
+    def fill(index: jax.Array, tree: Any) -> Any:
+        if at_once == 1:
+            lanes = marked_first[index]
+            new = function(lanes)
+        else:  # the last call repeats the last marked lane
+            position = index * at_once + jnp.arange(at_once)
+            lanes = marked_first[jnp.minimum(position, count - 1)]
+            new = jax.vmap(function)(lanes)
+        return jax.tree.map(lambda leaf, part: leaf.at[lanes].set(part), tree, new)
+
+    return jax.lax.fori_loop(0, (count + at_once - 1) // at_once, fill, tree)
+
+
+def _step_in_turn(
+    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
+) -> LaneState:
+    """Steps one lane after the other; a lane with no steps left costs nothing."""
+
+    def step_one(lane: jax.Array, state: LaneState) -> LaneState:
+        own_args = _pick(lane, args)
+        new = jax.lax.fori_loop(
+            0,
+            left[lane],
+            lambda _, state: program.step_lane(state, own_args, data),
+            _pick(lane, state),
+        )
+        # In place: lanes may be many, and the whole would be copied otherwise.
+        return jax.tree.map(lambda leaf, part: leaf.at[lane].set(part), state, new)
+
+    return jax.lax.fori_loop(0, len(left), step_one, state)
 
 
 def _step_together(
@@ -469,16 +825,19 @@ def _put_data(
     seeds = sorted({cell.seed for pack in plan.packs for cell in pack.queue})
     data = LaneData(
         inputs=dataset.inputs,
-        labels=dataset.labels.astype(np.int32),
+        labels=dataset.labels,
         order=np.stack([dataset.order(seed) for seed in seeds]),
     )
     everywhere = NamedSharding(mesh, _EVERYWHERE)
     order_of_seed = {seed: row for row, seed in enumerate(seeds)}
-    return jax.device_put(data, everywhere), order_of_seed
+    return jax.tree.map(
+        lambda leaf: processes.put(leaf, everywhere), data
+    ), order_of_seed
 
 
 def _put_lanes(tree: Any, mesh: Mesh) -> Any:
-    return jax.device_put(tree, NamedSharding(mesh, _LANES))
+    sharding = NamedSharding(mesh, _LANES)
+    return jax.tree.map(lambda leaf: processes.put(leaf, sharding), tree)
 
 
 def _make_row(
@@ -506,7 +865,7 @@ def _make_row(
         depth=cell.depth,
         params=model.num_params,
         params_total=model.num_params_total,
-        data=cell.dataset_size,
+        data=cell.dataset_size * engine.units_per_example,
         data_unit=engine.data_unit,
         epochs=cell.epochs,
         steps=cell.steps,

@@ -1,0 +1,77 @@
+"""What rows and checkpoints cost of a study's time.
+
+    .venv/bin/python scripts/bench_saving.py --steps=1500 --checkpoint_minutes=1
+
+trains the grid of experiments/digits_mlp.py, each run for so many steps, and adds up
+the time in which training waited for a file. What is written beside the training
+counts where the next save waits for it.
+"""
+
+import collections
+import functools
+import runpy
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from etils import epath
+
+from scalepred import config, study
+from scalepred.measurements import Table
+from scalepred.training import ensemble
+from scalepred.training.checkpoint import Checkpoints
+
+_STEPS = flags.DEFINE_integer("steps", 1500, "Steps of each run.")
+_MINUTES = flags.DEFINE_float("checkpoint_minutes", 1.0, "Between two checkpoints.")
+_SEEDS = flags.DEFINE_integer("seeds", 24, "Of the grid.")
+
+_waited: collections.defaultdict[str, float] = collections.defaultdict(float)
+_worked: collections.defaultdict[str, float] = collections.defaultdict(float)
+_calls: collections.Counter[str] = collections.Counter()
+
+
+def _time(holder: Any, name: str) -> None:
+    function = getattr(holder, name)
+
+    @functools.wraps(function)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began, worked = time.perf_counter(), time.thread_time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _waited[name] += time.perf_counter() - began
+            _worked[name] += time.thread_time() - worked
+            _calls[name] += 1
+
+    setattr(holder, name, timed)
+
+
+def main(_: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # orbax tells every step
+    ensemble.use_all_cores()
+    file = epath.Path(__file__).parent.parent / "experiments" / "digits_mlp.py"
+    experiment: config.Experiment = runpy.run_path(str(file))["get_config"]()
+    experiment.training.steps = _STEPS.value
+    experiment.grid.seeds = _SEEDS.value
+    experiment.packing.checkpoint_minutes = _MINUTES.value
+    _time(Table, "append")  # with the merges it makes
+    _time(Checkpoints, "save")  # with the wait for the one before
+    _time(Checkpoints, "restore")
+    _time(Checkpoints, "clear")  # with the wait for the last one
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        study.run(experiment, epath.Path(folder) / "work", stages=("train",))
+        took = time.perf_counter() - began
+    for name, seconds in _waited.items():
+        print(
+            f"{name}: {_calls[name]} calls, {seconds:.2f} s, {_worked[name]:.2f} s of "
+            "them computing"
+        )
+    share = sum(_waited.values()) / took
+    print(f"waited {sum(_waited.values()):.2f} s of {took:.0f} s: {share:.2%}")
+
+
+if __name__ == "__main__":
+    app.run(main)
