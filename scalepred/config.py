@@ -7,7 +7,10 @@ said by `validate`, in one sentence that names field, value and remedy.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(ValueError):
@@ -114,6 +117,20 @@ class Experiment:
     packing: Packing = dataclasses.field(default_factory=Packing)
     fit: Fitting = dataclasses.field(default_factory=Fitting)
     questions: Questions = dataclasses.field(default_factory=Questions)
+
+
+def choose_scale(scale: str, forms: Mapping[str, T]) -> T:
+    """The form of a study that `--config=experiments/x.py:SCALE` names.
+
+    Raises:
+        UserError: there is no such form; names those there are.
+    """
+    if scale not in forms:
+        names = ", ".join(forms)
+        raise UserError(
+            f"--config=...:{scale}: no such form of the study; it has {names}"
+        )
+    return forms[scale]
 
 
 def validate(experiment: Experiment) -> None:

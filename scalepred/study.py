@@ -52,7 +52,7 @@ def run(
         )
     if experiment.fit.law != "auto":
         find_law(experiment.fit.law)  # a typo must not wait for the training to end
-    dataset = load_dataset(experiment.dataset)
+    dataset = load_dataset(experiment.dataset, outline=dry_run)
     cells = grid.make_cells(experiment, dataset)
     if dry_run:
         print_plan(experiment, dataset, cells, load_done(workdir))

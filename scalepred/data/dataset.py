@@ -20,6 +20,7 @@ import numpy as np
 
 from scalepred import data as package
 from scalepred.config import UserError
+from scalepred.data.files import MissingData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +133,15 @@ def _rank_in_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rank, class_size
 
 
-def load_dataset(name: str) -> Dataset:
+def load_dataset(name: str, outline: bool = False) -> Dataset:
     """The dataset of that name.
 
     Args:
         name: a module of `scalepred.data` ("digits"), the dotted path of a module of
             one's own, either with a function `load() -> Dataset`; or the path of an
             .npz file of images.
+        outline: sizes are enough; where the data are not on this machine, and the
+            dataset says its sizes (`outline() -> Dataset`), its content is blank.
 
     Raises:
         UserError: there is none; names those that come with the package.
@@ -147,7 +150,14 @@ def load_dataset(name: str) -> Dataset:
         from scalepred.data import npz  # imports this module
 
         return npz.load_file(pathlib.Path(name))
-    return find_module("dataset", name, package, "load").load()
+    module = find_module("dataset", name, package, "load")
+    try:
+        return module.load()
+    except MissingData as missing:
+        if outline and hasattr(module, "outline"):
+            print(f"note: {missing}; planned with its published sizes")
+            return module.outline()
+        raise
 
 
 def find_module(
