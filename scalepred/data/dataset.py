@@ -39,6 +39,7 @@ class Dataset:
             that images can be stored as bytes [batch, ...] -> [batch, ...].
         unit: what n counts.
         irreducible_error: the error of the best possible classifier, if known.
+        irreducible_loss: nats (a token) of the best possible model, if known.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     prepare: Callable[[jax.Array], jax.Array] | None = None
     unit: str = "examples"
     irreducible_error: float | None = None
+    irreducible_loss: float | None = None
 
     def __post_init__(self):
         if not 0 < self.num_train < len(self.labels):
@@ -139,7 +141,8 @@ def load_dataset(name: str, outline: bool = False) -> Dataset:
     Args:
         name: a module of `scalepred.data` ("digits"), the dotted path of a module of
             one's own, either with a function `load() -> Dataset`; or the path of an
-            .npz file of images.
+            .npz file of images or text, or of a .txt file ("my.txt": its bytes,
+            "my.txt:words": its words).
         outline: sizes are enough; where the data are not on this machine, and the
             dataset says its sizes (`outline() -> Dataset`), its content is blank.
 
@@ -150,6 +153,11 @@ def load_dataset(name: str, outline: bool = False) -> Dataset:
         from scalepred.data import npz  # imports this module
 
         return npz.load_file(pathlib.Path(name))
+    path, _, tokens = name.partition(":")
+    if path.endswith(".txt") and tokens in ("", "bytes", "words"):
+        from scalepred.data import text  # imports this module
+
+        return text.load_file(pathlib.Path(path), tokens or "bytes")
     module = find_module("dataset", name, package, "load")
     try:
         return module.load()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.data import files
+from scalepred.data import files, text
 from scalepred.data.dataset import Dataset
 
 _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
@@ -21,7 +21,8 @@ def load_file(path: pathlib.Path) -> Dataset:
     """The images of the file, the same test part for every seed.
 
     Args:
-        path: an .npz with `train_x`, `test_x` [examples, ...], bytes or floats, and
+        path: an .npz that `prepare_data.py` wrote, of images or text, or any with
+            `train_x`, `test_x` [examples, ...], bytes or floats, and
             `train_y`, `test_y` [examples], classes from 0 on. Bytes are stored as
             such and standardised on the device, each channel where there are three;
             floats are taken as they are.
@@ -41,6 +42,8 @@ def load_file(path: pathlib.Path) -> Dataset:
             f"dataset={str(path)!r}: not an .npz file of plain arrays; save it with "
             "numpy.savez"
         ) from None
+    if "train_starts" in arrays:
+        return text.from_arrays(path.stem, arrays)
     return from_arrays(path.stem, str(path), arrays)
 
 

@@ -1,19 +1,27 @@
 """Text as numbers: bytes, or words with an end mark after each line.
 
-A text is a list of units (lines, paragraphs, files): subsets are random units, as the
-paper samples sentences at random up to a number of words.
+A text is a list of units: sentences, paragraphs, files. The paper samples sentences
+at random up to a number of words. Here the units of the train part are put in random
+order once and for all, laid end to end and cut into windows; a subset of n tokens is
+random stretches of windows, so random units but for those at a stretch's ends. The
+test part is read in its own order.
 """
 
 import collections
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.data import files
+from scalepred.data.dataset import Dataset
 
 Units = Sequence[bytes]
 
 END_OF_LINE = b"<eos>"
+# Tokens a model reads at a time, where the dataset does not say.
+_WINDOW = {"bytes": 128, "words": 64}
 # Of a text that comes in one piece, these shares are held out.
 _VALID_SHARE = _TEST_SHARE = 0.05
 
@@ -102,3 +110,103 @@ def _split_words(unit: bytes) -> list[bytes]:
 
 def _starts(lengths: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+
+
+def load_prepared(name: str, window: int, stretch: int = 1) -> Dataset:
+    """The text that `scripts/prepare_data.py --dataset=NAME` wrote.
+
+    Args:
+        name: of the dataset.
+        window: tokens an example has.
+        stretch: consecutive windows that stay together in subsets.
+
+    Raises:
+        MissingData: it is not there; says the command to run.
+    """
+    return from_arrays(name, files.open_prepared(name), window, stretch)
+
+
+def load_file(path: pathlib.Path, tokens: str = "bytes") -> Dataset:
+    """Any text file, cut by paragraphs into train, valid and test part.
+
+    Raises:
+        UserError: no such file, or too short.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise UserError(f"dataset={str(path)!r}: there is no such file") from None
+    arrays = encode(tokens, *cut_parts(split_blocks(content)))
+    return from_arrays(path.stem, arrays)
+
+
+def from_arrays(
+    name: str, arrays: Mapping[str, np.ndarray], window: int = 0, stretch: int = 1
+) -> Dataset:
+    """Windows of the arrays that `encode` gives; the valid part is left out.
+
+    Raises:
+        UserError: a part is shorter than a window.
+    """
+    is_words = "vocabulary" in arrays
+    window = window or _WINDOW["words" if is_words else "bytes"]
+    train = _shuffle_units(np.asarray(arrays["train"]), arrays["train_starts"])
+    test = np.asarray(arrays["test"])
+    for part, tokens in (("train", train), ("test", test)):
+        if len(tokens) <= window:
+            raise UserError(
+                f"dataset={name!r}: its {part} part has {len(tokens)} tokens, not one "
+                f"window of {window}; give a longer text"
+            )
+    vocabulary_size = 256
+    if is_words:
+        vocabulary_size = bytes(arrays["vocabulary"]).count(b"\n") + 1
+    dtype = np.uint8 if vocabulary_size <= 1 << 8 else np.uint16
+    dtype = dtype if vocabulary_size <= 1 << 16 else np.int32
+    parts = [cut_windows(part.astype(dtype), window) for part in (train, test)]
+    return Dataset(
+        name=name,
+        inputs=np.concatenate([inputs for inputs, _ in parts]),
+        labels=np.concatenate([labels for _, labels in parts]),
+        num_classes=vocabulary_size,
+        num_train=len(parts[0][0]),
+        has_fixed_test=True,
+        unit="words" if is_words else "bytes",
+        stretch=stretch,
+    )
+
+
+def make_outline(
+    name: str, num_train: int, num_test: int, vocabulary_size: int, window: int
+) -> Dataset:
+    """A text's sizes in words without its content, for a plan made without it."""
+    num_windows = num_train // window
+    blank = np.broadcast_to(np.int32(0), (num_windows + num_test // window, window))
+    return Dataset(
+        name=name,
+        inputs=blank,
+        labels=blank,
+        num_classes=vocabulary_size,
+        num_train=num_windows,
+        has_fixed_test=True,
+        unit="words",
+    )
+
+
+def cut_windows(tokens: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows and, of each position, the token after it; the rest is left out.
+
+    Returns:
+        Two arrays [windows, window].
+    """
+    num_windows = (len(tokens) - 1) // window
+    end = num_windows * window
+    shape = (num_windows, window)
+    return tokens[:end].reshape(shape), tokens[1 : end + 1].reshape(shape)
+
+
+def _shuffle_units(tokens: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The units in an order that is random, but always the same."""
+    units = np.split(tokens, starts[1:])
+    order = np.random.default_rng(0).permutation(len(units))
+    return np.concatenate([units[index] for index in order])
