@@ -12,6 +12,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+SCHEDULES = ("constant", "linear", "cosine", "step", "wsd")
+MAX_DECAY_POINTS = 8
+
 
 class UserError(ValueError):
     """A mistake of the caller's, told in one sentence: field, value, remedy.
@@ -38,14 +42,36 @@ class Grid:
 class Training:
     """How one cell is trained. The same at every scale, as in the paper (2.2)."""
 
-    optimizer: str = "sgd"  # sgd | adam | adamw
+    optimizer: str = "sgd"  # sgd | adam | adamw | muon
     learning_rate: float = 0.1  # peak of the schedule
     momentum: float = 0.9  # sgd only
     nesterov: bool = False  # sgd only
-    weight_decay: float = 0.0  # L2 for sgd, decoupled for adamw; unused by adam
-    schedule: str = "cosine"  # constant | linear | cosine
+    beta2: float = 0.999  # decay of the second moment; adam, adamw, muon
+    # L2 for sgd, decoupled for adamw and muon; unused by adam. Biases and scales of
+    # norms (arrays of one axis) are not decayed.
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0  # largest norm of the whole gradient; 0: not clipped
+    label_smoothing: float = 0.0  # share of the label that is spread over all classes
+    # constant | linear | cosine | step (times `decay_factor` after each of
+    # `decay_points`) | wsd (constant, then linear to 0 over `cooldown_fraction`)
+    schedule: str = "cosine"
     warmup_fraction: float = 0.0  # of all steps, linear from 0
+    # Of all steps; the paper's 80, 120 and 160 of 200 epochs.
+    decay_points: tuple[float, ...] = (0.4, 0.6, 0.8)
+    decay_factor: float = 0.1
+    cooldown_fraction: float = 0.2  # of all steps
+    # What is evaluated: the mean of the weights over this last part of the run (as in
+    # ASGD); 0: the last weights.
+    average_fraction: float = 0.0
     batch_size: int = 32  # examples a step
+    # Gradients are taken of so many examples at a time and averaged; 0: of the whole
+    # batch at once. Cells of several batch sizes then share a program.
+    micro_batch_size: int = 0
+    # Random changes of training images: none | crop (pad by 4, cut out again) |
+    # crop_flip (and mirror every other).
+    augment: str = "none"
+    # Of forward and backward pass: float32 | bfloat16. Weights are float32 always.
+    precision: str = "float32"
     # Length of a run: give one and leave the other 0. With `epochs` the number
     # of steps grows with n, as in the paper; with `steps` it does not.
     epochs: float = 0.0
@@ -160,16 +186,29 @@ def validate(experiment: Experiment) -> None:
     _check_distinct("grid.data_fractions", fractions)
     _check(grid.seeds >= 1, "grid.seeds", grid.seeds, "at least 1")
 
-    _one_of("training.optimizer", training.optimizer, ("sgd", "adam", "adamw"))
-    _one_of("training.schedule", training.schedule, ("constant", "linear", "cosine"))
+    _one_of("training.optimizer", training.optimizer, OPTIMIZERS)
+    _one_of("training.schedule", training.schedule, SCHEDULES)
+    _one_of("training.augment", training.augment, ("none", "crop", "crop_flip"))
+    _one_of("training.precision", training.precision, ("float32", "bfloat16"))
     rate = training.learning_rate
     _check(0 < rate < math.inf, "training.learning_rate", rate, "a number above 0")
-    _unit("training.momentum", training.momentum)
-    _unit("training.warmup_fraction", training.warmup_fraction)
-    decay = training.weight_decay
-    _check(0 <= decay < math.inf, "training.weight_decay", decay, "0 or more")
-    batch = training.batch_size
+    for field in (
+        "momentum", "beta2", "label_smoothing", "warmup_fraction", "cooldown_fraction",
+        "average_fraction",
+    ):  # fmt: skip
+        _unit(f"training.{field}", getattr(training, field))
+    for field in ("weight_decay", "clip_norm", "decay_factor"):
+        value = getattr(training, field)
+        _check(0 <= value < math.inf, f"training.{field}", value, "0 or more")
+    points = training.decay_points
+    good = len(points) <= MAX_DECAY_POINTS and all(0 < point <= 1 for point in points)
+    accepted = f"at most {MAX_DECAY_POINTS} numbers above 0 and at most 1"
+    _check(good, "training.decay_points", points, accepted)
+    batch, micro = training.batch_size, training.micro_batch_size
     _check(batch >= 1, "training.batch_size", batch, "at least 1")
+    good = micro == 0 or (micro > 0 and batch % micro == 0)
+    accepted = f"0 or a divisor of training.batch_size={batch}"
+    _check(good, "training.micro_batch_size", micro, accepted)
     epochs, steps = training.epochs, training.steps
     _check(0 <= epochs < math.inf, "training.epochs", epochs, "0 or more")
     _check(steps >= 0, "training.steps", steps, "0 or more")

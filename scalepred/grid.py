@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
@@ -27,25 +27,33 @@ class ProgramKey(NamedTuple):
     optimizer: str
     nesterov: bool
     schedule: str
+    # Words for what only some programs do: clip, smooth, average, micro, crop,
+    # crop_flip, bfloat16.
+    extras: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         optimizer = self.optimizer + ("-nesterov" if self.nesterov else "")
         return (
             f"{self.dataset}/{self.family}/width{self.width}/depth{self.depth}"
             f"/batch{self.batch_size}/{optimizer}/{self.schedule}"
+            + "".join(f"/{extra}" for extra in self.extras)
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run: everything that determines its outcome."""
+    """One run: everything that determines its outcome.
+
+    A field that has a default is part of the id only where it differs from it: so
+    fields can be added and the ids in everybody's tables stay.
+    """
 
     dataset: str
     family: str
     metric: str
     width: int
     depth: int
-    dataset_size: int  # n, examples
+    dataset_size: int  # examples; n is this times the dataset's units an example
     seed: int
     steps: int
     batch_size: int
@@ -56,11 +64,21 @@ class Cell:
     weight_decay: float
     schedule: str
     warmup_fraction: float
+    beta2: float = 0.999
+    clip_norm: float = 0.0
+    label_smoothing: float = 0.0
+    decay_points: tuple[float, ...] = ()  # step only
+    decay_factor: float = 0.1  # step only
+    cooldown_fraction: float = 0.2  # wsd only
+    average_fraction: float = 0.0
+    micro_batch_size: int = 0  # 0: the whole batch
+    augment: str = "none"
+    precision: str = "float32"
 
     @functools.cached_property
     def cell_id(self) -> str:
         """12 hex digits of all fields: stays when the grid grows around the cell."""
-        return _hash(dataclasses.asdict(self))[:12]
+        return _hash(self._fields())[:12]
 
     @functools.cached_property
     def random_words(self) -> tuple[int, int]:
@@ -68,10 +86,19 @@ class Cell:
 
         The metric is left out: what is read off a run does not change the run.
         """
-        fields = dataclasses.asdict(self)
+        fields = self._fields()
         del fields["metric"]
         digits = _hash(fields)
         return int(digits[:8], 16), int(digits[8:16], 16)
+
+    def _fields(self) -> dict[str, Any]:
+        """Fields without those that have their default."""
+        values = {field: getattr(self, field.name) for field in _CELL_FIELDS}
+        return {
+            field.name: value
+            for field, value in values.items()
+            if value != field.default
+        }
 
     @property
     def epochs(self) -> float:
@@ -86,11 +113,27 @@ class Cell:
             family=self.family,
             width=self.width,
             depth=self.depth,
-            batch_size=self.batch_size,
+            batch_size=self.micro_batch_size or self.batch_size,
             optimizer=self.optimizer,
             nesterov=self.nesterov,
             schedule=self.schedule,
+            extras=self._extras,
         )
+
+    @functools.cached_property
+    def _extras(self) -> tuple[str, ...]:
+        asked = {
+            "clip": self.clip_norm > 0,
+            "smooth": self.label_smoothing > 0,
+            "average": self.average_fraction > 0,
+            "micro": self.micro_batch_size > 0,
+            self.augment: self.augment != "none",
+            self.precision: self.precision != "float32",
+        }
+        return tuple(word for word, is_asked in asked.items() if is_asked)
+
+
+_CELL_FIELDS = dataclasses.fields(Cell)
 
 
 def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
@@ -110,30 +153,41 @@ def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
             )
         sizes[size] = fraction
 
+    # What of the settings a cell has under the same name.
+    names = {field.name for field in _CELL_FIELDS}
+    settings = {
+        field.name: _exactly(getattr(training, field.name), field.type)
+        for field in dataclasses.fields(training)
+        if field.name in names
+    }
+    if training.schedule != "step":
+        settings["decay_points"] = ()
     axes = (grid.depths, grid.widths, sizes, range(grid.seeds))
     return [
         Cell(
-            dataset=dataset.name,
-            family=experiment.family,
-            metric=experiment.metric,
-            width=int(width),
-            depth=int(depth),
-            dataset_size=size,
-            seed=seed,
-            steps=_num_steps(
-                training.epochs, training.steps, size, training.batch_size
-            ),
-            batch_size=int(training.batch_size),
-            optimizer=training.optimizer,
-            learning_rate=float(training.learning_rate),
-            momentum=float(training.momentum),
-            nesterov=bool(training.nesterov),
-            weight_decay=float(training.weight_decay),
-            schedule=training.schedule,
-            warmup_fraction=float(training.warmup_fraction),
+            **settings
+            | {
+                "dataset": dataset.name,
+                "family": experiment.family,
+                "metric": experiment.metric,
+                "width": int(width),
+                "depth": int(depth),
+                "dataset_size": size,
+                "seed": seed,
+                "steps": _num_steps(
+                    training.epochs, training.steps, size, training.batch_size
+                ),
+            }
         )
         for depth, width, size, seed in itertools.product(*axes)
     ]
+
+
+def _exactly(value: Any, kind: Any) -> Any:
+    """1 and 1.0 are one setting and must have one id."""
+    if kind == tuple[float, ...]:
+        return tuple(float(item) for item in value)
+    return kind(value)
 
 
 def _num_steps(epochs: float, steps: int, size: int, batch_size: int) -> int:
@@ -142,6 +196,6 @@ def _num_steps(epochs: float, steps: int, size: int, batch_size: int) -> int:
     return int(steps)
 
 
-def _hash(fields: dict[str, object]) -> str:
+def _hash(fields: dict[str, Any]) -> str:
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

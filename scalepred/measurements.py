@@ -44,7 +44,9 @@ class Measurement:
     flops: float  # of the whole training run
     metric: str  # error | loss
     value: float  # on the test part; NaN unless status is ok
-    train_value: float  # the same metric on the cell's own training examples
+    # The same metric on the cell's own training examples, of which as many are looked
+    # at as there are test examples.
+    train_value: float
     status: str  # ok | diverged | failed
     seconds: float  # the cell's share of wall time
     device: str

@@ -23,6 +23,12 @@ def _experiment(**changes) -> config.Experiment:
     return experiment
 
 
+def _other(value):
+    if isinstance(value, tuple):
+        return (*value, 0.5)
+    return value + "x" if isinstance(value, str) else value + 1
+
+
 def test_order_and_sizes(dataset):
     cells = grid.make_cells(_experiment(grid__seeds=2), dataset)
     assert len(cells) == 3 * 3 * 2
@@ -62,8 +68,7 @@ def test_golden_id(dataset):
 def test_every_field_is_part_of_the_id(dataset, field):
     cell = grid.make_cells(_experiment(), dataset)[0]
     value = getattr(cell, field)
-    other = value + "x" if isinstance(value, str) else value + 1
-    changed = dataclasses.replace(cell, **{field: other})
+    changed = dataclasses.replace(cell, **{field: _other(value)})
     assert changed.cell_id != cell.cell_id
     # What is read off a run does not change the run.
     assert (changed.random_words == cell.random_words) == (field == "metric")
@@ -77,15 +82,47 @@ def test_lane_arguments_share_a_program(dataset):
         "steps": 9,
         "learning_rate": 0.3,
         "momentum": 0.1,
+        "beta2": 0.9,
         "weight_decay": 0.2,
         "warmup_fraction": 0.4,
+        "decay_points": (0.5,),
+        "decay_factor": 0.3,
+        "cooldown_fraction": 0.3,
         "metric": "loss",
     }
     changed = dataclasses.replace(cell, **lane_arguments)
     assert changed.program_key == cell.program_key
     others = {f.name for f in dataclasses.fields(cell)} - set(lane_arguments)
     for field in others:
-        assert getattr(cell.program_key, field) == getattr(cell, field)
+        changed = dataclasses.replace(cell, **{field: _other(getattr(cell, field))})
+        assert changed.program_key != cell.program_key
+
+
+def test_batches_of_several_sizes_share_a_program(dataset):
+    cell = grid.make_cells(_experiment(), dataset)[0]
+    keys = {
+        dataclasses.replace(cell, batch_size=size, micro_batch_size=4).program_key
+        for size in (8, 16, 64)
+    }
+    assert len(keys) == 1
+
+
+def test_numbers_that_only_some_programs_use_are_lane_arguments_there(dataset):
+    cell = grid.make_cells(_experiment(), dataset)[0]
+    for field in ("clip_norm", "label_smoothing", "average_fraction"):
+        keys = {
+            dataclasses.replace(cell, **{field: value}).program_key
+            for value in (0.1, 0.2)
+        }
+        assert len(keys) == 1
+
+
+def test_a_whole_number_is_the_same_setting(dataset):
+    ids = {
+        grid.make_cells(_experiment(training__learning_rate=rate), dataset)[0].cell_id
+        for rate in (1, 1.0)
+    }
+    assert len(ids) == 1
 
 
 def test_two_fractions_of_one_size_are_an_error(dataset):

@@ -9,11 +9,15 @@ import numpy as np
 import optax
 import pytest
 from compiling import compile_once  # noqa: F401
+from flax import nnx
 
+from scalepred.config import SCHEDULES, UserError
 from scalepred.data import digits
+from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.models.model import build_model, cross_entropy
+from scalepred.models.model import build_model, cross_entropy, from_nnx
 from scalepred.training import lane, sampling
+from scalepred.training.augment import augment
 
 NUM_STEPS = 8
 CELL = Cell(
@@ -52,6 +56,10 @@ def _train(cell: Cell) -> tuple[lane.Program, lane.LaneArgs, lane.LaneState]:
     return program, args, state
 
 
+def _is_matrix(params):
+    return jax.tree.map(lambda leaf: leaf.ndim == 2, params)
+
+
 def _rate(cell: Cell, step) -> jax.Array:
     """The schedule, written once more."""
     done = (step + 0.5) / cell.steps
@@ -71,8 +79,10 @@ def _rate(cell: Cell, step) -> jax.Array:
         {"momentum": 0.0, "weight_decay": 0.0, "warmup_fraction": 0.0},
         {"optimizer": "adam", "learning_rate": 0.01, "schedule": "constant"},
         {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
+        {"optimizer": "adamw", "learning_rate": 0.01, "beta2": 0.9, "clip_norm": 0.1},
+        {"label_smoothing": 0.3, "batch_size": 32, "micro_batch_size": 16},
     ],
-    ids=["sgd", "nesterov", "plain", "adam", "adamw"],
+    ids=["sgd", "nesterov", "plain", "adam", "adamw", "clip", "smooth-micro"],
 )
 def test_steps_equal_a_plain_optax_loop(changes):
     cell = dataclasses.replace(CELL, **changes)
@@ -80,11 +90,16 @@ def test_steps_equal_a_plain_optax_loop(changes):
     schedule = functools.partial(_rate, cell)
     if cell.optimizer == "sgd":
         sgd = optax.sgd(schedule, cell.momentum, cell.nesterov)
-        optimizer = optax.chain(optax.add_decayed_weights(cell.weight_decay), sgd)
+        decay = optax.add_decayed_weights(cell.weight_decay, _is_matrix)
+        optimizer = optax.chain(decay, sgd)
     elif cell.optimizer == "adam":
         optimizer = optax.adam(schedule)
     else:
-        optimizer = optax.adamw(schedule, weight_decay=cell.weight_decay)
+        optimizer = optax.adamw(
+            schedule, b2=cell.beta2, weight_decay=cell.weight_decay, mask=_is_matrix
+        )
+    if cell.clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(cell.clip_norm), optimizer)
 
     key = jax.random.wrap_key_data(jnp.array(cell.random_words, jnp.uint32))
     params, _ = jax.jit(MODEL.init)(key)
@@ -94,7 +109,8 @@ def test_steps_equal_a_plain_optax_loop(changes):
 
     def loss(params, x, labels):
         logits, _ = MODEL.apply(params, {}, x, train=True, key=key)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        target = optax.smooth_labels(jax.nn.one_hot(labels, 10), cell.label_smoothing)
+        return optax.softmax_cross_entropy(logits, target).mean()
 
     @jax.jit
     def step(params, opt_state, x, labels):
@@ -169,11 +185,51 @@ def test_weights_that_are_not_finite_count_as_diverged():
     assert not bool(evaluate(state, args, DATA).diverged)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_average_is_that_of_the_last_weights():
+    cell = dataclasses.replace(CELL, average_fraction=0.5)
+    program = lane.make_program(cell.program_key, [MODEL], DATASET)
+    args = lane.lane_args(cell, model=0, order=0)
+    step, state = jax.jit(program.step_lane), jax.jit(program.init_lane)(args)
+    seen = []
+    for _ in range(cell.steps):
+        state = step(state, args, DATA)
+        seen.append(state.params)
+    expected = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *seen[4:])
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+        state.average,
+        expected,
+    )
+    evaluate = jax.jit(program.evaluate_lane)
+    of_mean = evaluate(state._replace(params=state.average), args, DATA)
+    assert float(evaluate(state, args, DATA).loss) == float(of_mean.loss)
+
+
+def test_bfloat16_keeps_weights_and_scores_in_float32():
+    program, args, _ = _train(CELL)
+    state = jax.jit(program.init_lane)(args)
+    coarse = dataclasses.replace(CELL, precision="bfloat16")
+    coarse_program = lane.make_program(coarse.program_key, [MODEL], DATASET)
+    one = jax.jit(program.step_lane)(state, args, DATA)
+    other = jax.jit(coarse_program.step_lane)(state, args, DATA)
+    assert jax.tree.map(lambda x: x.dtype, one) == jax.tree.map(
+        lambda x: x.dtype, other
+    )
+    one, other = (jnp.concatenate([x.ravel() for x in jax.tree.leaves(s.params)])
+                  for s in (one, other))  # fmt: skip
+    start = jnp.concatenate([x.ravel() for x in jax.tree.leaves(state.params)])
+    assert float(jnp.abs(one - other).max()) > 0
+    change = jnp.linalg.norm(one - start)
+    assert float(jnp.linalg.norm(one - other)) < 0.05 * float(change)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.2])
 def test_schedule_is_a_function_of_the_fraction_done(schedule, warmup):
     def rates(num_steps):
-        cell = dataclasses.replace(CELL, steps=num_steps, warmup_fraction=warmup)
+        cell = dataclasses.replace(
+            CELL, steps=num_steps, warmup_fraction=warmup, decay_points=(0.4, 0.6)
+        )
         args = lane.lane_args(cell, 0, 0)
         steps = jnp.arange(num_steps)
         return np.asarray(lane.learning_rate_at(schedule, args, steps))
@@ -182,5 +238,139 @@ def test_schedule_is_a_function_of_the_fraction_done(schedule, warmup):
     assert long.max() == pytest.approx(CELL.learning_rate, rel=0.01)
     assert np.all(long > 0)
     np.testing.assert_allclose(short, long[50::100], rtol=0.02, atol=1e-3)
-    end = CELL.learning_rate if schedule == "constant" else 0
+    end = {"constant": 1.0, "step": 0.01}.get(schedule, 0) * CELL.learning_rate
     assert long[-1] == pytest.approx(end, abs=1e-3)
+    if schedule == "step":
+        levels = CELL.learning_rate * np.array([1, 0.1, 0.01])
+        after_warmup = long[200:]
+        np.testing.assert_allclose(np.unique(after_warmup)[::-1], levels, rtol=1e-5)
+        assert np.flatnonzero(np.diff(after_warmup)).tolist() == [199, 399]
+    if schedule == "wsd":
+        np.testing.assert_allclose(long[200:800], CELL.learning_rate, rtol=1e-6)
+        falling = CELL.learning_rate * (1 - (np.arange(800, 1000) + 0.5) / 1000) / 0.2
+        np.testing.assert_allclose(long[800:], falling, rtol=1e-3)
+
+
+def test_augmented_images_are_shifted_and_mirrored_copies():
+    random = np.random.default_rng(0)
+    images = random.integers(1, 255, size=(200, 6, 5, 3), dtype=np.uint8)
+    padded = np.pad(images, [(0, 0), (4, 4), (4, 4), (0, 0)])
+    for kind in ("crop", "crop_flip"):
+        changed = np.asarray(augment(jnp.asarray(images), kind, jax.random.key(0)))
+        assert changed.dtype == np.uint8
+        num_mirrored, places = 0, set()
+        for image, around in zip(changed, padded, strict=True):
+            found = [
+                (down, right, mirrored)
+                for down in range(9)
+                for right in range(9)
+                for mirrored in (False, True)
+                for cut in [around[down : down + 6, right : right + 5]]
+                if np.array_equal(image, cut[:, ::-1] if mirrored else cut)
+            ]
+            assert found
+            places.add(found[0][:2])
+            num_mirrored += found[0][2]
+        assert len(places) > 50
+        assert (num_mirrored == 0) == (kind == "crop")
+        assert num_mirrored < 140
+
+
+def test_augmentation_needs_images():
+    cell = dataclasses.replace(CELL, augment="crop")
+    with pytest.raises(UserError, match=r"training\.augment.*not images"):
+        lane.make_program(cell.program_key, [MODEL], DATASET)
+
+
+class _Bigrams(nnx.Module):
+    """Logits from a token and the sum of what was read before; the sum is kept."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (7, 7)))
+        self.read = nnx.BatchStat(jnp.zeros((1,)))
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        read = jnp.cumsum(x, axis=1) + self.read[...][:, None]
+        self.read.set_value(read[:, -1].astype(jnp.float32))
+        return self.table[...][x] * (1 + 0.01 * read[..., None])
+
+
+def _restart(state, batch_size):
+    return {"read": jnp.zeros(batch_size)}
+
+
+def _text(stretch=1) -> Dataset:
+    tokens = np.random.default_rng(0).integers(7, size=(40, 6)).astype(np.uint16)
+    return Dataset(
+        name="text",
+        inputs=tokens[:, :-1],
+        labels=tokens[:, 1:],
+        num_classes=7,
+        num_train=30,
+        has_fixed_test=True,
+        unit="tokens",
+        stretch=stretch,
+    )
+
+
+def test_text_is_scored_at_every_position():
+    """A model that reads on sees its part of the text whole and in order."""
+    text = _text(stretch=30)
+    assert text.units_per_example == 5
+    model = from_nnx(_Bigrams, restart=_restart)
+    cell = dataclasses.replace(CELL, batch_size=4, dataset_size=20, learning_rate=0.05)
+    program = lane.make_program(cell.program_key, [model], text)
+    args = lane.lane_args(cell, 0, 0)
+    data = lane.LaneData(
+        *map(jnp.asarray, (text.inputs, text.labels, text.order(0)[None]))
+    )
+    start = jax.jit(program.init_lane)(args)
+    state = jax.jit(program.step_lane)(start, args, data)
+    # The first step reads the first window of each of four stretches of five.
+    first = text.inputs[[0, 5, 10, 15]]
+    np.testing.assert_array_equal(state.model_state["read"], first.sum(axis=1))
+    for _ in range(cell.steps - 1):
+        state = jax.jit(program.step_lane)(state, args, data)
+    # 8 steps are an epoch of 5 and windows 0, 1, 2 of the next.
+    read = text.inputs[:20].reshape(4, 5, 5)[:, :3].sum(axis=(1, 2))
+    np.testing.assert_array_equal(state.model_state["read"], read)
+    assert (int(state.cursor.epoch), int(state.cursor.position)) == (1, 3)
+
+    scores = jax.jit(program.evaluate_lane)(state, args, data)
+    table = np.asarray(state.params["table"])
+    x = text.inputs[30:]  # ten windows in one batch: nothing was read before each
+    logits = table[x] * (1 + 0.01 * np.cumsum(x, axis=1)[..., None])
+    expected = cross_entropy(jnp.asarray(logits), jnp.asarray(text.labels[30:]))
+    assert float(scores.loss) == pytest.approx(float(expected.mean()), rel=1e-5)
+    wrong = logits.argmax(-1) != text.labels[30:]
+    assert float(scores.error) == pytest.approx(wrong.mean())
+
+
+def test_evaluation_reads_on(monkeypatch):
+    """In batches of two rows the ten test windows are two stretches of five."""
+    monkeypatch.setattr(lane, "_MAX_EVALUATION_BATCH", 10)
+    text = _text()
+    model = from_nnx(_Bigrams, restart=_restart)
+    cell = dataclasses.replace(CELL, batch_size=2, dataset_size=10)
+    program = lane.make_program(cell.program_key, [model], text)
+    args = lane.lane_args(cell, 0, 0)
+    data = lane.LaneData(
+        *map(jnp.asarray, (text.inputs, text.labels, text.order(0)[None]))
+    )
+    state = jax.jit(program.init_lane)(args)
+    scores = jax.jit(program.evaluate_lane)(state, args, data)
+    table = np.asarray(state.params["table"])
+    x = text.inputs[30:].reshape(2, 25)
+    logits = table[x] * (1 + 0.01 * np.cumsum(x, axis=1)[..., None])
+    labels = text.labels[30:].reshape(2, 25)
+    expected = cross_entropy(jnp.asarray(logits), jnp.asarray(labels))
+    assert float(scores.loss) == pytest.approx(float(expected.mean()), rel=1e-5)
+
+
+def test_stretches_of_text_stay_together():
+    order = _text(stretch=5).order(3)
+    parts = order[:30].reshape(6, 5)
+    np.testing.assert_array_equal(parts - parts[:, :1], np.tile(np.arange(5), (6, 1)))
+    assert set(parts[:, 0]) == set(range(0, 30, 5))
+    assert not np.array_equal(order, _text(stretch=5).order(4))
+    np.testing.assert_array_equal(order[30:], np.arange(30, 40))

@@ -52,7 +52,11 @@ PACKINGS = st.builds(
     width_bucket=st.sampled_from([1.0, 2.0, 4.0]),
 )
 AXES = st.sampled_from(["vmap", "map"])
-PADDABLE = frozenset({"mlp"})
+PADDABLE = frozenset(
+    _cell(width=width, depth=depth).program_key
+    for width in (2, 3, 4, 8, 16)
+    for depth in (1, 2)
+)
 
 
 @given(CELLS, PACKINGS, st.integers(1, 4), AXES)

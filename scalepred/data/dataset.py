@@ -25,19 +25,26 @@ from scalepred.data.files import MissingData
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Labelled examples of a classification task.
+    """Labelled examples of a classification task; of text, windows of tokens.
+
+    Of text an example is a window of T consecutive tokens, its labels are the tokens
+    one further on, `num_classes` is the size of the vocabulary and n counts tokens:
+    T for every window of the subset.
 
     Attributes:
         name: what was learnt; stands in every row and in every cell's id.
         inputs: examples as stored, any dtype [examples, ...].
-        labels: classes, 0 to num_classes - 1 [examples].
+        labels: classes, 0 to num_classes - 1 [examples], or of each of an example's
+            positions [examples, positions].
         num_classes: K.
         num_train: N, examples of the train part; the others are the test part.
         has_fixed_test: the test part is the examples from `num_train` on, the same
             for every seed; otherwise each seed draws its own split, class-balanced.
         prepare: stored examples -> what the model is given; runs on the device, so
             that images can be stored as bytes [batch, ...] -> [batch, ...].
-        unit: what n counts.
+        unit: what n counts; tokens where an example has positions.
+        stretch: so many consecutive examples stay together in the order; for text
+            that is read on from window to window.
         irreducible_error: the error of the best possible classifier, if known.
         irreducible_loss: nats (a token) of the best possible model, if known.
     """
@@ -52,6 +59,7 @@ class Dataset:
     unit: str = "examples"
     irreducible_error: float | None = None
     irreducible_loss: float | None = None
+    stretch: int = 1
 
     def __post_init__(self):
         if not 0 < self.num_train < len(self.labels):
@@ -59,6 +67,14 @@ class Dataset:
                 f"dataset {self.name}: num_train={self.num_train} of "
                 f"{len(self.labels)} examples leaves an empty part; choose it between"
             )
+        if self.labels.ndim > 1:
+            if not self.has_fixed_test:
+                raise UserError(
+                    f"dataset {self.name}: labels of every position have no classes "
+                    "to balance a split by; put the test part last and set "
+                    "has_fixed_test"
+                )
+            return
         counts = np.bincount(self.labels, minlength=self.num_classes)
         if not self.has_fixed_test and counts.min() <= self._train_per_class:
             raise UserError(
@@ -75,6 +91,11 @@ class Dataset:
     def num_test(self) -> int:
         """Examples of the test part."""
         return len(self.labels) - self.num_train
+
+    @property
+    def units_per_example(self) -> int:
+        """What an example adds to n: 1, or its positions."""
+        return math.prod(self.labels.shape[1:])
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -96,7 +117,9 @@ class Dataset:
         return (self.num_classes - 1) / self.num_classes
 
     def round_size(self, fraction: float) -> int:
-        """The n nearest to `fraction` of N with equally many examples a class."""
+        """Examples of the subset nearest to `fraction` with equally many a class."""
+        if self.labels.ndim > 1:
+            return max(1, round(fraction * self.num_train))
         per_class = max(1, round(fraction * self.num_train / self.num_classes))
         return min(per_class * self.num_classes, self.num_train)
 
@@ -109,6 +132,8 @@ class Dataset:
             example, and equally many where the train part is balanced.
         """
         random = np.random.default_rng(seed)
+        if self.labels.ndim > 1:
+            return self._order_of_stretches(random)
         shuffled = random.permutation(len(self.labels)).astype(np.int32)
         if self.has_fixed_test:
             train = shuffled[shuffled < self.num_train]
@@ -122,6 +147,14 @@ class Dataset:
         rank, class_size = _rank_in_class(self.labels[train])
         train = train[np.argsort((rank + 0.5) / class_size, kind="stable")]
         return np.concatenate([train, test])
+
+    def _order_of_stretches(self, random: np.random.Generator) -> np.ndarray:
+        """Train examples in random order, stretch by stretch, then the test part."""
+        every = np.arange(len(self.labels), dtype=np.int32)
+        train, test = np.split(every, [self.num_train])
+        parts = np.split(train, range(self.stretch, len(train), self.stretch))
+        shuffled = [parts[index] for index in random.permutation(len(parts))]
+        return np.concatenate([*shuffled, test])
 
 
 def _rank_in_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ class Variables(NamedTuple):
 
 
 class Apply(Protocol):
-    """The forward pass: logits [batch, classes] and the state after it."""
+    """The forward pass: logits [batch, (positions,) classes] and the state after it."""
 
     def __call__(
         self, params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
@@ -41,12 +41,16 @@ class Model:
         embeddings: top-level names in `params` that the law does not count.
         can_be_padded: zeros appended to every axis stay zeros in training and change
             no output (see `training/padding.py`).
+        restart: of a model that reads on from window to window and keeps what it read
+            in its state: (state, batch size) -> the state with nothing read. Its
+            batches are then consecutive windows; it is restarted every epoch.
     """
 
     init: Callable[[jax.Array], Variables]
     apply: Apply
     embeddings: frozenset[str] = frozenset()
     can_be_padded: bool = False
+    restart: Callable[[Tree, int], Tree] | None = None
 
     @functools.cached_property
     def shapes(self) -> Variables:
@@ -93,18 +97,24 @@ def from_nnx(
     make_module: Callable[[nnx.Rngs], nnx.Module],
     embeddings: frozenset[str] = frozenset(),
     can_be_padded: bool = False,
+    restart: Callable[[Tree, int], Tree] | None = None,
 ) -> Model:
     """The pure functions of a flax NNX module.
 
     Args:
         make_module: builds the module; it is called as `module(x, rngs=...)`, where
-            `rngs` is for dropout and the like, and returns logits [batch, classes].
-            Its variables are `nnx.Param` and `nnx.BatchStat`.
+            `rngs` is for dropout and the like, and returns logits
+            [batch, (positions,) classes]. Its variables are `nnx.Param`, which are
+            trained, and `nnx.BatchStat`, which the module itself may set.
         embeddings: attributes of the module that the law does not count.
         can_be_padded: see `Model`.
+        restart: see `Model`.
     """
-    module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
-    graph, *_ = nnx.split(module, nnx.Param, nnx.BatchStat)
+
+    @functools.cache
+    def graph() -> Any:  # a plan builds many models and runs none
+        module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
+        return nnx.split(module, nnx.Param, nnx.BatchStat)[0]
 
     def init(key: jax.Array) -> Variables:
         module = make_module(nnx.Rngs(key))
@@ -114,12 +124,12 @@ def from_nnx(
     def apply(
         params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        module: Any = nnx.merge(graph, params, state)
+        module: Any = nnx.merge(graph(), params, state)
         module.train() if train else module.eval()
         logits = module(x, rngs=nnx.Rngs(key))
         return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
-    return Model(init, apply, embeddings, can_be_padded)
+    return Model(init, apply, embeddings, can_be_padded, restart)
 
 
 def build_model(
@@ -142,7 +152,17 @@ def build_model(
     return module.build(width, depth, input_shape, num_classes)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Negative log-likelihood of the labels, nats [batch]."""
-    chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, smoothing: jax.Array | None = None
+) -> jax.Array:
+    """Negative log-likelihood of the labels, nats [batch, (positions)].
+
+    Args:
+        logits: [batch, (positions,) classes].
+        labels: integers [batch, (positions)].
+        smoothing: s of the target (1 - s) label + s / classes; None: 0.
+    """
+    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    if smoothing is not None:
+        chosen = (1 - smoothing) * chosen + smoothing * jnp.mean(logits, axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - chosen

@@ -19,6 +19,7 @@ from scalepred.models.vision import ConvNorm, check_images, pool_everything
 
 # Blocks of each stage, by depth.
 _BLOCKS = {
+    14: (1, 1, 1, 1),
     26: (2, 2, 2, 2),
     38: (3, 3, 3, 3),
     50: (3, 4, 6, 3),

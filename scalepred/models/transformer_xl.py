@@ -99,7 +99,10 @@ class TransformerXL(nnx.Module):
         rngs: nnx.Rngs,
     ):
         size, heads = recipe.model_size, recipe.num_heads
-        self.embedding = TiedEmbedding(vocabulary_size, size, rngs, init=_INIT)
+        # Smaller than the official 0.02: a norm comes before the scores, and tied
+        # words of that size would make a fresh model sure that each word is repeated.
+        init = nnx.initializers.normal(1 / size)
+        self.embedding = TiedEmbedding(vocabulary_size, size, rngs, init)
         self.layers = nnx.List([Layer(width, recipe, rngs) for _ in range(depth)])
         shape = (2, heads, size // heads)
         self.biases = nnx.Param(_INIT(rngs.params(), shape, jnp.float32))

@@ -1,7 +1,7 @@
 """VGG-16 with BatchNorm for small images: `width` 64 is the published one.
 
 Width is the channels of the first stage; the others and the two hidden linear layers
-(8 times as many) scale with it, as in the paper (2.2). `depth` is 16, 13 or 19.
+(8 times as many) scale with it, as in the paper (2.2). `depth` is 11, 13, 16 or 19.
 
 Source: K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks", ICLR 2015. For
 32 pixels the 4,096 hidden units are 512, as usual, and nothing is dropped out; the
@@ -16,7 +16,12 @@ from scalepred.models.model import Model, from_nnx
 from scalepred.models.vision import ConvNorm, check_images, pool_everything
 
 # Convolutions of each stage, by depth; three linear layers follow.
-_CONVS = {13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_CONVS = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
 _CHANNELS = (1, 2, 4, 8, 8)  # of each stage, in widths
 
 

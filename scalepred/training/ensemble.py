@@ -121,13 +121,14 @@ def plan_cells(
         # One step of a lane keeps a core busy, and lanes in turn leave no gaps where
         # one is done before the others. An accelerator needs many lanes at once.
         lane_axis = "map" if devices[0].platform == "cpu" else "vmap"
+    keys = {cell.program_key for cell in cells}
     return packing.plan_packs(
         cells,
         experiment.packing,
         len(devices),
         lane_axis,
         done,
-        paddable=_paddable_families(cells, dataset),
+        paddable={key for key in keys if _can_be_padded(key, dataset)},
     )
 
 
@@ -143,14 +144,10 @@ def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
     }
 
 
-def _paddable_families(cells: Sequence[Cell], dataset: Dataset) -> set[str]:
-    """Families whose narrow members may be padded to wider ones."""
-    examples = {cell.family: cell for cell in cells}
-    return {
-        family
-        for family, cell in examples.items()
-        if _build(cell.program_key, cell.width, dataset).can_be_padded
-    }
+def _can_be_padded(key: ProgramKey, dataset: Dataset) -> bool:
+    # Muon scales an update by the shape of the weights, which padding changes.
+    is_elementwise = key.optimizer != "muon"
+    return is_elementwise and _build(key, key.width, dataset).can_be_padded
 
 
 def _build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
@@ -232,6 +229,7 @@ class _Engine(NamedTuple):
     shapes: LaneState  # of these, with sharding
     run_chunk: Callable[..., tuple[LaneState, Scores]]
     data_unit: str
+    units_per_example: int
     models: Mapping[int, Model]  # by true width
     forward_flops: Mapping[int, float]  # of one example, by true width
     compile_seconds: float
@@ -381,7 +379,16 @@ def _compile(
         for width, model in models.items()
     }
     seconds = time.perf_counter() - began
-    return _Engine(start, shapes, run_chunk, dataset.unit, models, flops, seconds)
+    return _Engine(
+        start=start,
+        shapes=shapes,
+        run_chunk=run_chunk,
+        data_unit=dataset.unit,
+        units_per_example=dataset.units_per_example,
+        models=models,
+        forward_flops=flops,
+        compile_seconds=seconds,
+    )
 
 
 def _make_chunk(
@@ -469,7 +476,7 @@ def _put_data(
     seeds = sorted({cell.seed for pack in plan.packs for cell in pack.queue})
     data = LaneData(
         inputs=dataset.inputs,
-        labels=dataset.labels.astype(np.int32),
+        labels=dataset.labels,
         order=np.stack([dataset.order(seed) for seed in seeds]),
     )
     everywhere = NamedSharding(mesh, _EVERYWHERE)
@@ -506,7 +513,7 @@ def _make_row(
         depth=cell.depth,
         params=model.num_params,
         params_total=model.num_params_total,
-        data=cell.dataset_size,
+        data=cell.dataset_size * engine.units_per_example,
         data_unit=engine.data_unit,
         epochs=cell.epochs,
         steps=cell.steps,

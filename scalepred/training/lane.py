@@ -12,30 +12,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 
+from scalepred.config import MAX_DECAY_POINTS, UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell, ProgramKey
 from scalepred.models.model import Model, Tree, cross_entropy
 from scalepred.training import padding, sampling
+from scalepred.training.augment import augment
 
 # A loss on its own training examples above this many times ln K: diverged.
 _HOPELESS = 10.0
-# Evaluation batches hold at most so many examples.
+# Evaluation batches hold at most so many labels, or a training batch.
 _MAX_EVALUATION_BATCH = 1024
 
 
 class LaneArgs(NamedTuple):
-    """What of a cell is only a number. Scalars, but for the key."""
+    """What of a cell is only a number: inputs of the program, never compiled in."""
 
     words: Any  # random words of the cell, uint32 [2]
     model: Any  # which of the program's models, int32
     order: Any  # which row of `LaneData.order`, int32
-    dataset_size: Any  # n, uint32
+    dataset_size: Any  # examples of the subset, uint32
     steps: Any  # int32; 0: the lane is idle
-    learning_rate: Any  # float32
-    momentum: Any  # float32
-    weight_decay: Any  # float32
-    warmup_fraction: Any  # float32
+    micro_batches: Any  # a step, int32
+    learning_rate: Any  # float32, as all below
+    momentum: Any
+    beta2: Any
+    weight_decay: Any
+    clip_norm: Any
+    label_smoothing: Any
+    warmup_fraction: Any
+    decay_points: Any  # [MAX_DECAY_POINTS], those that are not used beyond 1
+    decay_factor: Any
+    cooldown_fraction: Any
+    average_fraction: Any
 
 
 class LaneState(NamedTuple):
@@ -44,6 +55,7 @@ class LaneState(NamedTuple):
     params: Tree
     model_state: Tree
     opt_state: Any
+    average: Tree  # of the weights so far; empty unless the program averages
     cursor: sampling.Cursor
     step: jax.Array  # steps done, int32 []
     diverged: jax.Array  # a loss was not finite, bool []
@@ -53,7 +65,7 @@ class LaneData(NamedTuple):
     """The dataset on the device, once for all lanes."""
 
     inputs: Any  # [examples, ...]
-    labels: Any  # int32 [examples]
+    labels: Any  # integers [examples, (positions)]
     order: Any  # row of each seed: train part, then test part; int32 [seeds, examples]
 
 
@@ -62,7 +74,7 @@ class Scores(NamedTuple):
 
     error: jax.Array  # top-1, 0 to 1, test part
     loss: jax.Array  # cross-entropy, nats, test part
-    train_error: jax.Array  # on the run's own n examples
+    train_error: jax.Array  # on the run's own examples, at most as many
     train_loss: jax.Array
     diverged: jax.Array  # not finite, or far above a guess on its own examples; bool
 
@@ -87,90 +99,164 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
     widest = models[-1]
     num_train, num_test = dataset.num_train, dataset.num_test
     prepare = dataset.prepare or (lambda x: x)
+    batch_size, extras = key.batch_size, frozenset(key.extras)
+    image_change = extras & {"crop", "crop_flip"}
+    if image_change and dataset.inputs.ndim != 4:
+        raise UserError(
+            f"training.augment={key.extras}: dataset {dataset.name} has examples of "
+            f"shape {dataset.inputs.shape[1:]}, not images; set it to none"
+        )
+
+    def restart(state: Tree, size: int) -> Tree:
+        return widest.restart(state, size) if widest.restart else state
 
     def init_lane(args: LaneArgs) -> LaneState:
-        init_key = _init_key(args)
         starts = [padding.pad_init(model, widest.shapes) for model in models]
         if len(starts) == 1:
-            params, model_state = starts[0](init_key)
+            params, model_state = starts[0](_init_key(args))
         else:
-            params, model_state = jax.lax.switch(args.model, starts, init_key)
+            params, model_state = jax.lax.switch(args.model, starts, _init_key(args))
         return LaneState(
             params=params,
-            model_state=model_state,
+            model_state=restart(model_state, batch_size),
             opt_state=_make_optimizer(key, args, jnp.int32(0)).init(params),
+            average=params if "average" in extras else {},
             cursor=sampling.start(),
             step=jnp.int32(0),
             diverged=jnp.bool_(False),
         )
 
-    def step_lane(state: LaneState, args: LaneArgs, data: LaneData) -> LaneState:
-        batch, cursor = sampling.draw_batch(
-            args.words, state.cursor, args.dataset_size, key.batch_size
-        )
-        examples = data.order[args.order, batch]
-        x, labels = prepare(data.inputs[examples]), data.labels[examples]
+    def mean_loss(
+        params: Tree, state: Tree, args: LaneArgs, x: jax.Array, labels: jax.Array, key
+    ) -> tuple[jax.Array, Tree]:
+        logits, after = _apply(widest, extras, params, state, x, train=True, key=key)
+        smoothing = args.label_smoothing if "smooth" in extras else None
+        return jnp.mean(cross_entropy(logits, labels, smoothing)), after
 
-        def mean_loss(params: Tree) -> tuple[jax.Array, Tree]:
-            logits, model_state = widest.apply(
-                params,
-                state.model_state,
-                x,
-                train=True,
-                key=jax.random.fold_in(_noise_key(args), state.step),
+    value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
+
+    def find_gradient(
+        model_state: Tree,
+        cursor: sampling.Cursor,
+        params: Tree,
+        args: LaneArgs,
+        data: LaneData,
+        noise_key: jax.Array,
+    ) -> tuple[jax.Array, Tree, Tree, sampling.Cursor]:
+        """Loss and gradient of the next (micro) batch, and what is carried on."""
+        if widest.restart:
+            fresh = restart(model_state, batch_size)
+            model_state = jax.tree.map(
+                lambda new, old: jnp.where(cursor.position == 0, new, old),
+                fresh,
+                model_state,
             )
-            return jnp.mean(cross_entropy(logits, labels)), model_state
+            batch, cursor = sampling.draw_consecutive(
+                cursor, args.dataset_size, batch_size
+            )
+        else:
+            batch, cursor = sampling.draw_batch(
+                args.words, cursor, args.dataset_size, batch_size
+            )
+        examples = data.order[args.order, batch]
+        x = data.inputs[examples]
+        for kind in image_change:
+            x = augment(x, kind, jax.random.fold_in(noise_key, 1))
+        labels = data.labels[examples].astype(jnp.int32)
+        (loss, model_state), gradient = value_and_grad(
+            params, model_state, args, prepare(x), labels, noise_key
+        )
+        return loss, gradient, model_state, cursor
 
-        value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
-        (loss, model_state), gradient = value_and_grad(state.params)
+    def step_lane(state: LaneState, args: LaneArgs, data: LaneData) -> LaneState:
+        noise_key = jax.random.fold_in(_noise_key(args), state.step)
+        if "micro" in extras:
+
+            def add(index: jax.Array, sums: Any) -> Any:
+                total, gradients, model_state, cursor = sums
+                loss, gradient, model_state, cursor = find_gradient(
+                    model_state,
+                    cursor,
+                    state.params,
+                    args,
+                    data,
+                    jax.random.fold_in(noise_key, index),
+                )
+                gradients = jax.tree.map(jnp.add, gradients, gradient)
+                return total + loss, gradients, model_state, cursor
+
+            nothing = jax.tree.map(jnp.zeros_like, state.params)
+            zero = jnp.zeros((), jax.tree.leaves(state.params)[0].dtype)
+            loss, gradient, model_state, cursor = jax.lax.fori_loop(
+                0, args.micro_batches, add, (zero, nothing, *_carried(state))
+            )
+            gradient = jax.tree.map(lambda g: g / args.micro_batches, gradient)
+        else:
+            loss, gradient, model_state, cursor = find_gradient(
+                *_carried(state), state.params, args, data, noise_key
+            )
         optimizer = _make_optimizer(key, args, state.step)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
+        average = state.average
+        if "average" in extras:
+            average = _average(average, params, args, state.step)
         return LaneState(
             params=params,
             model_state=model_state,
             opt_state=opt_state,
+            average=average,
             cursor=cursor,
             step=state.step + 1,
             diverged=state.diverged | ~jnp.isfinite(loss),
         )
 
     def evaluate_lane(state: LaneState, args: LaneArgs, data: LaneData) -> Scores:
-        num_batches = -(-num_test // _MAX_EVALUATION_BATCH)
-        batch_size = -(-num_test // num_batches)
+        units = dataset.units_per_example
+        most = max(_MAX_EVALUATION_BATCH // units, batch_size)
+        num_batches = -(-num_test // most)
+        size = -(-num_test // num_batches)
+        params = state.average if "average" in extras else state.params
 
         def mean_scores(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
             """Error and loss at `count` positions of the order, from `first` on."""
             first, count = part
+            trips = (count + size - 1) // size
 
-            def add_batch(
-                index: jax.Array, sums: tuple[jax.Array, jax.Array]
-            ) -> tuple[jax.Array, jax.Array]:
-                position = index * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+            def add_batch(index: jax.Array, sums: Any) -> Any:
+                num_wrong, total, model_state = sums
+                row = jnp.arange(size, dtype=jnp.int32)
+                # A model that reads on gets consecutive windows, others any.
+                position = row * trips + index if widest.restart else index * size + row
                 is_real = position < count
                 position = first + jnp.where(is_real, position, 0)
                 examples = data.order[args.order, position]
-                labels = data.labels[examples]
-                logits, _ = widest.apply(
-                    state.params,
-                    state.model_state,
+                labels = data.labels[examples].astype(jnp.int32)
+                logits, model_state = _apply(
+                    widest,
+                    extras,
+                    params,
+                    model_state,
                     prepare(data.inputs[examples]),
                     train=False,
                     key=_noise_key(args),
                 )
-                wrong = jnp.argmax(logits, axis=-1) != labels
+                is_real = is_real.reshape((-1,) + (1,) * (labels.ndim - 1))
+                wrong = (jnp.argmax(logits, axis=-1) != labels) & is_real
                 loss = jnp.where(is_real, cross_entropy(logits, labels), 0.0)
-                num_wrong = jnp.sum(wrong & is_real, dtype=jnp.int32)
-                return sums[0] + num_wrong, sums[1] + jnp.sum(loss)
+                num_wrong += jnp.sum(wrong, dtype=jnp.int32)
+                return num_wrong, total + jnp.sum(loss), model_state
 
-            zero = jnp.zeros((), jax.tree.leaves(state.params)[0].dtype)
-            trips = (count + batch_size - 1) // batch_size
-            sums = jax.lax.fori_loop(0, trips, add_batch, (jnp.int32(0), zero))
-            return sums[0] / count, sums[1] / count
+            zero = jnp.zeros((), jax.tree.leaves(params)[0].dtype)
+            begin = (jnp.int32(0), zero, restart(state.model_state, size))
+            num_wrong, total, _ = jax.lax.fori_loop(0, trips, add_batch, begin)
+            return num_wrong / (count * units), total / (count * units)
 
-        # Mapped over the two parts, so that the model is compiled once.
+        # Mapped over the two parts, so that the model is compiled once. Of the train
+        # part no more than of the test part: it is a check, and must not cost more.
         firsts = jnp.array([num_train, 0])
-        counts = jnp.stack([num_test, args.dataset_size.astype(jnp.int32)])
+        num_own = jnp.minimum(args.dataset_size.astype(jnp.int32), num_test)
+        counts = jnp.stack([num_test, num_own])
         error, loss = jax.lax.map(mean_scores, (firsts, counts))
         # Saturating units keep a run that blew up finite; no run that learns ends
         # far worse than a guess on the very examples it was shown.
@@ -181,6 +267,46 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
     return Program(init_lane, step_lane, evaluate_lane)
 
 
+def _carried(state: LaneState) -> tuple[Tree, sampling.Cursor]:
+    return state.model_state, state.cursor
+
+
+def _apply(
+    model: Model,
+    extras: frozenset[str],
+    params: Tree,
+    state: Tree,
+    x: jax.Array,
+    *,
+    train: bool,
+    key: jax.Array,
+) -> tuple[jax.Array, Tree]:
+    """The model in the precision asked for; logits and state in that of the weights."""
+    if "bfloat16" not in extras:
+        return model.apply(params, state, x, train=train, key=key)
+    wide = jax.tree.leaves(params)[0].dtype
+    params, x = jax.tree.map(_to_bfloat16, (params, x))
+    logits, after = model.apply(params, state, x, train=train, key=key)
+    after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state)
+    return logits.astype(wide), after
+
+
+def _to_bfloat16(leaf: jax.Array) -> jax.Array:
+    is_real = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf.astype(jnp.bfloat16) if is_real else leaf
+
+
+def _average(average: Tree, params: Any, args: LaneArgs, step: jax.Array) -> Tree:
+    """Mean of the weights since the average began; the last weights before."""
+    first = jnp.ceil((1 - args.average_fraction) * args.steps).astype(jnp.int32)
+    share = 1 / jnp.maximum(step - first + 1, 1).astype(jnp.float32)
+    return jax.tree.map(
+        lambda mean, new: (mean + (new - mean) * share).astype(new.dtype),
+        average,
+        params,
+    )
+
+
 def lane_args(cell: Cell, model: int, order: int) -> LaneArgs:
     """A cell's numbers, as numpy scalars.
 
@@ -189,16 +315,27 @@ def lane_args(cell: Cell, model: int, order: int) -> LaneArgs:
         model: index of its width among the program's models.
         order: row of its seed in `LaneData.order`.
     """
+    points = np.full(MAX_DECAY_POINTS, 2, np.float32)
+    points[: len(cell.decay_points)] = cell.decay_points
+    micro_batch_size = cell.micro_batch_size or cell.batch_size
     return LaneArgs(
         words=np.array(cell.random_words, np.uint32),
         model=np.int32(model),
         order=np.int32(order),
         dataset_size=np.uint32(cell.dataset_size),
         steps=np.int32(cell.steps),
+        micro_batches=np.int32(cell.batch_size // micro_batch_size),
         learning_rate=np.float32(cell.learning_rate),
         momentum=np.float32(cell.momentum),
+        beta2=np.float32(cell.beta2),
         weight_decay=np.float32(cell.weight_decay),
+        clip_norm=np.float32(cell.clip_norm),
+        label_smoothing=np.float32(cell.label_smoothing),
         warmup_fraction=np.float32(cell.warmup_fraction),
+        decay_points=points,
+        decay_factor=np.float32(cell.decay_factor),
+        cooldown_fraction=np.float32(cell.cooldown_fraction),
+        average_fraction=np.float32(cell.average_fraction),
     )
 
 
@@ -211,30 +348,46 @@ def idle_args() -> LaneArgs:
         order=np.int32(0),
         dataset_size=np.uint32(1),
         steps=np.int32(0),
+        micro_batches=np.int32(1),
         learning_rate=zero,
         momentum=zero,
+        beta2=zero,
         weight_decay=zero,
+        clip_norm=zero,
+        label_smoothing=zero,
         warmup_fraction=zero,
+        decay_points=np.full(MAX_DECAY_POINTS, 2, np.float32),
+        decay_factor=zero,
+        cooldown_fraction=zero,
+        average_fraction=zero,
     )
 
 
 def learning_rate_at(schedule: str, args: LaneArgs, step: jax.Array) -> jax.Array:
     """Learning rate of step `step`, a function of the fraction of the run done.
 
-    Warm-up rises linearly to the peak over the first `warmup_fraction` of the steps;
-    the schedule then falls from the peak at the end of warm-up to 0 at the end of the
-    run: linear 1 - s, cosine (1 + cos(pi s)) / 2, or stays (constant).
+    Warm-up rises linearly to the peak over the first `warmup_fraction` of the steps.
+    From its end to that of the run, a way s from 0 to 1, the rate is the peak times
+    1 (constant), 1 - s (linear), (1 + cos(pi s)) / 2 (cosine). The others count in
+    the whole run: step multiplies by `decay_factor` at each of `decay_points`, wsd
+    stays and falls linearly to 0 over the last `cooldown_fraction`.
     """
     # The middle of the step, so that neither the first nor the last is wasted on 0.
     done = (step + 0.5) / jnp.maximum(args.steps, 1)
     warmup = args.warmup_fraction
-    rising = done / jnp.maximum(warmup, 1e-9)
     past_warmup = jnp.clip((done - warmup) / (1 - warmup), 0, 1)
-    falling = {
-        "constant": jnp.ones_like(past_warmup),
-        "linear": 1 - past_warmup,
-        "cosine": (1 + jnp.cos(jnp.pi * past_warmup)) / 2,
-    }[schedule]
+    if schedule == "constant":
+        falling = jnp.ones_like(done)
+    elif schedule == "linear":
+        falling = 1 - past_warmup
+    elif schedule == "cosine":
+        falling = (1 + jnp.cos(jnp.pi * past_warmup)) / 2
+    elif schedule == "step":
+        num_passed = jnp.sum(done[..., None] >= args.decay_points, axis=-1)
+        falling = args.decay_factor ** num_passed.astype(jnp.float32)
+    else:
+        falling = jnp.minimum(1, (1 - done) / jnp.maximum(args.cooldown_fraction, 1e-9))
+    rising = done / jnp.maximum(warmup, 1e-9)
     return args.learning_rate * jnp.where(done < warmup, rising, falling)
 
 
@@ -243,14 +396,27 @@ def _make_optimizer(
 ) -> optax.GradientTransformation:
     """The optimiser at this step; optax takes traced numbers where it takes floats."""
     rate = learning_rate_at(key.schedule, args, step)
+    decay, b2 = args.weight_decay, args.beta2
     if key.optimizer == "sgd":
-        return optax.chain(
-            optax.add_decayed_weights(args.weight_decay),
+        optimizer = optax.chain(
+            optax.add_decayed_weights(decay, _is_decayed),
             optax.sgd(rate, momentum=args.momentum, nesterov=key.nesterov),
         )
-    if key.optimizer == "adam":
-        return optax.adam(rate)
-    return optax.adamw(rate, weight_decay=args.weight_decay)
+    elif key.optimizer == "adam":
+        optimizer = optax.adam(rate, b2=b2)
+    elif key.optimizer == "adamw":
+        optimizer = optax.adamw(rate, b2=b2, weight_decay=decay, mask=_is_decayed)
+    else:
+        optimizer = optax.contrib.muon(rate, weight_decay=decay, adam_b2=b2)
+    if "clip" in key.extras:
+        clip = optax.clip_by_global_norm(args.clip_norm)
+        optimizer = optax.chain(clip, optimizer)
+    return optimizer
+
+
+def _is_decayed(params: Any) -> Any:
+    """Weights, not biases and scales."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _init_key(args: LaneArgs) -> jax.Array:

@@ -126,7 +126,7 @@ def plan_packs(
     num_devices: int,
     lane_axis: str,
     done: Collection[str] = frozenset(),
-    paddable: Collection[str] = frozenset(),
+    paddable: Collection[ProgramKey] = frozenset(),
 ) -> Plan:
     """Groups cells by program and chooses lanes and order for each group.
 
@@ -139,7 +139,7 @@ def plan_packs(
         num_devices: lanes are a multiple of this.
         lane_axis: "vmap" or "map".
         done: ids of cells that have a row.
-        paddable: families whose widths may be padded into one program.
+        paddable: programs that may be padded into a wider one.
     """
     packs = []
     for (key, widths), members in _group(cells, packing, paddable).items():
@@ -206,20 +206,21 @@ def make_chunks(
 
 
 def _group(
-    cells: Sequence[Cell], packing: Packing, paddable: Collection[str]
+    cells: Sequence[Cell], packing: Packing, paddable: Collection[ProgramKey]
 ) -> dict[tuple[ProgramKey, tuple[int, ...]], list[Cell]]:
     """Cells by program, the program by its key at the widest width and its widths."""
     widths_of = defaultdict(set)
-    for cell in cells:
-        widths_of[cell.program_key._replace(width=0)].add(cell.width)
+    for key in {cell.program_key for cell in cells} & set(paddable):
+        widths_of[key._replace(width=0)].add(key.width)
     buckets = {
-        key: _bucket(widths, packing.width_bucket if key.family in paddable else 1)
-        for key, widths in widths_of.items()
+        key: _bucket(widths, packing.width_bucket) for key, widths in widths_of.items()
     }
     groups = defaultdict(list)
     for cell in cells:
-        widths = buckets[cell.program_key._replace(width=0)][cell.width]
-        groups[cell.program_key._replace(width=widths[-1]), widths].append(cell)
+        key = cell.program_key
+        bucket = buckets.get(key._replace(width=0), {})
+        widths = bucket.get(cell.width, (cell.width,))
+        groups[key._replace(width=widths[-1]), widths].append(cell)
     return groups
 
 

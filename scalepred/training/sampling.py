@@ -48,6 +48,31 @@ def draw_batch(
     return examples, Cursor(cursor.epoch + end // size, end % size)
 
 
+def draw_consecutive(
+    cursor: Cursor, size: jax.Array, batch_size: int
+) -> tuple[jax.Array, Cursor]:
+    """The next window of each of `batch_size` equal stretches of the data.
+
+    For models that carry what they read from one window to the next. What does not
+    fill a stretch is left out; where n is below the batch, stretches are one window.
+
+    Args:
+        cursor: where the lane stands; `position` counts within the stretches.
+        size: n, at least 1, uint32 [].
+        batch_size: stretches.
+
+    Returns:
+        Example numbers below n, int32 [batch_size], and the cursor after them; an
+        epoch begins where its position is 0.
+    """
+    length = jnp.maximum(size // batch_size, 1)
+    row = jnp.arange(batch_size, dtype=jnp.uint32)
+    examples = (row * length + cursor.position) % size
+    end = cursor.position + 1
+    after = Cursor(cursor.epoch + end // length, end % length)
+    return examples.astype(jnp.int32), after
+
+
 def permute(
     words: jax.Array, epoch: jax.Array, position: jax.Array, size: jax.Array
 ) -> jax.Array:
