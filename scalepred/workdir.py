@@ -41,7 +41,9 @@ def _check_same_study(
             f"workdir={workdir}: belongs to a study of another kind "
             f"({old.get('kind')}, not {kind}); choose another --workdir"
         )
-    before, now = _flatten(old.get("runs")), _flatten(new.get("runs"))
+    # What is read back has lists where the config has tuples.
+    runs = json.loads(json.dumps(new.get("runs")))
+    before, now = _flatten(old.get("runs")), _flatten(runs)
     for name, value in now.items():
         if before.get(name) != value:
             raise UserError(

@@ -1,0 +1,145 @@
+"""Convolution in the form that the device at hand is fast at.
+
+XLA for the CPU rewrites convolutions to what its fast kernels take only outside of
+loops. The forward pass of an NHWC convolution is in that form already; its two
+derivatives are not, and in the loop over steps they take twenty times as long. So
+here they are written in it: all three are NHWC, HWIO -> NHWC.
+"""
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+# canonical: as above; native: XLA's own derivatives; patches: a matrix product.
+FORMS = ("canonical", "native", "patches")
+_form: contextvars.ContextVar[str] = contextvars.ContextVar("form", default="auto")
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+@contextlib.contextmanager
+def traced_as(form: str) -> Iterator[None]:
+    """Convolutions traced in here have this form.
+
+    jax remembers the trace of a function: give it a new one for each form.
+
+    Args:
+        form: one of `FORMS`; or auto: canonical on a CPU, else native.
+    """
+    token = _form.set(form)
+    try:
+        yield
+    finally:
+        _form.reset(token)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Convolution with zeros around the image ("SAME").
+
+    Args:
+        x: [batch, height, width, channels].
+        kernel: [height, width, channels, channels after].
+        stride: in both directions.
+
+    Returns:
+        [batch, ceil(height / stride), ceil(width / stride), channels after].
+    """
+    form = _form.get()
+    if form == "auto":
+        form = "canonical" if jax.default_backend() == "cpu" else "native"
+    if kernel.shape[:2] == (1, 1):
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
+    if form == "patches":
+        return _convolve_patches(x, kernel, stride)
+    if form == "native":
+        return _convolve(x, kernel, _same(x, kernel, stride), strides=stride)
+    return _convolve_canonical(x, kernel, stride)
+
+
+def _convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    padding: list[tuple[int, int]],
+    *,
+    strides: int = 1,
+    dilate_x: int = 1,
+    dilate_kernel: int = 1,
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (strides, strides),
+        padding,
+        lhs_dilation=(dilate_x, dilate_x),
+        rhs_dilation=(dilate_kernel, dilate_kernel),
+        dimension_numbers=_LAYOUT,
+    )
+
+
+def _same(x: jax.Array, kernel: jax.Array, stride: int) -> list[tuple[int, int]]:
+    """Zeros before and after the image in each direction."""
+    padding = []
+    for size, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True):
+        missing = max((-(-size // stride) - 1) * stride + taps - size, 0)
+        padding.append((missing // 2, missing - missing // 2))
+    return padding
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_canonical(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return _convolve(x, kernel, _same(x, kernel, stride), strides=stride)
+
+
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve_canonical(x, kernel, stride), (x, kernel)
+
+
+def _backward(
+    stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Derivatives with respect to image and kernel.
+
+    The image's is a convolution of dy, spread out by the stride, with the kernel
+    turned round; the kernel's is one of the image, with channels in the place of the
+    batch, with dy, spread out. Where the last rows of the image met no tap, the
+    padding after it is negative.
+    """
+    x, kernel = saved
+    for_x, for_kernel = [], []
+    before = [pair[0] for pair in _same(x, kernel, stride)]
+    sizes = zip(x.shape[1:3], kernel.shape[:2], dy.shape[1:3], before, strict=True)
+    for size, taps, size_after, first in sizes:
+        reach = (size_after - 1) * stride
+        for_x.append((taps - 1 - first, size - 1 - reach + first))
+        for_kernel.append((first, taps + reach - size - first))
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    dx = _convolve(dy, turned, for_x, dilate_x=stride)
+    dkernel = _convolve(
+        x.transpose(3, 1, 2, 0),
+        dy.transpose(1, 2, 0, 3),
+        for_kernel,
+        dilate_kernel=stride,
+    )
+    return dx, dkernel.transpose(1, 2, 0, 3)
+
+
+_convolve_canonical.defvjp(_forward, _backward)
+
+
+def _convolve_patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The image once for each tap, side by side, times the kernel as a matrix."""
+    height, width = (-(-size // stride) for size in x.shape[1:3])
+    padded = jnp.pad(x, [(0, 0), *_same(x, kernel, stride), (0, 0)])
+    shifted = [
+        padded[:, down : down + (height - 1) * stride + 1 : stride][
+            :, :, right : right + (width - 1) * stride + 1 : stride
+        ]
+        for down in range(kernel.shape[0])
+        for right in range(kernel.shape[1])
+    ]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])

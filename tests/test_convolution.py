@@ -1,0 +1,78 @@
+"""Every form of a convolution is the same function, derivatives included."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalepred.models.convolution import FORMS, convolve, traced_as
+
+SHAPES = [
+    (size, taps, stride)
+    for size in ((8, 8), (7, 9))
+    for taps in (1, 3, 5)
+    for stride in (1, 2, 3)
+]
+
+
+def _reference(x, kernel, stride):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_equals_the_plain_convolution(form):
+    for size, taps, stride in SHAPES:
+        keys = jax.random.split(jax.random.key(0), 3)
+        x = jax.random.normal(keys[0], (2, *size, 3))
+        kernel = jax.random.normal(keys[1], (taps, taps, 3, 4))
+        y, pull = jax.vjp(lambda x, k, s=stride: _reference(x, k, s), x, kernel)
+        dy = jax.random.normal(keys[2], y.shape)
+        with traced_as(form):
+            found, found_pull = jax.vjp(
+                lambda x, k, s=stride: convolve(x, k, s), x, kernel
+            )
+        np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-4)
+        for one, other in zip(found_pull(dy), pull(dy), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_convolutions_in_a_loop_are_all_of_the_fast_kind():
+    """Others fall to XLA's naive emitter there, twenty times as slow."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("what the CPU compiler does to convolutions")
+
+    def loss(kernel, x):
+        return jnp.sum(convolve(convolve(x, kernel), kernel, 2) ** 2)
+
+    def train(kernel, x):
+        return jax.lax.fori_loop(
+            0, 3, lambda _, k: k - 1e-3 * jax.grad(loss)(k, x), kernel
+        )
+
+    shapes = jnp.zeros((3, 3, 4, 4)), jnp.zeros((2, 8, 8, 4))
+    text = jax.jit(train).lower(*shapes).compile().as_text()
+    labels = re.findall(r" convolution\(.*dim_labels=([\w>\-]+)", text)
+    assert len(labels) == 5  # two forward, two kernels, one image
+    assert set(labels) == {"b01f_01io->b01f"}
+
+
+def test_the_form_ends_with_its_block():
+    x, kernel = jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1))
+
+    def has_convolution():  # a new function each time, as traces are remembered
+        text = str(jax.make_jaxpr(lambda x, kernel: convolve(x, kernel))(x, kernel))
+        return "conv_general_dilated" in text
+
+    with traced_as("patches"):
+        assert not has_convolution()
+        with traced_as("native"):
+            assert has_convolution()
+    assert has_convolution()
