@@ -112,18 +112,37 @@ def _starts(lengths: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
 
-def load_prepared(name: str, window: int, stretch: int = 1) -> Dataset:
+def load_prepared(
+    name: str, window: int, stretch: int = 1, num_words: int = 0
+) -> Dataset:
     """The text that `scripts/prepare_data.py --dataset=NAME` wrote.
 
     Args:
         name: of the dataset.
         window: tokens an example has.
         stretch: consecutive windows that stay together in subsets.
+        num_words: the most frequent words are kept, the others become `<unk>`, and
+            the dataset is named NAME_NUMBER; 0: all are kept.
 
     Raises:
         MissingData: it is not there; says the command to run.
     """
-    return from_arrays(name, files.open_prepared(name), window, stretch)
+    arrays = files.open_prepared(name)
+    if num_words:
+        name, arrays = f"{name}_{num_words}", keep_words(arrays, num_words)
+    return from_arrays(name, arrays, window, stretch)
+
+
+def keep_words(arrays: Mapping[str, np.ndarray], num_words: int) -> Mapping:
+    """The arrays with the rarer words all one: `<unk>`, which the text must have."""
+    vocabulary = bytes(arrays["vocabulary"]).split(b"\n")[:num_words]
+    unknown = vocabulary.index(b"<unk>")
+    parts = {
+        part: np.where(arrays[part] < num_words, arrays[part], unknown)
+        for part in ("train", "valid", "test")
+    }
+    text = np.frombuffer(b"\n".join(vocabulary), np.uint8)
+    return {**arrays, **parts, "vocabulary": text}
 
 
 def load_file(path: pathlib.Path, tokens: str = "bytes") -> Dataset:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scalepred.config import UserError
+from scalepred.models.convolution import convolve
 
 # Of the running mean and variance, as in the code the paper builds on.
 _NORM_MOMENTUM = 0.9
@@ -24,21 +25,16 @@ class Conv(nnx.Module):
         rngs: nnx.Rngs,
         use_bias: bool = False,
     ):
-        # Variance 2 / (what an output feeds into), He's for relu.
+        # Variance 2 / (what an input feeds into), He's for relu.
         deviation = math.sqrt(2 / (size * size * outputs))
-        self.conv = nnx.Conv(
-            inputs,
-            outputs,
-            (size, size),
-            strides=stride,
-            padding=(size - 1) // 2,
-            use_bias=use_bias,
-            kernel_init=nnx.initializers.normal(deviation),
-            rngs=rngs,
-        )
+        noise = jax.random.normal(rngs.params(), (size, size, inputs, outputs))
+        self.kernel = nnx.Param(noise * deviation)
+        self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
+        self.stride = stride
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.conv(x)
+        x = convolve(x, self.kernel[...], self.stride)
+        return x if self.bias is None else x + self.bias[...]
 
 
 class ConvNorm(nnx.Module):

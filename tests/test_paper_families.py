@@ -1,4 +1,4 @@
-"""Properties that every family has: one test each, over all of them."""
+"""The larger families: what `test_families` asks of every family, at little cost."""
 
 import dataclasses
 import functools
@@ -64,16 +64,24 @@ class Case:
 
 IMAGES, TEXT = _images(), _text()
 CASES = {
-    "mlp": Case(2, (6, 8), IMAGES),
     "resnet50": Case(14, (3, 4), IMAGES),
-    "vgg16bn": Case(11, (4, 6), IMAGES),
+    "vgg16bn": Case(11, (4, 6), IMAGES, steps=80),
     "densenet": Case(10, (4, 6), IMAGES),
     "awd_lstm_small": Case(2, (6, 8), TEXT, 0.05, "adam", steps=60),
+    "vit": Case(2, (16, 32), IMAGES, 0.01, "adam", steps=60),
     "awd_lstm": Case(2, (6, 8), TEXT, 0.05, "adam", steps=100),
     "awd_lstm_wikitext2": Case(3, (6, 8), TEXT, 0.05, "adam", steps=100),
-    "transformer_xl": Case(2, (6, 8), TEXT, 0.001, "adam"),
+    "transformer_xl": Case(2, (6, 8), TEXT, 0.001, "adam", steps=60),
 }
+# The code need not be fast, but be there soon.
+_quickly = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": "0"}
+)
 every_family = pytest.mark.parametrize("family", CASES)
+# The recipes of the AWD-LSTM differ in numbers only; one is trained.
+every_kind = pytest.mark.parametrize(
+    "family", [name for name in CASES if name not in ("awd_lstm", "awd_lstm_wikitext2")]
+)
 
 
 @functools.cache
@@ -90,35 +98,30 @@ def _model(family: str, width: int | None = None) -> Model:
 
 @functools.cache
 def _variables(family: str):
-    return jax.jit(_model(family).init)(jax.random.key(0))
+    return _quickly(_model(family).init)(jax.random.key(0))
 
 
-def _apply(family: str, x, train=False, key=0):
+@functools.cache
+def _evaluate(family: str):
+    return _quickly(functools.partial(_model(family).apply, train=False))
+
+
+def _apply(family: str, x, key=0, variables=None):
     """Logits and state after reading x, from a fresh start."""
-    model, (params, state) = _model(family), _variables(family)
+    model = _model(family)
+    params, state = variables or _variables(family)
     state = model.restart(state, len(x)) if model.restart else state
-    return jax.jit(model.apply, static_argnames="train")(
-        params, state, jnp.asarray(x), train=train, key=jax.random.key(key)
-    )
-
-
-def test_every_family_of_the_package_has_a_case():
-    import pkgutil
-
-    from scalepred import models
-
-    names = {module.name for module in pkgutil.iter_modules(models.__path__)}
-    assert names - {"model", "vision", "language"} == set(CASES)
+    return _evaluate(family)(params, state, jnp.asarray(x), key=jax.random.key(key))
 
 
 @every_family
 def test_shapes_and_counts(family):
     case, model, variables = CASES[family], _model(family), _variables(family)
-    x = case.data.inputs[:3]
+    x = case.data.inputs[:4]
     logits, state = _apply(family, x)
-    assert logits.shape == (*case.data.labels[:3].shape, NUM_CLASSES)
+    assert logits.shape == (*case.data.labels[:4].shape, NUM_CLASSES)
     assert logits.dtype == jnp.float32
-    start = model.restart(variables.state, 3) if model.restart else variables.state
+    start = model.restart(variables.state, 4) if model.restart else variables.state
     assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, start)
     sizes = [leaf.size for leaf in jax.tree.leaves(variables.params)]
     assert sum(model.num_params_by_group.values()) == sum(sizes)
@@ -133,8 +136,8 @@ def test_shapes_and_counts(family):
 @every_family
 def test_a_fresh_model_guesses(family):
     case = CASES[family]
-    logits, _ = _apply(family, case.data.inputs)
-    loss = jnp.mean(cross_entropy(logits, jnp.asarray(case.data.labels, jnp.int32)))
+    logits, _ = _apply(family, case.data.inputs[:4])
+    loss = jnp.mean(cross_entropy(logits, jnp.asarray(case.data.labels[:4], jnp.int32)))
     assert abs(float(loss) - math.log(NUM_CLASSES)) < case.start
 
 
@@ -169,82 +172,103 @@ def _cell(family: str, width: int, **changes) -> Cell:
     return Cell(**{**settings, **changes})
 
 
-def _train(cell: Cell, models, index: int, dtype=jnp.float32, lanes: int = 0):
-    """State and scores of a lane, or of several equal ones side by side."""
-    data = CASES[cell.family].data
-    program = lane.make_program(cell.program_key, models, data)
-    args = lane.lane_args(cell, model=index, order=0)
-    on_device = lane.LaneData(
-        inputs=jnp.asarray(data.inputs),
-        labels=jnp.asarray(data.labels),
-        order=jnp.asarray(data.order(cell.seed)[None]),
-    )
-    if data.inputs.dtype == np.float32:
-        on_device = on_device._replace(inputs=on_device.inputs.astype(dtype))
-
-    def run(args):
-        def to_dtype(leaf):
-            is_real = jnp.issubdtype(leaf.dtype, jnp.floating)
-            return leaf.astype(dtype) if is_real else leaf
-
-        state = jax.tree.map(to_dtype, program.init_lane(args))
-        state = jax.lax.fori_loop(
-            0, cell.steps, lambda _, s: program.step_lane(s, args, on_device), state
-        )
-        return state, program.evaluate_lane(state, args, on_device)
-
-    if lanes:
-        args = jax.tree.map(lambda leaf: np.stack([leaf] * lanes), args)
-        return jax.jit(jax.vmap(run))(args)
-    return jax.jit(run)(args)
+def _programs(cell: Cell, models) -> lane.Program:
+    return lane.make_program(cell.program_key, models, CASES[cell.family].data)
 
 
-@every_family
-def test_a_tiny_set_is_learnt(family):
+@functools.cache
+def _step(family: str):
     cell = _cell(family, CASES[family].widths[0])
-    _, scores = _train(cell, [_model(family)], 0)
-    assert not bool(scores.diverged)
-    assert float(scores.train_loss) < 0.5 * math.log(NUM_CLASSES)
+    return _quickly(_programs(cell, [_model(family)]).step_lane)
 
 
-@every_family
+def _data(family: str, dtype=jnp.float32) -> lane.LaneData:
+    data = CASES[family].data
+    inputs = jnp.asarray(data.inputs)
+    return lane.LaneData(
+        inputs=inputs.astype(dtype) if data is IMAGES else inputs,
+        labels=jnp.asarray(data.labels),
+        order=jnp.asarray(data.order(0)[None]),
+    )
+
+
+def _start(cell: Cell, models, index: int = 0) -> tuple[lane.LaneState, lane.LaneArgs]:
+    args = lane.lane_args(cell, model=index, order=0)
+    return _quickly(_programs(cell, models).init_lane)(args), args
+
+
+@every_kind
+def test_a_tiny_set_is_learnt(family):
+    cell, data = _cell(family, CASES[family].widths[0]), _data(family)
+    state, args = _start(cell, [_model(family)])
+    for _ in range(cell.steps):
+        state = _step(family)(state, args, data)
+    assert not bool(state.diverged)
+    train = CASES[family].data.order(0)[:NUM_TRAIN]
+    logits, _ = _apply(family, data.inputs[train], variables=state[:2])
+    loss = cross_entropy(logits, data.labels[train].astype(jnp.int32))
+    assert float(jnp.mean(loss)) < 0.5 * math.log(NUM_CLASSES)
+
+
+@every_kind
 def test_a_lane_beside_others_is_a_lane_alone(family):
-    cell = _cell(family, CASES[family].widths[0], steps=4)
-    alone, expected = _train(cell, [_model(family)], 0)
-    beside, found = _train(cell, [_model(family)], 0, lanes=2)
-    for row in range(2):
-        assert float(found.loss[row]) == pytest.approx(float(expected.loss), rel=1e-3)
+    cell, data = _cell(family, CASES[family].widths[0]), _data(family)
+    alone, args = _start(cell, [_model(family)])
+    other, other_args = _start(
+        dataclasses.replace(cell, seed=1, learning_rate=0.01), [_model(family)]
+    )
+
+    def stack(*trees):
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+    beside, both = stack(other, alone), stack(other_args, args)
+    program = _programs(cell, [_model(family)])
+    step_both = _quickly(jax.vmap(program.step_lane, (0, 0, None)))
+    for _ in range(2):
+        alone = _step(family)(alone, args, data)
+        beside = step_both(beside, both, data)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(b[1], a, rtol=2e-2, atol=2e-3),
+        lambda a, b: np.testing.assert_allclose(b[1], a, rtol=2e-2, atol=1e-3),
         alone.params,
         beside.params,
     )
 
 
-@every_family
+@every_kind
 def test_padded_is_exact_or_not_offered(family):
-    """In float64: the padded model's loss is the narrow one's, its padding stays 0."""
+    """In float64: the padded weights are the narrow ones and zeros, nothing else."""
     models = [_model(family, width) for width in CASES[family].widths]
     if not models[0].can_be_padded:
         pytest.skip(f"{family} is bucketed by exact width, as its docstring says")
-    cell = _cell(family, CASES[family].widths[0], steps=5)
+    cell = _cell(family, CASES[family].widths[0])
+    ends = []
     with jax.enable_x64(True):
-        narrow, expected = _train(cell, models[:1], 0, jnp.float64)
-        padded, found = _train(cell, models, 0, jnp.float64)
-    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-11)
-    again = padding.pad_tree(narrow.params, padded.params)
+        for members in (models[:1], models):
+            state, args = _start(cell, members)
+            state = jax.tree.map(
+                lambda leaf: (
+                    leaf.astype(jnp.float64)
+                    if jnp.issubdtype(leaf.dtype, jnp.floating)
+                    else leaf
+                ),
+                state,
+            )
+            step = _quickly(_programs(cell, members).step_lane)
+            for _ in range(3):
+                state = step(state, args, _data(family, jnp.float64))
+            ends.append(state)
+    narrow, padded = ends
 
     def check(padded, expected):
         np.testing.assert_allclose(padded, expected, rtol=1e-8, atol=1e-12)
         assert np.all(np.asarray(padded)[np.asarray(expected) == 0] == 0)
 
+    again = padding.pad_tree(narrow.params, padded.params)
     jax.tree.map(check, padded.params, again)
 
 
 @every_family
 def test_the_wrong_data_are_refused(family):
-    if family == "mlp":
-        pytest.skip("an mlp takes inputs of any shape")
     shape = (WINDOW,) if CASES[family].data is IMAGES else (8, 8, 3)
     with pytest.raises(UserError, match="the dataset has examples of shape"):
         build_model(family, 4, CASES[family].depth, shape, 3)
