@@ -2,15 +2,17 @@
 
 `training/` appends one `Measurement` a finished cell; `fitting/` reads a `Surface`,
 the points (params, data, value) averaged over seeds. A row written is never lost or
-changed: rows are appended whole and flushed to the disk, and a row torn by a kill
-is passed over, dropped at the next append, and its cell trained again.
+changed.
 """
 
+import concurrent.futures
 import csv
 import dataclasses
+import hashlib
 import io
 import math
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
@@ -18,10 +20,17 @@ import numpy as np
 from etils import epath
 
 from scalepred.config import UserError
+from scalepred.files import list_files, remove_abandoned, write_whole
 
 # Of 10 MB of garbage nobody needs more than the beginning.
 _SNIFF_BYTES = 4096
 _SHOWN_CHARS = 40
+
+# The parts of a table are merged at most so often, and for at most a hundredth of
+# the time.
+_MERGE_PAUSE_SECONDS = 30.0
+_MERGE_PAUSE_RATIO = 100.0
+_READ_ATTEMPTS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,72 +66,187 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
 
 
 class Table:
-    """measurements.csv, append-only."""
+    """The rows of a workdir: parts that are written once, and measurements.csv.
+
+    A part, `rows/<digest of its bytes>.csv`, is never changed, so that it can be
+    checked, and no two processes write the same file. The table is what all parts
+    hold together; measurements.csv is its view, written by `merge` and not read where
+    there are parts. Without parts it is the table itself, as a user may bring it.
+
+    Attributes:
+        path: of measurements.csv.
+        rows: by cell id.
+        notes: what was damaged, a sentence each.
+    """
 
     def __init__(self, path: os.PathLike | str):
-        """Opens the table, or starts one where there is none.
+        """Opens the table, or starts one where there is none; writes nothing.
 
         Raises:
-            UserError: if the file is no table of ours.
+            UserError: if a file is no table of ours.
         """
         self.path = epath.Path(path)
         self.rows: dict[str, Measurement] = {}
-        self._whole: str | None = None  # the whole rows of a file that has a torn one
-        if self.path.exists():
-            self._read()
+        self.notes: list[str] = []
+        self._folder = self.path.parent / "rows"
+        self._parts: set[str] = set()  # whose rows are in `rows`
+        self._damaged: set[str] = set()
+        self._not_in_parts: list[Measurement] = []
+        self._last_merge = time.monotonic()
+        self._merge_seconds = 0.0
+        self._read()
 
     def append(self, rows: Sequence[Measurement]) -> None:
-        """Writes whole rows and waits until they are on the disk."""
+        """Writes rows and waits until they are on the disk."""
         if not rows:
             return
-        self._drop_torn_row()
-        is_new = not self.path.exists() or self.path.stat().length == 0
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if is_new:
-            writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow([_cell_text(getattr(row, name)) for name in COLUMNS])
-        with self.path.open("a") as file:
-            file.write(text.getvalue())
-            file.flush()
-            if hasattr(file, "fileno"):
-                os.fsync(file.fileno())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._write_part([*self._not_in_parts, *rows])
+        self._not_in_parts = []
         self.rows.update((row.cell_id, row) for row in rows)
+        pause = max(_MERGE_PAUSE_SECONDS, _MERGE_PAUSE_RATIO * self._merge_seconds)
+        if time.monotonic() - self._last_merge > pause:
+            self.merge()
+
+    def merge(self) -> None:
+        """Makes one part of all, and measurements.csv the view of it.
+
+        Another process may do the same: what is removed here stands in the new part.
+        """
+        began = time.monotonic()
+        if self.rows:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            old = set(self._parts)
+            whole = self._write_part(self._sorted())
+            self._not_in_parts = []
+            view = self.as_csv()
+            if not self.path.exists() or self.path.read_bytes() != view:
+                write_whole(self.path, view)
+            for name in old - {whole}:
+                (self._folder / name).unlink(missing_ok=True)
+            self._parts = {whole}
+        for name in self._damaged:
+            damaged = self._folder / name
+            if damaged.exists():
+                damaged.replace(self._folder / (name + ".damaged"))
+        self._damaged = set()
+        for folder in (self._folder, self.path.parent):
+            remove_abandoned(folder)
+        self._last_merge = time.monotonic()
+        self._merge_seconds = self._last_merge - began
+
+    def as_csv(self) -> bytes:
+        """What measurements.csv should hold."""
+        return _format_rows(self._sorted())
+
+    def _sorted(self) -> list[Measurement]:
+        """By size, then seed: the same table whatever the order of training."""
+        return sorted(
+            self.rows.values(),
+            key=lambda row: (
+                row.task, row.family, row.depth, row.width, row.data, row.seed,
+                row.cell_id,
+            ),
+        )  # fmt: skip
+
+    def _write_part(self, rows: Sequence[Measurement]) -> str:
+        content = _format_rows(rows)
+        name = _digest(content) + ".csv"
+        if name not in self._parts:
+            write_whole(self._folder / name, content)
+        self._parts.add(name)
+        return name
 
     def _read(self) -> None:
-        text = self.path.read_text()
-        whole, _, torn = text.rpartition("\n")
-        lines = csv.reader(io.StringIO(whole))
-        header = tuple(next(lines, ()))
-        if header and header != COLUMNS:
-            raise UserError(
-                f"{self.path}: its columns are not those of a table of runs; "
-                "choose another --workdir, or move the file away"
-            )
-        for number, cells in enumerate(lines, start=2):
-            try:
-                row = _parse_row(cells)
-            except (ValueError, TypeError) as error:
-                raise UserError(
-                    f"{self.path}, row {number}: damaged ({error}); remove that row "
-                    "and its cell is trained again"
-                ) from None
-            self.rows[row.cell_id] = row
-        if torn or not header:
-            self._whole = whole + "\n" if header else ""
-
-    def _drop_torn_row(self) -> None:
-        """Replaces the file by its whole rows, in one move: a kill here loses nothing.
-
-        Not when the table is opened: to look at a table must not change it.
-        """
-        if self._whole is None:
+        parts = self._read_parts()
+        for name, content in sorted(parts.items()):
+            if _digest(content) + ".csv" != name:
+                self._damaged.add(name)
+                self.notes.append(
+                    f"{self._folder / name}: damaged since it was written; its runs "
+                    "are trained again"
+                )
+                continue
+            rows = _parse_table(self._folder / name, content.decode())
+            self.rows = {row.cell_id: row for row in rows} | self.rows
+            self._parts.add(name)
+        if not self.path.exists():
             return
-        clean = self.path.parent / (self.path.name + ".tmp")
-        clean.write_text(self._whole)
-        clean.replace(self.path)
-        self._whole = None
+        if parts:
+            lines = set(self.path.read_bytes().splitlines())
+            if not lines <= set(self.as_csv().splitlines()):
+                self.notes.append(
+                    f"{self.path}: changed or damaged since it was written; the rows "
+                    f"in {self._folder} count"
+                )
+            return
+        self._read_view()
+
+    def _read_view(self) -> None:
+        try:
+            text = self.path.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{self.path}: damaged, or no table of runs; move it away"
+            ) from None
+        whole, _, torn = text.rpartition("\n")
+        if torn:
+            self.notes.append(
+                f"{self.path}: its last row is cut off; that run is trained again"
+            )
+        self._not_in_parts = _parse_table(self.path, whole)
+        self.rows = {row.cell_id: row for row in self._not_in_parts}
+
+    def _read_parts(self) -> dict[str, bytes]:
+        """Contents of all parts; another process may be merging them meanwhile."""
+        for attempt in range(_READ_ATTEMPTS):
+            paths = list_files(self._folder, ".csv")
+            try:
+                with concurrent.futures.ThreadPoolExecutor() as pool:  # for buckets
+                    contents = list(pool.map(lambda path: path.read_bytes(), paths))
+            except FileNotFoundError:
+                if attempt == _READ_ATTEMPTS - 1:
+                    raise
+                continue
+            return dict(zip((path.name for path in paths), contents, strict=True))
+        raise AssertionError("not reached")
+
+
+def _has_parts(path: epath.Path) -> bool:
+    return bool(list_files(path.parent / "rows", ".csv"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _format_rows(rows: Iterable[Measurement]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([_cell_text(getattr(row, name)) for name in COLUMNS])
+    return text.getvalue().encode()
+
+
+def _parse_table(path: epath.Path, text: str) -> list[Measurement]:
+    lines = csv.reader(io.StringIO(text))
+    header = tuple(next(lines, ()))
+    if header and header != COLUMNS:
+        raise UserError(
+            f"{path}: its columns are not those of a table of runs; "
+            "choose another --workdir, or move the file away"
+        )
+    rows = []
+    for number, cells in enumerate(lines, start=2):
+        try:
+            rows.append(_parse_row(cells))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}, row {number}: damaged ({error}); remove that row "
+                "and its cell is trained again"
+            ) from None
+    return rows
 
 
 def _cell_text(value: object) -> str:
@@ -309,7 +433,8 @@ class Surface:
         """Reads a CSV with columns params, data, value.
 
         Optional columns: flops, seed, metric, task, weight, status. Rows whose status
-        is not "ok" are left out and counted in `notes`.
+        is not "ok" are left out and counted in `notes`. Of a workdir's measurements.csv
+        the rows that it is a view of are read.
 
         Args:
             path: the file.
@@ -321,8 +446,14 @@ class Surface:
         Raises:
             UserError: names file, row, column and remedy.
         """
-        rows = _read_csv(epath.Path(path))
+        path = epath.Path(path)
         notes: list[str] = []
+        if path.name == "measurements.csv" and _has_parts(path):
+            table = Table(path)  # which may be ahead of its view
+            notes += table.notes
+            rows = _parse_csv(path, table.as_csv().decode())
+        else:
+            rows = _read_csv(path)
         if "status" in rows[0][1]:
             kept = [row for row in rows if row[1]["status"] == "ok"]
             if len(kept) < len(rows):
@@ -449,6 +580,10 @@ def _read_csv(path: epath.Path) -> list[tuple[int, _Row]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8; it must be a CSV") from None
+    return _parse_csv(path, text)
+
+
+def _parse_csv(path: epath.Path, text: str) -> list[tuple[int, _Row]]:
     lines = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [name.strip() for name in next(lines)]

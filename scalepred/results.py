@@ -18,6 +18,7 @@ from etils import epath
 
 import scalepred
 from scalepred.config import UserError
+from scalepred.files import write_whole
 from scalepred.fitting import backtest
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit, Warn, coverage, summarise_errors
@@ -315,13 +316,6 @@ def _fit_record(results: Results) -> dict[str, object]:
 def write_json(path: epath.Path, record: object) -> None:
     """Strict JSON: a number that is none becomes null or "inf"."""
     write_whole(path, json.dumps(_jsonable(record), indent=2, allow_nan=False) + "\n")
-
-
-def write_whole(path: epath.Path, text: str) -> None:
-    """Replaces a file in one move, so that no reader ever sees half of it."""
-    fresh = path.parent / (path.name + ".tmp")
-    fresh.write_text(text)
-    fresh.replace(path)
 
 
 def _jsonable(record: object) -> object:

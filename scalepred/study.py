@@ -23,7 +23,7 @@ from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
 from scalepred.report import console
 from scalepred.training import ensemble
-from scalepred.workdir import log, prepare_workdir
+from scalepred.workdir import log, prepare_workdir, warn
 
 STAGES = ("train", "fit", "report")
 
@@ -60,9 +60,13 @@ def run(
     prepare_workdir(workdir, experiment_record(experiment), "experiment")
     log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
     table = Table(workdir / "measurements.csv")
+    for note in table.notes:
+        warn(workdir, note)
+    table.merge()
     last_news = None
     if "train" in stages:
         last_news = train(experiment, dataset, cells, table, workdir)
+        table.merge()
     if "fit" in stages:
         found = analyse(experiment, dataset, cells, table, last_news)
         results.write_results(workdir, found)
@@ -197,8 +201,7 @@ def print_plan(
 
 def load_done(workdir: epath.Path) -> set[str]:
     """Ids of the cells that have a row, without touching the workdir."""
-    path = workdir / "measurements.csv"
-    return set(Table(path).rows) if path.exists() else set()
+    return set(Table(workdir / "measurements.csv").rows)
 
 
 def experiment_record(experiment: Experiment) -> dict[str, object]:

@@ -2,11 +2,13 @@
 
 import datetime
 import json
+import sys
 
 from etils import epath
 
 from scalepred import results
 from scalepred.config import UserError
+from scalepred.files import write_whole
 
 
 def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:
@@ -62,7 +64,15 @@ def _flatten(record: object, prefix: str = "") -> dict[str, object]:
 
 
 def log(workdir: epath.Path, sentence: str) -> None:
-    """Appends a dated line to log.txt."""
+    """Adds a dated line to log.txt."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with (workdir / "log.txt").open("a") as file:
-        file.write(f"{now} {sentence}\n")
+    path = workdir / "log.txt"
+    # Buckets cannot append; the log is short.
+    old = path.read_bytes() if path.exists() else b""
+    write_whole(path, old + f"{now} {sentence}\n".encode())
+
+
+def warn(workdir: epath.Path, sentence: str) -> None:
+    """Says what was found damaged and was mended, and logs it."""
+    print(f"warning: {sentence}", file=sys.stderr)
+    log(workdir, f"warning: {sentence}")

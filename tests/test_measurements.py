@@ -1,13 +1,18 @@
 """The table on disk and the surface read from it; bad files get one sentence."""
 
 import dataclasses
+import errno
+import itertools
 import math
+import os
+import pathlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalepred import measurements
 from scalepred.config import UserError
 from scalepred.measurements import COLUMNS, Measurement, Surface, Table
 
@@ -44,26 +49,202 @@ def test_rows_come_back_bitwise(tmp_path):
 
 
 @given(cut=st.integers(0, 10**4))
-def test_a_torn_row_is_dropped_and_nothing_else(tmp_path_factory, cut):
-    path = tmp_path_factory.mktemp("torn") / "measurements.csv"
-    table = Table(path)
-    table.append([make_row(name) for name in "abc"])
-    whole = path.read_bytes()
+def test_a_torn_row_of_a_plain_table_is_dropped_and_nothing_else(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("torn")
+    path = folder / "measurements.csv"
+    whole = as_csv([make_row(name) for name in "abc"])
     torn = whole[: cut % (len(whole) + 1)]
     path.write_bytes(torn)
-    kept = list(Table(path).rows)
-    assert kept == list("abc")[: max(torn.count(b"\n") - 1, 0)]
-    # The cells that were lost are appended again and the table is whole.
     table = Table(path)
+    kept = list("abc")[: max(torn.count(b"\n") - 1, 0)]
+    assert list(table.rows) == kept
+    assert len(table.notes) == (0 if torn.endswith(b"\n") or not torn else 1)
+    assert list(folder.iterdir()) == [path]  # to look changes nothing
+    # The cells that were lost are appended again and the table is whole.
     table.append([make_row(name) for name in "abc" if name not in table.rows])
-    assert list(Table(path).rows) == list("abc")
+    table.merge()
+    assert path.read_bytes() == whole
+    assert Table(path).notes == []
+
+
+def as_csv(rows) -> bytes:
+    lines = [",".join(COLUMNS)]
+    lines += [",".join(str(cell) for cell in dataclasses.astuple(row)) for row in rows]
+    return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.fixture
+def table(tmp_path) -> Table:
+    """Three parts and the view of the first two."""
+    table = Table(tmp_path / "measurements.csv")
+    table.append([make_row("a")])
+    table.append([make_row("b", seed=1)])
+    table.merge()
+    table.append([make_row("c", seed=2)])
+    table.append([make_row("d", seed=3)])
+    return table
+
+
+def test_the_parts_are_the_table_and_the_csv_its_view(table):
+    assert table.path.read_bytes() == as_csv([make_row("a"), make_row("b", seed=1)])
+    again = Table(table.path)
+    assert sorted(again.rows) == list("abcd")
+    assert again.notes == []
+    assert len(list((table.path.parent / "rows").iterdir())) == 3
+    again.merge()
+    assert [line[:1] for line in table.path.read_text().splitlines()[1:]] == list(
+        "abcd"
+    )
+    (part,) = (table.path.parent / "rows").iterdir()
+    assert part.read_bytes() == table.path.read_bytes()
+    table.path.unlink()
+    Table(table.path).merge()
+    assert table.path.read_bytes() == part.read_bytes()
+
+
+def test_order_of_appends_does_not_show(tmp_path):
+    rows = [
+        make_row(name, width=8 - seed, seed=seed) for seed, name in enumerate("abc")
+    ]
+    views = []
+    for order in itertools.permutations(rows):
+        table = Table(tmp_path / "".join(row.cell_id for row in order) / "x.csv")
+        for row in order:
+            table.append([row])
+        table.merge()
+        views.append(table.path.read_bytes())
+    assert len(set(views)) == 1
+
+
+def damage(path, how: str, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "emptied":
+        content.clear()
+    elif how == "truncated":
+        del content[at % len(content) :]
+    else:
+        content[at % len(content)] ^= 1 << (at % 8)
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("how", ["emptied", "truncated", "flipped"])
+@settings(max_examples=25)
+@given(at=st.integers(0, 10**4), which=st.integers(0, 2))
+def test_a_damaged_part_is_named_and_its_rows_are_missing(
+    tmp_path_factory, how, at, which
+):
+    table = Table(tmp_path_factory.mktemp("damaged") / "measurements.csv")
+    for seed, name in enumerate("abc"):
+        table.append([make_row(name, seed=seed)])
+    parts = sorted((table.path.parent / "rows").iterdir())
+    lost = parts[which].read_text().splitlines()[1][:1]
+    damage(parts[which], how, at)
+    again = Table(table.path)
+    assert sorted(again.rows) == sorted(set("abc") - {lost})
+    (note,) = again.notes
+    assert parts[which].name in note
+    assert "trained again" in note
+    # Trained again, the table is whole and the damage is not told twice.
+    again.append([make_row(lost, seed="abc".index(lost))])
+    again.merge()
+    assert Table(table.path).notes == []
+    assert sorted(Table(table.path).rows) == list("abc")
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+@settings(max_examples=25)
+@given(at=st.integers(0, 10**4))
+def test_a_damaged_view_is_made_again(tmp_path_factory, how, at):
+    path = tmp_path_factory.mktemp("damaged") / "measurements.csv"
+    table = Table(path)
+    table.append([make_row("a"), make_row("b", seed=1)])
+    table.merge()
+    whole = path.read_bytes()
+    damage(path, how, at)
+    again = Table(path)
+    assert list(again.rows.values()) == list(table.rows.values())
+    # A view cut at the end of a line is one that is not up to date.
+    left = path.read_bytes()
+    assert bool(again.notes) != (whole.startswith(left) and left[-1:] in (b"", b"\n"))
+    # Who fits reads the rows, not the view.
+    surface = Surface.from_csv(path)
+    assert surface.notes[: len(again.notes)] == tuple(again.notes)
+    assert surface.value[0] == table.rows["a"].value
+    again.merge()
+    assert path.read_bytes() == whole
+
+
+def test_writers_that_know_nothing_of_each_other_lose_nothing(tmp_path):
+    """Two launchers on one workdir by mistake; each merges what it has seen."""
+    path = tmp_path / "measurements.csv"
+    rng = np.random.default_rng(0)
+    tables, written = [Table(path), Table(path)], set()
+    for seed in range(60):
+        writer = int(rng.integers(2))
+        tables[writer].append([make_row(f"c{seed}", seed=seed)])
+        written.add(f"c{seed}")
+        if rng.random() < 0.3:
+            tables[writer].merge()
+        if rng.random() < 0.2:
+            tables[writer] = Table(path)  # killed and started again
+        assert set(Table(path).rows) == written
+    Table(path).merge()
+    assert len(Surface.from_csv(path).seed_values[0]) == 60
+
+
+def test_parts_vanish_while_they_are_read(table, monkeypatch):
+    """Another process merges between our listing and our reading."""
+    listed = measurements.list_files
+    merged = []
+
+    def list_files(folder, suffix):
+        found = listed(folder, suffix)
+        if not merged:
+            merged.append(True)
+            Table(table.path).merge()
+        return found
+
+    monkeypatch.setattr(measurements, "list_files", list_files)
+    assert sorted(Table(table.path).rows) == list("abcd")
+
+
+def test_a_full_disk_loses_no_row(table, monkeypatch):
+    folder = pathlib.Path(table.path.parent)
+    before = sorted(folder.rglob("*"))
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", no_space)
+        with pytest.raises(OSError, match="No space"):
+            table.append([make_row("e", seed=4)])
+        with pytest.raises(OSError, match="No space"):
+            table.merge()
+    assert sorted(folder.rglob("*")) == before
+    assert sorted(Table(table.path).rows) == list("abcd")
+    table.append([make_row("e", seed=4)])
+    assert sorted(Table(table.path).rows) == list("abcde")
+
+
+def test_what_a_killed_process_left_half_written_goes_away(table):
+    folder = table.path.parent / "rows"
+    old, new = folder / "x.csv.1.tmp", folder / "y.csv.2.tmp"
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    table.merge()
+    assert not old.exists()
+    assert new.exists()  # its process may still be at it
 
 
 def test_damaged_row_is_named(tmp_path):
     path = tmp_path / "measurements.csv"
-    Table(path).append([make_row("a"), make_row("b")])
-    path.write_text(path.read_text().replace("682", "6x2", 1))
+    path.write_bytes(as_csv([make_row("a"), make_row("b")]).replace(b"682", b"6x2", 1))
     with pytest.raises(UserError, match="row 2: damaged"):
+        Table(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="damaged, or no table"):
         Table(path)
 
 

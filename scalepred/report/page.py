@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from etils import epath
 from matplotlib.figure import Figure
 
+from scalepred.files import write_whole
 from scalepred.fitting.fit import Fit
 from scalepred.report import figures as drawing
 from scalepred.report import words
-from scalepred.results import PredictionRow, Results, write_whole
+from scalepred.results import PredictionRow, Results
 
 # More predictions than this stand in predictions.csv only.
 _MAX_ROWS = 12

@@ -9,9 +9,12 @@ devices never wait.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import enum
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,11 +25,13 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scalepred.config import Experiment
+from scalepred import processes, stopping
+from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell, ProgramKey
 from scalepred.measurements import Measurement
 from scalepred.models.model import Model, build_model
+from scalepred.stopping import Stopped
 from scalepred.training import lane as lane_lib
 from scalepred.training import packing
 from scalepred.training.checkpoint import Checkpoints, Held
@@ -42,6 +47,12 @@ _CPU_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 # What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
 # microseconds of starting small kernels.
 _STEP_OVERHEAD_FLOPS = 1e6
+
+# A machine that is taken away gives half a minute, in which two chunks may have to end
+# and a checkpoint be written.
+_LONGEST_CHUNK_SECONDS = 8.0
+# Of one device, for the first chunk.
+_SLOWEST_FLOPS = 1e9
 
 # Programs traced since the process began, by name; tests see recompiles here.
 traces: collections.Counter[str] = collections.Counter()
@@ -187,24 +198,23 @@ def train(
     if checkpoint_dir is not None and checkpoint_minutes > 0:
         checkpoints = Checkpoints(checkpoint_dir, checkpoint_minutes)
 
-    with concurrent.futures.ThreadPoolExecutor(_num_cores()) as pool:
+    with contextlib.ExitStack() as at_end:
+        if jax.process_count() > 1:  # they stop together, after a chunk
+            at_end.enter_context(stopping.deferred())
+        if checkpoints:
+            at_end.callback(checkpoints.close)
         # Compiling leaves a core idle and trains nothing: all programs at once.
+        pool = concurrent.futures.ThreadPoolExecutor(_num_cores())
+        at_end.callback(pool.shutdown, wait=False, cancel_futures=True)
         compiling = [
             pool.submit(_compile, pack, dataset, data, mesh) for pack in plan.packs
         ]
-        try:
-            for pack, future in zip(plan.packs, compiling, strict=True):
-                engine = future.result()
-                totals.compile_seconds += engine.compile_seconds
-                totals.num_programs += 1
-                yield from _train_pack(
-                    pack, engine, data, order_of_seed, mesh, totals, checkpoints
-                )
-        finally:
-            for future in compiling:
-                future.cancel()
-            if checkpoints:
-                checkpoints.close()
+        for pack, future in zip(plan.packs, compiling, strict=True):
+            yield from _train_pack_that_fits(
+                pack, future, dataset, data, order_of_seed, mesh, totals, checkpoints
+            )
+    if checkpoints:
+        checkpoints.remove()
 
 
 @dataclasses.dataclass
@@ -235,6 +245,66 @@ class _Engine(NamedTuple):
     compile_seconds: float
 
 
+def _train_pack_that_fits(
+    pack: packing.Pack,
+    compiling: concurrent.futures.Future[_Engine],
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+    totals: _Totals,
+    checkpoints: Checkpoints | None,
+) -> Iterator[Progress]:
+    """Runs the pack, with fewer lanes where memory runs out.
+
+    Raises:
+        UserError: not even one lane a device fits.
+    """
+    done: set[str] = set()
+    wanted = pack
+    while True:
+        try:
+            if pack is wanted:
+                engine = compiling.result()
+            else:
+                engine = _compile(pack, dataset, data, mesh)
+            totals.compile_seconds += engine.compile_seconds
+            totals.num_programs += 1
+            # It stops after the chunk, with a checkpoint.
+            with stopping.deferred():
+                for progress in _train_pack(
+                    pack, engine, data, order_of_seed, mesh, totals, checkpoints
+                ):
+                    done |= {row.cell_id for row in progress.rows}
+                    yield progress
+            return
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            smaller = packing.halve_lanes(pack, done)
+            if smaller is None or jax.process_count() > 1:
+                raise _does_not_fit(pack, mesh) from error
+            print(
+                f"warning: {pack.describe()}: out of memory with {pack.lanes} lanes, "
+                f"trying {smaller.lanes}",
+                file=sys.stderr,
+            )
+            pack = smaller
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _does_not_fit(pack: packing.Pack, mesh: Mesh) -> UserError:
+    device = mesh.devices.flat[0].device_kind
+    return UserError(
+        f"{pack.describe()}: does not fit into the memory of {device}; choose fewer "
+        "packing.lanes, a smaller training.batch_size, or leave out "
+        f"grid.widths={pack.key.width}; finished runs are kept"
+    )
+
+
 def _train_pack(
     pack: packing.Pack,
     engine: _Engine,
@@ -251,24 +321,27 @@ def _train_pack(
         )
         for cell in pack.queue
     }
-    state, held = engine.start(), {}
-    restored = checkpoints.restore(pack, engine.shapes) if checkpoints else None
-    if restored is not None:
-        state, held = restored
+    state = engine.start()
+    begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
+    waiting = {run.cell: run for run in begun}
     seconds: dict[Cell, float] = collections.defaultdict(float)
-    seconds.update((run.cell, run.seconds) for run in held.values())
+    seconds.update((run.cell, run.seconds) for run in begun)
+    agreed = _Notice.NONE
     last_read = time.perf_counter()
-    in_flight: collections.deque[tuple[packing.Chunk, Scores]] = collections.deque()
+    in_flight: collections.deque[tuple[packing.Chunk, tuple[Scores, jax.Array]]]
+    in_flight = collections.deque()
 
     def read() -> Progress | None:
-        nonlocal last_read
-        chunk, scores = in_flight.popleft()
-        scores = jax.device_get(scores)  # waits for the chunk
+        nonlocal last_read, agreed
+        chunk, news = in_flight.popleft()
+        scores, notices = jax.device_get(news)  # waits for the chunk
+        agreed |= pace.heed(_Notice(int(np.bitwise_or.reduce(notices))))
         now = time.perf_counter()
         steps = chunk.num_steps_of_lanes
         for cell, num_steps in zip(chunk.cells, steps, strict=True):
             if cell is not None:
                 seconds[cell] += (now - last_read) * num_steps / sum(steps)
+        pace.measure(chunk.num_steps, now - last_read)
         last_read = now
         totals.live_lane_steps += sum(steps)
         totals.lane_steps += pack.count_lane_steps(steps)
@@ -288,12 +361,23 @@ def _train_pack(
         ]
         return totals.report(rows, str(pack.key))
 
-    started = {lane: (run.cell, run.steps) for lane, run in held.items()}
-    for chunk in packing.make_chunks(pack, started):
+    pace = _Pace(pack, engine)
+    course = packing.make_chunks(
+        pack, {run.cell: run.steps for run in begun}, lambda: pace.steps
+    )
+    for chunk in course:
+        saved = {
+            lane: waiting.pop(cell).state
+            for lane, cell in enumerate(chunk.cells)
+            if cell is not None and chunk.resumed[lane]
+        }
+        if saved:
+            state = _put_back(state, saved, mesh)
         args = [
             lane_lib.idle_args() if cell is None else args_of[cell]
             for cell in chunk.cells
         ]
+        notice = _notice(checkpoints) | pace.wish
         state, scores = engine.run_chunk(
             state,
             _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh),
@@ -301,19 +385,111 @@ def _train_pack(
             np.int32(chunk.num_steps),
             data,
         )
-        in_flight.append((chunk, scores))
-        is_due = checkpoints is not None and checkpoints.is_due()
-        # Before a checkpoint every row must be written, or it would be lost.
-        while len(in_flight) > (0 if is_due else 1):
+        notices = _put_lanes(np.full(pack.lanes, notice, np.int32), mesh)
+        in_flight.append((chunk, processes.gather((scores, notices), mesh)))
+        if jax.process_count() == 1:  # nobody to agree with
+            agreed |= notice & ~_PACE
+        while len(in_flight) > 1:
             if progress := read():
                 yield progress
-        if checkpoints and is_due:
-            checkpoints.save(pack, state, _unfinished(chunk, seconds))
+        if not agreed:
+            continue
+        # Before a checkpoint every row must be written, or it would be lost.
+        while in_flight:
+            if progress := read():
+                yield progress
+        if checkpoints:
+            held = _unfinished(chunk, seconds)
+            checkpoints.save(pack, state, held, list(waiting.values()))
+        if _Notice.STOP in agreed:
+            if checkpoints:
+                checkpoints.finish()
+            raise Stopped
+        agreed = _Notice.NONE
     while in_flight:
         if progress := read():
             yield progress
     if checkpoints:
-        checkpoints.clear()
+        checkpoints.clear(pack)
+
+
+class _Notice(enum.IntFlag):
+    """What a process wants all to do after the chunk."""
+
+    NONE = 0
+    SAVE = 1
+    STOP = 2
+    SHORTER = 4
+    LONGER = 8
+
+
+_PACE = _Notice.SHORTER | _Notice.LONGER
+
+
+class _Pace:
+    """Steps a chunk, so that SIGTERM and checkpoints never wait long for its end.
+
+    Short at first where a step may be slow; all processes double and halve together.
+    """
+
+    def __init__(self, pack: packing.Pack, engine: _Engine):
+        per_device = pack.lanes // pack.num_devices
+        forward = max(engine.forward_flops.values()) * pack.key.batch_size
+        step = per_device * (3 * forward + _STEP_OVERHEAD_FLOPS)
+        self._longest = pack.max_chunk_steps
+        self.steps = max(1.0, _LONGEST_CHUNK_SECONDS * _SLOWEST_FLOPS / step)
+        self.wish = _Notice.NONE
+
+    def measure(self, num_steps: int, seconds: float) -> None:
+        """Takes note of a chunk that was read; what to wish for follows."""
+        self.wish = _Notice.NONE
+        if not processes.is_first():  # one clock must do
+            return
+        if seconds > _LONGEST_CHUNK_SECONDS and num_steps > 1:
+            self.wish = _Notice.SHORTER
+        elif seconds < _LONGEST_CHUNK_SECONDS / 4 and self.steps < self._longest:
+            self.wish = _Notice.LONGER
+
+    def heed(self, notice: _Notice) -> _Notice:
+        """Does what was wished for; returns what else there is in the notice."""
+        if _Notice.SHORTER in notice:
+            self.steps = max(1.0, min(self.steps, self._longest) / 2)
+        elif _Notice.LONGER in notice:
+            self.steps *= 2
+        return notice & ~_PACE
+
+
+def _notice(checkpoints: Checkpoints | None) -> _Notice:
+    notice = _Notice.STOP if stopping.is_requested() else _Notice.NONE
+    if checkpoints and processes.is_first() and checkpoints.is_due():
+        notice |= _Notice.SAVE
+    return notice
+
+
+def _put_back(state: LaneState, saved: Mapping[int, LaneState], mesh: Mesh) -> Any:
+    """Puts runs of a checkpoint into lanes; `saved` has leaves without lane axis."""
+    is_saved = np.zeros(state.step.shape, bool)
+    is_saved[list(saved)] = True
+    shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+
+    def fill(leaf: np.ndarray, *rows: np.ndarray) -> np.ndarray:
+        leaf[is_saved] = np.stack(rows)
+        return leaf
+
+    rows = [saved[lane] for lane in sorted(saved)]
+    fresh = _put_lanes(jax.tree.map(fill, shapes, *rows), mesh)
+    sharding = NamedSharding(mesh, _LANES)
+    return jax.jit(_choose_lanes, out_shardings=sharding)(
+        _put_lanes(is_saved, mesh), fresh, state
+    )
+
+
+def _choose_lanes(mask: jax.Array, new: LaneState, old: LaneState) -> LaneState:
+    return jax.tree.map(
+        lambda a, b: jnp.where(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a, b),
+        new,
+        old,
+    )
 
 
 def _unfinished(chunk: packing.Chunk, seconds: Mapping[Cell, float]) -> dict[int, Held]:
@@ -359,7 +535,7 @@ def _compile(
 
     def start() -> LaneState:
         return jax.tree.map(
-            lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype), sharding),
+            lambda leaf: processes.put(np.zeros(leaf.shape, leaf.dtype), sharding),
             shapes,
         )
 
@@ -481,11 +657,14 @@ def _put_data(
     )
     everywhere = NamedSharding(mesh, _EVERYWHERE)
     order_of_seed = {seed: row for row, seed in enumerate(seeds)}
-    return jax.device_put(data, everywhere), order_of_seed
+    return jax.tree.map(
+        lambda leaf: processes.put(leaf, everywhere), data
+    ), order_of_seed
 
 
 def _put_lanes(tree: Any, mesh: Mesh) -> Any:
-    return jax.device_put(tree, NamedSharding(mesh, _LANES))
+    sharding = NamedSharding(mesh, _LANES)
+    return jax.tree.map(lambda leaf: processes.put(leaf, sharding), tree)
 
 
 def _make_row(

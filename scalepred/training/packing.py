@@ -7,7 +7,7 @@ happen to a lane is known before the first step.
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from scalepred.config import Packing
 from scalepred.grid import Cell, ProgramKey
@@ -99,6 +99,7 @@ class Chunk:
         num_steps: optimiser steps of every lane that is not done before.
         cells: the cell of each lane, None where it is idle [lanes].
         fresh: lanes whose cell starts now [lanes].
+        resumed: lanes whose cell goes on now, having been begun elsewhere [lanes].
         steps_done: of each lane's cell, after the chunk [lanes].
         num_steps_of_lanes: optimiser steps each lane does [lanes].
     """
@@ -106,6 +107,7 @@ class Chunk:
     num_steps: int
     cells: tuple[Cell | None, ...]
     fresh: tuple[bool, ...]
+    resumed: tuple[bool, ...]
     steps_done: tuple[int, ...]
     num_steps_of_lanes: tuple[int, ...]
 
@@ -164,7 +166,9 @@ def plan_packs(
 
 
 def make_chunks(
-    pack: Pack, started: Mapping[int, tuple[Cell, int]] | None = None
+    pack: Pack,
+    begun: Mapping[Cell, int] | None = None,
+    limit: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[Chunk]:
     """The pack's whole course: a lane that is free takes the next of the queue.
 
@@ -173,36 +177,56 @@ def make_chunks(
 
     Args:
         pack: what to train.
-        started: lanes that already hold a cell of the queue, and its steps done.
+        begun: cells of the queue that were begun before, and their steps; they go
+            first.
+        limit: steps that the next chunk may have at most; asked before each.
     """
+    begun = begun or {}
     cells: list[Cell | None] = [None] * pack.lanes
     steps_done = [0] * pack.lanes
-    for lane, (cell, steps) in (started or {}).items():
-        cells[lane], steps_done[lane] = cell, steps
-    held = {cell.cell_id for cell in cells if cell is not None}
-    queue = [cell for cell in pack.queue if cell.cell_id not in held]
+    queue = sorted(pack.queue, key=lambda cell: cell not in begun)
     queue.reverse()
 
     while True:
-        fresh = [False] * pack.lanes
+        fresh, resumed = [False] * pack.lanes, [False] * pack.lanes
         for lane in _deal(pack):
             if cells[lane] is None and queue:
-                cells[lane], steps_done[lane] = queue.pop(), 0
-                fresh[lane] = True
+                cells[lane] = cell = queue.pop()
+                steps_done[lane] = begun.get(cell, 0)
+                resumed[lane] = cell in begun
+                fresh[lane] = cell not in begun
         live = [(lane, cell) for lane, cell in enumerate(cells) if cell is not None]
         if not live:
             return
         left = {lane: cell.steps - steps_done[lane] for lane, cell in live}
         num_steps = max(min(left.values()), pack.min_chunk_steps)
         num_steps = min(num_steps, pack.max_chunk_steps, max(left.values()))
+        num_steps = max(1, int(min(num_steps, limit())))
         steps = [min(left.get(lane, 0), num_steps) for lane in range(pack.lanes)]
         steps_done = [sum(both) for both in zip(steps_done, steps, strict=True)]
         chunk = Chunk(
-            num_steps, tuple(cells), tuple(fresh), tuple(steps_done), tuple(steps)
+            num_steps,
+            tuple(cells),
+            tuple(fresh),
+            tuple(resumed),
+            tuple(steps_done),
+            tuple(steps),
         )
         yield chunk
         for lane, _ in chunk.finished:
             cells[lane] = None
+
+
+def halve_lanes(pack: Pack, done: Collection[str]) -> Pack | None:
+    """The pack, less what is done, in half the lanes; None if there is one a device."""
+    per_device = pack.lanes // pack.num_devices
+    if per_device == 1:
+        return None
+    return dataclasses.replace(
+        pack,
+        lanes=per_device // 2 * pack.num_devices,
+        queue=tuple(cell for cell in pack.queue if cell.cell_id not in done),
+    )
 
 
 def _group(

@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all, on a local disk or in a bucket."""
+
+import contextlib
+import os
+import time
+
+from etils import epath
+
+# What a killed process left half written may be of one that still runs elsewhere.
+_ABANDONED_SECONDS = 600.0
+
+
+def write_whole(path: epath.Path, content: str | bytes) -> None:
+    """Replaces a file in one move, and waits until it is on the disk.
+
+    A process killed at any moment leaves the old file, or none, or the new one.
+
+    Args:
+        path: the file; its folder exists.
+        content: text is written as UTF-8.
+
+    Raises:
+        OSError: nothing is left of the new file, the old one is as it was.
+    """
+    fresh = path.parent / f"{path.name}.{os.getpid()}.tmp"
+    try:
+        with fresh.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            if hasattr(file, "fileno"):
+                os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+def list_files(folder: epath.Path, suffix: str) -> list[epath.Path]:
+    """Files of a folder whose names end so; none where there is no folder."""
+    if not folder.exists():
+        return []
+    # Not glob: a folder may be called "lr[0.1]".
+    return [path for path in folder.iterdir() if path.name.endswith(suffix)]
+
+
+def remove_abandoned(folder: epath.Path) -> None:
+    """Removes what processes that were killed left half written in a folder."""
+    for path in list_files(folder, ".tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().mtime > _ABANDONED_SECONDS:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""Several processes of one job, each with devices of its own; mostly there is one.
+
+All run the same plan and send the same programs in the same order. What could differ
+between them, the clock, a signal, a file, is agreed on here.
+"""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from scalepred.config import UserError
+
+# A process that says nothing for so long is dead, and its job with it.
+_HEARTBEAT_SECONDS = 20
+_SHUTDOWN_SECONDS = 30
+
+
+def join(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the job's processes; call it before anything asks for devices.
+
+    Args:
+        coordinator: host:port of process 0; None: as JAX finds it, on a TPU pod, under
+            Slurm and Open MPI, or in JAX_COORDINATOR_ADDRESS.
+        num_processes: of the job; None: as JAX finds it.
+        process_id: of this one, from 0; None: as JAX finds it.
+
+    Raises:
+        UserError: the others cannot be found.
+    """
+    # SIGTERM is ours: it must also end what is not training.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--distributed: this process cannot join the others ({error}); give "
+            "--coordinator=HOST:PORT, --num_processes and --process_id"
+        ) from None
+
+
+def is_slurm_step() -> bool:
+    """Whether srun started several tasks, of which this is one."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def part() -> None:
+    """Leaves the others, when all have come so far."""
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
+
+
+def is_first() -> bool:
+    """Whether this process writes tables and reports, and speaks."""
+    return jax.process_index() == 0
+
+
+def same_everywhere(array: np.ndarray) -> np.ndarray:
+    """What the first process has."""
+    if jax.process_count() == 1:
+        return array
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
+def all_agree(yes: bool) -> bool:
+    """Whether every process says so."""
+    if jax.process_count() == 1:
+        return yes
+    return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
+
+
+def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has, on the devices; each puts its own part."""
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(
+        array.shape, sharding, lambda index: array[index]
+    )
+
+
+def gather(tree: Any, mesh: Mesh) -> Any:
+    """Lanes of all processes for all processes, when the devices get there."""
+    if jax.process_count() == 1:
+        return tree
+    return _copy_everywhere(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _copy_everywhere(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.jit(_identity, out_shardings=sharding)(tree)
+
+
+def _identity(tree: Any) -> Any:
+    return tree
