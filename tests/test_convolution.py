@@ -59,6 +59,7 @@ def test_convolutions_in_a_loop_are_all_of_the_fast_kind():
 
     shapes = jnp.zeros((3, 3, 4, 4)), jnp.zeros((2, 8, 8, 4))
     text = jax.jit(train).lower(*shapes).compile().as_text()
+    assert text is not None
     labels = re.findall(r" convolution\(.*dim_labels=([\w>\-]+)", text)
     assert len(labels) == 5  # two forward, two kernels, one image
     assert set(labels) == {"b01f_01io->b01f"}

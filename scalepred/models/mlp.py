@@ -8,10 +8,9 @@ import itertools
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from scalepred.models.model import Model, from_nnx
+from scalepred.models.model import Model, draw_arrays, from_nnx
 
 
 class MLP(nnx.Module):
@@ -22,17 +21,11 @@ class MLP(nnx.Module):
     ):
         sizes = [num_inputs] + [width] * depth + [num_classes]
         shapes = list(itertools.pairwise(sizes))
-        counts = [math.prod(shape) for shape in shapes]
-        # Drawn at once: each call of the random generator takes as long to compile as
-        # the rest of the network.
-        noise = jax.random.uniform(rngs.params(), (sum(counts),), minval=-1, maxval=1)
-        ends = list(itertools.accumulate(counts))
+        drawn = draw_arrays(_uniform, rngs.params(), shapes)
         self.layers = nnx.List()
-        for (fan_in, fan_out), part in zip(
-            shapes, jnp.split(noise, ends[:-1]), strict=True
-        ):
+        for (fan_in, fan_out), noise in zip(shapes, drawn, strict=True):
             # Variance 1 / fan_in.
-            weights = part.reshape(fan_in, fan_out) * math.sqrt(3 / fan_in)
+            weights = noise * math.sqrt(3 / fan_in)
             self.layers.append(
                 nnx.Linear(fan_in, fan_out, kernel_init=_given(weights), rngs=rngs)
             )
@@ -43,6 +36,10 @@ class MLP(nnx.Module):
         for layer in self.layers[:-1]:
             x = nnx.tanh(layer(x))
         return self.layers[-1](x)
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.uniform(key, shape, minval=-1, maxval=1)
 
 
 def _given(weights: jax.Array) -> nnx.Initializer:

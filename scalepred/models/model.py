@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -150,6 +151,27 @@ def build_model(
     """
     module = find_module("family", family, package, "build")
     return module.build(width, depth, input_shape, num_classes)
+
+
+def draw_arrays(
+    distribution: Callable[..., jax.Array],
+    key: jax.Array,
+    shapes: Iterable[tuple[int, ...]],
+) -> list[jax.Array]:
+    """Independent arrays of a distribution, drawn at once and then cut up.
+
+    Each call of the random generator takes as long to compile as the rest of a small
+    network.
+
+    Args:
+        distribution: (key, shape) -> array, such as `jax.random.normal`.
+        key: of all the numbers.
+        shapes: of the arrays.
+    """
+    shapes = list(shapes)
+    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
+    parts = jnp.split(distribution(key, (ends[-1],)), ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def cross_entropy(
