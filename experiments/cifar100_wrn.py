@@ -59,7 +59,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
             weight_decay=1e-4,
             schedule="cosine",
             batch_size=64,
-            epochs=10,
+            epochs=8,
             augment="crop_flip",
         ),
         fit=config.Fitting(max_params_ratio=4.0, max_data_ratio=4.0),

@@ -13,7 +13,7 @@ from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
-    """`paper`: 7 x 9 cells, four seeds; `small`: 5 x 7, two seeds, shorter."""
+    """`paper`: 7 x 9 cells, four seeds; `small`: 4 x 7, two seeds, shorter."""
     grid, steps = config.choose_scale(
         scale,
         {
@@ -27,7 +27,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
             ),
             "small": (
                 config.Grid(
-                    widths=(4, 8, 16, 32, 64),
+                    widths=(4, 8, 16, 32),
                     data_fractions=tuple(2.0**-k for k in range(7)),
                     seeds=2,
                 ),

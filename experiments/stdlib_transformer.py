@@ -12,7 +12,7 @@ from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
-    """`paper`: 8 x 8 cells, two seeds; `small`: 5 x 6, shorter runs."""
+    """`paper`: 8 x 8 cells, two seeds; `small`: 4 x 7, shorter runs."""
     fractions = tuple(2.0**-k for k in range(9))
     grid, steps = config.choose_scale(
         scale,
@@ -26,7 +26,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
                 10_000,
             ),
             "small": (
-                config.Grid(widths=(4, 8, 16, 32, 48), data_fractions=fractions[2:9]),
+                config.Grid(widths=(4, 8, 16, 32), data_fractions=fractions[2:9]),
                 600,
             ),
         },

@@ -43,9 +43,9 @@ def get_config(scale: str = "paper") -> config.Experiment:
         name="wikitext2_transformer_small",
         dataset="wikitext2_2000",
         grid=config.Grid(
-            widths=(4, 8, 16, 32, 48),
+            widths=(4, 8, 16, 32),
             depths=(2,),
-            data_fractions=tuple(2.0**-k for k in range(2, 8)),
+            data_fractions=tuple(2.0**-k for k in range(3, 8)),
         ),
         training=dataclasses.replace(
             paper.training, learning_rate=5e-3, batch_size=8, epochs=4
