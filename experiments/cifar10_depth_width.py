@@ -18,15 +18,15 @@ from scalepred import config
 def get_config(scale: str = "depth") -> config.Experiment:
     """`depth` and `width`: 6 x 6 cells; `small`: depth at width 4, few epochs."""
     data_fractions = tuple(2.0**-k for k in range(6))
-    depth = _experiment("cifar10_depth")
+    depth = _experiment("cifar10_depth_width")
     depth.grid = config.Grid(
         widths=(16,), depths=(8, 14, 26, 44, 86, 170), data_fractions=data_fractions
     )
-    width = _experiment("cifar10_width")
+    width = _experiment("cifar10_depth_width_width")
     width.grid = config.Grid(
         widths=(2, 4, 8, 16, 32, 64), depths=(44,), data_fractions=data_fractions
     )
-    small = _experiment("cifar10_depth_small")
+    small = _experiment("cifar10_depth_width_small")
     small.grid = config.Grid(
         widths=(4,), depths=(8, 14, 26), data_fractions=(1 / 64, 1 / 32, 1 / 16)
     )

@@ -26,7 +26,11 @@ class UserError(ValueError):
 
 @dataclasses.dataclass
 class Grid:
-    """The cells of a study: every width x depth x data fraction x seed."""
+    """The cells of a study: every width x depth x data fraction x seed.
+
+    With `learning_rates` or `weight_decays` every one of these with every rate: a point
+    is then the best of them on a validation part, and what is fitted is its test value.
+    """
 
     # Units per hidden layer (or base channels): the dial of the model axis.
     widths: tuple[int, ...] = (8, 16, 32)
@@ -36,6 +40,12 @@ class Grid:
     data_fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
     # Independent repeats: each has its own split, subset, start and batch order.
     seeds: int = 1
+    # Rates to choose from at each point; none: `training.learning_rate` alone.
+    learning_rates: tuple[float, ...] = ()
+    # Likewise for `training.weight_decay`.
+    weight_decays: tuple[float, ...] = ()
+    # Of the train part, held out to choose by where there is a choice; N is the rest.
+    validation_fraction: float = 0.1
 
 
 @dataclasses.dataclass
@@ -185,6 +195,18 @@ def validate(experiment: Experiment) -> None:
     _check(good, "grid.data_fractions", fractions, "numbers above 0 and at most 1")
     _check_distinct("grid.data_fractions", fractions)
     _check(grid.seeds >= 1, "grid.seeds", grid.seeds, "at least 1")
+    for field, rates, least in (
+        ("grid.learning_rates", grid.learning_rates, 1e-300),
+        ("grid.weight_decays", grid.weight_decays, 0.0),
+    ):
+        good = all(
+            isinstance(rate, int | float) and least <= rate < math.inf for rate in rates
+        )
+        _check(good, field, rates, f"numbers {'above' if least else 'of at least'} 0")
+        _check_distinct(field, rates)
+    share = grid.validation_fraction
+    accepted = "above 0 and below 1"
+    _check(0 < share < 1, "grid.validation_fraction", share, accepted)
 
     _one_of("training.optimizer", training.optimizer, OPTIMIZERS)
     _one_of("training.schedule", training.schedule, SCHEDULES)

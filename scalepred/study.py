@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from scalepred import config, grid, results
+from scalepred import config, envelope, grid, results
 from scalepred.analysis import ask, write_report
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
+from scalepred.files import write_whole
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
@@ -70,6 +71,11 @@ def run(
     if "fit" in stages:
         found = analyse(experiment, dataset, cells, table, last_news)
         results.write_results(workdir, found)
+        if grid.is_sweep(experiment):
+            _, choices = envelope.choose(cells, table.rows)
+            write_whole(
+                workdir / "envelope.csv", envelope.format_choices(choices).encode()
+            )
         if "report" in stages:
             write_report(workdir, found)
         console.print_answers(found, sys.stdout)
@@ -131,11 +137,15 @@ def analyse(
             f"{table.path}: {len(rows)} of the grid's {len(cells)} runs are there; "
             "add train to --stages"
         )
+    chosen, choices = envelope.choose(cells, table.rows)
     settings = experiment.fit
     random_guess = settings.random_guess
     if random_guess < 0:
         random_guess = dataset.random_guess(experiment.metric)
-    surface = Surface.from_measurements(rows, random_guess or None)
+    surface = Surface.from_measurements(chosen, random_guess or None)
+    if grid.is_sweep(experiment):
+        notes = (*surface.notes, *envelope.describe(choices))
+        surface = dataclasses.replace(surface, notes=notes)
     others = len(table.rows) - len(rows)
     if others:
         note = f"{others} rows of the table are not in this grid and are left out"

@@ -677,10 +677,10 @@ def _make_row(
 ) -> Measurement:
     """A finished cell as a row; one that diverged has no value."""
     model = engine.models[cell.width]
-    value, train_value = (
-        (scores.error, scores.train_error)
+    value, train_value, validation_value = (
+        (scores.error, scores.train_error, scores.validation_error)
         if cell.metric == "error"
-        else (scores.loss, scores.train_loss)
+        else (scores.loss, scores.train_loss, scores.validation_loss)
     )
     diverged = bool(scores.diverged)
     examples = cell.steps * cell.batch_size
@@ -706,4 +706,5 @@ def _make_row(
         seconds=seconds,
         device=mesh.devices.flat[0].device_kind,
         program=pack.describe(),
+        validation_value=math.nan if diverged else float(validation_value),
     )
