@@ -31,7 +31,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
                     data_fractions=tuple(2.0**-k for k in range(7)),
                     seeds=2,
                 ),
-                1500,
+                800,
             ),
         },
     )

@@ -46,9 +46,9 @@ def get_config(scale: str = "paper") -> config.Experiment:
         family="awd_lstm_small",
         metric="loss",
         grid=config.Grid(
-            widths=(4, 8, 16, 32, 64, 128),
+            widths=(4, 8, 16, 32, 64),
             depths=(2,),
-            data_fractions=tuple(2.0**-k for k in range(2, 8)),
+            data_fractions=tuple(2.0**-k for k in range(3, 8)),
         ),
         training=config.Training(
             optimizer="adam",
@@ -57,7 +57,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
             warmup_fraction=0.05,
             clip_norm=1.0,
             batch_size=8,
-            epochs=8,
+            epochs=6,
         ),
         fit=config.Fitting(max_params_ratio=4.0, max_data_ratio=4.0, random_guess=0),
     )

@@ -73,7 +73,7 @@ class ResNet(nnx.Module):
     def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
         del rngs  # nothing random
         x = nnx.relu(self.stem(x))
-        x = nnx.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+        x = nnx.max_pool(x, (3, 3), (2, 2), "SAME")
         for block in self.blocks:
             x = block(x)
         return self.output(pool_everything(x))

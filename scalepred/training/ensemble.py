@@ -98,10 +98,10 @@ def use_all_cores() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    jax.config.update("jax_num_cpu_devices", _num_cores())
+    jax.config.update("jax_num_cpu_devices", num_cores())
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Cores this process may use; macOS cannot say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -204,7 +204,7 @@ def train(
         if checkpoints:
             at_end.callback(checkpoints.close)
         # Compiling leaves a core idle and trains nothing: all programs at once.
-        pool = concurrent.futures.ThreadPoolExecutor(_num_cores())
+        pool = concurrent.futures.ThreadPoolExecutor(num_cores())
         at_end.callback(pool.shutdown, wait=False, cancel_futures=True)
         compiling = [
             pool.submit(_compile, pack, dataset, data, mesh) for pack in plan.packs

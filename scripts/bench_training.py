@@ -1,0 +1,498 @@
+"""What a grid of runs costs, compiling included: one after the other, or packed.
+
+Each method trains the same grid, from nothing to the last score, in a process of its
+own; methods take turns, and the table holds medians over the rounds.
+
+    python scripts/bench_training.py [--families=mlp,conv,decoder] [--rounds=3]
+        [--methods=loop,scan,torch,torch_func,scalepred] [--seeds=4] [--length=1]
+
+loop        a Python loop around a jitted step, batches cut on the host, as the
+            examples of Flax do it
+scan        one compiled loop a run, one run after the other
+torch       the same loop in PyTorch; torch_func: seeds stacked by torch.func
+            (mlp only); both say so where torch is absent
+scalepred   what this package does
+"""
+
+import importlib.util
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from absl import app, flags
+
+_FAMILIES = flags.DEFINE_list("families", ["mlp", "conv", "decoder"], "Which.")
+_METHODS = flags.DEFINE_list(
+    "methods", ["loop", "scan", "torch", "torch_func", "scalepred"], "Which."
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Of all methods; medians are printed.")
+_SEEDS = flags.DEFINE_integer("seeds", 4, "Runs of each width and size.")
+_LENGTH = flags.DEFINE_float("length", 1.0, "Times the epochs of each family.")
+_WIDTHS = flags.DEFINE_list("widths", [], "Instead of the family's.")
+_WORKER = flags.DEFINE_string("worker", "", "Internal: family/method.")
+
+
+class Task(NamedTuple):
+    """A grid: five widths over a factor of 16, four data sizes over 64."""
+
+    family: str
+    widths: tuple[int, ...]
+    depth: int
+    num_train: int
+    epochs: float
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+
+
+TASKS = {
+    "mlp": Task("mlp", (8, 16, 32, 64, 128), 2, 4096, 40.0, 32, "sgd", 0.05),
+    "conv": Task("wide_resnet", (1, 2, 4, 8, 16), 8, 1024, 2.0, 16, "sgd", 0.05),
+    "decoder": Task("transformer", (8, 16, 32, 64, 128), 2, 1024, 2.0, 8, "adam", 3e-3),
+}
+_NUM_TEST = 512
+
+
+class Outcome(NamedTuple):
+    """Of one method on one grid."""
+
+    seconds: float
+    compiles: int
+    loss: float  # mean over the runs, to see that all methods train alike
+    utilization: float = math.nan
+    memory: float = math.nan  # bytes a lane
+
+
+def make_dataset(name: str) -> Any:
+    """Arrays of the shape of digits, of CIFAR, of characters; what they say is easy."""
+    import numpy as np
+
+    from scalepred.data.dataset import Dataset
+
+    task, random = TASKS[name], np.random.default_rng(0)
+    count = task.num_train + _NUM_TEST
+    labels = (np.arange(count) % 10).astype(np.int32)
+    if name == "decoder":
+        steps = random.integers(1, 4, size=(count, 65))
+        tokens = (np.cumsum(steps, axis=1) % 65).astype(np.uint8)
+        return Dataset(
+            name, tokens[:, :-1], tokens[:, 1:], 65, task.num_train,
+            has_fixed_test=True, unit="tokens",
+        )  # fmt: skip
+    shape = (32, 32, 3) if name == "conv" else (64,)
+    centres = random.normal(size=(10, *shape))
+    inputs = centres[labels] + 2 * random.normal(size=(count, *shape))
+    if name == "mlp":
+        return Dataset(
+            name, inputs.astype(np.float32), labels, 10, task.num_train,
+            has_fixed_test=True,
+        )  # fmt: skip
+    return Dataset(
+        name, (40 * inputs + 128).clip(0, 255).astype(np.uint8), labels, 10,
+        task.num_train, has_fixed_test=True, prepare=lambda x: x.astype("float32") / 64 - 2,
+    )  # fmt: skip
+
+
+def make_experiment(name: str) -> Any:
+    from scalepred import config
+
+    task = TASKS[name]
+    widths = tuple(map(int, _WIDTHS.value)) or task.widths
+    return config.Experiment(
+        name=name,
+        family=task.family,
+        metric="loss",
+        grid=config.Grid(
+            widths=widths,
+            depths=(task.depth,),
+            data_fractions=(1 / 64, 1 / 16, 1 / 4, 1.0),
+            seeds=_SEEDS.value,
+        ),
+        training=config.Training(
+            optimizer=task.optimizer,
+            learning_rate=task.learning_rate,
+            batch_size=task.batch_size,
+            epochs=task.epochs * _LENGTH.value,
+        ),
+    )
+
+
+def run_loop(name: str) -> Outcome:
+    """One run after the other; each width is compiled once."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+
+    from scalepred import grid
+    from scalepred.models.convolution import traced_as
+    from scalepred.models.model import build_model, cross_entropy
+
+    dataset, experiment = make_dataset(name), make_experiment(name)
+    cells = grid.make_cells(experiment, dataset)
+    prepare = dataset.prepare or (lambda x: x)
+    compiles, losses = 0, []
+
+    def make_functions(width: int) -> tuple[Callable, Callable, Callable]:
+        cell = cells[0]
+        model = build_model(
+            cell.family, width, cell.depth, dataset.input_shape, dataset.num_classes
+        )
+        optimizer = optax.inject_hyperparams(
+            optax.adam if cell.optimizer == "adam" else optax.sgd
+        )
+        numbers = {"learning_rate": cell.learning_rate}
+        if cell.optimizer == "sgd":
+            numbers["momentum"] = cell.momentum
+        tx = optimizer(**numbers)
+
+        def loss_of(params, state, x, labels):
+            logits, state = model.apply(
+                params, state, prepare(x), train=True, key=jax.random.key(0)
+            )
+            return jnp.mean(cross_entropy(logits, labels)), state
+
+        def init(key):
+            params, state = model.init(key)
+            return params, state, tx.init(params)
+
+        def step(params, state, opt_state, rate, x, labels):
+            gradient, state = jax.grad(loss_of, has_aux=True)(params, state, x, labels)
+            opt_state.hyperparams["learning_rate"] = rate
+            updates, opt_state = tx.update(gradient, opt_state, params)
+            return optax.apply_updates(params, updates), state, opt_state
+
+        def evaluate(params, state, x, labels):
+            logits, _ = model.apply(
+                params, state, prepare(x), train=False, key=jax.random.key(0)
+            )
+            return jnp.mean(cross_entropy(logits, labels))
+
+        return (
+            jax.jit(init),
+            jax.jit(step, donate_argnums=(0, 1, 2)),
+            jax.jit(evaluate),
+        )
+
+    functions = {}
+    labels = dataset.labels.astype(np.int32)
+    test_size = 16 if name == "decoder" else 256
+    for cell in cells:
+        if cell.width not in functions:
+            functions[cell.width] = make_functions(cell.width)
+            compiles += 3
+        init, step, evaluate = functions[cell.width]
+        order = dataset.order(cell.seed)
+        subset, test = order[: cell.dataset_size], order[dataset.num_train :]
+        random = np.random.default_rng(cell.seed)
+        with traced_as("native"):
+            carried = init(jax.random.key(cell.seed))
+            drawn = np.zeros(0, int)
+            for index in range(cell.steps):
+                if len(drawn) < cell.batch_size:
+                    more = [random.permutation(subset) for _ in range(32)]
+                    drawn = np.concatenate([drawn, *more])
+                batch, drawn = drawn[: cell.batch_size], drawn[cell.batch_size :]
+                done = (index + 0.5) / cell.steps
+                rate = np.float32(
+                    cell.learning_rate * (1 + math.cos(math.pi * done)) / 2
+                )
+                carried = step(*carried, rate, dataset.inputs[batch], labels[batch])
+            # Like the others it looks at its own examples too, as many as test ones.
+            found = [
+                evaluate(*carried[:2], dataset.inputs[part], labels[part])
+                for whole in (test, np.resize(subset, len(test)))
+                for part in np.split(whole, len(whole) // test_size)
+            ]
+        losses.append(float(np.mean(found[: len(found) // 2])))
+    return Outcome(0.0, compiles, statistics.mean(losses))
+
+
+def run_scan(name: str) -> Outcome:
+    """One compiled loop a run, with the functions of our lanes, on one device."""
+    import jax
+    import jax.numpy as jnp
+
+    from scalepred import grid
+    from scalepred.models.model import build_model
+    from scalepred.training import lane
+
+    dataset, experiment = make_dataset(name), make_experiment(name)
+    cells = grid.make_cells(experiment, dataset)
+    programs, losses = {}, []
+    data = lane.LaneData(
+        jnp.asarray(dataset.inputs),
+        jnp.asarray(dataset.labels),
+        jnp.stack([dataset.order(seed) for seed in range(_SEEDS.value)]),
+    )
+    for cell in cells:
+        if cell.width not in programs:
+            model = build_model(
+                cell.family, cell.width, cell.depth, dataset.input_shape,
+                dataset.num_classes,
+            )  # fmt: skip
+            program = lane.make_program(cell.program_key, [model], dataset)
+
+            def run(args: Any, data: Any, program: lane.Program = program) -> Any:
+                state = jax.lax.fori_loop(
+                    0,
+                    args.steps,
+                    lambda _, state: program.step_lane(state, args, data),
+                    program.init_lane(args),
+                )
+                return program.evaluate_lane(state, args, data)
+
+            programs[cell.width] = jax.jit(run)
+        scores = programs[cell.width](lane.lane_args(cell, 0, cell.seed), data)
+        losses.append(float(scores.loss))
+    return Outcome(0.0, len(programs), statistics.mean(losses))
+
+
+def run_scalepred(name: str) -> Outcome:
+    """All devices, all cells."""
+    from scalepred import grid
+    from scalepred.training import ensemble
+
+    ensemble.use_all_cores()
+    dataset, experiment = make_dataset(name), make_experiment(name)
+    cells = grid.make_cells(experiment, dataset)
+    plan = ensemble.plan_cells(experiment, dataset, cells)
+    last, losses = None, []
+    for last in ensemble.train(plan, dataset):
+        losses += [row.value for row in last.rows]
+    assert last is not None
+    assert len(losses) == len(cells)
+    return Outcome(
+        0.0, last.num_programs, statistics.mean(losses), last.lane_utilization
+    )
+
+
+def run_torch(name: str, is_stacked: bool = False) -> Outcome:
+    """The same loop in PyTorch, eager; stacked: the seeds of a cell in one call."""
+    import numpy as np
+    import torch
+
+    from scalepred import grid
+
+    if name != "mlp":
+        raise NotImplementedError("only the MLP has a twin in PyTorch here")
+    dataset, experiment = make_dataset(name), make_experiment(name)
+    cells = grid.make_cells(experiment, dataset)
+    lanes = _SEEDS.value if is_stacked else 1
+    inputs = torch.from_numpy(np.asarray(dataset.inputs))
+    labels = torch.from_numpy(dataset.labels).long()
+    test = torch.arange(dataset.num_train, len(labels))
+    losses = []
+    for first in range(0, len(cells), lanes):
+        group = cells[first : first + lanes]
+        cell = group[0]
+        sizes = [64] + [cell.width] * cell.depth + [10]
+        params = []
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            bound = math.sqrt(3 / fan_in)
+            weights = torch.empty(lanes, fan_in, fan_out).uniform_(-bound, bound)
+            params += [weights, torch.zeros(lanes, 1, fan_out)]
+        params = [leaf.requires_grad_() for leaf in params]
+        optimizer = torch.optim.SGD(params, lr=cell.learning_rate, momentum=0.9)
+
+        def forward(params, x):
+            for layer in range(cell.depth):  # noqa: B023
+                x = torch.tanh(x @ params[2 * layer] + params[2 * layer + 1])
+            return x @ params[-2] + params[-1]
+
+        def loss_of(params, x, y):
+            logits = torch.func.vmap(forward)(params, x)  # noqa: B023
+            return torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), y.flatten(), reduction="none"
+            ).reshape(y.shape).mean(dim=1)  # fmt: skip
+
+        randoms = [np.random.default_rng(cell.seed) for cell in group]
+        subsets = [dataset.order(cell.seed)[: cell.dataset_size] for cell in group]
+        drawn = [np.zeros(0, int) for _ in group]
+        for index in range(cell.steps):
+            batch = []
+            for lane in range(lanes):
+                if len(drawn[lane]) < cell.batch_size:
+                    more = [randoms[lane].permutation(subsets[lane]) for _ in range(32)]
+                    drawn[lane] = np.concatenate([drawn[lane], *more])
+                batch.append(drawn[lane][: cell.batch_size])
+                drawn[lane] = drawn[lane][cell.batch_size :]
+            chosen = torch.from_numpy(np.stack(batch))
+            done = (index + 0.5) / cell.steps
+            for group_of_params in optimizer.param_groups:
+                group_of_params["lr"] = (
+                    cell.learning_rate * (1 + math.cos(math.pi * done)) / 2
+                )
+            optimizer.zero_grad()
+            # Lanes do not mix: the gradient of the sum is that of each.
+            loss_of(params, inputs[chosen], labels[chosen]).sum().backward()
+            optimizer.step()
+        with torch.no_grad():
+            whole = test.expand(lanes, -1)
+            losses += loss_of(params, inputs[whole], labels[whole]).tolist()
+    return Outcome(0.0, 0, statistics.mean(losses))
+
+
+RUN = {
+    "loop": run_loop,
+    "scan": run_scan,
+    "scalepred": run_scalepred,
+    "torch": run_torch,
+    "torch_func": lambda name: run_torch(name, is_stacked=True),
+}
+
+
+def measure(name: str, method: str) -> Outcome:
+    """One grid by one method in a fresh process, so that all compile from nothing."""
+    command = [sys.executable, __file__, f"--worker={name}/{method}"]
+    command += [f"--seeds={_SEEDS.value}", f"--length={_LENGTH.value}"]
+    command += [f"--widths={','.join(_WIDTHS.value)}"]
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{name}/{method} failed:\n{done.stderr[-2000:]}")
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def count_flops(name: str) -> tuple[dict[int, float], dict[int, float]]:
+    """By width: FLOPs of all its runs, and FLOP/s of a batched matmul of its shapes.
+
+    The matmul is that of the family's inner layers, in a compiled loop on one core;
+    its rate is multiplied by the cores.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from scalepred import grid
+    from scalepred.models.model import build_model
+
+    dataset, experiment = make_dataset(name), make_experiment(name)
+    task = TASKS[name]
+    flops, rates = {}, {}
+    for cell in grid.make_cells(experiment, dataset):
+        if cell.width not in flops:
+            model = build_model(
+                cell.family, cell.width, cell.depth, dataset.input_shape,
+                dataset.num_classes,
+            )  # fmt: skip
+            forward = model.count_forward_flops(dataset.input_spec)
+            flops[cell.width] = 0.0
+            shape = {
+                "mlp": (task.batch_size, cell.width, cell.width),
+                "conv": (task.batch_size * 1024, 9 * cell.width, cell.width),
+                "decoder": (task.batch_size * 64, cell.width, 4 * cell.width),
+            }[name]
+            rates[cell.width] = _matmul_rate(*shape)
+        flops[cell.width] += 3 * forward * cell.steps * cell.batch_size
+    del jax, jnp
+    return flops, rates
+
+
+def _matmul_rate(rows: int, inner: int, columns: int) -> float:
+    import jax
+    import jax.numpy as jnp
+
+    from scalepred.training import ensemble
+
+    lanes = 8
+    x = jnp.ones((lanes, rows, inner))
+    weights = jnp.ones((lanes, inner, columns))
+    work = 2.0 * lanes * rows * inner * columns
+    times = max(1, int(1e9 / work))
+
+    @jax.jit
+    def multiply(x, weights):
+        def body(_, weights):
+            return weights + 1e-9 * jnp.mean(x @ weights, axis=1, keepdims=True)
+
+        return jax.lax.fori_loop(0, times, body, weights)
+
+    jax.block_until_ready(multiply(x, weights))
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        jax.block_until_ready(multiply(x, weights))
+        seconds.append(time.perf_counter() - began)
+    on_cpu = jax.default_backend() == "cpu"
+    devices = ensemble.num_cores() if on_cpu else jax.device_count()
+    return devices * work * times / min(seconds)
+
+
+def print_tables() -> None:
+    """Header, and for each family a row a method."""
+    import jax
+
+    device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores"
+    print(f"{device}; jax {jax.__version__}; medians of {_ROUNDS.value} rounds")
+    methods = list(_METHODS.value)
+    if importlib.util.find_spec("torch") is None:
+        absent = [method for method in methods if method.startswith("torch")]
+        methods = [method for method in methods if method not in absent]
+        if absent:
+            print(f"{', '.join(absent)}: left out, torch is not installed")
+    for name in _FAMILIES.value:
+        from scalepred import grid
+
+        cells = grid.make_cells(make_experiment(name), make_dataset(name))
+        steps = sum(cell.steps for cell in cells)
+        flops, rates = count_flops(name)
+        ideal = sum(flops[width] / rates[width] for width in flops)
+        print(
+            f"\n### {name}: widths {min(flops)} to {max(flops)}, {len(cells)} runs, "
+            f"{steps:,} steps, {sum(flops.values()):.2e} FLOPs\n"
+        )
+        outcomes: dict[str, list[Outcome]] = {method: [] for method in methods}
+        for _ in range(_ROUNDS.value):
+            for method in list(outcomes):
+                if method.startswith("torch") and name != "mlp":
+                    continue
+                outcomes[method].append(measure(name, method))
+        base = statistics.median(o.seconds for o in outcomes[methods[0]])
+        print(
+            f"| method | seconds | runs/s | against {methods[0]} | FLOP/s "
+            "| share of matmul | compiles | lanes busy | mean loss |"
+        )
+        print("| --- " * 9 + "|")
+        for method, found in outcomes.items():
+            if not found:
+                continue
+            seconds = statistics.median(o.seconds for o in found)
+            busy = found[0].utilization
+            print(
+                f"| {method} | {seconds:.1f} | {len(cells) / seconds:.1f} "
+                f"| {base / seconds:.2f} | {sum(flops.values()) / seconds:.2e} "
+                f"| {ideal / seconds:.0%} | {found[0].compiles} "
+                f"| {'' if math.isnan(busy) else f'{busy:.1%}'} | {found[0].loss:.3f} |",
+                flush=True,
+            )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    if not _WORKER.value:
+        print_tables()
+        return
+    import jax
+
+    name, method = _WORKER.value.split("/")
+    if method == "scalepred":
+        from scalepred.training import ensemble
+
+        ensemble.use_all_cores()
+    jax.devices()  # starting the backend is no part of it
+    began = time.perf_counter()
+    outcome = RUN[method](name)
+    seconds = time.perf_counter() - began
+    print(json.dumps(outcome._replace(seconds=seconds)._asdict()))
+
+
+if __name__ == "__main__":
+    app.run(main)
