@@ -16,7 +16,7 @@ from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
-    """`paper`: 42 cells; `small`: depth 8, widths to 8, a quarter of the images."""
+    """`paper`: 42 cells; `small`: depth 8, widths to 8, an eighth of the images."""
     paper = config.Experiment(
         name="cifar100_wrn",
         dataset="cifar100",
@@ -50,7 +50,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
         grid=config.Grid(
             widths=(1, 2, 4, 8),
             depths=(8,),
-            data_fractions=tuple(2.0**-k for k in range(2, 7)),
+            data_fractions=tuple(2.0**-k for k in range(3, 7)),
         ),
         training=config.Training(
             optimizer="sgd",
@@ -62,6 +62,6 @@ def get_config(scale: str = "paper") -> config.Experiment:
             epochs=8,
             augment="crop_flip",
         ),
-        fit=config.Fitting(max_params_ratio=4.0, max_data_ratio=4.0),
+        fit=config.Fitting(max_params_ratio=3.0, max_data_ratio=2.0),
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})

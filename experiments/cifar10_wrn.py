@@ -59,9 +59,9 @@ def get_config(scale: str = "paper") -> config.Experiment:
             weight_decay=1e-4,
             schedule="cosine",
             batch_size=64,
-            epochs=8,
+            epochs=6,
             augment="crop_flip",
         ),
-        fit=config.Fitting(max_params_ratio=4.0, max_data_ratio=4.0),
+        fit=config.Fitting(max_params_ratio=3.0, max_data_ratio=4.0),
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})

@@ -46,7 +46,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
         family="awd_lstm_small",
         metric="loss",
         grid=config.Grid(
-            widths=(4, 8, 16, 32, 64),
+            widths=(8, 16, 32, 64, 128),
             depths=(2,),
             data_fractions=tuple(2.0**-k for k in range(3, 8)),
         ),
@@ -57,8 +57,8 @@ def get_config(scale: str = "paper") -> config.Experiment:
             warmup_fraction=0.05,
             clip_norm=1.0,
             batch_size=8,
-            epochs=6,
+            epochs=4,
         ),
-        fit=config.Fitting(max_params_ratio=4.0, max_data_ratio=4.0, random_guess=0),
+        fit=config.Fitting(max_params_ratio=2.5, max_data_ratio=4.0, random_guess=0),
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})

@@ -12,7 +12,7 @@ from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
-    """`paper`: 8 x 8 cells, two seeds; `small`: 4 x 7, shorter runs."""
+    """`paper`: 8 x 8 cells, two seeds; `small`: 4 x 5, shorter runs."""
     fractions = tuple(2.0**-k for k in range(9))
     grid, steps = config.choose_scale(
         scale,
@@ -26,8 +26,8 @@ def get_config(scale: str = "paper") -> config.Experiment:
                 10_000,
             ),
             "small": (
-                config.Grid(widths=(4, 8, 16, 32), data_fractions=fractions[2:9]),
-                600,
+                config.Grid(widths=(4, 8, 16, 32), data_fractions=fractions[4:9]),
+                400,
             ),
         },
     )
@@ -49,5 +49,5 @@ def get_config(scale: str = "paper") -> config.Experiment:
             batch_size=16,
             steps=steps,
         ),
-        fit=config.Fitting(max_params_ratio=8.0, max_data_ratio=8.0, random_guess=0),
+        fit=config.Fitting(max_params_ratio=3.0, max_data_ratio=4.0, random_guess=0),
     )

@@ -48,8 +48,8 @@ def get_config(scale: str = "paper") -> config.Experiment:
             data_fractions=tuple(2.0**-k for k in range(3, 8)),
         ),
         training=dataclasses.replace(
-            paper.training, learning_rate=5e-3, batch_size=8, epochs=4
+            paper.training, learning_rate=5e-3, batch_size=8, epochs=3
         ),
-        fit=config.Fitting(max_params_ratio=4.0, max_data_ratio=4.0, random_guess=0),
+        fit=config.Fitting(max_params_ratio=3.0, max_data_ratio=4.0, random_guess=0),
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})

@@ -1,4 +1,4 @@
-"""AWD-LSTM with an embedding of 64 and little dropout, for minutes on a CPU.
+"""AWD-LSTM with an embedding of 32 and little dropout, for minutes on a CPU.
 
 With an embedding of 400 nearly all the time goes into the softmax; and small models
 that see the data a few times need no strong regularisation.
@@ -13,7 +13,7 @@ def build(
 ) -> Model:
     """As `awd_lstm.build`."""
     recipe = awd_lstm.Recipe(
-        embedding_size=64,
+        embedding_size=32,
         word_dropout=0.0,
         input_dropout=0.1,
         hidden_dropout=0.1,
