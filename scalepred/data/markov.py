@@ -10,8 +10,8 @@ import numpy as np
 
 from scalepred.data.dataset import Dataset
 
-_VOCABULARY_SIZE = 32
-_HIDDEN_UNITS = 24
+_VOCABULARY_SIZE = 16
+_HIDDEN_UNITS = 8
 # Of the scores; the larger, the more certain is the next token.
 _SHARPNESS = 2.5
 _WINDOW = 32
