@@ -48,7 +48,7 @@ def get_config(scale: str = "paper") -> config.Experiment:
         grid=config.Grid(
             widths=(8, 16, 32, 64, 128),
             depths=(2,),
-            data_fractions=tuple(2.0**-k for k in range(3, 8)),
+            data_fractions=tuple(2.0**-k for k in range(4, 8)),
         ),
         training=config.Training(
             optimizer="adam",
@@ -56,9 +56,9 @@ def get_config(scale: str = "paper") -> config.Experiment:
             schedule="cosine",
             warmup_fraction=0.05,
             clip_norm=1.0,
-            batch_size=8,
-            epochs=4,
+            batch_size=16,
+            epochs=6,
         ),
-        fit=config.Fitting(max_params_ratio=2.5, max_data_ratio=4.0, random_guess=0),
+        fit=config.Fitting(max_params_ratio=2.5, max_data_ratio=2.0, random_guess=0),
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})
