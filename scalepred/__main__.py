@@ -8,13 +8,14 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from scalepred import command, study
+from scalepred import command, processes, study
 from scalepred.config import Experiment, UserError
 from scalepred.training import ensemble
 
 _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
     [--config.grid.seeds=4 ...] [--stages=train,fit,report] [--dry_run]
+    [--distributed [--coordinator=HOST:PORT --num_processes=2 --process_id=0]]
 
 Trains every cell of the experiment's grid that DIR has no row of, fits the fit
 region, predicts the rest and writes DIR/report.html.
@@ -24,8 +25,12 @@ region, predicts the rest and writes DIR/report.html.
   --workdir     where everything is kept; the same command again goes on from there
   --stages      which of train, fit, report to do (default: all)
   --dry_run     print cells, programs and lanes, and touch nothing
+  --distributed one of several processes that train together; on a TPU pod and under
+                Slurm they find each other, elsewhere the other three flags say how.
+                All must see the same DIR
 
-Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked."""
+Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked, 1 if
+the machine failed, 143 if stopped by SIGTERM: then the same command goes on."""
 
 # Flags of this command alone; the other one has a --workdir too.
 FLAGS = flags.FlagValues()
@@ -37,6 +42,18 @@ _STAGES = flags.DEFINE_list(
     "stages", list(study.STAGES), "Stages to do.", flag_values=FLAGS
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan.", flag_values=FLAGS)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes.", flag_values=FLAGS
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0.", flag_values=FLAGS
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Processes of the job.", flag_values=FLAGS
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Of this process, from 0.", flag_values=FLAGS
+)
 
 
 def _main() -> None:
@@ -56,6 +73,14 @@ def _main() -> None:
             f"--stages={unknown[0]}: must be one or more of {', '.join(study.STAGES)}"
         )
     ensemble.use_all_cores()
+    by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if _DISTRIBUTED.value or processes.is_slurm_step():
+        processes.join(*by_hand)
+    elif by_hand != (None, None, None):
+        raise UserError(
+            "--coordinator, --num_processes, --process_id: of no use without "
+            "--distributed"
+        )
     study.run(experiment, epath.Path(_WORKDIR.value), _STAGES.value, _DRY_RUN.value)
 
 

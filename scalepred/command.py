@@ -2,19 +2,30 @@
 
 import dataclasses
 import difflib
+import errno
 import os
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
 from absl import flags
 
-from scalepred import config
+from scalepred import config, processes, stopping
 from scalepred.config import UserError
 
+MACHINE_FAILED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
+STOPPED = 128 + signal.SIGTERM
+
+# Of the machine, not of ours: no space, no rights, a disk that is gone.
+_DISK_ERRORS = {
+    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS
+}  # fmt: skip
+_GO_ON = "rows written so far are kept, run the same command again to go on"
 
 
 def run(
@@ -26,8 +37,10 @@ def run(
 ) -> None:
     """Parses the flags, runs `body` and ends the process.
 
-    Exit status: 0 when everything asked for was done; 2 after a sentence on stderr
-    for a mistake of the user's; 130 when interrupted.
+    Exit status: 0 when everything asked for was done; after a sentence on stderr 2 for
+    a mistake of the user's, 1 when the machine failed (disk, device, another process),
+    130 when interrupted, 143 when stopped by SIGTERM. After 1, 130 and 143 the same
+    command goes on.
 
     Args:
         name: of the command.
@@ -36,7 +49,15 @@ def run(
         body: does the work; raises UserError for mistakes.
         before: looks at the arguments before they are parsed.
     """
-    sys.exit(status_of(name, usage, known, body, before, sys.argv))
+    stopping.listen()
+    status = status_of(name, usage, known, body, before, sys.argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status in (MACHINE_FAILED, STOPPED):
+        # Threads may still compile, and other processes never come to the last
+        # barrier; nobody waits for either.
+        os._exit(status)
+    sys.exit(status)
 
 
 def cache_programs() -> None:
@@ -74,12 +95,30 @@ def status_of(
         print(f"{name}: {_one_line(str(error))}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
+        print(f"\n{name}: interrupted; {_GO_ON}", file=sys.stderr)
+        return INTERRUPTED
+    except stopping.Stopped:
+        print(f"{name}: stopped by SIGTERM; {_GO_ON}", file=sys.stderr)
+        processes.part()
+        return STOPPED
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
         print(
-            f"\n{name}: interrupted; rows written so far are kept, run the same "
-            "command again to go on",
+            f"{name}: {error.strerror}{where}; rows written so far are kept, mend that "
+            "and run the same command again to go on",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return MACHINE_FAILED
+    except jax.errors.JaxRuntimeError as error:
+        traceback.print_exc()
+        print(
+            f"{name}: a device or another process of this job failed "
+            f"({_one_line(str(error))[:200]}); {_GO_ON}",
+            file=sys.stderr,
+        )
+        return MACHINE_FAILED
     return 0
 
 

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, on a local disk or in a bucket."""
 
 import contextlib
+import io
 import os
 import time
 
@@ -27,8 +28,8 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
         with fresh.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            if hasattr(file, "fileno"):
-                os.fsync(file.fileno())
+            with contextlib.suppress(io.UnsupportedOperation, AttributeError):
+                os.fsync(file.fileno())  # an object in a bucket has no number
         fresh.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -17,6 +17,8 @@ from scalepred.config import UserError
 # A process that says nothing for so long is dead, and its job with it.
 _HEARTBEAT_SECONDS = 20
 _SHUTDOWN_SECONDS = 30
+# Hosts of a pod do not start at the same moment.
+_START_SECONDS = 120
 
 
 def join(
@@ -42,6 +44,7 @@ def join(
             coordinator,
             num_processes,
             process_id,
+            initialization_timeout=_START_SECONDS,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
@@ -58,8 +61,8 @@ def is_slurm_step() -> bool:
 
 
 def part() -> None:
-    """Leaves the others, when all have come so far."""
-    if jax.process_count() > 1:
+    """Leaves the others, when all have come so far; who is left alone then ends."""
+    if jax.distributed.is_initialized():
         jax.distributed.shutdown()
 
 

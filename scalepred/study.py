@@ -7,14 +7,16 @@ This file alone knows the order of things. Each stage reads what the one before 
 on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
 """
 
+import collections
 import dataclasses
 import sys
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 from etils import epath
 
-from scalepred import config, envelope, grid, results
+from scalepred import config, envelope, grid, processes, results, stopping
 from scalepred.analysis import ask, write_report
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
@@ -58,16 +60,16 @@ def run(
     if dry_run:
         print_plan(experiment, dataset, cells, load_done(workdir))
         return
-    prepare_workdir(workdir, experiment_record(experiment), "experiment")
-    log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
-    table = Table(workdir / "measurements.csv")
-    for note in table.notes:
-        warn(workdir, note)
-    table.merge()
+    table = None
+    if processes.is_first():
+        table = open_table(workdir, experiment)
+        log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
     last_news = None
     if "train" in stages:
         last_news = train(experiment, dataset, cells, table, workdir)
-        table.merge()
+    processes.part()
+    if table is None:
+        return
     if "fit" in stages:
         found = analyse(experiment, dataset, cells, table, last_news)
         results.write_results(workdir, found)
@@ -82,15 +84,40 @@ def run(
     log(workdir, "ended")
 
 
+def open_table(workdir: epath.Path, experiment: Experiment) -> Table:
+    """The workdir's table, whole again if something was damaged."""
+    prepare_workdir(workdir, experiment_record(experiment), "experiment")
+    table = Table(workdir / "measurements.csv")
+    for note in table.notes:
+        warn(workdir, note)
+    table.merge()
+    return table
+
+
 def train(
     experiment: Experiment,
     dataset: Dataset,
     cells: Sequence[grid.Cell],
-    table: Table,
+    table: Table | None,
     workdir: epath.Path,
 ) -> ensemble.Progress | None:
-    """Trains every cell that has no row yet; rows are on disk as cells finish."""
-    plan = ensemble.plan_cells(experiment, dataset, cells, done=set(table.rows))
+    """Trains every cell that has no row yet; rows are on disk as cells finish.
+
+    Several processes train together; only the first has the table and speaks.
+    """
+    rows = table.rows if table else {}
+    is_done = np.array([cell.cell_id in rows for cell in cells])
+    is_done = processes.same_everywhere(is_done)
+    done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
+    plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
+    all_news = ensemble.train(
+        plan,
+        dataset,
+        checkpoint_dir=workdir.absolute() / "checkpoints",
+        checkpoint_minutes=experiment.packing.checkpoint_minutes,
+    )
+    if table is None:
+        return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train")
     if not plan.num_cells:
         print(f"All {len(cells)} runs are in {table.path}; nothing to train.")
@@ -98,22 +125,23 @@ def train(
     work = ensemble.estimate_work(plan, dataset)
     work_done = 0.0
     news = None
-    with console.Progress(plan.num_cells) as progress:
-        for news in ensemble.train(
-            plan,
-            dataset,
-            checkpoint_dir=workdir.absolute() / "checkpoints",
-            checkpoint_minutes=experiment.packing.checkpoint_minutes,
-        ):
-            table.append(news.rows)
-            work_done += sum(work[row.cell_id] for row in news.rows)
-            progress.update(
-                num_done=news.num_done,
-                lanes_busy=news.lane_utilization,
-                share_done=work_done / sum(work.values()),
-                program=news.program,
-                compile_seconds=news.compile_seconds,
-            )
+    try:
+        with console.Progress(plan.num_cells) as progress:
+            for news in all_news:
+                table.append(news.rows)
+                work_done += sum(work[row.cell_id] for row in news.rows)
+                progress.update(
+                    num_done=news.num_done,
+                    lanes_busy=news.lane_utilization,
+                    share_done=work_done / sum(work.values()),
+                    program=news.program,
+                    compile_seconds=news.compile_seconds,
+                )
+    except stopping.Stopped:
+        table.merge()
+        log(workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
+        raise
+    table.merge()
     if news is not None:
         log(
             workdir,

@@ -7,14 +7,19 @@ import math
 import os
 import pathlib
 
+import fsspec
 import numpy as np
 import pytest
+from etils import epath
+from etils.epath import backend as epath_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalepred import measurements
 from scalepred.config import UserError
+from scalepred.files import list_files
 from scalepred.measurements import COLUMNS, Measurement, Surface, Table
+from scalepred.workdir import log, prepare_workdir
 
 
 def make_row(cell_id: str = "c0", **changes) -> Measurement:
@@ -420,3 +425,30 @@ def test_bad_arrays():
         Surface.from_arrays([], [], [])
     with pytest.raises(UserError, match="metric='accuracy'"):
         Surface.from_arrays([1], [1], [0.5], metric="accuracy")
+
+
+def test_a_table_in_a_bucket(monkeypatch):
+    """Where a file cannot be appended to, synced or moved in one step."""
+    memory = fsspec.filesystem("memory")
+    backend = epath_backend.fsspec_backend
+    monkeypatch.setattr(backend, "_get_filesystem", lambda name: memory)
+    workdir = epath.Path("gs://bucket/study")
+    record = {"runs": {"name": "x"}, "settings": {}}
+    prepare_workdir(workdir, record, "experiment")
+    table = Table(workdir / "measurements.csv")
+    table.append([make_row("a")])
+    table.append([make_row("b", seed=1)])
+    assert sorted(Table(table.path).rows) == ["a", "b"]
+    table.merge()
+    assert table.path.read_bytes() == as_csv([make_row("a"), make_row("b", seed=1)])
+    assert len(Surface.from_csv(table.path)) == 1
+    (part,) = list_files(workdir / "rows", ".csv")
+    part.write_bytes(part.read_bytes()[:-3])
+    assert Table(table.path).rows == {}
+    log(workdir, "one")
+    log(workdir, "two")
+    assert [line[26:] for line in (workdir / "log.txt").read_text().splitlines()] == [
+        "one",
+        "two",
+    ]
+    prepare_workdir(workdir, record, "experiment")
