@@ -298,6 +298,12 @@ def test_optional_sources(monkeypatch):
     ("name", "folder", "sizes"),
     [
         ("mnist", "images", {"train_x": 60_000, "test_x": 10_000}),
+        pytest.param(
+            "cifar10",
+            "images",
+            {"train_x": 50_000, "test_y": 10_000},
+            marks=pytest.mark.slow,  # decodes 60,000 images
+        ),
         ("ptb", "text", {"train": 929_589, "valid": 73_760, "test": 82_430}),
     ],
 )
