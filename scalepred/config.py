@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine", "step", "wsd")
+CONVOLUTIONS = ("auto", "canonical", "native", "patches")
 MAX_DECAY_POINTS = 8
 
 
@@ -92,17 +93,24 @@ class Training:
 class Packing:
     """How cells share the device. No result depends on it beyond float error."""
 
-    # Cells that one compiled program trains side by side on each device.
-    lanes: int = 8
+    # Cells that one compiled program trains side by side on each device, at most;
+    # 0: chosen by the plan.
+    lanes: int = 0
     # vmap: lanes step together; map: one after the other, for steps so large that
-    # one lane fills the device; auto: map on a CPU, vmap elsewhere.
+    # one lane fills the device; auto: vmap, but map on a CPU unless steps are tiny.
     lane_axis: str = "auto"
+    # Form of convolutions: auto | canonical (XLA's, derivatives rewritten: fast on a
+    # CPU) | native (XLA's) | patches (a matrix product).
+    convolution: str = "auto"
+    # Times what is left open above on the device, where training takes long enough to
+    # pay for it, and keeps what it found in ~/.cache/scalepred/choices.
+    autotune: bool = True
     # At most so many optimiser steps between two looks at the lanes; 0: chosen by
     # the plan.
     chunk_steps: int = 0
     # Widths up to this factor apart share one program, the narrow ones padded with
-    # zeros. 1: every width its own program, which is cheaper on a CPU.
-    width_bucket: float = 1.0
+    # zeros. 1: every width its own program; 0: chosen by the plan.
+    width_bucket: float = 0.0
     # Minutes between two checkpoints of the pack in progress; 0: none.
     checkpoint_minutes: float = 5.0
 
@@ -240,13 +248,15 @@ def validate(experiment: Experiment) -> None:
             "of them above 0 (epochs: steps grow with n; steps: the same at every n)"
         )
 
-    _check(packing.lanes >= 1, "packing.lanes", packing.lanes, "at least 1")
+    _check(packing.lanes >= 0, "packing.lanes", packing.lanes, "0 (chosen) or more")
     _one_of("packing.lane_axis", packing.lane_axis, ("auto", "vmap", "map"))
+    _one_of("packing.convolution", packing.convolution, CONVOLUTIONS)
     chunk = packing.chunk_steps
     _check(chunk >= 0, "packing.chunk_steps", chunk, "0 (chosen) or more")
     bucket = packing.width_bucket
-    good = 1 <= bucket < math.inf
-    _check(good, "packing.width_bucket", bucket, "at least 1 (1: exact widths)")
+    good = bucket == 0 or 1 <= bucket < math.inf
+    accepted = "0 (chosen) or at least 1 (1: exact widths)"
+    _check(good, "packing.width_bucket", bucket, accepted)
     minutes = packing.checkpoint_minutes
     good = 0 <= minutes < math.inf
     _check(good, "packing.checkpoint_minutes", minutes, "0 (none) or more")

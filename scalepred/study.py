@@ -115,6 +115,7 @@ def train(
         dataset,
         checkpoint_dir=workdir.absolute() / "checkpoints",
         checkpoint_minutes=experiment.packing.checkpoint_minutes,
+        autotune=experiment.packing.autotune,
     )
     if table is None:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
@@ -234,7 +235,7 @@ def print_plan(
         f"planned, on {len(jax.devices())} x {jax.devices()[0].device_kind}"
     )
     for pack in plan.packs:
-        print("  " + pack.describe())
+        print("  " + pack.explain())
 
 
 def load_done(workdir: epath.Path) -> set[str]:

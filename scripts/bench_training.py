@@ -14,7 +14,9 @@ torch       the same loop in PyTorch; torch_func: seeds stacked by torch.func
 scalepred   what this package does
 """
 
+import importlib
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -66,7 +68,8 @@ class Outcome(NamedTuple):
     compiles: int
     loss: float  # mean over the runs, to see that all methods train alike
     utilization: float = math.nan
-    memory: float = math.nan  # bytes a lane
+    compile_seconds: float = math.nan  # programs compile side by side
+    cpu_seconds: float = math.nan  # of all threads; steadier on a shared machine
 
 
 def make_dataset(name: str) -> Any:
@@ -93,9 +96,10 @@ def make_dataset(name: str) -> Any:
             name, inputs.astype(np.float32), labels, 10, task.num_train,
             has_fixed_test=True,
         )  # fmt: skip
+    pixels = (40 * inputs + 128).clip(0, 255).astype(np.uint8)
     return Dataset(
-        name, (40 * inputs + 128).clip(0, 255).astype(np.uint8), labels, 10,
-        task.num_train, has_fixed_test=True, prepare=lambda x: x.astype("float32") / 64 - 2,
+        name, pixels, labels, 10, task.num_train, has_fixed_test=True,
+        prepare=lambda x: x.astype("float32") / 64 - 2,
     )  # fmt: skip
 
 
@@ -269,14 +273,26 @@ def run_scalepred(name: str) -> Outcome:
     assert last is not None
     assert len(losses) == len(cells)
     return Outcome(
-        0.0, last.num_programs, statistics.mean(losses), last.lane_utilization
+        0.0,
+        last.num_programs,
+        statistics.mean(losses),
+        last.lane_utilization,
+        last.compile_seconds,
     )
+
+
+def _forward_in_torch(params: Any, x: Any) -> Any:
+    *hidden, weights, bias = params
+    for layer in range(0, len(hidden), 2):
+        x = (x @ hidden[layer] + hidden[layer + 1]).tanh()
+    return x @ weights + bias
 
 
 def run_torch(name: str, is_stacked: bool = False) -> Outcome:
     """The same loop in PyTorch, eager; stacked: the seeds of a cell in one call."""
     import numpy as np
-    import torch
+
+    torch: Any = importlib.import_module("torch")
 
     from scalepred import grid
 
@@ -294,20 +310,15 @@ def run_torch(name: str, is_stacked: bool = False) -> Outcome:
         cell = group[0]
         sizes = [64] + [cell.width] * cell.depth + [10]
         params = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             bound = math.sqrt(3 / fan_in)
             weights = torch.empty(lanes, fan_in, fan_out).uniform_(-bound, bound)
             params += [weights, torch.zeros(lanes, 1, fan_out)]
         params = [leaf.requires_grad_() for leaf in params]
         optimizer = torch.optim.SGD(params, lr=cell.learning_rate, momentum=0.9)
 
-        def forward(params, x):
-            for layer in range(cell.depth):  # noqa: B023
-                x = torch.tanh(x @ params[2 * layer] + params[2 * layer + 1])
-            return x @ params[-2] + params[-1]
-
         def loss_of(params, x, y):
-            logits = torch.func.vmap(forward)(params, x)  # noqa: B023
+            logits = torch.func.vmap(_forward_in_torch)(params, x)
             return torch.nn.functional.cross_entropy(
                 logits.flatten(0, 1), y.flatten(), reduction="none"
             ).reshape(y.shape).mean(dim=1)  # fmt: skip
@@ -368,14 +379,12 @@ def count_flops(name: str) -> tuple[dict[int, float], dict[int, float]]:
     The matmul is that of the family's inner layers, in a compiled loop on one core;
     its rate is multiplied by the cores.
     """
-    import jax
-    import jax.numpy as jnp
-
     from scalepred import grid
     from scalepred.models.model import build_model
 
     dataset, experiment = make_dataset(name), make_experiment(name)
     task = TASKS[name]
+    forward: dict[int, float] = {}
     flops, rates = {}, {}
     for cell in grid.make_cells(experiment, dataset):
         if cell.width not in flops:
@@ -383,7 +392,7 @@ def count_flops(name: str) -> tuple[dict[int, float], dict[int, float]]:
                 cell.family, cell.width, cell.depth, dataset.input_shape,
                 dataset.num_classes,
             )  # fmt: skip
-            forward = model.count_forward_flops(dataset.input_spec)
+            forward[cell.width] = model.count_forward_flops(dataset.input_spec)
             flops[cell.width] = 0.0
             shape = {
                 "mlp": (task.batch_size, cell.width, cell.width),
@@ -391,8 +400,7 @@ def count_flops(name: str) -> tuple[dict[int, float], dict[int, float]]:
                 "decoder": (task.batch_size * 64, cell.width, 4 * cell.width),
             }[name]
             rates[cell.width] = _matmul_rate(*shape)
-        flops[cell.width] += 3 * forward * cell.steps * cell.batch_size
-    del jax, jnp
+        flops[cell.width] += 3 * forward[cell.width] * cell.steps * cell.batch_size
     return flops, rates
 
 
@@ -457,20 +465,23 @@ def print_tables() -> None:
                 outcomes[method].append(measure(name, method))
         base = statistics.median(o.seconds for o in outcomes[methods[0]])
         print(
-            f"| method | seconds | runs/s | against {methods[0]} | FLOP/s "
-            "| share of matmul | compiles | lanes busy | mean loss |"
+            f"| method | seconds | of all cores | runs/s | against {methods[0]} "
+            "| FLOP/s | share of matmul | compiles | lanes busy | mean loss |"
         )
-        print("| --- " * 9 + "|")
+        print("| --- " * 10 + "|")
         for method, found in outcomes.items():
             if not found:
                 continue
             seconds = statistics.median(o.seconds for o in found)
             busy = found[0].utilization
             print(
-                f"| {method} | {seconds:.1f} | {len(cells) / seconds:.1f} "
+                f"| {method} | {seconds:.1f} "
+                f"| {statistics.median(o.cpu_seconds for o in found):.1f} "
+                f"| {len(cells) / seconds:.1f} "
                 f"| {base / seconds:.2f} | {sum(flops.values()) / seconds:.2e} "
                 f"| {ideal / seconds:.0%} | {found[0].compiles} "
-                f"| {'' if math.isnan(busy) else f'{busy:.1%}'} | {found[0].loss:.3f} |",
+                f"| {'' if math.isnan(busy) else f'{busy:.1%}'} "
+                f"| {found[0].loss:.3f} |",
                 flush=True,
             )
 
@@ -488,10 +499,10 @@ def main(argv: list[str]) -> None:
 
         ensemble.use_all_cores()
     jax.devices()  # starting the backend is no part of it
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     outcome = RUN[method](name)
-    seconds = time.perf_counter() - began
-    print(json.dumps(outcome._replace(seconds=seconds)._asdict()))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    print(json.dumps(outcome._replace(seconds=seconds, cpu_seconds=cpu)._asdict()))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def _experiment(**changes) -> config.Experiment:
             seeds=4,
         ),
         training=config.Training(learning_rate=0.1, epochs=8, batch_size=16),
-        packing=config.Packing(lanes=4),
+        packing=config.Packing(lanes=4, width_bucket=1.0),
     )
     for path, value in changes.items():
         section, field = path.split("__")

@@ -1,15 +1,18 @@
 """The plan: every cell once, no lane idle that need not be, no dependence on order."""
 
+import collections
 import dataclasses
+import itertools
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalepred.config import Packing
+from scalepred.config import Packing, UserError
 from scalepred.grid import Cell
 from scalepred.training import packing
+from scalepred.training.cost import ACCELERATOR, CPU, Machine, ProgramCost
 
 
 def _cell(width=8, steps=10, seed=0, depth=2) -> Cell:
@@ -47,25 +50,31 @@ CELLS = st.lists(
 )
 PACKINGS = st.builds(
     Packing,
-    lanes=st.integers(1, 9),
+    lanes=st.integers(0, 9),
     chunk_steps=st.sampled_from([0, 1, 7, 1000]),
-    width_bucket=st.sampled_from([1.0, 2.0, 4.0]),
+    width_bucket=st.sampled_from([0.0, 1.0, 2.0, 4.0]),
 )
 AXES = st.sampled_from(["vmap", "map"])
-PADDABLE = frozenset(
-    _cell(width=width, depth=depth).program_key
-    for width in (2, 3, 4, 8, 16)
-    for depth in (1, 2)
-)
+
+
+def _cost(key, can_be_padded=True) -> ProgramCost:
+    """An MLP's: work grows with the square of the width."""
+    return ProgramCost(
+        flops=1e5 * key.width**2,
+        state_bytes=1e3 * key.width**2,
+        work_bytes=1e4 * key.width,
+        has_convolution=False,
+        can_be_padded=can_be_padded,
+    )
 
 
 @given(CELLS, PACKINGS, st.integers(1, 4), AXES)
 def test_every_cell_is_trained_once_to_its_end(cells, wishes, num_devices, axis):
-    plan = packing.plan_packs(cells, wishes, num_devices, axis, (), PADDABLE)
+    plan = packing.plan_packs(cells, wishes, num_devices, axis, (), _cost)
     trained = []
     for pack in plan.packs:
         assert pack.lanes % num_devices == 0
-        assert pack.lanes <= wishes.lanes * num_devices
+        assert pack.lanes <= (wishes.lanes or 8) * num_devices
         held: dict[int, tuple[Cell, int]] = {}
         for chunk in packing.make_chunks(pack):
             assert 1 <= chunk.num_steps <= pack.max_chunk_steps
@@ -96,12 +105,12 @@ def test_every_cell_is_trained_once_to_its_end(cells, wishes, num_devices, axis)
 def test_the_plan_depends_neither_on_order_nor_on_what_is_done(
     cells, wishes, num_devices, num_done
 ):
-    plan = packing.plan_packs(cells, wishes, num_devices, "map", (), PADDABLE)
+    plan = packing.plan_packs(cells, wishes, num_devices, "map", (), _cost)
     mixed = random.Random(0).sample(cells, len(cells))
-    again = packing.plan_packs(mixed, wishes, num_devices, "map", (), PADDABLE)
+    again = packing.plan_packs(mixed, wishes, num_devices, "map", (), _cost)
     assert plan == again
     done = {cell.cell_id for cell in mixed[:num_done]}
-    rest = packing.plan_packs(cells, wishes, num_devices, "map", done, PADDABLE)
+    rest = packing.plan_packs(cells, wishes, num_devices, "map", done, _cost)
     programs = {pack.key: pack for pack in plan.packs}
     for pack in rest.packs:
         whole = programs[pack.key]
@@ -139,12 +148,12 @@ def test_longest_first():
     assert [cell.steps for cell in plan.packs[1].queue] == [80, 20, 5]
 
 
-def test_buckets_of_widths():
+def test_wished_buckets_of_widths():
     cells = [_cell(width=w) for w in (2, 3, 4, 8, 16)]
 
-    def widths(factor, paddable=PADDABLE):
+    def widths(factor, cost_of=_cost):
         wishes = Packing(width_bucket=factor)
-        plan = packing.plan_packs(cells, wishes, 1, "map", (), paddable)
+        plan = packing.plan_packs(cells, wishes, 1, "map", (), cost_of)
         for pack in plan.packs:
             assert pack.key.width == pack.widths[-1]
         return sorted(pack.widths for pack in plan.packs)
@@ -152,4 +161,134 @@ def test_buckets_of_widths():
     assert widths(1.0) == [(2,), (3,), (4,), (8,), (16,)]
     assert widths(2.0) == [(2, 3, 4), (8, 16)]
     assert widths(4.0) == [(2, 3), (4, 8, 16)]
-    assert widths(4.0, frozenset()) == widths(1.0)
+    assert widths(4.0, lambda key: _cost(key, False)) == widths(1.0)
+
+
+def _seconds_by_hand(parts, steps_of, machine, num_devices, lanes):
+    """Predicted core-seconds of a cut, written once more."""
+    total = 0.0
+    for widths in parts:
+        steps = [n for width in widths for n in steps_of[width]]
+        cost = _cost(_cell(width=max(widths)).program_key)
+        fits = [
+            count
+            for count in lanes
+            if count * (cost.state_bytes + cost.work_bytes) <= machine.memory_bytes
+            and count <= max(1, -(-min(round(sum(steps) / max(steps)), len(steps))
+                                  // num_devices))
+        ]  # fmt: skip
+        if not fits:
+            return float("inf")
+        work = cost.flops / machine.flops_per_second
+        total += num_devices * min(
+            max(-(-sum(steps) // (count * num_devices)), max(steps))
+            * (machine.step_seconds + count * (machine.lane_seconds + work))
+            for count in fits
+        )
+        total += machine.compile_seconds + machine.width_seconds * (len(widths) - 1)
+    return total
+
+
+def _cuts(widths):
+    """All ways to cut a row of widths into neighbours."""
+    for marks in itertools.product([False, True], repeat=len(widths) - 1):
+        parts = [[widths[0]]]
+        for width, is_new in zip(widths[1:], marks, strict=True):
+            if is_new:
+                parts.append([])
+            parts[-1].append(width)
+        yield [tuple(part) for part in parts]
+
+
+@given(
+    steps_of=st.dictionaries(
+        st.sampled_from([2, 3, 4, 6, 8, 12, 16]),
+        st.lists(st.integers(1, 5000), min_size=1, max_size=6),
+        min_size=1,
+    ),
+    num_devices=st.integers(1, 3),
+    compile_seconds=st.sampled_from([0.0, 0.5, 5.0, 100.0]),
+    memory=st.sampled_from([1e6, 3e6, 1e9]),
+    overhead=st.sampled_from([1e-6, 1e-4]),
+)
+def test_no_other_plan_is_predicted_to_be_faster(
+    steps_of, num_devices, compile_seconds, memory, overhead
+):
+    machine = Machine(
+        is_cpu=False,
+        flops_per_second=1e10,
+        step_seconds=overhead,
+        lane_seconds=overhead / 10,
+        compile_seconds=compile_seconds,
+        width_seconds=compile_seconds / 7,
+        memory_bytes=memory,
+        most_lanes=4,
+    )
+    cells = [
+        _cell(width=width, steps=steps, seed=seed)
+        for width, every in steps_of.items()
+        for seed, steps in enumerate(every)
+    ]
+    plan = packing.plan_packs(cells, Packing(), num_devices, "vmap", (), _cost, machine)
+    choices = range(1, 5)
+    best = min(
+        _seconds_by_hand(cut, steps_of, machine, num_devices, choices)
+        for cut in _cuts(sorted(steps_of))
+    )
+    chosen = sum(
+        _seconds_by_hand(
+            [pack.widths], steps_of, machine, num_devices, [pack.lanes // num_devices]
+        )
+        for pack in plan.packs
+    )
+    assert chosen == pytest.approx(best)
+    for pack in plan.packs:
+        assert pack.bytes_per_device <= memory
+
+
+def test_a_lane_that_does_not_fit_is_told():
+    machine = dataclasses.replace(CPU, memory_bytes=1e3)
+    with pytest.raises(UserError, match=r"width8.*one lane takes.*widths=8"):
+        packing.plan_packs([_cell()], Packing(), 1, "map", (), _cost, machine)
+
+
+def test_cheap_programs_are_compiled_apart_and_dear_ones_together():
+    cells = [_cell(width=w, steps=1000) for w in (2, 4, 8, 16)]
+
+    def count(compile_seconds):
+        machine = dataclasses.replace(CPU, compile_seconds=compile_seconds)
+        plan = packing.plan_packs(cells, Packing(), 1, "map", (), _cost, machine)
+        return len(plan.packs)
+
+    assert (count(1e-6), count(1e3)) == (4, 1)
+
+
+def test_axis_that_suits_the_program():
+    small, large = (_cost(_cell(width=w).program_key) for w in (4, 64))
+    assert CPU.choose_axis(small) == "vmap"
+    assert CPU.choose_axis(large) == "map"
+    assert CPU.choose_axis(small._replace(has_convolution=True)) == "map"
+    assert ACCELERATOR.choose_axis(large._replace(has_convolution=True)) == "vmap"
+
+
+def test_many_cells_are_planned_with_few_looks_at_programs():
+    """Ten times the seeds, sizes or rates: the same programs, traced once each."""
+    cells = [
+        _cell(width=w, steps=10 * 2**k, seed=s)
+        for w in (2, 4, 8, 16)
+        for k in range(5)
+        for s in range(500)
+    ]
+    asked = collections.Counter()
+
+    def cost_of(key):
+        asked[key] += 1
+        return _cost(key)
+
+    few = packing.plan_packs(cells[::500], Packing(), 2, "auto", (), _cost)
+    plan = packing.plan_packs(cells, Packing(), 2, "auto", (), cost_of)
+    assert plan.num_cells == len(cells) == 10_000
+    assert len(plan.packs) <= 4
+    assert len(few.packs) <= 4
+    assert len(asked) == 4
+    assert plan.lane_utilization > 0.95

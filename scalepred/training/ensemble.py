@@ -30,19 +30,25 @@ from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell, ProgramKey
 from scalepred.measurements import Measurement
+from scalepred.models.convolution import traced_as
 from scalepred.models.model import Model, build_model
 from scalepred.stopping import Stopped
+from scalepred.training import autotune as tuning
+from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
-from scalepred.training import packing
 from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
 
 _LANES = PartitionSpec("lane")
 _EVERYWHERE = PartitionSpec()
 
-# LLVM's second and third round take a quarter of the time to compile and did not make
-# one step faster: matrix products are not LLVM's work. Only the CPU has the option.
-_CPU_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+# LLVM's second and third round take a quarter of the time to compile and make a step
+# of little arithmetic no faster, of much a tenth. Only the CPU has the option.
+_QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+_SMALL_STEP_FLOPS = 1e7
+
+# Of one round of the autotuner; a shorter one measures the clock.
+_TRIAL_SECONDS = 0.2
 
 # What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
 # microseconds of starting small kernels.
@@ -127,20 +133,22 @@ def plan_cells(
         devices: default: all.
     """
     devices = list(devices or jax.devices())
-    lane_axis = experiment.packing.lane_axis
-    if lane_axis == "auto":
-        # One step of a lane keeps a core busy, and lanes in turn leave no gaps where
-        # one is done before the others. An accelerator needs many lanes at once.
-        lane_axis = "map" if devices[0].platform == "cpu" else "vmap"
-    keys = {cell.program_key for cell in cells}
     return packing.plan_packs(
         cells,
         experiment.packing,
         len(devices),
-        lane_axis,
+        experiment.packing.lane_axis,
         done,
-        paddable={key for key in keys if _can_be_padded(key, dataset)},
+        cost_of=cost.ProgramCosts(dataset),
+        machine=_describe_machine(devices[0], dataset),
     )
+
+
+def _describe_machine(device: Any, dataset: Dataset) -> cost.Machine:
+    """The device, less the dataset that stands on it."""
+    machine = cost.describe_machine(device)
+    taken = dataset.inputs.nbytes + dataset.labels.nbytes
+    return dataclasses.replace(machine, memory_bytes=machine.memory_bytes - taken)
 
 
 def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
@@ -155,12 +163,6 @@ def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
     }
 
 
-def _can_be_padded(key: ProgramKey, dataset: Dataset) -> bool:
-    # Muon scales an update by the shape of the weights, which padding changes.
-    is_elementwise = key.optimizer != "muon"
-    return is_elementwise and _build(key, key.width, dataset).can_be_padded
-
-
 def _build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
     shape, classes = dataset.input_shape, dataset.num_classes
     return build_model(key.family, width, key.depth, shape, classes)
@@ -173,6 +175,7 @@ def train(
     devices: Sequence[Any] | None = None,
     checkpoint_dir: epath.PathLike | None = None,
     checkpoint_minutes: float = 0.0,
+    autotune: bool = False,
 ) -> Generator[Progress, None, None]:
     """Trains every cell of the plan.
 
@@ -182,6 +185,7 @@ def train(
         devices: default: all.
         checkpoint_dir: where unfinished runs are kept, and looked for; absolute.
         checkpoint_minutes: between two checkpoints; 0: none are written or read.
+        autotune: times the plan's choices first, where that pays.
 
     Yields:
         Progress after each chunk in which a cell finished.
@@ -193,6 +197,13 @@ def train(
         return
     mesh = Mesh(np.array(devices), ("lane",))
     data, order_of_seed = _put_data(plan, dataset, mesh)
+    if autotune and jax.process_count() == 1:  # several would have to agree
+        plan = tuning.tune(
+            plan,
+            lambda packs: _time_packs(packs, dataset, data, order_of_seed, mesh),
+            f"{devices[0].device_kind}-x{len(devices)}",
+            tuning.cache_folder(),
+        )
     totals = _Totals(num_cells=plan.num_cells)
     checkpoints = None
     if checkpoint_dir is not None and checkpoint_minutes > 0:
@@ -215,6 +226,72 @@ def train(
             )
     if checkpoints:
         checkpoints.remove()
+
+
+def _time_packs(
+    packs: Sequence[packing.Pack],
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+) -> list[float]:
+    """Seconds of a lane-step of each pack: the least of three rounds, in turn.
+
+    A pack that is out of memory, or takes twice as long as the best, is left out of
+    the rounds.
+    """
+    trials = [_start_trial(pack, dataset, data, order_of_seed, mesh) for pack in packs]
+    seconds = [math.inf if trial is None else trial() for trial in trials]
+    for _ in range(2):
+        for index, trial in enumerate(trials):
+            if trial is not None and seconds[index] <= 2 * min(seconds):
+                seconds[index] = min(seconds[index], trial())
+    return seconds
+
+
+def _start_trial(
+    pack: packing.Pack,
+    dataset: Dataset,
+    data: LaneData,
+    order_of_seed: Mapping[int, int],
+    mesh: Mesh,
+) -> Callable[[], float] | None:
+    """A function that trains the pack's first cells; gives seconds a lane-step."""
+    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
+    args = [
+        lane_lib.lane_args(
+            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+        )._replace(steps=np.int32(2**30))
+        for cell in cells
+    ]
+    stacked = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh)
+
+    def run(state: LaneState, num_steps: int, is_fresh: bool) -> LaneState:
+        fresh = _put_lanes(np.full(pack.lanes, is_fresh), mesh)
+        steps = np.int32(num_steps)
+        state, _ = engine.run_chunk(state, stacked, fresh, steps, data)
+        return jax.block_until_ready(state)
+
+    try:
+        engine = _compile(pack, dataset, data, mesh)
+        state = run(engine.start(), 1, True)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return None
+    num_steps = 1
+
+    def trial() -> float:
+        nonlocal state, num_steps
+        while True:
+            began = time.perf_counter()
+            state = run(state, num_steps, False)
+            passed = time.perf_counter() - began
+            if passed >= _TRIAL_SECONDS:
+                return passed / (num_steps * pack.lanes)
+            num_steps *= 2
+
+    return trial
 
 
 @dataclasses.dataclass
@@ -509,7 +586,11 @@ def _compile(
     key = pack.key
     models = {width: _build(key, width, dataset) for width in pack.widths}
     program = lane_lib.make_program(key, list(models.values()), dataset)
-    chunk = _make_chunk(program, pack.lane_axis, pack.describe())
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    lanes_here = pack.lanes // pack.num_devices
+    at_once = 1 if is_cpu or pack.lane_axis == "map" else min(8, lanes_here)
+    chunk = _make_chunk(program, pack.lane_axis, at_once, pack.describe())
+    is_small = pack.step_flops < _SMALL_STEP_FLOPS
     # No lane speaks to another, so there is nothing for check_vma to check.
     sharded_start = jax.shard_map(
         jax.vmap(program.init_lane),
@@ -539,17 +620,15 @@ def _compile(
             shapes,
         )
 
-    run_chunk = (
-        jax.jit(sharded_chunk, donate_argnums=0)
-        .lower(
+    with traced_as(pack.convolution):
+        lowered = jax.jit(sharded_chunk, donate_argnums=0).lower(
             shapes,
             args,
             _put_lanes(np.zeros(pack.lanes, bool), mesh),
             np.int32(0),
             data,
         )
-        .compile(_CPU_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None)
-    )
+    run_chunk = lowered.compile(_QUICKLY if is_cpu and is_small else None)
     flops = {
         width: model.count_forward_flops(dataset.input_spec)
         for width, model in models.items()
@@ -568,7 +647,7 @@ def _compile(
 
 
 def _make_chunk(
-    program: Program, lane_axis: str, name: str
+    program: Program, lane_axis: str, at_once: int, name: str
 ) -> Callable[..., tuple[LaneState, Scores]]:
     """What one device does with its lanes in one call.
 
@@ -584,13 +663,12 @@ def _make_chunk(
         data: LaneData,
     ) -> tuple[LaneState, Scores]:
         traces[name] += 1
-        # Conditions under `map`, one lane at a time: under `vmap` every lane would
-        # pay for both branches.
-        state = jax.lax.map(
-            lambda lane: jax.lax.cond(
-                lane[2], lambda: program.init_lane(lane[1]), lambda: lane[0]
-            ),
-            (state, args, fresh),
+
+        def pick(lane: jax.Array, tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf[lane], tree)
+
+        state = _fill_marked(
+            fresh, at_once, lambda lane: program.init_lane(pick(lane, args)), state
         )
         started = state.step
         left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
@@ -608,22 +686,49 @@ def _make_chunk(
             )
         is_finished = (started < args.steps) & (state.step >= args.steps)
         nothing = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype),
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
             jax.eval_shape(
                 jax.vmap(program.evaluate_lane, (0, 0, None)), state, args, data
             ),
         )
-        scores = jax.lax.map(
-            lambda lane: jax.lax.cond(
-                lane[2],
-                lambda: program.evaluate_lane(lane[0], lane[1], data),
-                lambda: nothing,
+        scores = _fill_marked(
+            is_finished,
+            at_once,
+            lambda lane: program.evaluate_lane(
+                pick(lane, state), pick(lane, args), data
             ),
-            (state, args, is_finished),
+            nothing,
         )
         return state, scores
 
     return run_chunk
+
+
+def _fill_marked(
+    mask: jax.Array, at_once: int, function: Callable[[jax.Array], Any], tree: Any
+) -> Any:
+    """The tree with what the function gives for each marked lane; others cost nothing.
+
+    Args:
+        mask: bool [lanes].
+        at_once: lanes that the function is called for together.
+        function: lane, int32 [] -> tree without the lane axis.
+        tree: leaves [lanes, ...].
+    """
+    marked_first = jnp.argsort(~mask, stable=True)
+    count = jnp.sum(mask, dtype=jnp.int32)
+
+    def fill(index: jax.Array, tree: Any) -> Any:
+        if at_once == 1:
+            lanes = marked_first[index]
+            new = function(lanes)
+        else:  # the last call repeats the last marked lane
+            position = index * at_once + jnp.arange(at_once)
+            lanes = marked_first[jnp.minimum(position, count - 1)]
+            new = jax.vmap(function)(lanes)
+        return jax.tree.map(lambda leaf, part: leaf.at[lanes].set(part), tree, new)
+
+    return jax.lax.fori_loop(0, (count + at_once - 1) // at_once, fill, tree)
 
 
 def _step_together(

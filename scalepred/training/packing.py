@@ -1,20 +1,30 @@
 """The plan: which cells share a program, how many lanes it has, who comes first.
 
-Pure Python. The number of steps of every cell is known, so everything that will
-happen to a lane is known before the first step.
+Pure Python, once the programs are traced. The number of steps of every cell is known,
+so everything that will happen to a lane is known before the first step.
 """
 
 import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from scalepred.config import Packing
+from scalepred.config import Packing, UserError
 from scalepred.grid import Cell, ProgramKey
+from scalepred.training.cost import CPU, Machine, ProgramCost
 
 # A chunk is at most this share of the pack's longest run: news comes at least so
 # often, and a checkpoint never waits longer.
 _CHUNKS_PER_RUN = 20
+
+
+class Choice(NamedTuple):
+    """What a program may be trained with; no result depends on it beyond rounding."""
+
+    lane_axis: str  # vmap | map
+    lanes: int  # over all devices
+    convolution: str  # auto, or a form of `models/convolution.py`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +40,13 @@ class Pack:
         queue: cells to train, longest first.
         min_chunk_steps: a chunk is no shorter, even if a lane idles for the rest.
         max_chunk_steps: a chunk is no longer.
+        step_flops: of an optimiser step of one lane, padding included.
+        padding: FLOPs over those at the true widths.
+        bytes_per_device: memory for all its lanes.
+        convolution: form of its convolutions.
+        seconds: predicted, of all devices together, without compiling.
+        compile_seconds: predicted.
+        choices: what the autotuner may choose from, the default first.
     """
 
     key: ProgramKey
@@ -40,6 +57,13 @@ class Pack:
     queue: tuple[Cell, ...]
     min_chunk_steps: int
     max_chunk_steps: int
+    step_flops: float = 0.0
+    padding: float = 1.0
+    bytes_per_device: float = 0.0
+    convolution: str = "auto"
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    choices: tuple[Choice, ...] = ()
 
     @property
     def live_lane_steps(self) -> int:
@@ -64,7 +88,21 @@ class Pack:
 
     def describe(self) -> str:
         """The program as a row names it: with the lanes, as they round differently."""
-        return f"{self.key}/{self.lane_axis}{self.lanes}"
+        form = "" if self.convolution == "auto" else f"/{self.convolution}"
+        return f"{self.key}{form}/{self.lane_axis}{self.lanes}"
+
+    def choose(self, choice: Choice) -> "Pack":
+        """The same cells, trained with another of the choices."""
+        return dataclasses.replace(self, **choice._asdict())
+
+    def explain(self) -> str:
+        """A line of the plan."""
+        widths = ", ".join(map(str, self.widths))
+        return (
+            f"{self.describe()}: widths {widths}; {len(self.queue):,} cells, "
+            f"{self.live_lane_steps:,} steps, {self.padding:.2f} times the true FLOPs, "
+            f"{self.bytes_per_device / 1e6:,.1f} MB a device"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,43 +164,229 @@ def plan_packs(
     cells: Sequence[Cell],
     packing: Packing,
     num_devices: int,
-    lane_axis: str,
+    lane_axis: str = "auto",
     done: Collection[str] = frozenset(),
-    paddable: Collection[ProgramKey] = frozenset(),
+    cost_of: Callable[[ProgramKey], ProgramCost] = lambda key: _UNKNOWN,
+    machine: Machine = CPU,
 ) -> Plan:
-    """Groups cells by program and chooses lanes and order for each group.
+    """The packs of least predicted time: compiling, padded work and idle lanes.
 
-    Lanes are chosen from all cells, done or not: then a run that was stopped goes on
-    with the same programs and gives the same rows bit for bit.
+    Widths that may be padded are cut into neighbours that share a program; the cut
+    and the lanes of each program are the best of all. Both are chosen from all cells,
+    done or not: then a run that was stopped goes on with the same programs and gives
+    the same rows bit for bit.
 
     Args:
         cells: all cells of the study; order does not matter.
         packing: the user's wishes.
         num_devices: lanes are a multiple of this.
-        lane_axis: "vmap" or "map".
+        lane_axis: "vmap", "map", or "auto": what suits the program on the machine.
         done: ids of cells that have a row.
-        paddable: programs that may be padded into a wider one.
+        cost_of: what a lane of a program costs; by default nothing, and no width
+            may be padded.
+        machine: each of the devices.
+
+    Raises:
+        UserError: one lane of some program does not fit into memory.
     """
-    packs = []
-    for (key, widths), members in _group(cells, packing, paddable).items():
-        queue = sorted(members, key=lambda cell: (-cell.steps, cell.cell_id))
-        longest, shortest = queue[0].steps, queue[-1].steps
-        most = packing.chunk_steps or math.ceil(longest / _CHUNKS_PER_RUN)
-        packs.append(
-            Pack(
-                key=key,
-                widths=widths,
-                num_devices=num_devices,
-                lanes=_choose_lanes(queue, packing.lanes, num_devices),
-                lane_axis=lane_axis,
-                queue=tuple(cell for cell in queue if cell.cell_id not in done),
-                min_chunk_steps=max(1, min(shortest // 2, most)),
-                max_chunk_steps=most,
-            )
+    planner = _Planner(packing, num_devices, lane_axis, cost_of, machine)
+    by_program: dict[ProgramKey, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_program[cell.program_key].append(cell)
+    packs = [
+        dataclasses.replace(
+            pack, queue=tuple(cell for cell in pack.queue if cell.cell_id not in done)
         )
+        for group in _group(by_program, cost_of)
+        for pack in planner.cut(group)
+    ]
     packs = [pack for pack in packs if pack.queue]
     packs.sort(key=lambda pack: (-pack.key.width * pack.live_lane_steps, pack.key))
     return Plan(tuple(packs), num_devices)
+
+
+# Cells of one program, ascending by width; all may share one if there are several.
+_Group = list[tuple[ProgramKey, list[Cell]]]
+
+
+def _group(
+    by_program: Mapping[ProgramKey, list[Cell]],
+    cost_of: Callable[[ProgramKey], ProgramCost],
+) -> list[_Group]:
+    """Programs that differ in nothing but a width that may be padded."""
+    groups: dict[tuple[ProgramKey, int], _Group] = defaultdict(list)
+    for key in sorted(by_program):
+        own = 0 if cost_of(key).can_be_padded else key.width
+        groups[key._replace(width=0), own].append((key, by_program[key]))
+    return list(groups.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Planner:
+    """Cuts a group into packs; see `plan_packs`."""
+
+    packing: Packing
+    num_devices: int
+    lane_axis: str
+    cost_of: Callable[[ProgramKey], ProgramCost]
+    machine: Machine
+
+    def cut(self, group: _Group) -> list[Pack]:
+        """The packs of least predicted time, among all cuts of the group.
+
+        By dynamic programming: the best cut of the first k widths ends with some
+        last pack, before which the cut is the best.
+        """
+        if self.packing.width_bucket:
+            return [self.make_pack(part)[1] for part in self._fixed_cut(group)]
+        best: list[tuple[float, list[Pack]]] = [(0.0, [])]
+        for end in range(1, len(group) + 1):
+            options = []
+            for begin in range(end):
+                seconds, pack = self.make_pack(group[begin:end])
+                options.append((best[begin][0] + seconds, [*best[begin][1], pack]))
+            best.append(min(options, key=lambda option: option[0]))
+        return best[-1][1]
+
+    def _fixed_cut(self, group: _Group) -> list[_Group]:
+        """Widths up to the wished factor below the widest of a pack, from the top."""
+        parts: list[_Group] = []
+        for item in reversed(group):
+            factor = self.packing.width_bucket
+            if parts and item[0].width * factor >= parts[-1][-1][0].width:
+                parts[-1].insert(0, item)
+            else:
+                parts.append([item])
+        return parts[::-1]
+
+    def make_pack(self, part: _Group) -> tuple[float, Pack]:
+        """All cells of the part in one program, and the core-seconds predicted."""
+        key = part[-1][0]
+        cost = self.cost_of(key)
+        cells = [cell for _, members in part for cell in members]
+        queue = sorted(cells, key=lambda cell: (-cell.steps, cell.cell_id))
+        total = sum(cell.steps for cell in queue)
+        longest, shortest = queue[0].steps, queue[-1].steps
+        axis = self.lane_axis
+        if axis == "auto":
+            axis = self.machine.choose_axis(cost)
+        seconds, lanes = min(
+            (self._seconds(cost, total, longest, lanes, axis), lanes)
+            for lanes in self._lane_choices(key, cost, total, queue, axis)
+        )
+        true_flops = sum(
+            self.cost_of(key).flops * sum(cell.steps for cell in members)
+            for key, members in part
+        )
+        most = self.packing.chunk_steps or math.ceil(longest / _CHUNKS_PER_RUN)
+        machine = self.machine
+        compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
+        pack = Pack(
+            key=key,
+            widths=tuple(key.width for key, _ in part),
+            num_devices=self.num_devices,
+            lanes=lanes * self.num_devices,
+            lane_axis=axis,
+            queue=tuple(queue),
+            min_chunk_steps=max(1, min(shortest // 2, most)),
+            max_chunk_steps=most,
+            step_flops=cost.flops,
+            padding=cost.flops * total / true_flops if true_flops else 1.0,
+            bytes_per_device=machine.bytes(cost, lanes, axis),
+            convolution=self.packing.convolution,
+            seconds=self.num_devices * seconds,
+            compile_seconds=compiling,
+            choices=self._choices(key, cost, total, queue, axis, lanes),
+        )
+        return compiling + pack.seconds, pack
+
+    def _choices(
+        self,
+        key: ProgramKey,
+        cost: ProgramCost,
+        total: int,
+        queue: Sequence[Cell],
+        axis: str,
+        lanes: int,
+    ) -> tuple[Choice, ...]:
+        """The default, and what else the user left open and the device may be fast at.
+
+        A CPU: either axis, but no convolution under vmap, and images as patches. An
+        accelerator: fewer and more lanes by factors of four, and patches.
+        """
+        forms = [self.packing.convolution]
+        if cost.has_convolution and forms == ["auto"]:
+            forms.append("patches")
+        axes = {axis: {lanes}}
+        if (
+            self.machine.is_cpu
+            and self.lane_axis == "auto"
+            and not cost.has_convolution
+        ):
+            for other in {"map", "vmap"} - {axis}:
+                axes[other] = {self._lane_choices(key, cost, total, queue, other)[-1]}
+        elif not self.machine.is_cpu and not self.packing.lanes:
+            possible = self._lane_choices(key, cost, total, queue, axis)
+            axes[axis] |= {n for n in (lanes // 16, lanes // 4) if n in possible}
+        default = Choice(axis, lanes * self.num_devices, forms[0])
+        others = {
+            Choice(axis, count * self.num_devices, form)
+            for axis, counts in axes.items()
+            for count in counts
+            for form in forms
+        }
+        return (default, *sorted(others - {default}))
+
+    def _seconds(
+        self, cost: ProgramCost, total: int, longest: int, lanes: int, axis: str
+    ) -> float:
+        """Until the last cell is done; longest first leaves no lane idle before."""
+        if axis == "map":
+            steps = max(total / self.num_devices, longest)
+            return steps * self.machine.seconds(cost, 1, axis)
+        steps = max(math.ceil(total / (lanes * self.num_devices)), longest)
+        return steps * self.machine.seconds(cost, lanes, axis)
+
+    def _lane_choices(
+        self,
+        key: ProgramKey,
+        cost: ProgramCost,
+        total: int,
+        queue: Sequence[Cell],
+        axis: str,
+    ) -> list[int]:
+        """Lanes a device that fit and may be of use, at least one.
+
+        More than sum(steps) / max(steps) make nothing shorter: the longest cell takes
+        as long as the rest.
+        """
+        useful = min(round(total / queue[0].steps), len(queue))
+        most = math.ceil(useful / self.num_devices)
+        most = min(most, self.packing.lanes or self.machine.most_lanes)
+        memory = self.machine.memory_bytes
+        while most > 1 and self.machine.bytes(cost, most, axis) > memory:
+            most -= 1
+        if self.machine.bytes(cost, 1, axis) > memory:
+            needed = self.machine.bytes(cost, 1, axis)
+            raise UserError(
+                f"{key}: one lane takes about {needed / 1e9:.1f} GB, the device has "
+                f"{memory / 1e9:.1f}; choose a smaller training.batch_size or leave "
+                f"out grid.widths={key.width}"
+            )
+        most = max(1, most)
+        if axis == "map" or self.packing.lanes:
+            return [most]
+        return list(range(1, most + 1))
+
+
+# A program of which nothing is known.
+_UNKNOWN = ProgramCost(
+    flops=0.0,
+    state_bytes=0.0,
+    work_bytes=0.0,
+    has_convolution=True,
+    can_be_padded=False,
+)
 
 
 def make_chunks(
@@ -227,47 +451,6 @@ def halve_lanes(pack: Pack, done: Collection[str]) -> Pack | None:
         lanes=per_device // 2 * pack.num_devices,
         queue=tuple(cell for cell in pack.queue if cell.cell_id not in done),
     )
-
-
-def _group(
-    cells: Sequence[Cell], packing: Packing, paddable: Collection[ProgramKey]
-) -> dict[tuple[ProgramKey, tuple[int, ...]], list[Cell]]:
-    """Cells by program, the program by its key at the widest width and its widths."""
-    widths_of = defaultdict(set)
-    for key in {cell.program_key for cell in cells} & set(paddable):
-        widths_of[key._replace(width=0)].add(key.width)
-    buckets = {
-        key: _bucket(widths, packing.width_bucket) for key, widths in widths_of.items()
-    }
-    groups = defaultdict(list)
-    for cell in cells:
-        key = cell.program_key
-        bucket = buckets.get(key._replace(width=0), {})
-        widths = bucket.get(cell.width, (cell.width,))
-        groups[key._replace(width=widths[-1]), widths].append(cell)
-    return groups
-
-
-def _bucket(widths: Collection[int], factor: float) -> dict[int, tuple[int, ...]]:
-    """Of each width, the widths it shares a program with, ascending, from the top."""
-    buckets: list[list[int]] = []
-    for width in sorted(widths, reverse=True):
-        if buckets and width * factor >= buckets[-1][-1]:
-            buckets[-1].insert(0, width)
-        else:
-            buckets.append([width])
-    return {width: tuple(bucket) for bucket in buckets for width in bucket}
-
-
-def _choose_lanes(queue: Sequence[Cell], wanted: int, num_devices: int) -> int:
-    """Lanes over all devices.
-
-    More than sum(steps) / max(steps) make nothing shorter: the longest cell takes as
-    long as the rest.
-    """
-    useful = round(sum(cell.steps for cell in queue) / queue[0].steps)
-    per_device = math.ceil(min(useful, len(queue)) / num_devices)
-    return max(1, min(wanted, per_device)) * num_devices
 
 
 def _deal(pack: Pack) -> list[int]:

@@ -1,0 +1,93 @@
+"""Times the few choices that matter for a program on the device at hand, for seconds.
+
+The plan's default stands unless another choice is a tenth faster. What was found is
+kept on disk by program and device, so that a program is timed once a machine. No
+result depends on it beyond rounding.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+
+from scalepred.training.packing import Choice, Pack, Plan
+
+# Timing pays where training takes so many times as long.
+_WORTH = 10.0
+# A choice must be so much faster than the default to replace it.
+_MARGIN = 0.9
+
+Measure = Callable[[Sequence[Pack]], list[float]]
+
+
+def tune(plan: Plan, measure: Measure, device: str, folder: pathlib.Path) -> Plan:
+    """The plan with the fastest choice of each program.
+
+    Args:
+        plan: packs with the choices that are open.
+        measure: seconds of a lane-step of each of several forms of a pack.
+        device: kind and number of the devices.
+        folder: where findings are kept.
+    """
+    return dataclasses.replace(
+        plan,
+        packs=tuple(_tune_pack(pack, measure, device, folder) for pack in plan.packs),
+    )
+
+
+def cache_folder() -> pathlib.Path:
+    """Where findings are kept: ~/.cache/scalepred, or what XDG_CACHE_HOME says."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(root) / "scalepred" / "choices"
+
+
+def _tune_pack(pack: Pack, measure: Measure, device: str, folder: pathlib.Path) -> Pack:
+    options = pack.choices
+    trial_seconds = pack.compile_seconds * len(options)
+    if len(options) < 2 or pack.seconds < _WORTH * trial_seconds:
+        return pack
+    path = folder / f"{_file_name(pack, device)}.json"
+    known = _read(path, options)
+    if known is None:
+        forms = [pack.choose(option) for option in options]
+        seconds = measure(forms)
+        known = _pick(options, seconds)
+        found = dict(zip(map(str, options), seconds, strict=True))
+        _write(path, {"choice": list(known), "seconds_a_lane_step": found})
+    return pack.choose(known)
+
+
+def _pick(options: Sequence[Choice], seconds: Sequence[float]) -> Choice:
+    """The fastest; the first, which is the default, unless one is clearly faster."""
+    best = min(range(len(options)), key=lambda index: seconds[index])
+    return options[best] if seconds[best] < _MARGIN * seconds[0] else options[0]
+
+
+def _file_name(pack: Pack, device: str) -> str:
+    widths = "-".join(map(str, pack.widths))
+    # Other versions compile otherwise.
+    parts = (str(pack.key), widths, device, jax.__version__, jax.default_backend())
+    return "_".join(parts).replace("/", "_").replace(" ", "-")
+
+
+def _read(path: pathlib.Path, options: Sequence[Choice]) -> Choice | None:
+    """What was found before, if it is among the choices; a torn file is no finding."""
+    try:
+        found = Choice(*json.loads(path.read_text())["choice"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if found in options else None
+
+
+def _write(path: pathlib.Path, record: dict[str, object]) -> None:
+    """A folder that cannot be written to costs the next start a few seconds only."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}.tmp")
+        beside.write_text(json.dumps(record, indent=1) + "\n")
+        beside.replace(path)
+    except OSError:
+        return

@@ -1,0 +1,173 @@
+"""What a program costs on a device: for the plan, and for nothing that is measured.
+
+Only ratios matter to the plan, so a device is three numbers. No result of a run
+depends on any of them, beyond the rounding that the number of lanes brings.
+"""
+
+import dataclasses
+import math
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scalepred.data.dataset import Dataset
+from scalepred.grid import ProgramKey
+from scalepred.models.model import Model, Tree, build_model, cross_entropy
+
+
+class ProgramCost(NamedTuple):
+    """One lane of a program at its width."""
+
+    flops: float  # of an optimiser step
+    state_bytes: float  # weights, what the optimiser and the model carry
+    work_bytes: float  # more while it steps: gradient, and what the backward pass needs
+    has_convolution: bool
+    can_be_padded: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A device, as the plan sees it.
+
+    Attributes:
+        is_cpu: lanes share a core.
+        flops_per_second: of one device, in small products.
+        step_seconds: of a step however little it does: starting its kernels.
+        lane_seconds: the same for each further lane beside the first (vmap).
+        compile_seconds: of a program.
+        width_seconds: of each further width that starts in the program.
+        memory_bytes: of one device.
+        most_lanes: on a device; beyond it nothing is gained.
+    """
+
+    is_cpu: bool
+    flops_per_second: float
+    step_seconds: float
+    lane_seconds: float
+    compile_seconds: float
+    width_seconds: float
+    memory_bytes: float = math.inf
+    most_lanes: int = 8
+
+    def choose_axis(self, cost: ProgramCost) -> str:
+        """map: a CPU is kept busy by one lane, and vmapped convolutions are slow on it.
+
+        vmap: an accelerator; or steps so small that starting them is most of them.
+        """
+        if not self.is_cpu:
+            return "vmap"
+        is_small = cost.flops / self.flops_per_second < 4 * self.step_seconds
+        return "vmap" if is_small and not cost.has_convolution else "map"
+
+    def seconds(self, cost: ProgramCost, lanes: int, axis: str) -> float:
+        """One step of so many lanes of one device."""
+        work = cost.flops / self.flops_per_second
+        if axis == "map":
+            return lanes * (self.step_seconds + work)
+        return self.step_seconds + lanes * (self.lane_seconds + work)
+
+    def bytes(self, cost: ProgramCost, lanes: int, axis: str) -> float:
+        """Memory of so many lanes on one device."""
+        at_work = 1 if axis == "map" else lanes
+        return lanes * cost.state_bytes + at_work * cost.work_bytes
+
+
+# Measured on one core of an EPYC (docs/benchmarks.md).
+CPU = Machine(
+    is_cpu=True,
+    flops_per_second=5e10,
+    step_seconds=2e-5,
+    lane_seconds=6e-6,
+    compile_seconds=2.0,
+    width_seconds=0.3,
+)
+# Not measured: from the data sheet of an accelerator, and the time to start some fifty
+# kernels. The autotuner corrects the lanes.
+ACCELERATOR = Machine(
+    is_cpu=False,
+    flops_per_second=1e13,
+    step_seconds=3e-4,
+    lane_seconds=0.0,
+    compile_seconds=20.0,
+    width_seconds=2.0,
+    most_lanes=256,
+)
+
+
+# Of what the forward pass keeps for the backward this share needs memory, the rest is
+# computed again where it is used (measured: MLP, ResNet and decoder, to a sixth).
+_KEPT = 0.65
+
+
+def describe_machine(device: Any) -> Machine:
+    """The kind of device at hand, with its memory."""
+    if device.platform == "cpu":
+        pages, size = (os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_PAGE_SIZE"))
+        share = pages * size / 2 / max(1, jax.local_device_count())
+        return dataclasses.replace(CPU, memory_bytes=share)
+    stats = device.memory_stats() or {}
+    limit = 0.9 * stats.get("bytes_limit", math.inf)
+    return dataclasses.replace(ACCELERATOR, memory_bytes=limit)
+
+
+class ProgramCosts:
+    """The costs of a dataset's programs, each traced once and compiled never."""
+
+    def __init__(self, dataset: Dataset):
+        self._dataset = dataset
+        self._known: dict[ProgramKey, ProgramCost] = {}
+
+    def __call__(self, key: ProgramKey) -> ProgramCost:
+        """Cost of one lane of a program."""
+        if key not in self._known:
+            self._known[key] = _trace(key, self._dataset)
+        return self._known[key]
+
+
+def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
+    model = build_model(
+        key.family, key.width, key.depth, dataset.input_shape, dataset.num_classes
+    )
+    optimizer_slots = {"sgd": 1, "muon": 1}.get(key.optimizer, 2)
+    slots = 1 + optimizer_slots + ("average" in key.extras)
+    num_params = model.num_params_total
+    carried = sum(leaf.size for leaf in jax.tree.leaves(model.shapes.state))
+    residuals, has_convolution = _trace_backward(model, dataset, key.batch_size)
+    return ProgramCost(
+        flops=3 * model.count_forward_flops(dataset.input_spec) * key.batch_size,
+        state_bytes=4.0 * (slots * num_params + carried),
+        work_bytes=4.0 * num_params + _KEPT * residuals,
+        has_convolution=has_convolution,
+        # Muon scales an update by the shape of the weights, which padding changes.
+        can_be_padded=model.can_be_padded and key.optimizer != "muon",
+    )
+
+
+def _trace_backward(
+    model: Model, dataset: Dataset, batch_size: int
+) -> tuple[float, bool]:
+    """Bytes that the forward pass keeps for the backward, and if it convolves."""
+    spec = dataset.input_spec
+    x = jax.ShapeDtypeStruct((batch_size, *spec.shape), spec.dtype)
+    labels = jax.ShapeDtypeStruct((batch_size, *dataset.labels.shape[1:]), jnp.int32)
+
+    def pull(params: Tree, state: Tree, x: jax.Array, labels: jax.Array) -> Any:
+        if model.restart:
+            state = model.restart(state, batch_size)
+
+        def loss(params: Tree) -> jax.Array:
+            key = jax.random.key(0)
+            logits, _ = model.apply(params, state, x, train=True, key=key)
+            return jnp.mean(cross_entropy(logits, labels))
+
+        return jax.vjp(loss, params)[1]
+
+    traced = jax.jit(pull).trace(*model.shapes, x, labels)
+    kept = sum(
+        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(traced.out_info)
+    )
+    # The weights are kept too, but they are counted already.
+    kept -= 4 * model.num_params_total
+    return max(kept, 0.0), "conv_general_dilated" in str(traced.jaxpr)
