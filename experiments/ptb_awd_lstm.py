@@ -9,6 +9,9 @@ Data: scripts/prepare_data.py --dataset=ptb
 As in the paper (2.3, 3): hidden size 1150 / 2^k, k = 0..6; words N / 2^k, k = 0..5;
 the official recipe for 500 epochs. Its trigger for averaging looks at the validation
 loss; here the last half of each run is averaged.
+Hardware: two CPU cores for the small form; the other has not been run.
+Answer: in the small form the words decide and the model does not: relative error +0.4 %
++- 0.8 % over 8 held-out points, with a term in m that is zero.
 """
 
 from scalepred import config
