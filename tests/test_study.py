@@ -194,7 +194,7 @@ def test_dry_run_touches_nothing(tmp_path, capsys):
     workdir = epath.Path(tmp_path / "work")
     study.run(small_study(), workdir, dry_run=True)
     out = capsys.readouterr().out
-    assert "24 cells, 24 to train, 3 programs" in out
+    assert "24 cells, 24 to train, 1 programs" in out
     assert not workdir.exists()
 
 

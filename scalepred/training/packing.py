@@ -5,6 +5,7 @@ so everything that will happen to a lane is known before the first step.
 """
 
 import dataclasses
+import heapq
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from scalepred.training.cost import CPU, Machine, ProgramCost
 # A chunk is at most this share of the pack's longest run: news comes at least so
 # often, and a checkpoint never waits longer.
 _CHUNKS_PER_RUN = 20
+# With more cells a lane the last round does not matter.
+_MANY_A_LANE = 50
 
 
 class Choice(NamedTuple):
@@ -271,7 +274,7 @@ class _Planner:
         if axis == "auto":
             axis = self.machine.choose_axis(cost)
         seconds, lanes = min(
-            (self._seconds(cost, total, longest, lanes, axis), lanes)
+            (self._seconds(cost, queue, total, lanes, axis), lanes)
             for lanes in self._lane_choices(key, cost, total, queue, axis)
         )
         true_flops = sum(
@@ -338,13 +341,18 @@ class _Planner:
         return (default, *sorted(others - {default}))
 
     def _seconds(
-        self, cost: ProgramCost, total: int, longest: int, lanes: int, axis: str
+        self,
+        cost: ProgramCost,
+        queue: Sequence[Cell],
+        total: int,
+        lanes: int,
+        axis: str,
     ) -> float:
-        """Until the last cell is done; longest first leaves no lane idle before."""
+        """Until the last cell is done."""
         if axis == "map":
-            steps = max(total / self.num_devices, longest)
+            steps = max(total / self.num_devices, queue[0].steps)
             return steps * self.machine.seconds(cost, 1, axis)
-        steps = max(math.ceil(total / (lanes * self.num_devices)), longest)
+        steps = _last_end(queue, total, lanes * self.num_devices)
         return steps * self.machine.seconds(cost, lanes, axis)
 
     def _lane_choices(
@@ -377,6 +385,16 @@ class _Planner:
         if axis == "map" or self.packing.lanes:
             return [most]
         return list(range(1, most + 1))
+
+
+def _last_end(queue: Sequence[Cell], total: int, lanes: int) -> float:
+    """Steps until all lanes are done, each taking the next of the queue."""
+    if len(queue) > _MANY_A_LANE * lanes:  # ends differ by less than a cell
+        return max(total / lanes, queue[0].steps)
+    ends = [0] * lanes
+    for cell in queue:
+        heapq.heapreplace(ends, ends[0] + cell.steps)
+    return max(ends)
 
 
 # A program of which nothing is known.
