@@ -47,6 +47,7 @@ class Dataset:
             that is read on from window to window.
         irreducible_error: the error of the best possible classifier, if known.
         irreducible_loss: nats (a token) of the best possible model, if known.
+        is_outline: sizes only, the content is blank: good for a plan, no more.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Dataset:
     irreducible_error: float | None = None
     irreducible_loss: float | None = None
     stretch: int = 1
+    is_outline: bool = False
 
     def __post_init__(self):
         if not 0 < self.num_train < len(self.labels):
@@ -197,7 +199,7 @@ def load_dataset(name: str, outline: bool = False) -> Dataset:
     except MissingData as missing:
         if outline and hasattr(module, "outline"):
             print(f"note: {missing}; planned with its published sizes")
-            return module.outline()
+            return dataclasses.replace(module.outline(), is_outline=True)
         raise
 
 
