@@ -60,6 +60,8 @@ _LONGEST_CHUNK_SECONDS = 8.0
 # Of one device, for the first chunk.
 _SLOWEST_FLOPS = 1e9
 
+_UNLIMITED = 1 << 62  # bytes
+
 # Programs traced since the process began, by name; tests see recompiles here.
 traces: collections.Counter[str] = collections.Counter()
 
@@ -145,8 +147,13 @@ def plan_cells(
 
 
 def _describe_machine(device: Any, dataset: Dataset) -> cost.Machine:
-    """The device, less the dataset that stands on it."""
+    """The device, less the dataset that stands on it.
+
+    Where the data are absent the plan is for another machine, of unknown memory.
+    """
     machine = cost.describe_machine(device)
+    if dataset.is_outline:
+        return dataclasses.replace(machine, memory_bytes=_UNLIMITED)
     taken = dataset.inputs.nbytes + dataset.labels.nbytes
     return dataclasses.replace(machine, memory_bytes=machine.memory_bytes - taken)
 
