@@ -67,6 +67,24 @@ def no_data(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PAPER)
+def test_the_papers_cells(name):
+    experiment = _load(name)
+    dataset = load_dataset(experiment.dataset, outline=True)
+    assert dataset.is_outline
+    assert len(grid.make_cells(experiment, dataset)) == PAPER[name]
+
+
+# One of each kind always; a plan of 44 layers takes seconds.
+QUICK = ("ptb_awd_lstm", "cifar100_vgg16bn:sgd", "wikitext103_transformer_xl")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in PAPER
+    ],
+)
 def test_dry_runs_plan_the_papers_cells_without_its_data(name, tmp_path, capsys):
     workdir = epath.Path(tmp_path / "run")
     study.run(_load(name), workdir, dry_run=True)
