@@ -213,7 +213,7 @@ def make_results(
                 f"the 90 % intervals hold only {share:.0%} of the {mask.sum()} "
                 "held-out points: the law does not continue as it began",
             )
-            fit = dataclasses.replace(fit, warnings=(*fit.warnings, low))
+            fit = dataclasses.replace(fit, extra_warnings=(low,))
 
     return Results(
         title=title,

@@ -100,19 +100,15 @@ def one_point() -> Results:
 
 
 def without_draws() -> Results:
-    nothing = grid().fit.fitted.draws[:0]
-    fit = dataclasses.replace(
-        grid().fit,
-        fitted=dataclasses.replace(grid().fit.fitted, draws=nothing),
-        parameters={
-            name: dataclasses.replace(estimate, lower=math.nan, upper=math.nan)
-            for name, estimate in grid().fit.parameters.items()
-        },
+    estimate = dataclasses.replace(grid().fit.estimate, resamples=0)
+    # As of points too few for either.
+    vars(estimate).update(
         cross_validation=backtest.CrossValidation(
             math.nan, math.nan, math.nan, math.nan, 0
         ),
         inner_tests=[],
     )
+    fit = dataclasses.replace(grid().fit, estimate=estimate)
     predictions = [
         dataclasses.replace(row, lower=math.nan, upper=math.nan)
         for row in grid().predictions
@@ -128,14 +124,22 @@ def nasty() -> Results:
     about = {"task": NASTY, "data_unit": NASTY, "notes": (NASTY,)}
     surface = dataclasses.replace(grid().surface, **about)
     law = dataclasses.replace(grid().fit.law, name=NASTY, formula=NASTY, source=NASTY)
-    fit = dataclasses.replace(
-        grid().fit,
+    parameters = [
+        dataclasses.replace(parameter, name=NASTY, lower=1e-30, upper=1e30)
+        for parameter in law.parameters
+    ]
+    estimate = dataclasses.replace(
+        grid().fit.estimate,
+        law=dataclasses.replace(
+            law,
+            parameters=tuple(parameters),
+            public=lambda theta, *_: {NASTY: theta[..., 0]},
+        ),
         surface=dataclasses.replace(grid().fit.surface, **about),
-        fitted=dataclasses.replace(grid().fit.fitted, law=law),
-        parameters={NASTY: grid().fit.parameters["eta"]},
-        bounds_hit=(NASTY,),
-        warnings=(Warn(NASTY, NASTY),),
         notes=(NASTY,),
+    )
+    fit = dataclasses.replace(
+        grid().fit, estimate=estimate, extra_warnings=(Warn(NASTY, NASTY),)
     )
     answers = [
         dataclasses.replace(answer, unit=NASTY, why=NASTY) for answer in grid().answers

@@ -168,9 +168,8 @@ def test_bad_points(capsys, tmp_path, changes, part):
     if len({*changes} & {"m", "n"}):  # rows must stay distinct
         changes = {**changes, "value": np.linspace(0.2, 0.8, 42)}
     points = write_points(tmp_path / "points.csv", **changes)
-    result = run_fit(
-        capsys, points, f"--workdir={tmp_path / 'work'}", "--random_guess=0.99"
-    )
+    workdir = f"--workdir={tmp_path / 'work'}"
+    result = run_fit(capsys, points, workdir, "--random_guess=0.99", "--law=rosenfeld")
     assert_refused(result, part)
 
 

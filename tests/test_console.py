@@ -45,7 +45,9 @@ def test_warnings_notes_and_further_answers_come_before():
     results = dataclasses.replace(
         results,
         surface=dataclasses.replace(results.surface, notes=("two rows left out",)),
-        fit=dataclasses.replace(results.fit, warnings=(Warn("few_points", "rests"),)),
+        fit=dataclasses.replace(
+            results.fit, extra_warnings=(Warn("few_points", "rests"),)
+        ),
     )
 
     lines = _print(results)[:-5]

@@ -174,6 +174,39 @@ def test_a_resumed_study_gives_the_same_rows(axis):
         assert row.program == rows[row.cell_id].program
 
 
+@pytest.fixture(scope="module")
+def compiled(axis):
+    """A program of two widths, eight lanes on two devices, and its pack."""
+    experiment = _experiment(
+        grid__widths=(6, 8), packing__lane_axis=axis, packing__width_bucket=2.0
+    )
+    cells = grid.make_cells(experiment, DATASET)
+    plan = ensemble.plan_cells(experiment, DATASET, cells)
+    (pack,) = plan.packs
+    mesh = jax.sharding.Mesh(np.array(DEVICES), ("lane",))
+    data, _ = ensemble._put_data(plan, DATASET, mesh)
+    return pack, ensemble._compile(pack, DATASET, data, mesh).run_chunk
+
+
+def test_no_device_speaks_to_another_or_to_the_host(compiled):
+    """A chunk is one program: no collective, no callback, nothing fed in or out."""
+    text = compiled[1].as_text()
+    assert "while" in text
+    for word in (
+        "all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter",
+        "infeed", "outfeed", "callback", "send(", "recv(",
+    ):  # fmt: skip
+        assert word not in text
+
+
+def test_lanes_take_the_memory_that_was_planned(compiled):
+    pack, run_chunk = compiled
+    memory = run_chunk.memory_analysis()
+    # What stands in the place of its input and what is there while it runs.
+    needed = memory.alias_size_in_bytes + memory.temp_size_in_bytes
+    assert 0.5 < pack.bytes_per_device / needed < 1.5
+
+
 def test_an_empty_plan_yields_nothing():
     plan = packing.plan_packs([], config.Packing(), len(DEVICES), "map")
     assert list(ensemble.train(plan, DATASET)) == []

@@ -154,7 +154,8 @@ def test_one_size_is_refused(law):
         message = refusal(surface_of(law, m, n, np.full(len(m), 0.5)), law)
         assert f"{axis}: every point to fit has {axis}=7, so" in message
         assert "add a second size" in message
-        other = {"params": "law=power", "data": "law=power_params"}[axis]
+        other = {"params": "power", "data": "power_params"}[axis]
+        other = f"or use law=auto or law={other}"
         assert message.endswith(other) == (len(law.axes) == 2)
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import scalepred
 from scalepred.fitting import flexible
+from scalepred.fitting.auto import weigh
 from scalepred.fitting.backtest import InnerTest
-from scalepred.fitting.fit import _weigh, coverage, fit_region
+from scalepred.fitting.fit import coverage, fit_region
 from scalepred.fitting.laws import Scale
 from scalepred.measurements import Surface
 from tests import published
@@ -156,12 +157,12 @@ def test_members_that_failed_have_no_weight():
     worse = [InnerTest(3.0, 20, 5, 0.04, 1.0)]
     broken = [InnerTest(3.0, 20, 5, float("nan"), 1.0)]
     usable = np.array([True, True, False, True, True, True])
-    weights = _weigh(members, [broken, good, good, worse, good, worse], usable)
+    weights = weigh(members, [broken, good, good, worse, good, worse], usable)
     assert weights.sum() == pytest.approx(1.0)
     assert weights[0] == weights[2] == 0.0
     assert weights[1] == weights[4] > 100 * weights[3] > 0.0
     untested: list[list[InnerTest]] = [[] for _ in members]
-    weights = _weigh(members, untested, usable)
+    weights = weigh(members, untested, usable)
     assert weights[2] == 0.0
     assert weights[0] == pytest.approx(0.5 / 0.9)
 
@@ -196,3 +197,28 @@ def test_beats_plain_laws_on_real_language_models(shared_data):
             assert coverage(rest.value, said.lower, said.upper) > 0.85
     assert errors["auto"] < 0.01
     assert errors["auto"] < 0.7 * min(errors["rosenfeld"], errors["chinchilla"])
+
+
+@pytest.mark.parametrize("axis", ["params", "data"])
+@pytest.mark.parametrize("metric", ["error", "loss"])
+def test_one_size_that_varies_makes_a_curve(axis, metric):
+    """Where one size is constant auto fits a curve along the other, and says so."""
+    sizes = 1000.0 * 2.0 ** np.arange(12)
+    value = 0.05 + 0.4 * (sizes / 1000) ** -0.4 + (metric == "loss")
+    both = {"params": np.full(12, 7e6), "data": np.full(12, 7e6), axis: sizes}
+    surface = Surface.from_arrays(
+        both["params"], both["data"], value, metric=metric, random_guess=None
+    )
+    part = surface.where(np.arange(12) < 8)
+    found = scalepred.fit(part)
+    assert found.law.axes == (axis,)
+    assert any(f"only {axis} varies" in note for note in found.notes)
+    exponent = "model_exponent" if axis == "params" else "data_exponent"
+    other = "data_exponent" if axis == "params" else "model_exponent"
+    assert 0.3 < found.parameters[exponent].value < 0.5
+    assert other not in found.parameters
+    said = found.predict(surface.params, surface.data)
+    np.testing.assert_allclose(said.value, value, rtol=0.03)
+    assert coverage(value, said.lower, said.upper) >= 0.8
+    assert np.isfinite(found.cross_validation.std)
+    assert found.corners(surface)

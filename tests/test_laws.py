@@ -237,7 +237,8 @@ def test_monotone_bounded_and_differentiable(law, seed):
         assert np.all(np.isfinite(log_value))
         change = np.diff(log_value)
         assert np.all(change <= 1e-12)
-        assert axis in law.axes or np.all(change == 0)
+        # Not 0: XLA may round the last few of many numbers otherwise than the rest.
+        assert axis in law.axes or np.all(np.abs(change) < 1e-14)
     with jax.enable_x64(True):
         assert np.all(np.isfinite(compiled(law)[1](theta, sizes, -sizes, SCALE)))
     if law.bounded:

@@ -77,7 +77,7 @@ def test_page_of_any_results_is_whole_and_alone(kind, tmp_path):
         assert words.printable(name) in checker.text
     for warning in any_results.fit.warnings:
         assert words.printable(warning.code) in checker.text
-        assert words.printable(warning.sentence) in checker.text
+        assert words.printable(words.sentence(warning.sentence)) in checker.text
     for answer in any_results.answers:
         told = words.describe_answer(answer, any_results)
         assert words.printable(words.sentence(told)) in checker.text
@@ -87,7 +87,7 @@ def test_page_of_any_results_is_whole_and_alone(kind, tmp_path):
 
 def test_page_tells_every_part(tmp_path):
     warned = dataclasses.replace(
-        grid().fit, warnings=(Warn("few_points", "rests on little"),)
+        grid().fit, extra_warnings=(Warn("few_points", "rests on little"),)
     )
     results = dataclasses.replace(grid(), fit=warned)
 

@@ -146,6 +146,40 @@ MEMBERS = (
 )
 
 
+# Learning curves are dense and smooth: they say themselves what the priors say of
+# grids. In the order of CORE.
+_CURVE_SD = (5.0, 2.0, 5.0, 2.0, 5.0, 5.0, 0.6, 0.5)
+_ABSENT = -30.0  # ln of the amplitude of a size that does not vary
+# Parameters that mean nothing where one size alone varies.
+_OF_NO_AXIS = {
+    "data": ("A", "model_exponent", "hardness"),
+    "params": ("B", "data_exponent", "hardness"),
+}
+
+
+def for_curves(settings: Settings) -> Settings:
+    """The settings for points along one size only."""
+    sd = tuple(
+        wide if own > _HELD_SD else own
+        for wide, own in zip(_CURVE_SD, settings.sd, strict=True)
+    )
+    return dataclasses.replace(
+        settings, sd=sd, compute_power=0.5, above=1.0, sigma=0.001, sigma_strength=2.0
+    )
+
+
+def curve_members(axis: str) -> tuple[Member, ...]:
+    """What is weighed where only params, or only data, varies."""
+    absent = ("A", _ABSENT) if axis == "data" else ("B", _ABSENT)
+    held = (absent, ("hardness", 0.0))
+    return (
+        Member("curve", 0.55, held),
+        Member("envelope (Rosenfeld)", 0.15, (*held, ("bend", np.log(2.0)))),
+        Member("rational", 0.15, (*held, ("bend", 0.0))),
+        Member("power", 0.15, (*held, ("top", 7.0), ("bend", 0.0))),
+    )
+
+
 class Estimate(NamedTuple):
     """The most probable parameters of each subset and how sure they are.
 
@@ -219,7 +253,9 @@ def _level_terms(
 
 
 @functools.cache
-def make_law(num_levels: int, is_loss: bool) -> Law:
+def make_law(
+    num_levels: int, is_loss: bool, axes: tuple[str, ...] = ("params", "data")
+) -> Law:
     """The law with room for that many model sizes of their own."""
     names = list(CORE)
     if num_levels:
@@ -238,7 +274,7 @@ def make_law(num_levels: int, is_loss: bool) -> Law:
             top = np.exp(scale.log_high) * (1 + np.exp(theta[..., 5]))
         bend = np.exp(theta[..., 6])
         ratio = floor / top
-        return {
+        numbers = {
             "A": low * np.exp(theta[..., 0]),
             "model_exponent": np.exp(theta[..., 1]),
             "B": low * np.exp(theta[..., 2]),
@@ -248,6 +284,8 @@ def make_law(num_levels: int, is_loss: bool) -> Law:
             "bend": bend,
             "hardness": np.exp(theta[..., 7]),
         }
+        gone = _OF_NO_AXIS[axes[0]] if len(axes) == 1 else ()
+        return {name: numbers[name] for name in numbers if name not in gone}
 
     return Law(
         name="flexible",
@@ -262,6 +300,7 @@ def make_law(num_levels: int, is_loss: bool) -> Law:
         public=public,
         unit="fractions of the largest fitted m and n",
         bounded=not is_loss,
+        axes=axes,
     )
 
 
@@ -287,6 +326,7 @@ def estimate(
     settings: Settings,
     is_loss: bool,
     seed: int = 0,
+    axes: tuple[str, ...] = ("params", "data"),
 ) -> tuple[Law, Estimate]:
     """The most probable law for each subset of the points.
 
@@ -297,6 +337,7 @@ def estimate(
         settings: priors and weights.
         is_loss: whether the random-guess level is fitted.
         seed: of the starts beside the prior's mean.
+        axes: sizes that vary.
 
     Returns:
         The law (its theta has room for the levels) and an estimate a subset; x and y
@@ -310,7 +351,7 @@ def estimate(
     ]
     most = max(len(levels) for levels in found)
     num_levels = next(count for count in _LEVEL_COUNTS if count >= most)
-    law = make_law(num_levels, is_loss)
+    law = make_law(num_levels, is_loss, axes)
     levels = np.full((len(masks), num_levels), np.inf)
     has_level = np.zeros((len(masks), num_levels + 1 if num_levels else 0))
     for subset, own in enumerate(found):

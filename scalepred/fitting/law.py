@@ -8,6 +8,7 @@ names and units under which the law was published.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,6 +65,27 @@ class Parameter:
         return self.lower, self.upper
 
 
+class Term(NamedTuple):
+    """What one size adds: exp(theta[amplitude]) * size^-exp(theta[exponent])."""
+
+    amplitude: int
+    exponent: int
+    axis: str  # params or data
+
+
+class Sum(NamedTuple):
+    """That a response z of the value is a floor and the law's terms.
+
+    Attributes:
+        floor: place of ln of the floor in theta.
+        response: (theta [starts, parameters], ln value [points], scale) -> ln z and
+            its derivative by ln value, each [starts, points].
+    """
+
+    floor: int
+    response: Callable[[np.ndarray, np.ndarray, Scale], tuple[np.ndarray, np.ndarray]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Law:
     """A functional form.
@@ -84,6 +106,8 @@ class Law:
         bounded: the law never exceeds the random-guess level, so a point at or above
             that level cannot be met exactly.
         axes: the sizes it depends on, of params (m) and data (n).
+        terms: its powers of the sizes, where it is made of such.
+        sum: that it is their sum, which makes for good starting points; or None.
     """
 
     name: str
@@ -97,6 +121,8 @@ class Law:
     fits_guess: bool = False
     bounded: bool = False
     axes: tuple[str, ...] = ("params", "data")
+    terms: tuple[Term, ...] = ()
+    sum: Sum | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -125,11 +151,20 @@ def interpolate(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def log_sum(*terms: Array) -> jax.Array:
-    """ln of the sum of exp(terms)."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = jnp.logaddexp(total, term)
-    return jnp.asarray(total)
+    """ln of the sum of exp(terms), which broadcast."""
+    largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, terms))
+    # Where all are -inf the largest must not turn them into NaN.
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+    return largest + jnp.log(sum(jnp.exp(term - largest) for term in terms))
+
+
+def same_response(
+    theta: np.ndarray, log_value: np.ndarray, scale: Scale
+) -> tuple[np.ndarray, np.ndarray]:
+    """The response of laws whose value itself is the sum."""
+    del scale
+    shape = (len(theta), len(log_value))
+    return np.broadcast_to(log_value, shape), np.ones(shape)
 
 
 def exp_within_float(log_number: np.ndarray) -> np.ndarray:

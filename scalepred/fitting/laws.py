@@ -22,15 +22,21 @@ from scalepred.fitting.law import (
     Law,
     Parameter,
     Scale,
+    Sum,
+    Term,
     exp_within_float,
     interpolate,
     log_sum,
+    same_response,
 )
+
+# ln(value / random guess) nearer to 0 than this is taken for this.
+_NEAR_GUESS = -1e-3
 
 
 def _odds(log_ratio: Array | float) -> np.ndarray:
     """ln z for which z / sqrt(1 + z^2) = exp(log_ratio); ratios below 1."""
-    ratio = np.exp(np.minimum(log_ratio, -1e-3))
+    ratio = np.exp(np.minimum(log_ratio, _NEAR_GUESS))
     return np.log(ratio / np.sqrt(1 - ratio**2))
 
 
@@ -49,6 +55,15 @@ def _rosenfeld_log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.
         log_a - jnp.exp(log_alpha) * y, log_b - jnp.exp(log_beta) * x, log_c
     )
     return jnp.asarray(log_guess + _log_envelope(log_z))
+
+
+def _rosenfeld_response(
+    theta: np.ndarray, log_value: np.ndarray, scale: Scale
+) -> tuple[np.ndarray, np.ndarray]:
+    log_guess = theta[:, 5:6] if theta.shape[1] > 5 else scale.log_guess
+    ratio = np.broadcast_to(log_value - log_guess, (len(theta), len(log_value)))
+    ratio = np.minimum(ratio, _NEAR_GUESS)
+    return _odds(ratio), 1 / -np.expm1(2 * ratio)
 
 
 def _rosenfeld_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
@@ -103,6 +118,8 @@ rosenfeld = Law(
     public=_rosenfeld_public,
     unit="fractions of the largest fitted m and n",
     bounded=True,
+    terms=(Term(0, 1, "data"), Term(2, 3, "params")),
+    sum=Sum(4, _rosenfeld_response),
 )
 
 # For text the random-guess level is a sixth parameter (paper.md 1.4).
@@ -213,6 +230,8 @@ chinchilla = Law(
     start=_chinchilla_start,
     public=_chinchilla_public,
     unit="counts",
+    terms=(Term(1, 2, "params"), Term(3, 4, "data")),
+    sum=Sum(0, same_response),
 )
 
 
@@ -268,6 +287,7 @@ kaplan = Law(
     start=_kaplan_start,
     public=_kaplan_public,
     unit="counts",
+    terms=(Term(0, 1, "params"), Term(2, 3, "data")),
 )
 
 
@@ -318,6 +338,7 @@ coupled = Law(
     start=_coupled_start,
     public=_coupled_public,
     unit="counts",
+    terms=(Term(1, 2, "params"), Term(3, 4, "data")),
 )
 
 

@@ -5,10 +5,15 @@ import dataclasses
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.fitting import solver
+from scalepred.fitting import projection, solver
 from scalepred.fitting.laws import Law, Scale
 from scalepred.measurements import Surface
 
+# Starting points of a fit, how many of them are carried to the end, and the steps after
+# which the others are dropped first.
+STARTS = 64
+_KEPT = 8
+_FIRST_STEPS = 4
 # Two starts that end this close (relative, in the objective) found the same optimum.
 _AGREEMENT = 1e-6
 # Below this mean squared relative residual the objective is rounding, not fit.
@@ -63,7 +68,8 @@ class Fitted:
         theta: inner parameters [subsets, parameters].
         objective: [subsets].
         status: `solver.Status` of the best start [subsets].
-        agree: share of starts that ended at the best optimum [subsets].
+        agree: share of the starts carried to the end that ended at the best optimum
+            [subsets].
     """
 
     theta: np.ndarray
@@ -120,7 +126,9 @@ def check_sizes(
     for axis in axes:
         if axis in varying:
             continue
-        instead = [f", or use law={_ONE_AXIS[other]}" for other in sorted(varying)]
+        instead = [
+            f", or use law=auto or law={_ONE_AXIS[other]}" for other in sorted(varying)
+        ]
         raise UserError(
             f"{axis}: every point to fit has {axis}={sizes_of[axis][0]:g}, so how the "
             f"{surface.metric} depends on it cannot be told; add a second size"
@@ -155,9 +163,10 @@ def fit_subsets(
     masks: np.ndarray,
     *,
     residual: solver.Residual = solver.RELATIVE,
-    starts: int = 16,
+    starts: int = STARTS,
     seed: int = 0,
     max_iterations: int = 300,
+    prune: bool = True,
 ) -> Fitted:
     """Fits `law` to each subset of the points, keeping the best of many starts.
 
@@ -169,35 +178,68 @@ def fit_subsets(
         starts: starting points for each subset.
         seed: of the starts; the same for every subset.
         max_iterations: of each start.
+        prune: only the most promising starts are carried to the end; False: all are,
+            from where the law starts them.
     """
     num_subsets = len(masks)
     uniform = np.random.default_rng(seed).uniform(size=(starts, law.num_parameters))
     scale = points.scale(masks)
+    weight = masks * points.weight
     theta = np.stack(
         [law.start(uniform, scale.of_lane(subset)) for subset in range(num_subsets)]
     )
-    lanes = num_subsets * starts
-    problem = solver.Problem(
-        x=points.x,
-        y=points.y,
-        log_value=points.log_value,
-        weight=np.repeat(masks * points.weight, starts, axis=0),
-        prior_mean=np.zeros(law.num_parameters),
-        prior_precision=np.zeros(law.num_parameters),
-        scale=Scale(*(np.repeat(leaf, starts, axis=0) for leaf in scale)),
-    )
-    solution = solver.solve(
-        law, problem, theta.reshape(lanes, -1), residual, max_iterations
-    )
-    by_subset = solution.objective.reshape(num_subsets, starts)
-    best = np.argmin(by_subset, axis=1)
-    lowest = by_subset[np.arange(num_subsets), best]
+    if prune and law.sum is not None:
+        theta = np.stack(
+            [
+                _best_projected(law, points, weight[i], scale.of_lane(i), theta[i])
+                for i in range(num_subsets)
+            ]
+        )
+    zeros = np.zeros(law.num_parameters)
+
+    def solve(theta: np.ndarray, steps: int) -> solver.Solution:
+        """Each leaf of the solution is [subsets, starts, ...]."""
+        count = theta.shape[1]
+        problem = solver.Problem(
+            x=points.x,
+            y=points.y,
+            log_value=points.log_value,
+            weight=np.repeat(weight, count, axis=0),
+            prior_mean=zeros,
+            prior_precision=zeros,
+            scale=Scale(*(np.repeat(leaf, count, axis=0) for leaf in scale)),
+        )
+        lanes = theta.reshape(-1, theta.shape[-1])
+        solution = solver.solve(law, problem, lanes, residual, steps)
+        return solver.Solution(
+            *(leaf.reshape(num_subsets, count, *leaf.shape[1:]) for leaf in solution)
+        )
+
+    steps = _FIRST_STEPS
+    while prune and theta.shape[1] > _KEPT:
+        looked = solve(theta, steps)
+        kept = max(_KEPT, theta.shape[1] // 8)
+        order = np.argsort(looked.objective, axis=1, kind="stable")[:, :kept]
+        theta = np.take_along_axis(looked.theta, order[..., None], axis=1)
+        steps *= 2
+    found = solve(theta, max_iterations)
+    best = np.argmin(found.objective, axis=1)
+    subset = np.arange(num_subsets)
+    lowest = found.objective[subset, best]
     exact = _EXACT * np.sum(masks, axis=1)
-    same = by_subset <= (lowest * (1 + _AGREEMENT) + exact)[:, None]
-    chosen = np.arange(num_subsets) * starts + best
+    same = found.objective <= (lowest * (1 + _AGREEMENT) + exact)[:, None]
     return Fitted(
-        theta=solution.theta[chosen],
+        theta=found.theta[subset, best],
         objective=lowest,
-        status=solution.status[chosen],
+        status=found.status[subset, best],
         agree=np.mean(same, axis=1),
     )
+
+
+def _best_projected(
+    law: Law, points: Points, weight: np.ndarray, scale: Scale, theta: np.ndarray
+) -> np.ndarray:
+    """The most promising starts, with the amplitudes that suit their exponents."""
+    x, y, log_value = points.x, points.y, points.log_value
+    theta, error = projection.project(law, x, y, log_value, weight, scale, theta)
+    return theta[np.argsort(error, kind="stable")[:_KEPT]]

@@ -20,9 +20,12 @@ from scalepred.fitting.law import (
     Law,
     Parameter,
     Scale,
+    Sum,
+    Term,
     exp_within_float,
     interpolate,
     log_sum,
+    same_response,
 )
 
 
@@ -39,6 +42,7 @@ class _Curve:
         start: (uniform numbers [starts, parameters], scale) -> theta.
         public: (theta, ln of the size at s = 0) -> published parameters.
         bounded: see `Law`; such a curve fits its random-guess level.
+        is_sum: theta is ln floor, ln amplitude, ln exponent of a sum of powers.
     """
 
     name: str
@@ -49,6 +53,7 @@ class _Curve:
     start: Callable[[np.ndarray, Scale], np.ndarray]
     public: Callable[[np.ndarray, float], dict[str, np.ndarray]]
     bounded: bool = False
+    is_sum: bool = False
 
 
 def _along(axis: str, curve: _Curve) -> Law:
@@ -85,6 +90,8 @@ def _along(axis: str, curve: _Curve) -> Law:
         fits_guess=curve.bounded,
         bounded=curve.bounded,
         axes=(axis,),
+        terms=(Term(1, 2, axis),) if curve.is_sum else (),
+        sum=Sum(0, same_response) if curve.is_sum else None,
     )
 
 
@@ -125,6 +132,7 @@ _power = _Curve(
     log_value=_power_log_value,
     start=_power_start,
     public=_power_public,
+    is_sum=True,
 )
 
 

@@ -33,6 +33,15 @@ class Prediction(NamedTuple):
     mean_upper: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A parameter in its published units, with its 90 % interval."""
+
+    value: float
+    lower: float
+    upper: float
+
+
 class Noise(NamedTuple):
     """Run-to-run standard deviation of ln value: sd * (value / at)^slope.
 
@@ -80,6 +89,19 @@ class FittedLaw:
     growth: float
     noise: Noise
     seed: int
+
+    def parameters(self) -> dict[str, Estimate]:
+        """The published parameters; NaN intervals where there are no draws."""
+        units = self.scale, self.params_unit, self.data_unit
+        best = self.law.public(self.theta, *units)
+        draws = self.law.public(self.draws, *units)
+        estimates = {}
+        for name, value in best.items():
+            lower = upper = np.nan
+            if len(self.draws):
+                lower, upper = np.quantile(draws[name], _TAILS)
+            estimates[name] = Estimate(float(value), float(lower), float(upper))
+        return estimates
 
     def log_value(
         self, params: ArrayLike, data: ArrayLike, draws: bool = False

@@ -9,11 +9,14 @@ Every residual is a function of d = ln(law) - ln(measured), so that a law is all
 fit needs: derivatives come from jax.
 """
 
+import concurrent.futures
 import dataclasses
 import enum
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +26,30 @@ from jax.typing import ArrayLike
 from scalepred.fitting.laws import Array, Law, Scale
 
 _STEP_TOLERANCE = 1e-10  # of an inner parameter (mostly logarithms)
-_OBJECTIVE_TOLERANCE = 1e-14  # relative
+_OBJECTIVE_TOLERANCE = 1e-12  # relative
 _MAX_STEP = 1.5  # per iteration: a factor of 4.5 in a logarithmic parameter
 _MAX_DAMPING = 1e14
-# Below this many parameters the normal equations are solved by unrolled scalar
-# operations, vectorised over lanes; LAPACK pays a call a lane.
-_UNROLLED_PARAMETERS = 9
-# Lanes are solved in blocks of this size: a program is compiled for a block, never for
-# a number of lanes, and a slow lane holds up its own block only.
-_BLOCK = 64
+# Up to this many parameters the normal equations are solved by elimination, vectorised
+# over lanes; LAPACK pays a call a lane.
+_ELIMINATED_PARAMETERS = 9
+# A program is compiled for so many lanes, never for the number asked for; the small one
+# is for fits from a few good starts.
+_LANES, _FEW_LANES = 128, 8
+# Within it lanes are solved in blocks of about so many points, which stay in the cache,
+# and a slow lane holds up its own block only.
+_POINTS_OF_BLOCK = 4096
+# Steps after which lanes that are done make room, doubled from round to round.
+_FIRST_ROUND = 8
+# Steps of reweighted Gauss-Newton before a residual with kinks goes on exactly, and how
+# many of those are taken before the law's bend is computed anew.
+_REWEIGHTED = 8
+_EXACT_ROUND = 6
+_FIRST_DAMPING = 1e-3
+# Knees of a Huber residual narrower than the first are approached by this factor.
+_WIDE_KNEE = 1e-3
+_KNEE_STEP = 4.0
+_STEPS_A_KNEE = 30
+_MOVING = -1
 # Points are padded to the next of these times a power of two, so that a new table of
 # another length does not compile again.
 _BUCKETS = (4, 5, 6, 7)
@@ -46,46 +64,73 @@ class Status(enum.IntEnum):
     NOT_FINITE = 3
 
 
+class Rho(NamedTuple):
+    """What one point adds to the objective, and derivatives by d; each like d.
+
+    Attributes:
+        value: rho(d).
+        slope: its first derivative.
+        second: its second derivative, which may be 0 or negative.
+        curvature: what Gauss-Newton takes for it: positive, and slope / d where rho is
+            a reweighted square.
+    """
+
+    value: Array
+    slope: Array
+    second: Array
+    curvature: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Residual:
     """What is minimised: sum of weight * rho(d), d = ln(law) - ln(measured).
 
     Attributes:
         kind: relative: rho = (law / measured - 1)^2 (paper, section 4) | log: d^2 |
-            huber: of d, d^2 / 2 up to delta and linear beyond (Hoffmann et al.) |
-            robust: d^2 / sigma^2, linear from about delta sigmas on, and times
-            `above` where the measurement lies above the law: badly tuned runs do.
-        delta: knee of huber (in d) and robust (in sigmas).
-        above: of robust.
+            huber: of d, d^2 / 2 up to delta and linear beyond (Hoffmann et al.);
+            delta near 0 gives least absolute deviations (Besiroglu et al.) |
+            robust: d^2 / sigma^2, linear from about delta sigmas on.
+        delta: knee of huber and robust, in sigmas (1 unless the problem says).
+        above: factor on rho where the measurement lies above the law: badly tuned
+            runs do, and none lies below.
     """
 
     kind: str = "relative"
     delta: float = 1e-3
     above: float = 1.0
 
-    def rho(
-        self, d: ArrayLike, sigma: ArrayLike
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """rho, its derivative, and the curvature Gauss-Newton uses, each like d."""
+    @property
+    def has_kinks(self) -> bool:
+        """The second derivative jumps, and reweighting alone converges slowly."""
+        return self.kind == "huber"
+
+    def rho(self, d: ArrayLike, sigma: ArrayLike) -> Rho:
+        """rho and its derivatives at differences d, for standard deviations sigma."""
         d = jnp.asarray(d)
+        side = jnp.where(d < 0, self.above, 1.0)
+        return Rho(*(side * part for part in self._of_one_side(d, sigma)))
+
+    def _of_one_side(self, d: jax.Array, sigma: ArrayLike) -> Rho:
         if self.kind == "robust":
-            side = jnp.where(d < 0, self.above, 1.0)
             bend = jnp.sqrt(1 + (d / (sigma * self.delta)) ** 2)
-            curvature = 2 * side / (sigma**2 * bend)
-            return side * 2 * self.delta**2 * (bend - 1), curvature * d, curvature
+            curvature = 2 / (sigma**2 * bend)
+            second = curvature / bend**2
+            return Rho(2 * self.delta**2 * (bend - 1), curvature * d, second, curvature)
         if self.kind == "relative":
-            ratio = jnp.exp(d)
-            r = jnp.expm1(d)
-            return r * r, 2 * r * ratio, 2 * ratio * ratio
+            ratio, r = jnp.exp(d), jnp.expm1(d)
+            second = 2 * ratio * (2 * ratio - 1)
+            return Rho(r * r, 2 * r * ratio, second, 2 * ratio * ratio)
         if self.kind == "log":
-            return d * d, 2 * d, jnp.full_like(d, 2.0)
+            two = jnp.full_like(d, 2.0)
+            return Rho(d * d, 2 * d, two, two)
         if self.kind == "huber":
-            size = jnp.abs(d)
-            linear = size > self.delta
-            rho = jnp.where(linear, self.delta * (size - self.delta / 2), d * d / 2)
+            size, knee = jnp.abs(d), self.delta * sigma
+            linear = size > knee
+            value = jnp.where(linear, knee * (size - knee / 2), d * d / 2)
             safe = jnp.where(linear, size, 1.0)
-            curvature = jnp.where(linear, self.delta / safe, 1.0)
-            return rho, curvature * d, curvature
+            curvature = jnp.where(linear, knee / safe, 1.0)
+            second = jnp.where(linear, 0.0, 1.0)
+            return Rho(value, curvature * d, second, curvature)
         known = "relative, log, huber or robust"
         raise ValueError(f"residual {self.kind!r}: must be {known}")
 
@@ -167,6 +212,7 @@ def solve(
     theta: np.ndarray,
     residual: Residual = RELATIVE,
     max_iterations: int = 200,
+    is_near: bool = False,
 ) -> Solution:
     """Minimises each lane's objective from its own starting point.
 
@@ -176,17 +222,59 @@ def solve(
         theta: starting points, brought within the law's bounds [lanes, parameters].
         residual: what is minimised.
         max_iterations: the limit of each lane.
+        is_near: the starting points are near their optima, as those of resamples are.
 
     Returns:
         One solution a lane, in order; lanes do not influence each other.
     """
-    return Solution(
-        *_in_blocks(
-            lambda part, theta: _solve(law, residual, part, theta, max_iterations),
-            problem,
-            theta,
-        )
-    )
+    problem = _spread(problem, len(theta))
+    theta = np.asarray(theta, np.float64)
+    if residual.has_kinks and residual.delta < _WIDE_KNEE:
+        # A narrow knee hides where to go: wider ones first.
+        widths = np.geomspace(_WIDE_KNEE / residual.delta, 1, _num_knees(residual))
+        for width in widths[:-1]:
+            wide = problem._replace(sigma=width * problem.sigma)
+            lanes = _move(law, residual, wide, theta, _STEPS_A_KNEE, is_near)
+            theta, is_near = np.asarray(lanes.theta), True
+    lanes = _move(law, residual, problem, theta, max_iterations, is_near)
+    theta, objective, *_, status, iterations = map(np.asarray, lanes)
+    return Solution(theta, objective, status, iterations)
+
+
+def _num_knees(residual: Residual) -> int:
+    return 1 + math.ceil(math.log(_WIDE_KNEE / residual.delta) / math.log(_KNEE_STEP))
+
+
+def _move(
+    law: Law,
+    residual: Residual,
+    problem: Problem,
+    theta: np.ndarray,
+    max_iterations: int,
+    is_near: bool,
+) -> "_Lanes":
+    """Lanes from their starts to their ends, or to the limit."""
+    lanes = _begin(theta)
+    plan = _Steps(0, 0 if is_near else _REWEIGHTED, max_iterations)
+    most = max_iterations + 1 if len(theta) <= 2 * _FEW_LANES else _FIRST_ROUND
+    while len(moving := np.flatnonzero(lanes.status == _MOVING)):
+        # Lanes that are done make room: one that crawls holds up few others.
+        advance = functools.partial(_advance, law, residual, plan._replace(most=most))
+        part = jax.tree.map(lambda leaf: leaf[moving], (problem, lanes))
+        lanes = _put(lanes, moving, _in_parts(advance, *part))
+        most *= 2
+    return lanes
+
+
+def _put(lanes: "_Lanes", which: np.ndarray, new: "_Lanes") -> "_Lanes":
+    """The lanes with some of them replaced."""
+
+    def put(old: Array, new: Array) -> np.ndarray:
+        old = np.array(old)
+        old[which] = new
+        return old
+
+    return jax.tree.map(put, lanes, new)
 
 
 def information(
@@ -200,15 +288,14 @@ def information(
         theta: where, mostly the solution [lanes, parameters].
         residual: what was minimised.
     """
-    found = Information(
-        *_in_blocks(
-            lambda part, theta: _information(law, residual, part, theta), problem, theta
-        )
+    found = _in_parts(
+        lambda part, theta: _information(law, residual, part, theta),
+        _spread(problem, len(theta)),
+        np.asarray(theta, np.float64),
     )
     points = np.shape(problem.x)[-1]
-    return found._replace(
-        difference=found.difference[:, :points], weight=found.weight[:, :points]
-    )
+    difference, weight, *matrices = found
+    return Information(difference[:, :points], weight[:, :points], *matrices)
 
 
 def linearise(
@@ -220,155 +307,267 @@ def linearise(
         ln(law) - ln(measured) [lanes, points] and its derivative by theta
         [lanes, points, parameters].
     """
-    difference, jacobian = _in_blocks(
-        lambda part, theta: _linearise_lanes(law, theta, part), problem, theta
+    difference, jacobian = _in_parts(
+        lambda part, theta: _linearise_lanes(law, theta, part),
+        _spread(problem, len(theta)),
+        np.asarray(theta, np.float64),
     )
     points = np.shape(problem.x)[-1]
     return difference[:, :points], np.swapaxes(jacobian, 1, 2)[:, :points]
 
 
-def _in_blocks(
-    run: Callable[[Problem, np.ndarray], Sequence[jax.Array]],
-    problem: Problem,
-    theta: np.ndarray,
-) -> list[np.ndarray]:
-    """Runs lanes a block at a time, points padded; leaves come back [lanes, ...]."""
-    lanes, points = len(theta), np.shape(problem.x)[-1]
-    problem = _with_lanes(_pad_points(problem, bucket(points) - points), lanes)
-    theta = np.asarray(theta, np.float64)
-    parts = []
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        for start in range(0, lanes, _BLOCK):
-            # The last lane fills up the last block.
-            index = np.minimum(np.arange(start, start + _BLOCK), lanes - 1)
-            part = jax.tree.map(lambda leaf, index=index: leaf[index], problem)
-            parts.append(run(part, theta[index]))
-        return [np.concatenate(leaves)[:lanes] for leaves in zip(*parts, strict=True)]
+def _in_parts(run: Callable[..., Any], *trees: Any) -> Any:
+    """Runs lanes as many at a time as programs take; leaves come back as numpy's.
+
+    Places without a lane repeat the last one.
+    """
+    lanes = len(jax.tree.leaves(trees)[0])
+    room = _FEW_LANES if lanes <= 2 * _FEW_LANES else _LANES
+    parts = np.array_split(np.arange(lanes), -(-lanes // room))
+
+    def run_part(part: np.ndarray) -> Any:
+        index = np.minimum(np.arange(room), len(part) - 1) + part[0]
+        # Set here, as it holds for a thread.
+        with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+            found = run(*jax.tree.map(lambda leaf: leaf[index], trees))
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(part)], found)
+
+    if len(parts) == 1:
+        return run_part(parts[0])
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(run_part, parts))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
 
-def _with_lanes(problem: Problem, lanes: int) -> Problem:
-    """Every leaf with a leading lane axis, as a view where it is shared."""
+def _spread(problem: Problem, lanes: int) -> Problem:
+    """Every leaf with a leading lane axis, a view where it is shared; points padded."""
+    extra = bucket(np.shape(problem.x)[-1]) - np.shape(problem.x)[-1]
 
-    def spread(leaf: Array, rank: int) -> np.ndarray:
+    def spread(leaf: Array | float, rank: int, is_padded: bool) -> np.ndarray:
         leaf = np.asarray(leaf, np.float64)
+        if is_padded:
+            leaf = np.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, extra)])
         if leaf.ndim > rank:
             return leaf
         return np.broadcast_to(leaf, (lanes, *leaf.shape))
 
-    ranks = (1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0)  # of the leaves without a lane axis
-    leaves, structure = jax.tree.flatten(problem)
-    return structure.unflatten(map(spread, leaves, ranks))
-
-
-def _pad_points(problem: Problem, extra: int) -> Problem:
-    def pad(leaf: Array) -> np.ndarray:
-        leaf = np.asarray(leaf, np.float64)
-        return np.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, extra)])
-
-    return problem._replace(
-        x=pad(problem.x),
-        y=pad(problem.y),
-        log_value=pad(problem.log_value),
-        weight=pad(problem.weight),
+    return Problem(
+        *(spread(leaf, 1, True) for leaf in problem[:4]),
+        *(spread(leaf, 1, False) for leaf in problem[4:6]),
+        scale=Scale(
+            *(spread(leaf, 0, False) for leaf in problem.scale[:3]),
+            levels=spread(problem.scale.levels, 1, False),
+        ),
+        sigma=spread(problem.sigma, 0, False),
     )
 
 
-class _Lane(NamedTuple):
-    theta: jax.Array
-    objective: jax.Array
-    damping: jax.Array
-    status: jax.Array  # -1 while moving
-    iterations: jax.Array
+class _Lanes(NamedTuple):
+    """Lanes on their way; each leaf has a leading lane axis.
+
+    Attributes:
+        theta: the best place yet.
+        objective: there; infinite before the first look.
+        gradient: there.
+        hessian: there, of the model that steps minimise.
+        diagonal: positive; what damping multiplies.
+        damping: larger after a step that did not improve.
+        status: `Status`, or -1 while moving.
+        iterations: steps tried.
+    """
+
+    theta: Array
+    objective: Array
+    gradient: Array
+    hessian: Array
+    diagonal: Array
+    damping: Array
+    status: Array
+    iterations: Array
+
+
+def _begin(theta: np.ndarray) -> _Lanes:
+    """Lanes that have not looked yet: their first step is none, from no gradient."""
+    lanes, size = theta.shape
+    return _Lanes(
+        theta=theta,
+        objective=np.full(lanes, np.inf),
+        gradient=np.zeros_like(theta),
+        hessian=np.broadcast_to(np.eye(size), (lanes, size, size)),
+        diagonal=np.ones_like(theta),
+        damping=np.full(lanes, _FIRST_DAMPING),
+        status=np.full(lanes, _MOVING),
+        iterations=np.full(lanes, -1),
+    )
+
+
+class _Steps(NamedTuple):
+    """How lanes go on; all traced.
+
+    Attributes:
+        most: steps of this call.
+        reweighted: steps of a lane before it goes on exactly.
+        limit: steps of a lane.
+    """
+
+    most: Array | int
+    reweighted: Array | int
+    limit: Array | int
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _solve(
-    law: Law, residual: Residual, problem: Problem, theta: Array, max_iterations: int
-) -> tuple[jax.Array, ...]:
+def _advance(
+    law: Law, residual: Residual, steps: _Steps, problem: Problem, lanes: _Lanes
+) -> _Lanes:
+    """Moves every lane until it is done, or the steps are."""
+    count, points = problem.x.shape
+    block = min(count, 2 ** max(3, int(math.log2(_POINTS_OF_BLOCK // points + 1))))
+
+    def cut(leaf: Array) -> jax.Array:
+        return jnp.reshape(leaf, (count // block, block, *jnp.shape(leaf)[1:]))
+
+    moved = jax.lax.map(
+        lambda part: _advance_block(law, residual, steps, *part),
+        jax.tree.map(cut, (problem, lanes)),
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), moved)
+
+
+def _advance_block(
+    law: Law, residual: Residual, steps: _Steps, problem: Problem, lanes: _Lanes
+) -> _Lanes:
+    """Levenberg-Marquardt, all lanes at once.
+
+    Reweighted Gauss-Newton is good from afar, but crawls where rho has kinks. There
+    later steps are exact, and end soon: they take rho's own second derivative, and the
+    law's, which costs several steps and so is computed anew once in a while.
+    """
     lower, upper = jnp.asarray(law.lower), jnp.asarray(law.upper)
+    lanes = lanes._replace(theta=jnp.clip(lanes.theta, lower, upper))
 
-    def objective_of(theta: jax.Array, one: Problem) -> jax.Array:
-        d = law.log_value(theta, one.x, one.y, one.scale) - one.log_value
-        # A padded or left-out point may be anything, NaN included.
-        rho = jnp.where(one.weight > 0, residual.rho(d, one.sigma)[0], 0.0)
-        prior = one.prior_precision * (theta - one.prior_mean) ** 2
-        return jnp.sum(one.weight * rho) + jnp.sum(prior)
-
-    def begin(theta: jax.Array, one: Problem) -> _Lane:
-        theta = jnp.clip(theta, lower, upper)
-        objective = objective_of(theta, one)
-        finite = jnp.isfinite(objective)
-        return _Lane(
-            theta,
-            jnp.where(finite, objective, jnp.inf),
-            jnp.asarray(1e-3),
-            jnp.where(finite, -1, Status.NOT_FINITE),
-            jnp.asarray(0),
+    def step(lane: _Lanes, one: Problem, bend: jax.Array) -> _Lanes:
+        theta, is_first = lane.theta, lane.iterations < 0
+        is_exact = residual.has_kinks & (lane.iterations + 1 >= steps.reweighted)
+        held = ((theta <= lower) & (lane.gradient > 0)) | (
+            (theta >= upper) & (lane.gradient < 0)
         )
-
-    def advance(lane: _Lane, one: Problem) -> _Lane:
-        theta = lane.theta
-
-        d, jacobian = _linearise(law, theta, one)
-        _, slope, curvature = residual.rho(d, one.sigma)
-        gradient = jacobian @ (one.weight * slope)
-        gradient += 2 * one.prior_precision * (theta - one.prior_mean)
-        hessian = (jacobian * (one.weight * curvature)) @ jacobian.T
-        hessian += 2 * jnp.diag(one.prior_precision)
-
-        held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
-        diagonal = jnp.diagonal(hessian)
+        free = ~held
         # A flat direction (a term that vanished) must not make the system singular.
         # No more than that: amplitudes may be 1e-15 of the rest and still be found.
-        damped = hessian + jnp.diag(lane.damping * diagonal + 1e-300)
-        free = ~held
+        damped = lane.hessian + jnp.diag(lane.damping * lane.diagonal + 1e-300)
         damped = jnp.where(free[:, None] & free[None, :], damped, 0.0)
         damped += jnp.diag(jnp.where(held, 1.0, 0.0))
-        step = _solve_positive(damped, jnp.where(free, -gradient, 0.0))
-        trial = jnp.clip(theta + jnp.clip(step, -_MAX_STEP, _MAX_STEP), lower, upper)
-        objective = objective_of(trial, one)
+        move = _solve_positive(damped, jnp.where(free, -lane.gradient, 0.0))
+        trial = jnp.clip(theta + jnp.clip(move, -_MAX_STEP, _MAX_STEP), lower, upper)
+        objective, gradient, hessian, diagonal = _look(
+            law, residual, is_exact, trial, one
+        )
+        hessian += jnp.where(is_exact, bend, 0.0)
 
         better = objective < lane.objective  # false for NaN
         moved = jnp.max(jnp.abs(trial - theta))
         gain = (lane.objective - objective) / lane.objective
-        settled = better & (gain < _OBJECTIVE_TOLERANCE) & (moved < 1e-6)
+        settled = better & (gain < _OBJECTIVE_TOLERANCE) & (moved < 1e-5)
         # No step, however short, improves: the floor of float64 is reached.
         stuck = ~better & ((moved < _STEP_TOLERANCE) | (lane.damping >= _MAX_DAMPING))
         perfect = better & (objective == 0)
-        done = settled | stuck | perfect | ((moved == 0) & jnp.isfinite(moved))
-        iterations = lane.iterations + 1
-        theta = jnp.where(better, trial, theta)
+        done = settled | stuck | ((moved == 0) & jnp.isfinite(moved))
+        done = (done & ~is_first) | perfect
+
+        def keep(new: Array, old: Array) -> jax.Array:
+            return jnp.where(better, new, old)
+
+        theta = keep(trial, theta)
         hit = jnp.any(((theta <= lower) | (theta >= upper)) & (lower < upper))
+        iterations = lane.iterations + 1
+        status = jnp.where(iterations >= steps.limit, Status.ITERATION_LIMIT, _MOVING)
         ended = jnp.where(hit, Status.BOUND_HIT, Status.CONVERGED)
-        status = jnp.where(
-            done,
-            ended,
-            jnp.where(iterations >= max_iterations, Status.ITERATION_LIMIT, -1),
-        )
-        return _Lane(
+        status = jnp.where(done, ended, status)
+        status = jnp.where(is_first & ~better, Status.NOT_FINITE, status)
+        damping = lane.damping * jnp.where(better, 0.1, 8.0)
+        # Exact steps start with care: their matrix need not be positive.
+        turns = residual.has_kinks & (iterations == steps.reweighted)
+        damping = jnp.where(turns, jnp.maximum(damping, _FIRST_DAMPING), damping)
+        return _Lanes(
             theta,
-            jnp.where(better, objective, lane.objective),
-            jnp.where(better, lane.damping * 0.1, lane.damping * 8.0).clip(
-                1e-15, 10 * _MAX_DAMPING
-            ),
+            keep(objective, lane.objective),
+            keep(gradient, lane.gradient),
+            keep(hessian, lane.hessian),
+            keep(diagonal, lane.diagonal),
+            jnp.where(is_first, lane.damping, damping.clip(1e-15, 10 * _MAX_DAMPING)),
             status,
             iterations,
         )
 
-    def body(lanes: _Lane) -> _Lane:
-        moved = jax.vmap(advance)(lanes, problem)
-        active = lanes.status < 0
-        return jax.tree.map(
-            lambda new, old: jnp.where(
-                active.reshape(active.shape + (1,) * (new.ndim - 1)), new, old
-            ),
-            moved,
-            lanes,
-        )
+    def together(state: tuple[_Lanes, jax.Array], bend: jax.Array) -> Any:
+        lanes, left = state
+        active = lanes.status == _MOVING
+        moved = jax.vmap(step)(lanes, problem, bend)
 
-    lanes = jax.vmap(begin)(jnp.asarray(theta), problem)
-    lanes = jax.lax.while_loop(lambda lanes: jnp.any(lanes.status < 0), body, lanes)
-    return lanes.theta, lanes.objective, lanes.status, lanes.iterations
+        def keep(new: Array, old: Array) -> jax.Array:
+            return jnp.where(active.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        return jax.tree.map(keep, moved, lanes), left - 1
+
+    def goes_on(state: tuple[_Lanes, jax.Array]) -> jax.Array:
+        lanes, left = state
+        return jnp.any(lanes.status == _MOVING) & (left > 0)
+
+    def some_steps(state: tuple[_Lanes, jax.Array]) -> Any:
+        lanes, left = state
+        bend = jax.lax.cond(
+            jnp.any(lanes.iterations + _EXACT_ROUND >= steps.reweighted),
+            lambda: jax.vmap(functools.partial(_law_bend, law, residual))(
+                jnp.asarray(lanes.theta), problem
+            ),
+            lambda: jnp.zeros_like(lanes.hessian),
+        )
+        some = jnp.minimum(left, _EXACT_ROUND)
+        lanes, unused = jax.lax.while_loop(
+            goes_on, lambda state: together(state, bend), (lanes, some)
+        )
+        return lanes, left - some + unused
+
+    state = lanes, jnp.asarray(steps.most)
+    if residual.has_kinks:
+        return jax.lax.while_loop(goes_on, some_steps, state)[0]
+    nothing = jnp.zeros_like(lanes.hessian)
+    return jax.lax.while_loop(goes_on, lambda s: together(s, nothing), state)[0]
+
+
+def _look(
+    law: Law, residual: Residual, is_exact: Array, theta: jax.Array, one: Problem
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Objective, gradient, Hessian but for the law's bend, and a positive diagonal."""
+    d, jacobian = _linearise(law, theta, one)
+    rho, slope, second, curvature = residual.rho(d, one.sigma)
+    # A padded or left-out point may be anything, NaN included.
+    rho = jnp.where(one.weight > 0, rho, 0.0)
+    from_prior = theta - one.prior_mean
+    objective = jnp.sum(one.weight * rho) + jnp.sum(one.prior_precision * from_prior**2)
+    gradient = jacobian @ (one.weight * slope) + 2 * one.prior_precision * from_prior
+    diagonal = (jacobian * jacobian) @ (one.weight * curvature)
+    diagonal += 2 * one.prior_precision
+    if residual.has_kinks:
+        curvature = jnp.where(is_exact, second, curvature)
+    hessian = (jacobian * (one.weight * curvature)) @ jacobian.T
+    hessian += 2 * jnp.diag(jnp.asarray(one.prior_precision))
+    return objective, gradient, hessian, diagonal
+
+
+def _law_bend(
+    law: Law, residual: Residual, theta: jax.Array, one: Problem
+) -> jax.Array:
+    """What the law's second derivatives add to the objective's [parameters, same]."""
+    used = one.weight > 0
+    d, _ = _linearise(law, theta, one)
+    pull = jnp.where(used, one.weight * residual.rho(d, one.sigma).slope, 0.0)
+
+    def pulled(theta: jax.Array) -> jax.Array:
+        values = law.log_value(theta, one.x, one.y, one.scale)
+        return jnp.sum(pull * jnp.where(used, values, 0.0))
+
+    return jax.hessian(pulled)(theta)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -377,7 +576,7 @@ def _information(
 ) -> tuple[jax.Array, ...]:
     def one_lane(theta: jax.Array, one: Problem) -> tuple[jax.Array, ...]:
         d, jacobian = _linearise(law, theta, one)
-        curvature = one.weight * residual.rho(d, one.sigma)[2] / 2
+        curvature = one.weight * residual.rho(d, one.sigma).curvature / 2
         of_data = (jacobian * curvature) @ jacobian.T
         total = of_data + jnp.diag(jnp.asarray(one.prior_precision))
         return d, jnp.asarray(curvature * one.sigma**2), of_data, total
@@ -407,25 +606,17 @@ def _linearise(law: Law, theta: jax.Array, one: Problem) -> tuple[jax.Array, jax
 def _solve_positive(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """Solves a symmetric positive definite system; NaN where it is not."""
     size = len(vector)
-    if size > _UNROLLED_PARAMETERS:
+    if size > _ELIMINATED_PARAMETERS:
         return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), vector)
     # Scaled to a unit diagonal: parameters differ by many orders of magnitude.
     scale = jax.lax.rsqrt(jnp.diagonal(matrix))
-    matrix = matrix * scale[:, None] * scale[None, :]
-    vector = vector * scale
-    factor: list[list[jax.Array]] = []
-    forward: list[jax.Array] = []
-    for i in range(size):
-        row: list[jax.Array] = []
-        for j in range(i):
-            rest = matrix[i, j] - sum(row[k] * factor[j][k] for k in range(j))
-            row.append(rest / factor[j][j])
-        row.append(jnp.sqrt(matrix[i, i] - sum(entry * entry for entry in row)))
-        factor.append(row)
-        rest = vector[i] - sum(row[k] * forward[k] for k in range(i))
-        forward.append(rest / row[i])
-    solution: list[jax.Array] = [jnp.zeros(())] * size
-    for i in reversed(range(size)):
-        rest = forward[i] - sum(factor[k][i] * solution[k] for k in range(i + 1, size))
-        solution[i] = rest / factor[i][i]
-    return jnp.stack(solution) * scale
+    columns = matrix * scale[:, None] * scale[None, :]
+    columns = jnp.concatenate([columns, (vector * scale)[:, None]], axis=1)
+
+    def eliminate(k: Array, columns: jax.Array) -> jax.Array:
+        pivot = jnp.sqrt(columns[k, k])  # NaN below 0
+        row = columns[k] / pivot / pivot
+        others = jnp.where(jnp.arange(size) == k, 0.0, columns[:, k])
+        return (columns - others[:, None] * row).at[k].set(row)
+
+    return jax.lax.fori_loop(0, size, eliminate, columns)[:, size] * scale

@@ -70,8 +70,9 @@ class Machine:
 
     def bytes(self, cost: ProgramCost, lanes: int, axis: str) -> float:
         """Memory of so many lanes on one device."""
-        at_work = 1 if axis == "map" else lanes
-        return lanes * cost.state_bytes + at_work * cost.work_bytes
+        if axis == "map":  # one lane at a time is taken out, stepped and put back
+            return (lanes + 1) * cost.state_bytes + cost.work_bytes
+        return lanes * (cost.state_bytes + cost.work_bytes)
 
 
 # Measured on one core of an EPYC (docs/benchmarks.md).

@@ -671,26 +671,15 @@ def _make_chunk(
     ) -> tuple[LaneState, Scores]:
         traces[name] += 1
 
-        def pick(lane: jax.Array, tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: leaf[lane], tree)
-
         state = _fill_marked(
-            fresh, at_once, lambda lane: program.init_lane(pick(lane, args)), state
+            fresh, at_once, lambda lane: program.init_lane(_pick(lane, args)), state
         )
         started = state.step
         left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
         if lane_axis == "vmap":
             state = _step_together(program, state, args, left, data)
         else:
-            state = jax.lax.map(
-                lambda lane: jax.lax.fori_loop(
-                    0,
-                    lane[2],
-                    lambda _, state: program.step_lane(state, lane[1], data),
-                    lane[0],
-                ),
-                (state, args, left),
-            )
+            state = _step_in_turn(program, state, args, left, data)
         is_finished = (started < args.steps) & (state.step >= args.steps)
         nothing = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
@@ -702,13 +691,17 @@ def _make_chunk(
             is_finished,
             at_once,
             lambda lane: program.evaluate_lane(
-                pick(lane, state), pick(lane, args), data
+                _pick(lane, state), _pick(lane, args), data
             ),
             nothing,
         )
         return state, scores
 
     return run_chunk
+
+
+def _pick(lane: jax.Array, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[lane], tree)
 
 
 def _fill_marked(
@@ -736,6 +729,25 @@ def _fill_marked(
         return jax.tree.map(lambda leaf, part: leaf.at[lanes].set(part), tree, new)
 
     return jax.lax.fori_loop(0, (count + at_once - 1) // at_once, fill, tree)
+
+
+def _step_in_turn(
+    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
+) -> LaneState:
+    """Steps one lane after the other; a lane with no steps left costs nothing."""
+
+    def step_one(lane: jax.Array, state: LaneState) -> LaneState:
+        own_args = _pick(lane, args)
+        new = jax.lax.fori_loop(
+            0,
+            left[lane],
+            lambda _, state: program.step_lane(state, own_args, data),
+            _pick(lane, state),
+        )
+        # In place: lanes may be many, and the whole would be copied otherwise.
+        return jax.tree.map(lambda leaf, part: leaf.at[lane].set(part), state, new)
+
+    return jax.lax.fori_loop(0, len(left), step_one, state)
 
 
 def _step_together(

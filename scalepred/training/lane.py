@@ -23,8 +23,10 @@ from scalepred.training.augment import augment
 
 # A loss on its own training examples above this many times ln K: diverged.
 _HOPELESS = 10.0
-# Evaluation batches hold at most so many labels, or a training batch.
+# Evaluation batches hold at most so many labels, or a training batch, and at most so
+# many training batches: the backward pass is left out, so this takes no more memory.
 _MAX_EVALUATION_BATCH = 1024
+_EVALUATED_AT_ONCE = 4
 
 
 class LaneArgs(NamedTuple):
@@ -216,7 +218,8 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
 
     def evaluate_lane(state: LaneState, args: LaneArgs, data: LaneData) -> Scores:
         units = dataset.units_per_example
-        most = max(_MAX_EVALUATION_BATCH // units, batch_size)
+        most = min(_MAX_EVALUATION_BATCH // units, _EVALUATED_AT_ONCE * batch_size)
+        most = max(most, batch_size)
         num_batches = -(-num_test // most)
         size = -(-num_test // num_batches)
         params = state.average if "average" in extras else state.params

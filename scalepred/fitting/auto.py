@@ -1,0 +1,339 @@
+"""law=auto: the flexible law under several priors, weighed by back-tests.
+
+Every member is fitted to the points, and to what is left of them when the largest
+compute is hidden. The prediction is that of the member of most weight; the draws
+behind its intervals come from all, so that what the law is counts among what is not
+known.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.fitting import backtest, flexible, multistart, predict, solver
+from scalepred.fitting.laws import Law, Scale
+from scalepred.measurements import Surface
+
+# Points that auto needs, and that must be left in its back-tests: priors do the rest.
+_MIN_POINTS = 5
+_BACK_TEST_POINTS = 8
+_SHARPNESS = 10.0  # of the members' weights
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberScore:
+    """One shape that law=auto weighed.
+
+    Attributes:
+        name: for people.
+        weight: its share of the draws behind every interval.
+        errors: (ratio, mean absolute relative error) of each inner back-test.
+    """
+
+    name: str
+    weight: float
+    errors: tuple[tuple[float, float], ...]
+
+    def __str__(self) -> str:
+        errors = ", ".join(f"{e:.1%} (above 1/{ratio:g})" for ratio, e in self.errors)
+        tested = f"back-test errors {errors}" if errors else "no back-test was possible"
+        return f"law=auto: {self.name} weighs {self.weight:.0%}; {tested}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """Which priors suit a surface.
+
+    Attributes:
+        settings: of the estimate.
+        members: that are weighed.
+        fits_guess: the random-guess level is fitted.
+        axes: sizes that vary.
+    """
+
+    settings: flexible.Settings
+    members: tuple[flexible.Member, ...]
+    fits_guess: bool
+    axes: tuple[str, ...]
+
+    @staticmethod
+    def of(surface: Surface) -> "_Kind":
+        is_loss = surface.metric == "loss"
+        fits_guess = is_loss and surface.random_guess is None
+        sizes = {"params": surface.params, "data": surface.data}
+        axes = tuple(axis for axis, size in sizes.items() if np.any(size != size[0]))
+        settings = flexible.LOSS if is_loss else flexible.ERROR
+        if len(axes) == 1:
+            members = flexible.curve_members(axes[0])
+            return _Kind(flexible.for_curves(settings), members, fits_guess, axes)
+        return _Kind(settings, flexible.MEMBERS, fits_guess, ("params", "data"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Auto:
+    """The members' estimates for a surface; what is said of it as of `LeastSquares`.
+
+    Attributes:
+        surface: the points fitted.
+        law: the flexible law.
+        residual: what was minimised.
+        seed: of starts, folds and draws.
+        resamples: draws behind every interval.
+        points: the surface as it was fitted.
+        estimate: of each member.
+        scores: of each member.
+        tests: back-tests of each member.
+        notes: choices made for the user.
+    """
+
+    surface: Surface
+    law: Law
+    residual: solver.Residual
+    seed: int
+    resamples: int
+    points: multistart.Points
+    estimate: flexible.Estimate
+    scores: tuple[MemberScore, ...]
+    tests: list[list[backtest.InnerTest]]
+    notes: tuple[str, ...]
+
+    starts = flexible.NUM_STARTS
+    bounds_hit = ()
+
+    @property
+    def members(self) -> tuple[MemberScore, ...]:
+        return self.scores
+
+    @functools.cached_property
+    def best(self) -> int:
+        """The member of most weight."""
+        return int(np.argmax([score.weight for score in self.scores]))
+
+    @property
+    def theta(self) -> np.ndarray:
+        return self.estimate.theta[self.best]
+
+    @property
+    def objective(self) -> float:
+        return float(self.estimate.objective[self.best])
+
+    @property
+    def status(self) -> solver.Status:
+        return solver.Status(int(self.estimate.status[self.best]))
+
+    @property
+    def agree(self) -> float:
+        return float(self.estimate.agree[self.best])
+
+    @property
+    def scale(self) -> Scale:
+        return self.estimate.scale.of_lane(self.best)
+
+    @property
+    def inner_tests(self) -> list[backtest.InnerTest]:
+        return self.tests[self.best]
+
+    @functools.cached_property
+    def noise(self) -> predict.Noise:
+        return predict.estimate_noise(self.surface.value, self.surface.seed_values)
+
+    @functools.cached_property
+    def differences(self) -> np.ndarray:
+        """ln(law) - ln(measured) [points]."""
+        x, y, log_value = self.points.x, self.points.y, self.points.log_value
+        return predict.evaluate(self.law, self.theta[None], x, y, self.scale)[0] - (
+            log_value
+        )
+
+    @functools.cached_property
+    def misfit(self) -> float:
+        """Standard deviation of the true means about the law, in ln value."""
+        of_means = self.noise.of(self.points.log_value) ** 2 / self.surface.num_seeds
+        sigma = self.estimate.sigma[self.best]
+        return math.sqrt(max(sigma**2 - np.mean(of_means), 0.0))
+
+    @functools.cached_property
+    def fitted(self) -> predict.FittedLaw:
+        """The law with the draws behind its intervals."""
+        return predict.FittedLaw(
+            law=self.law,
+            theta=self.theta,
+            draws=self._draw(),
+            scale=self.scale,
+            params_unit=self.points.params_unit,
+            data_unit=self.points.data_unit,
+            misfit=self.misfit,
+            growth=1.0,  # the members' disagreement takes its place
+            noise=self.noise,
+            seed=self.seed,
+        )
+
+    @functools.cached_property
+    def cross_validation(self) -> backtest.CrossValidation:
+        """Held-out folds, predicted by the first member."""
+        least, refit = self.refit(self.surface)
+        return backtest.cross_validate(len(self.surface), least, refit, self.seed)
+
+    @functools.cached_property
+    def information(self) -> np.ndarray:
+        """Of the core parameters, as a correlation matrix."""
+        core = slice(0, len(flexible.CORE))
+        covariance = self.estimate.covariance[self.best][core, core]
+        size = np.sqrt(np.diagonal(covariance))
+        return covariance / size[:, None] / size[None, :]
+
+    def publish(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        """Published parameters [thetas] of inner ones [thetas, parameters]."""
+        units = self.points.params_unit, self.points.data_unit
+        return self.law.public(theta, self.scale, *units)
+
+    def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
+        """The fewest points it takes, and refits to subsets of another surface."""
+        points, kind = multistart.make_points(surface), _Kind.of(surface)
+
+        def refit(masks: np.ndarray) -> np.ndarray:
+            law, estimate = _estimate(points, masks, kind, 0, self.seed)
+            return np.expm1(flexible.predict_points(law, estimate, points, masks)[0])
+
+        return _MIN_POINTS, refit
+
+    def without(self, masks: np.ndarray) -> np.ndarray:
+        """Parameters of the best member refitted to the points of each mask.
+
+        Args:
+            masks: points that stay [masks, points].
+        """
+        kind = _Kind.of(self.surface)
+        return _estimate(self.points, masks, kind, self.best, self.seed)[1].theta
+
+    def _draw(self) -> np.ndarray:
+        """Draws of theta from the members' normal approximations, by their weights."""
+        rng = np.random.default_rng(self.seed)
+        estimate = self.estimate
+        weights = [score.weight for score in self.scores]
+        draws = [np.empty((0, estimate.theta.shape[1]))]
+        for member, count in enumerate(rng.multinomial(self.resamples, weights)):
+            if not count:  # perhaps because it did not fit
+                continue
+            # Directions the points know nothing of may have a variance of about 0.
+            variances, directions = np.linalg.eigh(estimate.covariance[member])
+            factor = directions * np.sqrt(np.maximum(variances, 0.0))
+            normal = rng.standard_normal((count, len(variances)))
+            draws.append(estimate.theta[member] + normal @ factor.T)
+        return np.concatenate(draws)
+
+
+def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
+    """Fits and weighs every member.
+
+    Raises:
+        UserError: if there are too few points, or nothing depends on size.
+    """
+    kind = _Kind.of(surface)
+    multistart.check_sizes(surface, _MIN_POINTS, "auto", kind.axes or ("params",))
+    multistart.check_above_guess(surface, bounded=True)
+    points = multistart.make_points(surface)
+    hidings = backtest.inner_masks(surface, _BACK_TEST_POINTS, kind.axes)
+    masks = np.stack([np.ones(len(surface), bool), *hidings.values()])
+    count = len(kind.members)
+    owners = np.repeat(np.arange(count), len(masks))
+    all_masks = np.tile(masks, (count, 1))
+    law, estimate = _estimate(points, all_masks, kind, owners, seed)
+    difference, sd = flexible.predict_points(law, estimate, points, all_masks)
+    tests = [
+        [
+            backtest.make_test(ratio, mask, difference[first + i], sd[first + i])
+            for i, (ratio, mask) in enumerate(hidings.items(), start=1)
+        ]
+        for first in range(0, len(all_masks), len(masks))
+    ]
+    rows = np.arange(count) * len(masks)  # fitted to everything
+    usable = np.isfinite(estimate.objective[rows])
+    if not np.any(usable):
+        raise UserError(
+            f"law=auto: no start gave a finite fit of these {len(surface)} points; "
+            "check their values or name a law"
+        )
+    weights = weigh(kind.members, tests, usable)
+    scores = tuple(
+        MemberScore(
+            member.name, float(weight), tuple((test.ratio, test.error) for test in own)
+        )
+        for member, weight, own in zip(kind.members, weights, tests, strict=True)
+    )
+    return Auto(
+        surface=surface,
+        law=law,
+        residual=solver.Residual("robust", flexible.KNEE, kind.settings.above),
+        seed=seed,
+        resamples=resamples,
+        points=points,
+        estimate=_take(estimate, rows),
+        scores=scores,
+        tests=tests,
+        notes=(*_notes(surface, kind), *map(str, scores)),
+    )
+
+
+def weigh(
+    members: Sequence[flexible.Member],
+    tests: list[list[backtest.InnerTest]],
+    usable: np.ndarray,
+) -> np.ndarray:
+    """Weights of the members: prior times what their back-tests say.
+
+    Members that did not fit (`usable` [members]) have none, nor those with a back-test
+    that did not, while another has no such.
+    """
+    prior = np.array([member.weight for member in members]) * usable
+    if tests[0]:
+        errors = np.array([[test.error for test in own] for own in tests])
+        score = np.mean(np.log(errors + 1e-6), axis=1)
+        score = np.where(np.isfinite(score) & usable, score, np.inf)
+        if np.any(np.isfinite(score)):
+            # A member of 10 % smaller back-test errors counts 2.6 times as much.
+            prior *= np.exp(-_SHARPNESS * (score - score.min()))
+    return prior / prior.sum()
+
+
+def _estimate(
+    points: multistart.Points,
+    masks: np.ndarray,
+    kind: _Kind,
+    members: np.ndarray | int,
+    seed: int,
+) -> tuple[Law, flexible.Estimate]:
+    """The law and an estimate a mask, each under its member's prior."""
+    owners = np.broadcast_to(members, len(masks))
+    return flexible.estimate(
+        points,
+        masks,
+        [kind.members[owner] for owner in owners],
+        kind.settings,
+        kind.fits_guess,
+        seed,
+        kind.axes,
+    )
+
+
+def _take(estimate: flexible.Estimate, rows: np.ndarray) -> flexible.Estimate:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], estimate)
+
+
+def _notes(surface: Surface, kind: _Kind) -> list[str]:
+    notes = list(surface.notes)
+    if len(kind.axes) == 1:
+        notes.append(
+            f"only {kind.axes[0]} varies, so law=auto is a curve along {kind.axes[0]} "
+            "and knows nothing of the other size"
+        )
+    if kind.fits_guess:
+        notes.append("the random-guess level is fitted, because none was given")
+    elif surface.random_guess is None:
+        notes.append("the random-guess level is taken for 1, because none was given")
+    return notes

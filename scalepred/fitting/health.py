@@ -1,0 +1,198 @@
+"""What makes a fit less than it seems: codes for programs, sentences for people."""
+
+import dataclasses
+
+import numpy as np
+
+from scalepred.fitting import flexible, multistart, solver
+from scalepred.fitting.auto import Auto
+from scalepred.fitting.least_squares import LeastSquares
+
+# Fewer starts than this share at the optimum: the fit may depend on luck.
+_FEW_AGREE = 0.1
+_ILL_CONDITIONED = 1e8
+# Points further from the law than this many robust standard deviations are outliers.
+_OUTLIER = 5.0
+# An exponent that moves by this share without a few of the points rests on them.
+_MOVED = 0.1
+# With more points than this, no single one is left out to see what it does.
+_MANY_POINTS = 400
+# An interval that spans this factor says that the parameter is not known.
+_FLAT = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Warn:
+    """Something the reader of a fit must know: a code for programs, a sentence."""
+
+    code: str
+    sentence: str
+
+
+def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
+    """Sentences for what makes this fit less than it seems."""
+    found: list[Warn] = []
+
+    def add(code: str, sentence: str) -> None:
+        found.append(Warn(code, sentence))
+
+    surface, law = result.surface, result.law
+    parameters = len(flexible.CORE) if result.members else law.num_parameters
+    if len(surface) < 2 * parameters:
+        add(
+            "few_points",
+            f"{len(surface)} points for {parameters} parameters: intervals rest on "
+            + ("priors" if result.members else "little"),
+        )
+    for axis, sizes in (("params", surface.params), ("data", surface.data)):
+        scales = len(np.unique(sizes))
+        if scales < 3 and axis in law.axes:
+            add(
+                "few_scales",
+                f"only {scales} {axis} sizes: the {axis} exponent cannot be told from "
+                "the floor it ends at",
+            )
+    guess = surface.random_guess
+    if law.bounded and guess:
+        at_guess = int(np.sum(surface.value >= multistart.PLATEAU_FRACTION * guess))
+        if at_guess:
+            add(
+                "plateau_points",
+                f"{at_guess} of {len(surface)} points lie at the random-guess level "
+                f"{guess:g} and tell little",
+            )
+    log_sizes = np.log(surface.params), np.log(surface.data)
+    if min(np.std(sizes) for sizes in log_sizes) > 0:
+        correlation = float(np.corrcoef(*log_sizes)[0, 1])
+        if abs(correlation) > 0.98:
+            add(
+                "confounded_sizes",
+                f"model and data sizes rise together (correlation {correlation:.3f}): "
+                "what one does cannot be told from what the other does",
+            )
+    if result.status == solver.Status.ITERATION_LIMIT and not result.members:
+        add("iteration_limit", "the solver stopped at its iteration limit")
+    for name in result.bounds_hit:
+        add("bound_hit", f"{name} is at its bound, so its term may be absent")
+    if result.agree < _FEW_AGREE:
+        add(
+            "starts_disagree",
+            f"only {result.agree:.0%} of {result.starts} starts found this optimum",
+        )
+    condition = condition_number(result)
+    if condition > _ILL_CONDITIONED:
+        add(
+            "ill_conditioned",
+            f"condition number {condition:.1e}: some parameters cannot "
+            "be told apart, though predictions may be fine",
+        )
+    found += _flat_directions(result)
+    found += _points_apart(result)
+    surprising = [test for test in result.inner_tests if test.surprise > 3]
+    if surprising:
+        worst = max(surprising, key=lambda test: test.surprise)
+        add(
+            "back_test_failed",
+            f"hiding the top {worst.ratio:g}x of compute, the law missed it by "
+            f"{worst.error:.1%}, {worst.surprise:.1f} times what its fit promised"
+            + ("" if result.members else "; intervals are widened for it"),
+        )
+    if not result.inner_tests:
+        add(
+            "no_back_test",
+            "too few points or sizes to hide some and predict them: how errors grow "
+            "with distance is not known, only assumed",
+        )
+    return tuple(found)
+
+
+def condition_number(result: LeastSquares | Auto) -> float:
+    """Of the information matrix with unit diagonal.
+
+    Large: the points cannot tell some parameters apart.
+    """
+    return float(np.linalg.cond(result.information))
+
+
+def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
+    """Parameters that the draws leave open by more than an order of magnitude."""
+    if not len(result.fitted.draws):
+        return []
+    wide = [
+        f"{name} from {estimate.lower:.3g} to {estimate.upper:.3g}"
+        for name, estimate in result.fitted.parameters().items()
+        if estimate.upper > _FLAT * estimate.lower > 0 and "exponent" in name
+    ]
+    if not wide:
+        return []
+    return [
+        Warn(
+            "flat_optimum",
+            f"the optimum is flat: {'; '.join(wide)} fit nearly as well",
+        )
+    ]
+
+
+def _points_apart(result: LeastSquares | Auto) -> list[Warn]:
+    """Outliers, and what the exponents would be without them; points that lead."""
+    found = []
+    differences, count = result.differences, len(result.surface)
+    spread = 1.4826 * np.median(np.abs(differences - np.median(differences)))
+    apart = np.abs(differences) > max(_OUTLIER * spread, 1e-9)
+    stays = ~apart
+    if np.any(apart) and stays.sum() > result.law.num_parameters:
+        moved = _moved_exponents(result, stays[None])[0]
+        without = "it" if apart.sum() == 1 else "them"
+        sentence = (
+            f"{_name_points(result, apart)} more than {_OUTLIER:g} robust standard "
+            "deviations from the law"
+            + (f"; without {without} {_say_moved(moved)}" if moved else "")
+        )
+        found.append(Warn("outliers", sentence))
+    few = result.law.num_parameters < count <= _MANY_POINTS
+    if isinstance(result, Auto) or not few:  # auto takes too long to refit so often
+        return found
+    by_point = _moved_exponents(result, ~np.eye(count, dtype=bool))
+    share = [
+        max((abs(b / a - 1) for _, a, b in moved), default=0.0) for moved in by_point
+    ]
+    leader = int(np.argmax(share))
+    if share[leader] > _MOVED and not apart[leader]:
+        one = _name_points(result, np.arange(count) == leader, "leads")
+        sentence = f"{one} the fit: without it {_say_moved(by_point[leader])}"
+        found.append(Warn("influential_point", sentence))
+    return found
+
+
+def _say_moved(moved: list[tuple[str, float, float]]) -> str:
+    return ", ".join(
+        f"{name} would be {after:.3g} instead of {before:.3g}"
+        for name, before, after in moved
+    )
+
+
+def _name_points(
+    result: LeastSquares | Auto, which: np.ndarray, verb: str | None = None
+) -> str:
+    surface = result.surface
+    places = [
+        f"params={m:g}, data={n:g}"
+        for m, n in zip(surface.params[which], surface.data[which], strict=True)
+    ]
+    if len(places) == 1:
+        return f"one point ({places[0]}) {verb or 'lies'}"
+    shown = "; ".join(places[:3]) + ("; ..." if len(places) > 3 else "")
+    return f"{len(places)} points ({shown}) {verb or 'lie'}"
+
+
+def _moved_exponents(
+    result: LeastSquares | Auto, masks: np.ndarray
+) -> list[list[tuple[str, float, float]]]:
+    """(name, with all points, with those of the mask) of each exponent, by mask."""
+    before = result.publish(result.theta[None])
+    after = result.publish(result.without(masks))
+    names = [name for name in before if "exponent" in name]
+    return [
+        [(name, float(before[name][0]), float(after[name][i])) for name in names]
+        for i in range(len(masks))
+    ]

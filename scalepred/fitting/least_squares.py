@@ -1,0 +1,275 @@
+"""A published law fitted by least squares, and what is known of it by refitting.
+
+The fit is done at once; resamples, back-tests and folds wait until someone asks.
+"""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.fitting import backtest, multistart, predict, solver
+from scalepred.fitting.laws import Law, Scale
+from scalepred.measurements import Surface
+
+
+@dataclasses.dataclass(frozen=True)
+class LeastSquares:
+    """The law's best parameters for a surface.
+
+    Attributes:
+        surface: the points fitted.
+        law: the functional form.
+        residual: what was minimised.
+        seed: of starts, folds and resamples.
+        resamples: draws behind every interval.
+        points: the surface as it was fitted, weights included.
+        theta: inner parameters [parameters].
+        objective: at the optimum; for the relative residual the sum of squared
+            relative errors.
+        status: how the solver ended.
+        starts: starting points tried.
+        agree: share of those carried to the end that ended at the optimum.
+        notes: choices made for the user.
+    """
+
+    surface: Surface
+    law: Law
+    residual: solver.Residual
+    seed: int
+    resamples: int
+    points: multistart.Points
+    theta: np.ndarray
+    objective: float
+    status: solver.Status
+    starts: int
+    agree: float
+    notes: tuple[str, ...]
+
+    members = ()  # nothing was weighed
+
+    @functools.cached_property
+    def scale(self) -> Scale:
+        return self.points.scale(np.ones((1, len(self.surface)), bool)).of_lane(0)
+
+    @functools.cached_property
+    def noise(self) -> predict.Noise:
+        return predict.estimate_noise(self.surface.value, self.surface.seed_values)
+
+    @functools.cached_property
+    def differences(self) -> np.ndarray:
+        """ln(law) - ln(measured) [points]."""
+        x, y, log_value = self.points.x, self.points.y, self.points.log_value
+        return predict.evaluate(self.law, self.theta[None], x, y, self.scale)[0] - (
+            log_value
+        )
+
+    @functools.cached_property
+    def misfit(self) -> float:
+        """Standard deviation of the true means about the law, in ln value.
+
+        What the residuals show beyond the noise of the means; with few degrees of
+        freedom it is known badly, and the resamples carry that through the refits.
+        """
+        freedom = max(len(self.surface) - self.law.num_parameters, 1)
+        if self.residual.has_kinks:  # outliers count no more here than in the fit
+            total = (1.4826 * np.median(np.abs(self.differences))) ** 2
+        else:
+            total = np.sum(self.points.weight * self.differences**2) / freedom
+        of_means = self.noise.of(self.points.log_value) ** 2 / self.surface.num_seeds
+        return float(np.sqrt(max(total - np.mean(of_means), 0.0)))
+
+    @functools.cached_property
+    def fitted(self) -> predict.FittedLaw:
+        """The law with the draws behind its intervals."""
+        return predict.FittedLaw(
+            law=self.law,
+            theta=self.theta,
+            draws=self._resample(),
+            scale=self.scale,
+            params_unit=self.points.params_unit,
+            data_unit=self.points.data_unit,
+            misfit=self.misfit,
+            growth=backtest.learn_growth(self.inner_tests),
+            noise=self.noise,
+            seed=self.seed,
+        )
+
+    @functools.cached_property
+    def inner_tests(self) -> list[backtest.InnerTest]:
+        """Back-tests inside the fit region."""
+        return backtest.inner_tests(self.law, self.surface, self.residual, self.seed)
+
+    @functools.cached_property
+    def cross_validation(self) -> backtest.CrossValidation:
+        """Held-out folds."""
+        least, refit = self.refit(self.surface)
+        return backtest.cross_validate(len(self.surface), least, refit, self.seed)
+
+    @property
+    def bounds_hit(self) -> tuple[str, ...]:
+        """Parameters at a bound, those held there left out."""
+        lower, upper = self.law.lower, self.law.upper
+        hit = ((self.theta <= lower) | (self.theta >= upper)) & (lower < upper)
+        parameters = zip(self.law.parameters, hit, strict=True)
+        return tuple(parameter.name for parameter, is_hit in parameters if is_hit)
+
+    @functools.cached_property
+    def information(self) -> np.ndarray:
+        """Of the parameters that are free, with unit diagonal [free, free]."""
+        slopes = backtest.jacobian(self.law, self.theta, self.points, self.scale)
+        slopes = slopes[:, self.law.lower < self.law.upper]
+        information = (slopes * self.points.weight[:, None]).T @ slopes
+        size = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
+        return information / size[:, None] / size[None, :]
+
+    def publish(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        """Published parameters [thetas] of inner ones [thetas, parameters]."""
+        units = self.points.params_unit, self.points.data_unit
+        return self.law.public(theta, self.scale, *units)
+
+    def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
+        """The fewest points it takes, and refits to subsets of another surface."""
+        return (
+            self.law.num_parameters,
+            backtest.refit_law(self.law, surface, self.residual, self.seed),
+        )
+
+    def without(self, counts: np.ndarray) -> np.ndarray:
+        """Parameters refitted to some of the points [sets, parameters].
+
+        Args:
+            counts: how often each point counts, 0 leaves it out [sets, points].
+        """
+        problem = self._problem()._replace(weight=counts * self.points.weight)
+        return self._refit(problem, len(counts))
+
+    def _refit(self, problem: solver.Problem, lanes: int) -> np.ndarray:
+        start = np.broadcast_to(self.theta, (lanes, len(self.theta)))
+        found = solver.solve(self.law, problem, start, self.residual, 100, True)
+        return found.theta[found.status != solver.Status.NOT_FINITE]
+
+    def _problem(self) -> solver.Problem:
+        zeros = np.zeros(self.law.num_parameters)
+        points = self.points
+        return solver.Problem(
+            points.x,
+            points.y,
+            points.log_value,
+            points.weight,
+            prior_mean=zeros,
+            prior_precision=zeros,
+            scale=self.scale,
+        )
+
+    def _resample(self) -> np.ndarray:
+        """Refits to resampled points: theta of each draw [draws, parameters].
+
+        Each draw takes seeds with replacement, the same ones at every point because
+        runs of one seed share their split of the data, and moves each point by the
+        law's misfit. Points without repeats are moved by the noise of their kind
+        instead. A Huber fit takes points with replacement: its outliers are no normal
+        misfit.
+        """
+        if not self.resamples:
+            return np.empty((0, self.law.num_parameters))
+        rng = np.random.default_rng(self.seed)
+        if self.residual.has_kinks:
+            count = len(self.surface)
+            taken = rng.multinomial(count, np.full(count, 1 / count), self.resamples)
+            return self.without(taken)
+        log_value, surface = self.points.log_value, self.surface
+        log_means = np.broadcast_to(log_value, (self.resamples, len(surface)))
+        log_means = log_means + self.misfit * rng.standard_normal(log_means.shape)
+        noise = self.noise.of(log_value) / np.sqrt(surface.num_seeds)
+        if np.any(noise):
+            single = noise * rng.standard_normal(log_means.shape)
+            means = _resample_seeds(surface, self.resamples, rng)
+            moved = np.where(np.isfinite(means), means - log_value, single)
+            log_means = log_means + moved
+        return self._refit(
+            self._problem()._replace(log_value=log_means), self.resamples
+        )
+
+
+def _resample_seeds(
+    surface: Surface, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """ln of the mean over seeds drawn with replacement [resamples, points].
+
+    NaN for points with fewer than two seeds, and where none of theirs was drawn.
+    """
+    runs = surface.seed_values
+    num_seeds = runs.shape[1]
+    # How often each seed is taken [draws, seeds].
+    taken = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), resamples)
+    present = np.isfinite(runs)
+    total = taken @ present.T
+    sums = taken @ np.where(present, runs, 0.0).T
+    known = (total > 0) & (surface.num_seeds >= 2)
+    return np.where(
+        known, np.log(np.where(known, sums, 1.0) / np.maximum(total, 1)), np.nan
+    )
+
+
+def fit(
+    surface: Surface,
+    law: Law,
+    residual: solver.Residual,
+    *,
+    resamples: int,
+    starts: int,
+    seed: int,
+    notes: tuple[str, ...] = (),
+) -> LeastSquares:
+    """Fits `law` to every point of the surface, from many starts.
+
+    Raises:
+        UserError: if the points cannot determine the law.
+    """
+    multistart.check_fittable(surface, law)
+    points = multistart.make_points(surface)
+    everything = np.ones((1, len(surface)), bool)
+    best = multistart.fit_subsets(
+        law, points, everything, residual=residual, starts=starts, seed=seed
+    )
+    if not math.isfinite(best.objective[0]):
+        raise UserError(
+            f"law={law.name}: no start gave a finite fit of these {len(surface)} "
+            "points; check their values"
+        )
+    return LeastSquares(
+        surface=surface,
+        law=law,
+        residual=residual,
+        seed=seed,
+        resamples=resamples,
+        points=points,
+        theta=best.theta[0],
+        objective=float(best.objective[0]),
+        status=solver.Status(int(best.status[0])),
+        starts=starts,
+        agree=float(best.agree[0]),
+        notes=notes,
+    )
+
+
+def weigh_by_noise(found: LeastSquares) -> Surface:
+    """The fitted surface with weights 1 / variance of each point about the law.
+
+    The variance is the law's misfit and, for a mean over seeds, its share of the
+    run-to-run noise: a cell with more seeds, or steadier ones, counts for more.
+
+    Raises:
+        UserError: if no point has two seeds, so that noise is not known.
+    """
+    surface = found.surface
+    if not found.noise.sd:
+        raise UserError(
+            "weights=noise: no point has two seeds that differ, so the noise is not "
+            "known; train more seeds or leave weights=given"
+        )
+    own = found.noise.of(found.points.log_value) ** 2 / surface.num_seeds
+    return dataclasses.replace(surface, weight=1 / (found.misfit**2 + own))

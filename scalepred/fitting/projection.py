@@ -1,0 +1,95 @@
+"""Variable projection: the best amplitudes for given exponents, in closed form.
+
+For laws that are a sum of powers in some response (see `law.Sum`) a starting point
+needs exponents only; the amplitudes follow from a small non-negative least-squares
+problem (Golub and Pereyra 1973). A start is then a few Gauss-Newton steps from its
+optimum, and the many that lead nowhere are seen before any step is taken.
+"""
+
+import itertools
+
+import numpy as np
+
+from scalepred.fitting.laws import Law, Scale
+
+# Amplitudes that least squares puts at 0 start at this share of the typical response:
+# a logarithm must be able to move.
+_LEAST_SHARE = 1e-3
+
+
+def project(
+    law: Law,
+    x: np.ndarray,
+    y: np.ndarray,
+    log_value: np.ndarray,
+    weight: np.ndarray,
+    scale: Scale,
+    theta: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Starting points with the amplitudes that suit their exponents best.
+
+    Args:
+        law: one with `law.sum`.
+        x: ln(m / M) [points].
+        y: ln(n / N) [points].
+        log_value: ln of the measured value [points].
+        weight: 0 leaves a point out [points].
+        scale: of the problem.
+        theta: starting points [starts, parameters].
+
+    Returns:
+        theta, and the weighted sum of squared relative errors there, to first order
+        [starts].
+    """
+    form = law.sum
+    assert form is not None
+    used = weight > 0
+    x, y, weight = x[used], y[used], weight[used]
+    log_z, slope = form.response(theta, log_value[used], scale)
+    typical = np.exp(np.mean(log_z, axis=-1, keepdims=True))
+    columns = [np.ones((len(theta), len(x)))]
+    for _, exponent, axis in law.terms:
+        columns.append(
+            np.exp(-np.exp(theta[:, exponent, None]) * (x if axis == "params" else y))
+        )
+    # Relative errors of the value, to first order: of the response over its slope.
+    relative = np.exp(-log_z) / slope
+    features = np.stack(columns, axis=1) * relative[:, None]  # [starts, terms, points]
+    target = np.broadcast_to(1 / slope, relative.shape)
+    gram = np.einsum("sip,sjp,p->sij", features, features, weight, optimize=True)
+    moment = np.einsum("sip,sp,p->si", features, target, weight, optimize=True)
+    amplitude, gain = _non_negative(gram, moment)
+    theta = theta.copy()
+    rows = [form.floor, *(term.amplitude for term in law.terms)]
+    theta[:, rows] = np.log(np.maximum(amplitude, _LEAST_SHARE * typical))
+    return theta, np.sum(weight * target**2, axis=-1) - gain
+
+
+def _non_negative(
+    gram: np.ndarray, moment: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """min a' gram a - 2 moment' a over a >= 0, by trying every set of positive ones.
+
+    Args:
+        gram: [starts, terms, terms].
+        moment: [starts, terms].
+
+    Returns:
+        a [starts, terms] and how far below a = 0 the minimum lies [starts].
+    """
+    starts, terms = moment.shape
+    # To unit diagonal, with a ridge that keeps twin columns apart.
+    size = np.sqrt(np.maximum(np.einsum("sii->si", gram), 1e-300))
+    gram = gram / size[:, :, None] / size[:, None, :] + 1e-12 * np.eye(terms)
+    moment = moment / size
+    best, gain = np.zeros((starts, terms)), np.zeros(starts)
+    for count in range(1, terms + 1):
+        for chosen in itertools.combinations(range(terms), count):
+            part = np.ix_(range(starts), chosen, chosen)
+            found = np.linalg.solve(gram[part], moment[:, chosen, None])[..., 0]
+            value = np.sum(found * moment[:, chosen], axis=1)
+            better = np.all(found >= 0, axis=1) & (value > gain)
+            full = np.zeros((starts, terms))
+            full[:, chosen] = found
+            best[better], gain[better] = full[better], value[better]
+    return best / size, gain
