@@ -6,6 +6,9 @@ little text, what of the rest?
 Command: scalepred --config=experiments/stdlib_transformer.py --workdir=runs/stdlib
          (for minutes on two cores: --config=experiments/stdlib_transformer.py:small)
 Data: none to fetch. Runs of different versions of Python differ a little.
+Hardware: two CPU cores for the small form; the other has not been run.
+Answer: in the small form -1.2 % +- 1.4 % over 11 held-out points; its 400 steps are too
+few for the size of the text to matter. See docs/results.
 """
 
 from scalepred import config
