@@ -133,7 +133,8 @@ def _parse(known: flags.FlagValues, argv: list[str]) -> None:
     except KeyError as error:  # an override of a field that the config has not
         raise UserError(_unknown_field(str(error))) from None
     except (flags.Error, TypeError, ValueError) as error:
-        raise UserError(str(error)) from None
+        # What get_config() raises comes wrapped in its traceback.
+        raise UserError(str(error).rpartition("UserError: ")[2]) from None
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r}: not a flag; flags are written --name=value")
 

@@ -7,7 +7,10 @@ said by `validate`, in one sentence that names field, value and remedy.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine", "step", "wsd")
@@ -24,7 +27,11 @@ class UserError(ValueError):
 
 @dataclasses.dataclass
 class Grid:
-    """The cells of a study: every width x depth x data fraction x seed."""
+    """The cells of a study: every width x depth x data fraction x seed.
+
+    With `learning_rates` or `weight_decays` every one of these with every rate: a point
+    is then the best of them on a validation part, and what is fitted is its test value.
+    """
 
     # Units per hidden layer (or base channels): the dial of the model axis.
     widths: tuple[int, ...] = (8, 16, 32)
@@ -34,6 +41,12 @@ class Grid:
     data_fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
     # Independent repeats: each has its own split, subset, start and batch order.
     seeds: int = 1
+    # Rates to choose from at each point; none: `training.learning_rate` alone.
+    learning_rates: tuple[float, ...] = ()
+    # Likewise for `training.weight_decay`.
+    weight_decays: tuple[float, ...] = ()
+    # Of the train part, held out to choose by where there is a choice; N is the rest.
+    validation_fraction: float = 0.1
 
 
 @dataclasses.dataclass
@@ -150,6 +163,20 @@ class Experiment:
     questions: Questions = dataclasses.field(default_factory=Questions)
 
 
+def choose_scale(scale: str, forms: Mapping[str, T]) -> T:
+    """The form of a study that `--config=experiments/x.py:SCALE` names.
+
+    Raises:
+        UserError: there is no such form; names those there are.
+    """
+    if scale not in forms:
+        names = ", ".join(forms)
+        raise UserError(
+            f"--config=...:{scale}: no such form of the study; it has {names}"
+        )
+    return forms[scale]
+
+
 def validate(experiment: Experiment) -> None:
     """Checks what the types cannot say.
 
@@ -176,6 +203,18 @@ def validate(experiment: Experiment) -> None:
     _check(good, "grid.data_fractions", fractions, "numbers above 0 and at most 1")
     _check_distinct("grid.data_fractions", fractions)
     _check(grid.seeds >= 1, "grid.seeds", grid.seeds, "at least 1")
+    for field, rates, least in (
+        ("grid.learning_rates", grid.learning_rates, 1e-300),
+        ("grid.weight_decays", grid.weight_decays, 0.0),
+    ):
+        good = all(
+            isinstance(rate, int | float) and least <= rate < math.inf for rate in rates
+        )
+        _check(good, field, rates, f"numbers {'above' if least else 'of at least'} 0")
+        _check_distinct(field, rates)
+    share = grid.validation_fraction
+    accepted = "above 0 and below 1"
+    _check(0 < share < 1, "grid.validation_fraction", share, accepted)
 
     _one_of("training.optimizer", training.optimizer, OPTIMIZERS)
     _one_of("training.schedule", training.schedule, SCHEDULES)

@@ -74,6 +74,8 @@ class Cell:
     micro_batch_size: int = 0  # 0: the whole batch
     augment: str = "none"
     precision: str = "float32"
+    # Examples at the end of the train part that rates are chosen by.
+    validation_size: int = 0
 
     @functools.cached_property
     def cell_id(self) -> str:
@@ -137,19 +139,29 @@ _CELL_FIELDS = dataclasses.fields(Cell)
 
 
 def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
-    """The cells of the grid: depths, widths, sizes, seeds, the last the fastest.
+    """The cells of the grid: depths, widths, sizes, rates, seeds, the last the fastest.
 
     Raises:
-        UserError: two data fractions give the same n.
+        UserError: two data fractions give the same n, or nothing is left to train on.
     """
     grid, training = experiment.grid, experiment.training
+    validation_size = 0
+    if is_sweep(experiment):
+        validation_size = dataset.round_size(grid.validation_fraction)
+    num_train = dataset.num_train - validation_size
+    if num_train < 1:
+        raise UserError(
+            f"grid.validation_fraction={grid.validation_fraction}: leaves none of "
+            f"{dataset.num_train} examples to train on; lower it"
+        )
     sizes: dict[int, float] = {}
     for fraction in grid.data_fractions:
-        size = dataset.round_size(fraction)
+        size = dataset.round_size(fraction * num_train / dataset.num_train)
+        size = min(size, num_train)
         if size in sizes:
             raise UserError(
                 f"grid.data_fractions={grid.data_fractions}: {sizes[size]} and "
-                f"{fraction} of {dataset.num_train} both give n = {size}; drop one"
+                f"{fraction} of {num_train} both give n = {size}; drop one"
             )
         sizes[size] = fraction
 
@@ -162,7 +174,14 @@ def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
     }
     if training.schedule != "step":
         settings["decay_points"] = ()
-    axes = (grid.depths, grid.widths, sizes, range(grid.seeds))
+    axes = (
+        grid.depths,
+        grid.widths,
+        sizes,
+        grid.learning_rates or (training.learning_rate,),
+        grid.weight_decays or (training.weight_decay,),
+        range(grid.seeds),
+    )
     return [
         Cell(
             **settings
@@ -174,13 +193,22 @@ def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
                 "depth": int(depth),
                 "dataset_size": size,
                 "seed": seed,
+                "learning_rate": float(rate),
+                "weight_decay": float(decay),
+                "validation_size": validation_size,
                 "steps": _num_steps(
                     training.epochs, training.steps, size, training.batch_size
                 ),
             }
         )
-        for depth, width, size, seed in itertools.product(*axes)
+        for depth, width, size, rate, decay, seed in itertools.product(*axes)
     ]
+
+
+def is_sweep(experiment: Experiment) -> bool:
+    """Whether there are rates to choose from."""
+    grid = experiment.grid
+    return max(len(grid.learning_rates), len(grid.weight_decays)) > 1
 
 
 def _exactly(value: Any, kind: Any) -> Any:

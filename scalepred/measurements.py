@@ -60,6 +60,8 @@ class Measurement:
     seconds: float  # the cell's share of wall time
     device: str
     program: str
+    # On the part that rates are chosen by; NaN where there is none.
+    validation_value: float = math.nan
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
@@ -232,7 +234,8 @@ def _format_rows(rows: Iterable[Measurement]) -> bytes:
 def _parse_table(path: epath.Path, text: str) -> list[Measurement]:
     lines = csv.reader(io.StringIO(text))
     header = tuple(next(lines, ()))
-    if header and header != COLUMNS:
+    # Tables written before there was a validation part lack the last column.
+    if header and header not in (COLUMNS, COLUMNS[:-1]):
         raise UserError(
             f"{path}: its columns are not those of a table of runs; "
             "choose another --workdir, or move the file away"
@@ -240,6 +243,8 @@ def _parse_table(path: epath.Path, text: str) -> list[Measurement]:
     rows = []
     for number, cells in enumerate(lines, start=2):
         try:
+            if len(cells) != len(header):
+                raise ValueError(f"{len(cells)} cells, not {len(header)}")
             rows.append(_parse_row(cells))
         except (ValueError, TypeError) as error:
             raise UserError(
@@ -256,10 +261,9 @@ def _cell_text(value: object) -> str:
 
 
 def _parse_row(cells: Sequence[str]) -> Measurement:
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"{len(cells)} cells, not {len(COLUMNS)}")
     values = {}
-    for field, text in zip(dataclasses.fields(Measurement), cells, strict=True):
+    # The last column may be missing and has a default.
+    for field, text in zip(dataclasses.fields(Measurement), cells, strict=False):
         if field.type is float:
             values[field.name] = float(text) if text else math.nan
         elif field.type is int:

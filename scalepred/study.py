@@ -16,11 +16,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from scalepred import config, grid, processes, results, stopping
+from scalepred import config, envelope, grid, processes, results, stopping
 from scalepred.analysis import ask, write_report
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
-from scalepred.files import make_absolute
+from scalepred.files import make_absolute, write_whole
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
@@ -55,7 +55,7 @@ def run(
         )
     if experiment.fit.law != "auto":
         find_law(experiment.fit.law)  # a typo must not wait for the training to end
-    dataset = load_dataset(experiment.dataset)
+    dataset = load_dataset(experiment.dataset, outline=dry_run)
     cells = grid.make_cells(experiment, dataset)
     if dry_run:
         print_plan(experiment, dataset, cells, load_done(workdir))
@@ -73,6 +73,11 @@ def run(
     if "fit" in stages:
         found = analyse(experiment, dataset, cells, table, last_news)
         results.write_results(workdir, found)
+        if grid.is_sweep(experiment):
+            _, choices = envelope.choose(cells, table.rows)
+            write_whole(
+                workdir / "envelope.csv", envelope.format_choices(choices).encode()
+            )
         if "report" in stages:
             write_report(workdir, found)
         console.print_answers(found, sys.stdout)
@@ -162,11 +167,15 @@ def analyse(
             f"{table.path}: {len(rows)} of the grid's {len(cells)} runs are there; "
             "add train to --stages"
         )
+    chosen, choices = envelope.choose(cells, table.rows)
     settings = experiment.fit
     random_guess = settings.random_guess
     if random_guess < 0:
         random_guess = dataset.random_guess(experiment.metric)
-    surface = Surface.from_measurements(rows, random_guess or None)
+    surface = Surface.from_measurements(chosen, random_guess or None)
+    if grid.is_sweep(experiment):
+        notes = (*surface.notes, *envelope.describe(choices))
+        surface = dataclasses.replace(surface, notes=notes)
     others = len(table.rows) - len(rows)
     if others:
         note = f"{others} rows of the table are not in this grid and are left out"
@@ -243,6 +252,9 @@ def print_plan(
             f"  {pack.explain()}, up to {ensemble.count_params(pack, dataset):,} "
             f"parameters, {words.count(flops)} FLOPs"
         )
+    if dataset.is_outline:
+        print("memory, time: not tried, as the data are not here yet")
+        return
     largest = max(plan.packs, key=lambda pack: pack.bytes_per_device)
     trial = ensemble.try_pack(largest, dataset)
     used = f"{trial.device_bytes / 1e6:,.1f} MB" if trial.device_bytes else "unknown"

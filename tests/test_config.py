@@ -111,6 +111,6 @@ def test_every_experiment_is_valid(path):
     exec(compile(path.read_text(), str(path), "exec"), names)
     experiment = names["get_config"]()
     config.validate(experiment)
-    assert experiment.name == path.stem
+    assert experiment.name.startswith(path.stem)
     assert names["__doc__"]
     assert dataclasses.is_dataclass(experiment)

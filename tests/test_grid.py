@@ -88,6 +88,7 @@ def test_lane_arguments_share_a_program(dataset):
         "decay_points": (0.5,),
         "decay_factor": 0.3,
         "cooldown_fraction": 0.3,
+        "validation_size": 10,
         "metric": "loss",
     }
     changed = dataclasses.replace(cell, **lane_arguments)

@@ -36,7 +36,7 @@ def test_columns_are_the_contract():
     assert ",".join(COLUMNS) == (
         "cell_id,task,family,width,depth,params,params_total,data,data_unit,epochs,"
         "steps,seed,learning_rate,flops,metric,value,train_value,status,seconds,"
-        "device,program"
+        "device,program,validation_value"
     )
 
 
@@ -74,7 +74,10 @@ def test_a_torn_row_of_a_plain_table_is_dropped_and_nothing_else(tmp_path_factor
 
 def as_csv(rows) -> bytes:
     lines = [",".join(COLUMNS)]
-    lines += [",".join(str(cell) for cell in dataclasses.astuple(row)) for row in rows]
+    lines += [
+        ",".join("" if cell != cell else str(cell) for cell in dataclasses.astuple(row))
+        for row in rows
+    ]
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -69,6 +69,8 @@ def test_commands_of_the_readme_name_real_flags():
     from scalepred import __main__ as train_main
     from scalepred import fit_main
 
-    known = {*train_main.FLAGS, *fit_main.FLAGS}
+    script = (ROOT / "scripts" / "prepare_data.py").read_text()
+    of_script = re.findall(r'"--(\w+)"', script)
+    known = {*train_main.FLAGS, *fit_main.FLAGS, *of_script}
     for flag in re.findall(r"--(\w+)", README):
         assert flag in known or flag in ("help",), flag

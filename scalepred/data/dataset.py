@@ -20,6 +20,7 @@ import numpy as np
 
 from scalepred import data as package
 from scalepred.config import UserError
+from scalepred.data.files import MissingData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Dataset:
         stretch: so many consecutive examples stay together in the order; for text
             that is read on from window to window.
         irreducible_error: the error of the best possible classifier, if known.
+        irreducible_loss: nats (a token) of the best possible model, if known.
+        is_outline: sizes only, the content is blank: good for a plan, no more.
     """
 
     name: str
@@ -56,7 +59,9 @@ class Dataset:
     prepare: Callable[[jax.Array], jax.Array] | None = None
     unit: str = "examples"
     irreducible_error: float | None = None
+    irreducible_loss: float | None = None
     stretch: int = 1
+    is_outline: bool = False
 
     def __post_init__(self):
         if not 0 < self.num_train < len(self.labels):
@@ -165,13 +170,16 @@ def _rank_in_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rank, class_size
 
 
-def load_dataset(name: str) -> Dataset:
+def load_dataset(name: str, outline: bool = False) -> Dataset:
     """The dataset of that name.
 
     Args:
         name: a module of `scalepred.data` ("digits"), the dotted path of a module of
             one's own, either with a function `load() -> Dataset`; or the path of an
-            .npz file of images.
+            .npz file of images or text, or of a .txt file ("my.txt": its bytes,
+            "my.txt:words": its words).
+        outline: sizes are enough; where the data are not on this machine, and the
+            dataset says its sizes (`outline() -> Dataset`), its content is blank.
 
     Raises:
         UserError: there is none; names those that come with the package.
@@ -180,7 +188,19 @@ def load_dataset(name: str) -> Dataset:
         from scalepred.data import npz  # imports this module
 
         return npz.load_file(pathlib.Path(name))
-    return find_module("dataset", name, package, "load").load()
+    path, _, tokens = name.partition(":")
+    if path.endswith(".txt") and tokens in ("", "bytes", "words"):
+        from scalepred.data import text  # imports this module
+
+        return text.load_file(pathlib.Path(path), tokens or "bytes")
+    module = find_module("dataset", name, package, "load")
+    try:
+        return module.load()
+    except MissingData as missing:
+        if outline and hasattr(module, "outline"):
+            print(f"note: {missing}; planned with its published sizes")
+            return dataclasses.replace(module.outline(), is_outline=True)
+        raise
 
 
 def find_module(

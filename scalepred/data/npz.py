@@ -1,25 +1,31 @@
-"""Any labelled images in an .npz file: `--config.dataset=path/to/mnist.npz`."""
+"""Labelled images in .npz files, prepared ones and any: `--config.dataset=my.npz`."""
 
 import pathlib
 import zipfile
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.data import files, text
 from scalepred.data.dataset import Dataset
 
 _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
+# Mean and deviation are taken over at most so many images.
+_MAX_COUNTED = 50_000
 
 
 def load_file(path: pathlib.Path) -> Dataset:
     """The images of the file, the same test part for every seed.
 
     Args:
-        path: an .npz with `train_x`, `test_x` [examples, ...], bytes or floats, and
+        path: an .npz that `prepare_data.py` wrote, of images or text, or any with
+            `train_x`, `test_x` [examples, ...], bytes or floats, and
             `train_y`, `test_y` [examples], classes from 0 on. Bytes are stored as
-            such and standardised on the device; floats are taken as they are.
+            such and standardised on the device, each channel where there are three;
+            floats are taken as they are.
 
     Returns:
         A dataset named like the file, without folder and ending.
@@ -28,16 +34,7 @@ def load_file(path: pathlib.Path) -> Dataset:
         UserError: no such file, or it does not hold these arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in _ARRAYS if name not in file]
-            if missing:
-                raise UserError(
-                    f"dataset={str(path)!r}: no array {', '.join(missing)} in it; name "
-                    f"the arrays {', '.join(_ARRAYS)}"
-                )
-            train_x, train_y, test_x, test_y = (file[name] for name in _ARRAYS)
-    except UserError:
-        raise
+        arrays = files.map_npz(path)
     except FileNotFoundError:
         raise UserError(f"dataset={str(path)!r}: there is no such file") from None
     except (ValueError, OSError, zipfile.BadZipFile):
@@ -45,31 +42,91 @@ def load_file(path: pathlib.Path) -> Dataset:
             f"dataset={str(path)!r}: not an .npz file of plain arrays; save it with "
             "numpy.savez"
         ) from None
-    _check_shapes(path, train_x, train_y, test_x, test_y)
+    if "train_starts" in arrays:
+        return text.from_arrays(path.stem, arrays)
+    return from_arrays(path.stem, str(path), arrays)
 
-    def prepare(images: jax.Array) -> jax.Array:
-        return (images.astype(jnp.float32) - mean) / deviation
 
-    is_bytes = train_x.dtype == np.uint8
-    if is_bytes:
-        mean = np.float32(train_x.mean())
-        # A file of one colour has deviation 0.
-        deviation = np.float32(max(train_x.std(), 1.0))
+def load_prepared(name: str) -> Dataset:
+    """The images that `scripts/prepare_data.py --dataset=NAME` wrote.
+
+    Raises:
+        MissingData: they are not there; says the command to run.
+    """
+    return from_arrays(name, name, files.open_prepared(name))
+
+
+def make_outline(
+    name: str, shape: tuple[int, ...], num_train: int, num_test: int, num_classes: int
+) -> Dataset:
+    """A dataset's sizes without its content, for a plan made where it is absent."""
+    labels = np.arange(num_train + num_test, dtype=np.int32) % num_classes
+    blank = np.broadcast_to(np.uint8(0), (len(labels), *shape))
+    return _make_dataset(name, blank, labels, num_train, _standardise(blank[:1]))
+
+
+def from_arrays(name: str, origin: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    """The dataset of the four arrays that `load_file` names.
+
+    Raises:
+        UserError: they are not there, or do not fit one another; names `origin`.
+    """
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        raise UserError(
+            f"dataset={origin!r}: no array {', '.join(missing)} in it; name "
+            f"the arrays {', '.join(_ARRAYS)}"
+        )
+    train_x, train_y, test_x, test_y = (arrays[name] for name in _ARRAYS)
+    _check_shapes(origin, train_x, train_y, test_x, test_y)
     inputs = np.concatenate([train_x, test_x])
     labels = np.concatenate([train_y, test_y]).astype(np.int32)
+    if train_x.dtype == np.uint8:
+        standardise = _standardise(train_x)
+        return _make_dataset(name, inputs, labels, len(train_y), standardise)
+    return _make_dataset(name, inputs.astype(np.float32), labels, len(train_y), None)
+
+
+def _make_dataset(
+    name: str,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    num_train: int,
+    prepare: Callable[[jax.Array], jax.Array] | None,
+) -> Dataset:
     return Dataset(
-        name=path.stem,
-        inputs=inputs if is_bytes else inputs.astype(np.float32),
+        name=name,
+        inputs=inputs,
         labels=labels,
         num_classes=int(labels.max()) + 1,
-        num_train=len(train_y),
+        num_train=num_train,
         has_fixed_test=True,
-        prepare=prepare if is_bytes else None,
+        prepare=prepare,
         unit="images",
     )
 
 
-def _check_shapes(path: pathlib.Path, train_x, train_y, test_x, test_y) -> None:
+def _standardise(train: np.ndarray) -> Callable[[jax.Array], jax.Array]:
+    """Bytes -> mean 0, deviation 1 over `train`; by channel if there are three."""
+    train = train[:: -(-len(train) // _MAX_COUNTED)]
+    is_coloured = train.ndim == 4 and train.shape[-1] == 3
+    channels = train.reshape(-1, 3).T if is_coloured else train.reshape(1, -1)
+    values = np.arange(256)
+    mean, deviation = [], []
+    for channel in channels:
+        share = np.bincount(channel, minlength=256) / len(channel)
+        mean.append(share @ values)
+        # A file of one colour has deviation 0.
+        deviation.append(max(1.0, np.sqrt(share @ (values - mean[-1]) ** 2)))
+
+    def standardise(images: jax.Array) -> jax.Array:
+        pixels = jnp.asarray(images).astype(jnp.float32)
+        return (pixels - jnp.float32(mean)) / jnp.float32(deviation)
+
+    return standardise
+
+
+def _check_shapes(origin: str, train_x, train_y, test_x, test_y) -> None:
     good = (
         train_x.shape[1:] == test_x.shape[1:]
         and train_y.shape == train_x.shape[:1]
@@ -79,6 +136,6 @@ def _check_shapes(path: pathlib.Path, train_x, train_y, test_x, test_y) -> None:
     if not good:
         shapes = [array.shape for array in (train_x, train_y, test_x, test_y)]
         raise UserError(
-            f"dataset={str(path)!r}: shapes {shapes} do not fit; each part needs "
+            f"dataset={origin!r}: shapes {shapes} do not fit; each part needs "
             "images [examples, ...] of one shape and labels [examples] from 0 on"
         )

@@ -61,6 +61,8 @@ _LONGEST_TRIAL_SECONDS = 0.5
 # Of one device, for the first chunk.
 _SLOWEST_FLOPS = 1e9
 
+_UNLIMITED = 1 << 62  # bytes
+
 # Programs traced since the process began, by name; tests see recompiles here.
 traces: collections.Counter[str] = collections.Counter()
 
@@ -146,8 +148,13 @@ def plan_cells(
 
 
 def _describe_machine(device: Any, dataset: Dataset) -> cost.Machine:
-    """The device, less the dataset that stands on it."""
+    """The device, less the dataset that stands on it.
+
+    Where the data are absent the plan is for another machine, of unknown memory.
+    """
     machine = cost.describe_machine(device)
+    if dataset.is_outline:
+        return dataclasses.replace(machine, memory_bytes=_UNLIMITED)
     taken = dataset.inputs.nbytes + dataset.labels.nbytes
     return dataclasses.replace(machine, memory_bytes=machine.memory_bytes - taken)
 
@@ -850,10 +857,10 @@ def _make_row(
 ) -> Measurement:
     """A finished cell as a row; one that diverged has no value."""
     model = engine.models[cell.width]
-    value, train_value = (
-        (scores.error, scores.train_error)
+    value, train_value, validation_value = (
+        (scores.error, scores.train_error, scores.validation_error)
         if cell.metric == "error"
-        else (scores.loss, scores.train_loss)
+        else (scores.loss, scores.train_loss, scores.validation_loss)
     )
     diverged = bool(scores.diverged)
     examples = cell.steps * cell.batch_size
@@ -879,4 +886,5 @@ def _make_row(
         seconds=seconds,
         device=mesh.devices.flat[0].device_kind,
         program=pack.describe(),
+        validation_value=math.nan if diverged else float(validation_value),
     )

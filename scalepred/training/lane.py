@@ -36,6 +36,7 @@ class LaneArgs(NamedTuple):
     model: Any  # which of the program's models, int32
     order: Any  # which row of `LaneData.order`, int32
     dataset_size: Any  # examples of the subset, uint32
+    validation_size: Any  # examples at the end of the train part, int32
     steps: Any  # int32; 0: the lane is idle
     micro_batches: Any  # a step, int32
     learning_rate: Any  # float32, as all below
@@ -78,6 +79,8 @@ class Scores(NamedTuple):
     loss: jax.Array  # cross-entropy, nats, test part
     train_error: jax.Array  # on the run's own examples, at most as many
     train_loss: jax.Array
+    validation_error: jax.Array  # on the validation part; NaN where there is none
+    validation_loss: jax.Array
     diverged: jax.Array  # not finite, or far above a guess on its own examples; bool
 
 
@@ -255,17 +258,19 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
             num_wrong, total, _ = jax.lax.fori_loop(0, trips, add_batch, begin)
             return num_wrong / (count * units), total / (count * units)
 
-        # Mapped over the two parts, so that the model is compiled once. Of the train
-        # part no more than of the test part: it is a check, and must not cost more.
-        firsts = jnp.array([num_train, 0])
+        # Mapped over the parts, so that the model is compiled once. Of the train part
+        # no more than of the test part: it is a check, and must not cost more.
+        num_valid = args.validation_size
+        firsts = jnp.stack([num_train, 0, num_train - num_valid])
         num_own = jnp.minimum(args.dataset_size.astype(jnp.int32), num_test)
-        counts = jnp.stack([num_test, num_own])
+        counts = jnp.stack([num_test, num_own, num_valid])
         error, loss = jax.lax.map(mean_scores, (firsts, counts))
         # Saturating units keep a run that blew up finite; no run that learns ends
         # far worse than a guess on the very examples it was shown.
         blown_up = loss[1] > _HOPELESS * math.log(dataset.num_classes)
-        diverged = state.diverged | ~jnp.all(jnp.isfinite(loss)) | blown_up
-        return Scores(error[0], loss[0], error[1], loss[1], diverged)
+        diverged = state.diverged | ~jnp.all(jnp.isfinite(loss[:2])) | blown_up
+        test, own, valid = zip(error, loss, strict=True)
+        return Scores(*test, *own, *valid, diverged)
 
     return Program(init_lane, step_lane, evaluate_lane)
 
@@ -326,6 +331,7 @@ def lane_args(cell: Cell, model: int, order: int) -> LaneArgs:
         model=np.int32(model),
         order=np.int32(order),
         dataset_size=np.uint32(cell.dataset_size),
+        validation_size=np.int32(cell.validation_size),
         steps=np.int32(cell.steps),
         micro_batches=np.int32(cell.batch_size // micro_batch_size),
         learning_rate=np.float32(cell.learning_rate),
@@ -350,6 +356,7 @@ def idle_args() -> LaneArgs:
         model=np.int32(0),
         order=np.int32(0),
         dataset_size=np.uint32(1),
+        validation_size=np.int32(0),
         steps=np.int32(0),
         micro_batches=np.int32(1),
         learning_rate=zero,

@@ -1,0 +1,178 @@
+"""Text datasets: windows, subsets, vocabularies; a language whose entropy is known."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from scalepred import config
+from scalepred.data import files, markov, text
+from scalepred.data.dataset import load_dataset
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCALEPRED_DATA", str(tmp_path))
+    return tmp_path
+
+
+def _sentences(count: int, seed: int) -> list[bytes]:
+    random = np.random.default_rng(seed)
+    words = [b"w%d" % k for k in range(30)]
+    return [
+        b" ".join(words[k] for k in random.integers(30, size=random.integers(3, 9)))
+        for _ in range(count)
+    ]
+
+
+def _save(name: str, num_sentences: int = 300) -> dict:
+    parts = (_sentences(num_sentences, 0), _sentences(20, 1), _sentences(60, 2))
+    arrays = text.encode("words", *parts)
+    files.save_prepared(name, arrays)
+    return arrays
+
+
+def test_labels_are_the_tokens_one_further_on():
+    tokens = np.arange(100, 123)
+    inputs, labels = text.cut_windows(tokens, 5)
+    assert inputs.shape == labels.shape == (4, 5)
+    assert np.array_equal(inputs.reshape(-1), tokens[:20])
+    assert np.array_equal(labels.reshape(-1), tokens[1:21])
+
+
+@pytest.mark.parametrize("name", ["ptb", "wikitext2", "wikitext103"])
+def test_a_prepared_text(name):
+    arrays = _save(name)
+    dataset = load_dataset(name)
+    window = dataset.input_shape[0]
+    assert dataset.unit == "words"
+    assert dataset.units_per_example == window
+    assert dataset.num_train == (len(arrays["train"]) - 1) // window
+    assert dataset.num_test == (len(arrays["test"]) - 1) // window
+    assert dataset.num_classes == 31  # thirty words and the end of a sentence
+    assert dataset.labels.max() < dataset.num_classes
+    # The test part is read in its own order.
+    test = dataset.inputs[dataset.num_train :].reshape(-1)
+    assert np.array_equal(test, arrays["test"][: len(test)])
+    # The train part has the same words, sentences in another order.
+    train = dataset.inputs[: dataset.num_train].reshape(-1)
+    assert not np.array_equal(train, arrays["train"][: len(train)])
+    lost = np.bincount(arrays["train"], minlength=31) - np.bincount(train, minlength=31)
+    assert lost.min() >= 0
+    assert lost.sum() <= window
+
+
+def test_units_are_moved_as_wholes():
+    tokens, starts = np.arange(10), np.array([0, 3, 4, 8])
+    units = {(0, 1, 2), (3,), (4, 5, 6, 7), (8, 9)}
+    moved = text._shuffle_units(tokens, starts)
+    assert sorted(moved) == list(range(10))
+    cuts = [k + 1 for k in range(9) if moved[k + 1] != moved[k] + 1]
+    found = {tuple(part) for part in np.split(moved, cuts)}
+    assert all(any(set(unit) <= set(part) for part in found) for unit in units)
+
+
+def test_subsets_are_nested_stretches_that_differ_between_seeds():
+    _save("ptb", num_sentences=3000)
+    dataset = load_dataset("ptb")
+    small, large = (dataset.round_size(f) for f in (0.25, 0.5))
+    assert large == pytest.approx(2 * small, abs=1)
+    orders = [dataset.order(seed) for seed in range(3)]
+    for order in orders:
+        assert sorted(order[: dataset.num_train]) == list(range(dataset.num_train))
+        assert np.array_equal(order[dataset.num_train :], np.arange(
+            dataset.num_train, len(dataset.labels)
+        ))  # fmt: skip
+        # Windows of a stretch follow one another.
+        follows = np.diff(order[:small]) == 1
+        assert follows.mean() > 0.8
+    assert set(orders[0][:small]) != set(orders[1][:small])
+
+
+@pytest.mark.parametrize("name", ["ptb", "wikitext2", "wikitext103"])
+def test_outlines_have_the_published_sizes(name):
+    outline = load_dataset(name, outline=True)
+    published = {
+        "ptb": (929_589, 10_000),
+        "wikitext2": (2_088_628, 33_278),
+        "wikitext103": (103_227_021, 267_735),
+    }
+    words, vocabulary_size = published[name]
+    window = outline.units_per_example
+    assert 0 <= words - outline.num_train * window < window
+    assert outline.num_classes == vocabulary_size
+    module = importlib.import_module(f"scalepred.data.{name}")
+    with pytest.raises(files.MissingData):
+        module.load()
+
+
+def test_rare_words_become_unknown():
+    words = [b"a a a a b b b <unk> <unk> c", b"d a"]
+    arrays = text.encode("words", words, [b"c"], [b"d b"])
+    kept = text.keep_words(arrays, 4)
+    vocabulary = kept["vocabulary"].tobytes().split(b"\n")
+    assert set(vocabulary) == {b"a", b"b", b"<unk>", b"<eos>"}
+    read = [vocabulary[token].decode() for token in kept["test"]]
+    assert read == ["<unk>", "b", "<eos>"]
+    assert len(kept["train"]) == len(arrays["train"])
+
+
+@pytest.mark.parametrize("suffix", ["", ":bytes", ":words"])
+def test_any_text_file(tmp_path, suffix):
+    path = tmp_path / "tale.txt"
+    path.write_bytes(b"\n\n".join(_sentences(4000, 0)))
+    dataset = load_dataset(f"{path}{suffix}")
+    assert dataset.name == "tale"
+    is_words = suffix == ":words"
+    assert dataset.unit == ("words" if is_words else "bytes")
+    assert dataset.num_classes == (31 if is_words else 256)
+    with pytest.raises(config.UserError, match="no such file"):
+        load_dataset(str(tmp_path / "none.txt"))
+    path.write_bytes(b"\n\n".join(_sentences(40, 0)))
+    with pytest.raises(config.UserError, match="longer"):
+        load_dataset(f"{path}{suffix}")
+
+
+def test_the_standard_library_is_there():
+    dataset = load_dataset("stdlib")
+    assert dataset.num_train * dataset.units_per_example > 3_000_000
+    assert b"import" in dataset.inputs[: dataset.num_train].tobytes()
+
+
+@pytest.fixture(scope="module")
+def language():
+    return markov.load()
+
+
+def test_chances_of_the_language_are_chances():
+    chances = markov.transition()
+    np.testing.assert_allclose(chances.sum(axis=-1), 1, rtol=1e-12)
+    pair = markov.stationary(chances)
+    np.testing.assert_allclose(pair.sum(), 1, rtol=1e-12)
+    again = np.einsum("ab,abc->bc", pair, chances)
+    np.testing.assert_allclose(again, pair, rtol=1e-9)
+    np.testing.assert_allclose(pair.sum(axis=0), pair.sum(axis=1), rtol=1e-9)
+
+
+def test_the_truth_has_the_irreducible_loss(language):
+    """The language's own chances, scored on its test part, give what is computed."""
+    chances = markov.transition()
+    pair = markov.stationary(chances)
+    given_one = (pair[:, :, None] * chances).sum(axis=0)
+    given_one /= given_one.sum(axis=-1, keepdims=True)
+    x = language.inputs[language.num_train :].astype(int)
+    y = language.labels[language.num_train :].astype(int)
+    chance = chances[x[:, :-1], x[:, 1:], y[:, 1:]]
+    losses = -np.log(np.concatenate([given_one[x[:, :1], y[:, :1]], chance], axis=1))
+    error = losses.mean(axis=1).std() / np.sqrt(len(losses))
+    assert abs(losses.mean() - language.irreducible_loss) < 4 * error
+    assert error < 0.01
+    # Two tokens say more than one, and one more than none.
+    assert losses[:, 1:].mean() < losses[:, 0].mean() - 0.3
+    assert losses[:, 0].mean() < np.log(language.num_classes) - 0.3
+
+
+def test_windows_of_the_language_fit_together(language):
+    assert np.array_equal(language.inputs[:, 1:], language.labels[:, :-1])
+    assert language.num_classes == int(language.inputs.max()) + 1
+    assert np.array_equal(language.inputs, markov.load().inputs)
