@@ -300,7 +300,7 @@ def _restart(state, batch_size):
 
 
 def _text(stretch=1) -> Dataset:
-    tokens = np.random.default_rng(0).integers(7, size=(40, 6)).astype(np.uint16)
+    tokens = np.random.default_rng(0).integers(7, size=(40, 6)).astype(np.int32)
     return Dataset(
         name="text",
         inputs=tokens[:, :-1],

@@ -831,8 +831,8 @@ def _put_data(
     """The dataset on every device, and the row of each seed's order."""
     seeds = sorted({cell.seed for pack in plan.packs for cell in pack.queue})
     data = LaneData(
-        inputs=dataset.inputs,
-        labels=dataset.labels,
+        inputs=_widen(dataset.inputs),
+        labels=_widen(dataset.labels),
         order=np.stack([dataset.order(seed) for seed in seeds]),
     )
     everywhere = NamedSharding(mesh, _EVERYWHERE)
@@ -840,6 +840,15 @@ def _put_data(
     return jax.tree.map(
         lambda leaf: processes.put(leaf, everywhere), data
     ), order_of_seed
+
+
+def _widen(values: np.ndarray) -> np.ndarray:
+    """16-bit integers as 32-bit ones, which every compiler can load in vectors.
+
+    LLVM as of jaxlib 0.10 aborts ("Cannot select ... v16i16") where a loop copies
+    windows of 16-bit tokens on a CPU without 16-bit broadcasts.
+    """
+    return values.astype(np.int32) if values.dtype == np.uint16 else values
 
 
 def _put_lanes(tree: Any, mesh: Mesh) -> Any:
