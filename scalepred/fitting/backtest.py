@@ -10,11 +10,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from scalepred.fitting import multistart, solver
+from scalepred.fitting import multistart, predict, solver
 from scalepred.fitting.laws import Law, Scale
 from scalepred.measurements import Surface
 
@@ -92,19 +90,13 @@ class InnerTest:
     surprise: float
 
 
-def _log_values(
-    law: Law, theta: np.ndarray, points: multistart.Points, scale: Scale
-) -> np.ndarray:
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        return np.asarray(law.log_value(jnp.asarray(theta), points.x, points.y, scale))
-
-
 def relative_errors(
     law: Law, theta: np.ndarray, points: multistart.Points
 ) -> np.ndarray:
     """predicted / measured - 1 at every point [points]."""
     scale = points.scale(np.ones(len(points.x), bool))
-    return np.expm1(_log_values(law, theta, points, scale) - points.log_value)
+    log_value = predict.evaluate(law, theta[None], points.x, points.y, scale)[0]
+    return np.expm1(log_value - points.log_value)
 
 
 def refit_law(
@@ -283,16 +275,22 @@ def learn_growth(tests: list[InnerTest]) -> float:
     return float(np.sqrt(max(1.0, variance)))
 
 
-def jacobian(
+def linearise(
     law: Law, theta: np.ndarray, points: multistart.Points, scale: Scale
-) -> np.ndarray:
-    """Derivative of ln of the law by each inner parameter [points, parameters]."""
-
-    def log_value(theta: jax.Array) -> jax.Array:
-        return law.log_value(theta, points.x, points.y, scale)
-
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        return np.asarray(jax.jacfwd(log_value)(jnp.asarray(theta)))
+) -> tuple[np.ndarray, np.ndarray]:
+    """ln(law) - ln(measured) [points], and its slopes [points, parameters]."""
+    zeros = np.zeros(law.num_parameters)
+    problem = solver.Problem(
+        points.x,
+        points.y,
+        points.log_value,
+        np.ones(len(points.x)),
+        prior_mean=zeros,
+        prior_precision=zeros,
+        scale=scale,
+    )
+    difference, slopes = solver.linearise(law, problem, theta[None])
+    return difference[0], slopes[0]
 
 
 def laplace(
@@ -304,8 +302,7 @@ def laplace(
         ln(law) - ln(measured) and its standard deviation under the fit [points].
     """
     scale = points.scale(mask)
-    slopes = jacobian(law, theta, points, scale)
-    difference = _log_values(law, theta, points, scale) - points.log_value
+    difference, slopes = linearise(law, theta, points, scale)
     weight = np.where(mask, points.weight, 0.0)
     freedom = max(mask.sum() - law.num_parameters, 1)
     variance = np.sum(weight * difference**2) / freedom

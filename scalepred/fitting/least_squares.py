@@ -119,7 +119,7 @@ class LeastSquares:
     @functools.cached_property
     def information(self) -> np.ndarray:
         """Of the parameters that are free, with unit diagonal [free, free]."""
-        slopes = backtest.jacobian(self.law, self.theta, self.points, self.scale)
+        _, slopes = backtest.linearise(self.law, self.theta, self.points, self.scale)
         slopes = slopes[:, self.law.lower < self.law.upper]
         information = (slopes * self.points.weight[:, None]).T @ slopes
         size = np.sqrt(np.maximum(np.diagonal(information), 1e-300))

@@ -56,8 +56,9 @@ def project(
     relative = np.exp(-log_z) / slope
     features = np.stack(columns, axis=1) * relative[:, None]  # [starts, terms, points]
     target = np.broadcast_to(1 / slope, relative.shape)
-    gram = np.einsum("sip,sjp,p->sij", features, features, weight, optimize=True)
-    moment = np.einsum("sip,sp,p->si", features, target, weight, optimize=True)
+    weighed = features * weight
+    gram = weighed @ features.transpose(0, 2, 1)
+    moment = np.squeeze(weighed @ target[..., None], axis=-1)
     amplitude, gain = _non_negative(gram, moment)
     theta = theta.copy()
     rows = [form.floor, *(term.amplitude for term in law.terms)]

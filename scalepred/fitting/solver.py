@@ -42,7 +42,7 @@ _POINTS_OF_BLOCK = 4096
 _FIRST_ROUND = 8
 # Steps of reweighted Gauss-Newton before a residual with kinks goes on exactly, and how
 # many of those are taken before the law's bend is computed anew.
-_REWEIGHTED = 8
+_REWEIGHTED = 24
 _EXACT_ROUND = 6
 _FIRST_DAMPING = 1e-3
 # Knees of a Huber residual narrower than the first are approached by this factor.
