@@ -77,7 +77,8 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
     if result.agree < _FEW_AGREE:
         add(
             "starts_disagree",
-            f"only {result.agree:.0%} of {result.starts} starts found this optimum",
+            f"only {result.agree:.0%} of the starts carried to the end found this "
+            "optimum",
         )
     condition = condition_number(result)
     if condition > _ILL_CONDITIONED:

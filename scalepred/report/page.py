@@ -282,8 +282,8 @@ def _law(results: Results) -> str:
     formula = _escape(fit.law.formula or "no formula given")
     source = fit.law.source or "a law of your own"
     health = [
-        f"{fit.starts} starts, {fit.agree:.0%} of them ended at this optimum; the "
-        f"solver's status is {fit.status.name.lower().replace('_', ' ')}",
+        f"{fit.starts} starts; of those carried to the end {fit.agree:.0%} found this "
+        f"optimum; status {fit.status.name.lower().replace('_', ' ')}",
         f"residual minimised: {fit.residual.kind}; objective {fit.objective:.4g}",
         f"parameters at a bound: {', '.join(fit.bounds_hit) or 'none'}; condition "
         f"number {fit.condition_number:.2g}",
