@@ -76,7 +76,7 @@ def draw_figures(results: Results) -> dict[str, Figure]:
         # The layout is made once; every format is then drawn from the same places.
         for figure in figures.values():
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)  # "none" would be asked again at each save
     return figures
 
 
