@@ -37,7 +37,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
         found.append(Warn(code, sentence))
 
     surface, law = result.surface, result.law
-    parameters = len(flexible.CORE) if result.members else law.num_parameters
+    parameters = _num_parameters(result)
     if len(surface) < 2 * parameters:
         add(
             "few_points",
@@ -107,6 +107,11 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
     return tuple(found)
 
 
+def _num_parameters(result: LeastSquares | Auto) -> int:
+    """Those of the law; offsets of model sizes are held by their priors."""
+    return len(flexible.CORE) if result.members else result.law.num_parameters
+
+
 def condition_number(result: LeastSquares | Auto) -> float:
     """Of the information matrix with unit diagonal.
 
@@ -141,7 +146,7 @@ def _points_apart(result: LeastSquares | Auto) -> list[Warn]:
     spread = 1.4826 * np.median(np.abs(differences - np.median(differences)))
     apart = np.abs(differences) > max(_OUTLIER * spread, 1e-9)
     stays = ~apart
-    if np.any(apart) and stays.sum() > result.law.num_parameters:
+    if np.any(apart) and stays.sum() > _num_parameters(result):
         moved = _moved_exponents(result, stays[None])[0]
         without = "it" if apart.sum() == 1 else "them"
         sentence = (

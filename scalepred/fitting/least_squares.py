@@ -73,10 +73,10 @@ class LeastSquares:
         What the residuals show beyond the noise of the means; with few degrees of
         freedom it is known badly, and the resamples carry that through the refits.
         """
-        freedom = max(len(self.surface) - self.law.num_parameters, 1)
         if self.residual.has_kinks:  # outliers count no more here than in the fit
             total = (1.4826 * np.median(np.abs(self.differences))) ** 2
         else:
+            freedom = max(len(self.surface) - self.law.num_parameters, 1)
             total = np.sum(self.points.weight * self.differences**2) / freedom
         of_means = self.noise.of(self.points.log_value) ** 2 / self.surface.num_seeds
         return float(np.sqrt(max(total - np.mean(of_means), 0.0)))
@@ -110,17 +110,15 @@ class LeastSquares:
 
     @property
     def bounds_hit(self) -> tuple[str, ...]:
-        """Parameters at a bound, those held there left out."""
-        lower, upper = self.law.lower, self.law.upper
-        hit = ((self.theta <= lower) | (self.theta >= upper)) & (lower < upper)
+        """Parameters at a bound."""
+        hit = (self.theta <= self.law.lower) | (self.theta >= self.law.upper)
         parameters = zip(self.law.parameters, hit, strict=True)
         return tuple(parameter.name for parameter, is_hit in parameters if is_hit)
 
     @functools.cached_property
     def information(self) -> np.ndarray:
-        """Of the parameters that are free, with unit diagonal [free, free]."""
+        """Of the parameters, with unit diagonal [parameters, parameters]."""
         _, slopes = backtest.linearise(self.law, self.theta, self.points, self.scale)
-        slopes = slopes[:, self.law.lower < self.law.upper]
         information = (slopes * self.points.weight[:, None]).T @ slopes
         size = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
         return information / size[:, None] / size[None, :]
@@ -144,12 +142,11 @@ class LeastSquares:
             counts: how often each point counts, 0 leaves it out [sets, points].
         """
         problem = self._problem()._replace(weight=counts * self.points.weight)
-        return self._refit(problem, len(counts))
+        return self._refit(problem, len(counts)).theta
 
-    def _refit(self, problem: solver.Problem, lanes: int) -> np.ndarray:
+    def _refit(self, problem: solver.Problem, lanes: int) -> solver.Solution:
         start = np.broadcast_to(self.theta, (lanes, len(self.theta)))
-        found = solver.solve(self.law, problem, start, self.residual, 100, True)
-        return found.theta[found.status != solver.Status.NOT_FINITE]
+        return solver.solve(self.law, problem, start, self.residual, 100, is_near=True)
 
     def _problem(self) -> solver.Problem:
         zeros = np.zeros(self.law.num_parameters)
@@ -179,7 +176,8 @@ class LeastSquares:
         if self.residual.has_kinks:
             count = len(self.surface)
             taken = rng.multinomial(count, np.full(count, 1 / count), self.resamples)
-            return self.without(taken)
+            problem = self._problem()._replace(weight=taken * self.points.weight)
+            return _finite(self._refit(problem, self.resamples))
         log_value, surface = self.points.log_value, self.surface
         log_means = np.broadcast_to(log_value, (self.resamples, len(surface)))
         log_means = log_means + self.misfit * rng.standard_normal(log_means.shape)
@@ -189,9 +187,13 @@ class LeastSquares:
             means = _resample_seeds(surface, self.resamples, rng)
             moved = np.where(np.isfinite(means), means - log_value, single)
             log_means = log_means + moved
-        return self._refit(
-            self._problem()._replace(log_value=log_means), self.resamples
-        )
+        problem = self._problem()._replace(log_value=log_means)
+        return _finite(self._refit(problem, self.resamples))
+
+
+def _finite(found: solver.Solution) -> np.ndarray:
+    """theta of the lanes that ended well [lanes, parameters]."""
+    return found.theta[found.status != solver.Status.NOT_FINITE]
 
 
 def _resample_seeds(
