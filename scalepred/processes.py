@@ -85,12 +85,15 @@ def all_agree(yes: bool) -> bool:
     return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
 
 
-def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """An array that every process has, on the devices; each puts its own part."""
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that every process has, on the devices; each puts its own part."""
     if jax.process_count() == 1:
-        return jax.device_put(array, sharding)
-    return jax.make_array_from_callback(
-        array.shape, sharding, lambda index: array[index]
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(
+        lambda array: jax.make_array_from_callback(
+            array.shape, sharding, lambda index: array[index]
+        ),
+        tree,
     )
 
 

@@ -27,7 +27,7 @@ from etils import epath
 from scalepred import __main__ as train_main
 from scalepred import files, study
 from scalepred.measurements import COLUMNS, Table
-from scalepred.training import checkpoint, ensemble
+from scalepred.training import checkpoint, engine, ensemble
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -82,7 +82,7 @@ def _in_row_write(die: Callable[[], None]) -> None:
 
 
 STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
-    "first compile": lambda die: _before(ensemble, "_make_chunk", _later(die, 0.2)),
+    "first compile": lambda die: _before(engine, "_make_functions", _later(die, 0.2)),
     "chunk": lambda die: _before(ensemble, "_notice", _later(die, 0.005), nth=5),
     "refill": lambda die: _before(ensemble, "_notice", die, nth=30),
     "row write": _in_row_write,

@@ -294,17 +294,16 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_row(
 
 
 def test_out_of_memory_takes_fewer_lanes(plain, expected_plain, capfd, monkeypatch):
-    put, tried = ensemble._put_lanes, set()
+    really_compile, tried = ensemble.compile_pack, set()
     room = 2
 
-    def put_lanes(tree, mesh):
-        lanes = jax.tree.leaves(tree)[0].shape[0]
-        tried.add(lanes)
-        if lanes > room:
+    def compile_pack(pack, *args):
+        tried.add(pack.lanes)
+        if pack.lanes > room:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return put(tree, mesh)
+        return really_compile(pack, *args)
 
-    monkeypatch.setattr(ensemble, "_put_lanes", put_lanes)
+    monkeypatch.setattr(ensemble, "compile_pack", compile_pack)
     rows = [r for p in _train(plain, None) for r in p.rows]
     assert tried == {4, 2}
     assert "out of memory with 4 lanes, trying 2" in capfd.readouterr().err

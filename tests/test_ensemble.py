@@ -12,7 +12,7 @@ from compiling import compile_once  # noqa: F401
 from scalepred import config, grid
 from scalepred.data.dataset import load_dataset
 from scalepred.measurements import Measurement
-from scalepred.training import ensemble, packing
+from scalepred.training import engine, ensemble, packing
 
 DATASET = load_dataset("digits")
 DEVICES = jax.devices()
@@ -140,13 +140,13 @@ def test_one_trace_a_program():
     # Numbers of a lane are no reason to compile again.
     more = [dataclasses.replace(c, learning_rate=0.2, steps=7) for c in cells]
     more += [dataclasses.replace(c, weight_decay=0.1, momentum=0.0) for c in cells]
-    before = collections.Counter(ensemble.traces)
+    before = collections.Counter(engine.traces)
     plan = ensemble.plan_cells(experiment, DATASET, cells + more)
     last = None
     for progress in ensemble.train(plan, DATASET):
         last = progress
     assert last is not None
-    new = ensemble.traces - before
+    new = engine.traces - before
     assert len(new) == 2
     assert set(new.values()) == {1}
     assert last.num_programs == 2
@@ -185,7 +185,7 @@ def compiled(axis):
     (pack,) = plan.packs
     mesh = jax.sharding.Mesh(np.array(DEVICES), ("lane",))
     data, _ = ensemble._put_data(plan, DATASET, mesh)
-    return pack, ensemble._compile(pack, DATASET, data, mesh).run_chunk
+    return pack, engine.compile_pack(pack, DATASET, data, mesh).step_lanes
 
 
 def test_no_device_speaks_to_another_or_to_the_host(compiled):
@@ -200,8 +200,8 @@ def test_no_device_speaks_to_another_or_to_the_host(compiled):
 
 
 def test_lanes_take_the_memory_that_was_planned(compiled):
-    pack, run_chunk = compiled
-    memory = run_chunk.memory_analysis()
+    pack, step_lanes = compiled
+    memory = step_lanes.memory_analysis()
     # What stands in the place of its input and what is there while it runs.
     needed = memory.alias_size_in_bytes + memory.temp_size_in_bytes
     assert 0.5 < pack.bytes_per_device / needed < 1.5

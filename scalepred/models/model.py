@@ -79,6 +79,7 @@ class Model:
         groups = self.num_params_by_group.items()
         return sum(count for group, count in groups if group not in self.embeddings)
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - models are few and kept anyway
     def count_forward_flops(self, example: jax.ShapeDtypeStruct) -> float:
         """FLOPs of one example's forward pass, as the compiler counts them.
 
@@ -133,6 +134,7 @@ def from_nnx(
     return Model(init, apply, embeddings, can_be_padded, restart)
 
 
+@functools.lru_cache(maxsize=256)  # what was counted of a model is not counted again
 def build_model(
     family: str, width: int, depth: int, input_shape: tuple[int, ...], num_classes: int
 ) -> Model:

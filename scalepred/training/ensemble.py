@@ -1,10 +1,8 @@
-"""Many lanes at once: the only file with a lane axis, devices and their sharding.
+"""Many lanes at once: chunk by chunk the lanes of a pack are filled, stepped, scored.
 
-One compiled function per program does all: it starts the lanes that are fresh, steps
-every lane that is not done, and evaluates those that got done. Lanes are refilled
-without recompiling and no state ever travels to the host. The course of a pack is
-known beforehand, so the next chunk is dispatched before the last one is read and the
-devices never wait.
+Lanes are refilled without recompiling and no state ever travels to the host. The
+course of a pack is known beforehand, so the next chunk is dispatched before the last
+one is read and the devices never wait.
 """
 
 import collections
@@ -28,24 +26,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scalepred import processes, stopping
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell, ProgramKey
+from scalepred.grid import Cell
 from scalepred.measurements import Measurement
-from scalepred.models.convolution import traced_as
-from scalepred.models.model import Model, build_model
 from scalepred.stopping import Stopped
 from scalepred.training import autotune as tuning
 from scalepred.training import cost, packing
+from scalepred.training import engine as engine_lib
 from scalepred.training import lane as lane_lib
 from scalepred.training.checkpoint import Checkpoints, Held
-from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
-
-_LANES = PartitionSpec("lane")
-_EVERYWHERE = PartitionSpec()
-
-# LLVM's second and third round take a quarter of the time to compile and make a step
-# of little arithmetic no faster, of much a tenth. Only the CPU has the option.
-_QUICKLY: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
-_SMALL_STEP_FLOPS = 1e7
+from scalepred.training.engine import Engine, compile_pack, put, put_lanes
+from scalepred.training.lane import LaneArgs, LaneData, LaneState, Scores
 
 # Of one round of the autotuner; a shorter one measures the clock.
 _TRIAL_SECONDS = 0.2
@@ -62,9 +52,6 @@ _LONGEST_TRIAL_SECONDS = 0.5
 _SLOWEST_FLOPS = 1e9
 
 _UNLIMITED = 1 << 62  # bytes
-
-# Programs traced since the process began, by name; tests see recompiles here.
-traces: collections.Counter[str] = collections.Counter()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +150,9 @@ def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
     """Relative time of each planned cell, by id; for the time left, nothing else."""
     cells = [cell for pack in plan.packs for cell in pack.queue]
     keys = {cell.program_key for cell in cells}
-    num_params = {k: _build(k, k.width, dataset).num_params_total for k in keys}
+    num_params = {
+        k: engine_lib.build(k, k.width, dataset).num_params_total for k in keys
+    }
     return {
         cell.cell_id: cell.steps
         * (6.0 * num_params[cell.program_key] * cell.batch_size + _STEP_OVERHEAD_FLOPS)
@@ -173,7 +162,7 @@ def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
 
 def count_params(pack: packing.Pack, dataset: Dataset) -> int:
     """Of the pack's widest model, embeddings included."""
-    return _build(pack.key, pack.widths[-1], dataset).num_params_total
+    return engine_lib.build(pack.key, pack.widths[-1], dataset).num_params_total
 
 
 class Trial(NamedTuple):
@@ -191,41 +180,24 @@ def try_pack(
     devices = list(devices or jax.devices())
     mesh = Mesh(np.array(devices), ("lane",))
     data, order = _put_data(packing.Plan((pack,), len(devices)), dataset, mesh)
-    engine = _compile(pack, dataset, data, mesh)
+    engine = compile_pack(pack, dataset, data, mesh)
     cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
     args = [
         lane_lib.lane_args(cell, pack.widths.index(cell.width), order[cell.seed])
         for cell in cells
     ]
-    placed = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh)
-    state, seconds, num_steps = engine.start(), 0.0, 1
+    placed = put_lanes(args, mesh)
+    state, seconds, num_steps = engine.idle(), 0.0, 1
     most = max(1, min(cell.steps for cell in cells) // 4)
-    fresh = np.ones(pack.lanes, bool)
+    state = engine.start_lanes(state, placed, put(np.ones(pack.lanes, bool), mesh))
     for num_steps in (1, min(4, most), most):  # the first one warms up
         began = time.perf_counter()
-        news = engine.run_chunk(
-            state, placed, _put_lanes(fresh, mesh), np.int32(num_steps), data
-        )
+        news = engine.step_lanes(state, placed, np.int32(num_steps), data)
         state, _ = jax.block_until_ready(news)
         seconds = time.perf_counter() - began
-        fresh = np.zeros(pack.lanes, bool)
         if seconds > _LONGEST_TRIAL_SECONDS:
             break
-    memory = engine.run_chunk.memory_analysis()
-    device_bytes = None
-    if memory is not None:
-        device_bytes = (
-            memory.argument_size_in_bytes
-            + memory.output_size_in_bytes
-            + memory.temp_size_in_bytes
-            - memory.alias_size_in_bytes
-        )
-    return Trial(device_bytes, seconds / num_steps, engine.compile_seconds)
-
-
-def _build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
-    shape, classes = dataset.input_shape, dataset.num_classes
-    return build_model(key.family, width, key.depth, shape, classes)
+    return Trial(engine.count_bytes(), seconds / num_steps, engine.compile_seconds)
 
 
 def train(
@@ -281,7 +253,7 @@ def train(
         pool = concurrent.futures.ThreadPoolExecutor(num_cores())
         at_end.callback(pool.shutdown, wait=False, cancel_futures=True)
         compiling = [
-            pool.submit(_compile, pack, dataset, data, mesh) for pack in plan.packs
+            pool.submit(compile_pack, pack, dataset, data, mesh) for pack in plan.packs
         ]
         for pack, future in zip(plan.packs, compiling, strict=True):
             yield from _train_pack_that_fits(
@@ -327,17 +299,16 @@ def _start_trial(
         )._replace(steps=np.int32(2**30))
         for cell in cells
     ]
-    stacked = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh)
+    stacked = put_lanes(args, mesh)
 
-    def run(state: LaneState, num_steps: int, is_fresh: bool) -> LaneState:
-        fresh = _put_lanes(np.full(pack.lanes, is_fresh), mesh)
-        steps = np.int32(num_steps)
-        state, _ = engine.run_chunk(state, stacked, fresh, steps, data)
+    def run(state: LaneState, num_steps: int) -> LaneState:
+        state, _ = engine.step_lanes(state, stacked, np.int32(num_steps), data)
         return jax.block_until_ready(state)
 
     try:
-        engine = _compile(pack, dataset, data, mesh)
-        state = run(engine.start(), 1, True)
+        engine = compile_pack(pack, dataset, data, mesh)
+        everyone = put(np.ones(pack.lanes, bool), mesh)
+        state = run(engine.start_lanes(engine.idle(), stacked, everyone), 1)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -348,7 +319,7 @@ def _start_trial(
         nonlocal state, num_steps
         while True:
             began = time.perf_counter()
-            state = run(state, num_steps, False)
+            state = run(state, num_steps)
             passed = time.perf_counter() - began
             if passed >= _TRIAL_SECONDS:
                 return passed / (num_steps * pack.lanes)
@@ -372,22 +343,9 @@ class _Totals:
         return Progress(rows=rows, program=program, **dataclasses.asdict(self))
 
 
-class _Engine(NamedTuple):
-    """A compiled program and what its rows say of it."""
-
-    start: Callable[[], LaneState]  # lanes that are all idle
-    shapes: LaneState  # of these, with sharding
-    run_chunk: Any  # compiled; LaneState, ... -> LaneState, Scores
-    data_unit: str
-    units_per_example: int
-    models: Mapping[int, Model]  # by true width
-    forward_flops: Mapping[int, float]  # of one example, by true width
-    compile_seconds: float
-
-
 def _train_pack_that_fits(
     pack: packing.Pack,
-    compiling: concurrent.futures.Future[_Engine],
+    compiling: concurrent.futures.Future[Engine],
     dataset: Dataset,
     data: LaneData,
     order_of_seed: Mapping[int, int],
@@ -407,7 +365,7 @@ def _train_pack_that_fits(
             if pack is wanted:
                 engine = compiling.result()
             else:
-                engine = _compile(pack, dataset, data, mesh)
+                engine = compile_pack(pack, dataset, data, mesh)
             totals.compile_seconds += engine.compile_seconds
             totals.num_programs += 1
             # It stops after the chunk, with a checkpoint.
@@ -447,7 +405,7 @@ def _does_not_fit(pack: packing.Pack, mesh: Mesh) -> UserError:
 
 def _train_pack(
     pack: packing.Pack,
-    engine: _Engine,
+    engine: Engine,
     data: LaneData,
     order_of_seed: Mapping[int, int],
     mesh: Mesh,
@@ -455,26 +413,28 @@ def _train_pack(
     checkpoints: Checkpoints | None,
 ) -> Iterator[Progress]:
     """Runs the pack's chunks, one dispatched ahead of the one that is read."""
-    args_of = {
+    args_of: dict[Cell | None, LaneArgs] = {
         cell: lane_lib.lane_args(
             cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
         )
         for cell in pack.queue
     }
-    state = engine.start()
+    args_of[None] = lane_lib.idle_args()
+    placed_cells: tuple[Cell | None, ...] = ()  # whose numbers are on the devices
+    placed = None
+    state = engine.idle()
     begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
     waiting = {run.cell: run for run in begun}
     seconds: dict[Cell, float] = collections.defaultdict(float)
     seconds.update((run.cell, run.seconds) for run in begun)
     agreed = _Notice.NONE
     last_read = time.perf_counter()
-    in_flight: collections.deque[tuple[packing.Chunk, tuple[Scores, jax.Array]]]
-    in_flight = collections.deque()
+    in_flight: collections.deque[tuple[packing.Chunk, Any]] = collections.deque()
 
     def read() -> Progress | None:
         nonlocal last_read, agreed
         chunk, news = in_flight.popleft()
-        scores, notices = jax.device_get(news)  # waits for the chunk
+        _, scores, notices = jax.device_get(news)  # waits for the chunk
         agreed |= pace.heed(_Notice(int(np.bitwise_or.reduce(notices))))
         now = time.perf_counter()
         steps = chunk.num_steps_of_lanes
@@ -513,20 +473,22 @@ def _train_pack(
         }
         if saved:
             state = _put_back(state, saved, mesh)
-        args = [
-            lane_lib.idle_args() if cell is None else args_of[cell]
-            for cell in chunk.cells
-        ]
         notice = _notice(checkpoints) | pace.wish
-        state, scores = engine.run_chunk(
-            state,
-            _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *args), mesh),
-            _put_lanes(np.array(chunk.fresh), mesh),
-            np.int32(chunk.num_steps),
-            data,
-        )
-        notices = _put_lanes(np.full(pack.lanes, notice, np.int32), mesh)
-        in_flight.append((chunk, processes.gather((scores, notices), mesh)))
+        if chunk.cells != placed_cells:
+            placed_cells = chunk.cells
+            placed = put_lanes([args_of[cell] for cell in placed_cells], mesh)
+        if any(chunk.fresh):
+            state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
+        num_steps = np.int32(chunk.num_steps)
+        state, is_done = engine.step_lanes(state, placed, num_steps, data)
+        scores = None
+        if chunk.finished:
+            finished = np.zeros(pack.lanes, bool)
+            finished[[lane for lane, _ in chunk.finished]] = True
+            scores = engine.score_lanes(state, placed, put(finished, mesh), data)
+        notices = put(np.full(pack.lanes, notice, np.int32), mesh)
+        news = processes.gather((is_done, scores, notices), mesh)
+        in_flight.append((chunk, news))
         if jax.process_count() == 1:  # nobody to agree with
             agreed |= notice & ~_PACE
         while len(in_flight) > 1:
@@ -572,7 +534,7 @@ class _Pace:
     Short at first where a step may be slow; all processes double and halve together.
     """
 
-    def __init__(self, pack: packing.Pack, engine: _Engine):
+    def __init__(self, pack: packing.Pack, engine: Engine):
         per_device = pack.lanes // pack.num_devices
         forward = max(engine.forward_flops.values()) * pack.key.batch_size
         step = per_device * (3 * forward + _STEP_OVERHEAD_FLOPS)
@@ -617,10 +579,9 @@ def _put_back(state: LaneState, saved: Mapping[int, LaneState], mesh: Mesh) -> A
         return leaf
 
     rows = [saved[lane] for lane in sorted(saved)]
-    fresh = _put_lanes(jax.tree.map(fill, shapes, *rows), mesh)
-    sharding = NamedSharding(mesh, _LANES)
-    return jax.jit(_choose_lanes, out_shardings=sharding)(
-        _put_lanes(is_saved, mesh), fresh, state
+    fresh = put(jax.tree.map(fill, shapes, *rows), mesh)
+    return jax.jit(_choose_lanes, out_shardings=state.step.sharding)(
+        put(is_saved, mesh), fresh, state
     )
 
 
@@ -641,190 +602,6 @@ def _unfinished(chunk: packing.Chunk, seconds: Mapping[Cell, float]) -> dict[int
     }
 
 
-def _compile(
-    pack: packing.Pack, dataset: Dataset, data: LaneData, mesh: Mesh
-) -> _Engine:
-    """Traces and compiles the pack's program, ahead of time and once."""
-    began = time.perf_counter()
-    key = pack.key
-    models = {width: _build(key, width, dataset) for width in pack.widths}
-    program = lane_lib.make_program(key, list(models.values()), dataset)
-    is_cpu = mesh.devices.flat[0].platform == "cpu"
-    lanes_here = pack.lanes // pack.num_devices
-    at_once = 1 if is_cpu or pack.lane_axis == "map" else min(8, lanes_here)
-    chunk = _make_chunk(program, pack.lane_axis, at_once, pack.describe())
-    is_small = pack.step_flops < _SMALL_STEP_FLOPS
-    # No lane speaks to another, so there is nothing for check_vma to check.
-    sharded_start = jax.shard_map(
-        jax.vmap(program.init_lane),
-        mesh=mesh,
-        in_specs=_LANES,
-        out_specs=_LANES,
-        check_vma=False,
-    )
-    sharded_chunk = jax.shard_map(
-        chunk,
-        mesh=mesh,
-        in_specs=(_LANES, _LANES, _LANES, _EVERYWHERE, _EVERYWHERE),
-        out_specs=_LANES,
-        check_vma=False,
-    )
-    idle = [lane_lib.idle_args()] * pack.lanes
-    args = _put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *idle), mesh)
-    sharding = NamedSharding(mesh, _LANES)
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        jax.eval_shape(sharded_start, args),
-    )
-
-    def start() -> LaneState:
-        return jax.tree.map(
-            lambda leaf: processes.put(np.zeros(leaf.shape, leaf.dtype), sharding),
-            shapes,
-        )
-
-    with traced_as(pack.convolution):
-        lowered = jax.jit(sharded_chunk, donate_argnums=0).lower(
-            shapes,
-            args,
-            _put_lanes(np.zeros(pack.lanes, bool), mesh),
-            np.int32(0),
-            data,
-        )
-    run_chunk = lowered.compile(_QUICKLY if is_cpu and is_small else None)
-    flops = {
-        width: model.count_forward_flops(dataset.input_spec)
-        for width, model in models.items()
-    }
-    seconds = time.perf_counter() - began
-    return _Engine(
-        start=start,
-        shapes=shapes,
-        run_chunk=run_chunk,
-        data_unit=dataset.unit,
-        units_per_example=dataset.units_per_example,
-        models=models,
-        forward_flops=flops,
-        compile_seconds=seconds,
-    )
-
-
-def _make_chunk(
-    program: Program, lane_axis: str, at_once: int, name: str
-) -> Callable[..., tuple[LaneState, Scores]]:
-    """What one device does with its lanes in one call.
-
-    The number of steps is traced: XLA may compile a loop of known length differently,
-    and then results would depend on the length of chunks.
-    """
-
-    def run_chunk(
-        state: LaneState,
-        args: LaneArgs,
-        fresh: jax.Array,
-        num_steps: jax.Array,
-        data: LaneData,
-    ) -> tuple[LaneState, Scores]:
-        traces[name] += 1
-
-        state = _fill_marked(
-            fresh, at_once, lambda lane: program.init_lane(_pick(lane, args)), state
-        )
-        started = state.step
-        left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
-        if lane_axis == "vmap":
-            state = _step_together(program, state, args, left, data)
-        else:
-            state = _step_in_turn(program, state, args, left, data)
-        is_finished = (started < args.steps) & (state.step >= args.steps)
-        nothing = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(
-                jax.vmap(program.evaluate_lane, (0, 0, None)), state, args, data
-            ),
-        )
-        scores = _fill_marked(
-            is_finished,
-            at_once,
-            lambda lane: program.evaluate_lane(
-                _pick(lane, state), _pick(lane, args), data
-            ),
-            nothing,
-        )
-        return state, scores
-
-    return run_chunk
-
-
-def _pick(lane: jax.Array, tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[lane], tree)
-
-
-def _fill_marked(
-    mask: jax.Array, at_once: int, function: Callable[[jax.Array], Any], tree: Any
-) -> Any:
-    """The tree with what the function gives for each marked lane; others cost nothing.
-
-    Args:
-        mask: bool [lanes].
-        at_once: lanes that the function is called for together.
-        function: lane, int32 [] -> tree without the lane axis.
-        tree: leaves [lanes, ...].
-    """
-    marked_first = jnp.argsort(~mask, stable=True)
-    count = jnp.sum(mask, dtype=jnp.int32)
-
-    def fill(index: jax.Array, tree: Any) -> Any:
-        if at_once == 1:
-            lanes = marked_first[index]
-            new = function(lanes)
-        else:  # the last call repeats the last marked lane
-            position = index * at_once + jnp.arange(at_once)
-            lanes = marked_first[jnp.minimum(position, count - 1)]
-            new = jax.vmap(function)(lanes)
-        return jax.tree.map(lambda leaf, part: leaf.at[lanes].set(part), tree, new)
-
-    return jax.lax.fori_loop(0, (count + at_once - 1) // at_once, fill, tree)
-
-
-def _step_in_turn(
-    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
-) -> LaneState:
-    """Steps one lane after the other; a lane with no steps left costs nothing."""
-
-    def step_one(lane: jax.Array, state: LaneState) -> LaneState:
-        own_args = _pick(lane, args)
-        new = jax.lax.fori_loop(
-            0,
-            left[lane],
-            lambda _, state: program.step_lane(state, own_args, data),
-            _pick(lane, state),
-        )
-        # In place: lanes may be many, and the whole would be copied otherwise.
-        return jax.tree.map(lambda leaf, part: leaf.at[lane].set(part), state, new)
-
-    return jax.lax.fori_loop(0, len(left), step_one, state)
-
-
-def _step_together(
-    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
-) -> LaneState:
-    """Steps all lanes side by side; a lane with no steps left keeps its state."""
-    step_lanes = jax.vmap(program.step_lane, (0, 0, None))
-
-    def step(index: jax.Array, state: LaneState) -> LaneState:
-        is_live = index < left
-        return jax.tree.map(
-            lambda new, old: jnp.where(
-                is_live.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
-            ),
-            step_lanes(state, args, data),
-            state,
-        )
-
-    return jax.lax.fori_loop(0, jnp.max(left), step, state)
-
-
 def _put_data(
     plan: packing.Plan, dataset: Dataset, mesh: Mesh
 ) -> tuple[LaneData, dict[int, int]]:
@@ -835,11 +612,9 @@ def _put_data(
         labels=_widen(dataset.labels),
         order=np.stack([dataset.order(seed) for seed in seeds]),
     )
-    everywhere = NamedSharding(mesh, _EVERYWHERE)
+    everywhere = NamedSharding(mesh, PartitionSpec())
     order_of_seed = {seed: row for row, seed in enumerate(seeds)}
-    return jax.tree.map(
-        lambda leaf: processes.put(leaf, everywhere), data
-    ), order_of_seed
+    return processes.put(data, everywhere), order_of_seed
 
 
 def _widen(values: np.ndarray) -> np.ndarray:
@@ -851,15 +626,10 @@ def _widen(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int32) if values.dtype == np.uint16 else values
 
 
-def _put_lanes(tree: Any, mesh: Mesh) -> Any:
-    sharding = NamedSharding(mesh, _LANES)
-    return jax.tree.map(lambda leaf: processes.put(leaf, sharding), tree)
-
-
 def _make_row(
     cell: Cell,
     pack: packing.Pack,
-    engine: _Engine,
+    engine: Engine,
     scores: Scores,
     seconds: float,
     mesh: Mesh,
@@ -881,8 +651,8 @@ def _make_row(
         depth=cell.depth,
         params=model.num_params,
         params_total=model.num_params_total,
-        data=cell.dataset_size * engine.units_per_example,
-        data_unit=engine.data_unit,
+        data=cell.dataset_size * engine.dataset.units_per_example,
+        data_unit=engine.dataset.unit,
         epochs=cell.epochs,
         steps=cell.steps,
         seed=cell.seed,

@@ -15,9 +15,10 @@ from scalepred.config import Packing, UserError
 from scalepred.grid import Cell, ProgramKey
 from scalepred.training.cost import CPU, Machine, ProgramCost
 
-# A chunk is at most this share of the pack's longest run: news comes at least so
-# often, and a checkpoint never waits longer.
+# A chunk is at most this share of the pack's longest run, or takes about a second if
+# that is more: news comes often, and the host's work, some milliseconds, is nothing.
 _CHUNKS_PER_RUN = 20
+_CHUNK_SECONDS = 1.0
 # With more cells a lane the last round does not matter.
 _MANY_A_LANE = 50
 
@@ -281,8 +282,10 @@ class _Planner:
             self.cost_of(key).flops * sum(cell.steps for cell in members)
             for key, members in part
         )
-        most = self.packing.chunk_steps or math.ceil(longest / _CHUNKS_PER_RUN)
         machine = self.machine
+        in_a_second = math.ceil(_CHUNK_SECONDS / machine.seconds(cost, lanes, axis))
+        most = min(longest, max(math.ceil(longest / _CHUNKS_PER_RUN), in_a_second))
+        most = self.packing.chunk_steps or most
         compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
         pack = Pack(
             key=key,

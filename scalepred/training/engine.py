@@ -1,0 +1,315 @@
+"""A pack's compiled functions: start lanes, step them, score them.
+
+Here is the lane axis, and here it is sharded over devices. Lanes are started and
+scored seldom and stepped always, so each gets a program of its own, and what runs
+seldom is compiled in a hurry.
+"""
+
+import collections
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from scalepred import processes
+from scalepred.data.dataset import Dataset
+from scalepred.grid import ProgramKey
+from scalepred.models.convolution import traced_as
+from scalepred.models.model import Model, build_model
+from scalepred.training import lane as lane_lib
+from scalepred.training import packing
+from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
+
+_LANES = PartitionSpec("lane")
+_EVERYWHERE = PartitionSpec()
+
+_Specs = tuple[PartitionSpec, ...]
+_Options = Mapping[str, str | bool]
+# LLVM's second and third round take a quarter of the time to compile and make a step
+# of little arithmetic no faster, of much a tenth. Only the CPU has the options.
+_SMALL_STEP: _Options = {"xla_backend_optimization_level": "1"}
+_SMALL_STEP_FLOPS = 1e7
+# Without the emitters of fused loops, which take MLIR, a third less again; a step
+# would be up to a third slower.
+_SMALL_SCORE: _Options = {**_SMALL_STEP, "xla_cpu_use_fusion_emitters": False}
+# Four times less; a start is a few random numbers.
+_START: _Options = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+# Times that steps were traced since the process began, by program; tests see
+# recompiles here.
+traces: collections.Counter[str] = collections.Counter()
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """The functions of a pack, compiled for its lanes on a mesh.
+
+    Attributes:
+        shapes: of the state of all lanes, with sharding.
+        start_lanes: (state, args, fresh) -> state; the marked lanes begin anew.
+        step_lanes: (state, args, number of steps, data) -> (state, is done [lanes]);
+            no lane takes more steps than its cell has.
+        score_lanes: (state, args, finished, data) -> scores of the marked lanes.
+        dataset: what its rows name.
+        models: by true width.
+        forward_flops: of one example, by true width.
+        compile_seconds: it took to trace and compile.
+    """
+
+    shapes: LaneState
+    start_lanes: Any
+    step_lanes: Any
+    score_lanes: Any
+    dataset: Dataset
+    models: Mapping[int, Model]
+    forward_flops: Mapping[int, float]
+    compile_seconds: float
+
+    def idle(self) -> LaneState:
+        """Lanes that hold nothing."""
+        nothing = jax.tree.map(
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.shapes
+        )
+        sharding: Any = self.shapes.step.sharding
+        return processes.put(nothing, sharding)
+
+    def count_bytes(self) -> int | None:
+        """Memory of the hungriest of the programs; None where nobody says."""
+        found = [
+            program.memory_analysis()
+            for program in (self.start_lanes, self.step_lanes, self.score_lanes)
+        ]
+        if None in found:
+            return None
+        return max(
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+            - memory.alias_size_in_bytes
+            for memory in found
+        )
+
+
+def compile_pack(
+    pack: packing.Pack, dataset: Dataset, data: LaneData, mesh: Mesh
+) -> Engine:
+    """Traces and compiles a pack's functions, ahead of time and once."""
+    began = time.perf_counter()
+    models = {width: build(pack.key, width, dataset) for width in pack.widths}
+    program = lane_lib.make_program(pack.key, list(models.values()), dataset)
+    # Traced once for the shapes and once for the lanes, unless jit remembers it.
+    program = program._replace(init_lane=jax.jit(program.init_lane))
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    lanes_here = pack.lanes // pack.num_devices
+    at_once = 1 if is_cpu or pack.lane_axis == "map" else min(8, lanes_here)
+
+    one = lane_lib.idle_args()
+    args = put_lanes([one] * pack.lanes, mesh)
+    marked = put(np.zeros(pack.lanes, bool), mesh)
+    sharding = NamedSharding(mesh, _LANES)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (pack.lanes, *leaf.shape), leaf.dtype, sharding=sharding
+        ),
+        jax.eval_shape(program.init_lane, one),
+    )
+
+    def compiled(
+        function: Callable, specs: _Specs, args: Any, options: _Options, **kwargs: Any
+    ) -> Any:
+        # No lane speaks to another, so there is nothing for check_vma to check.
+        sharded = jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=_LANES, check_vma=False
+        )
+        with traced_as(pack.convolution):
+            lowered = jax.jit(sharded, **kwargs).lower(*args)
+        known = {name: value for name, value in options.items() if _is_known(name)}
+        return lowered.compile(known if is_cpu else None)
+
+    start, step, score = _make_functions(
+        program, pack.lane_axis, at_once, pack.describe()
+    )
+    is_small = pack.step_flops < _SMALL_STEP_FLOPS
+    return Engine(
+        shapes=shapes,
+        start_lanes=compiled(
+            start, (_LANES,) * 3, (shapes, args, marked), _START, donate_argnums=0
+        ),
+        step_lanes=compiled(
+            step,
+            (_LANES, _LANES, _EVERYWHERE, _EVERYWHERE),
+            (shapes, args, np.int32(0), data),
+            _SMALL_STEP if is_small else {},
+            donate_argnums=0,
+        ),
+        score_lanes=compiled(
+            score,
+            (_LANES, _LANES, _LANES, _EVERYWHERE),
+            (shapes, args, marked, data),
+            _SMALL_SCORE if is_small else {},
+        ),
+        dataset=dataset,
+        models=models,
+        forward_flops={
+            width: model.count_forward_flops(dataset.input_spec)
+            for width, model in models.items()
+        },
+        compile_seconds=time.perf_counter() - began,
+    )
+
+
+def build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
+    """The model of a program at one of its widths."""
+    shape, classes = dataset.input_shape, dataset.num_classes
+    return build_model(key.family, width, key.depth, shape, classes)
+
+
+def put(tree: Any, mesh: Mesh) -> Any:
+    """Arrays [lanes, ...] on the devices that hold their lanes."""
+    return processes.put(tree, NamedSharding(mesh, _LANES))
+
+
+def put_lanes(trees: Sequence[Any], mesh: Mesh) -> Any:
+    """Trees of arrays, one a lane, as a tree of arrays [lanes, ...] on the devices."""
+    return put(jax.tree.map(lambda *leaves: np.stack(leaves), *trees), mesh)
+
+
+@functools.cache
+def _is_known(option: str) -> bool:
+    """Whether this XLA has the option; they come and go."""
+    value = {**_START, **_SMALL_SCORE}[option]
+    try:
+        jax.jit(lambda: 0).lower().compile({option: value})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+class _Functions(NamedTuple):
+    """What one device does with its lanes; see `Engine`."""
+
+    start: Callable[..., LaneState]
+    step: Callable[..., tuple[LaneState, jax.Array]]
+    score: Callable[..., Scores]
+
+
+def _make_functions(
+    program: Program, lane_axis: str, at_once: int, name: str
+) -> _Functions:
+    """The lane axis around the functions of one lane.
+
+    The number of steps is traced: XLA may compile a loop of known length differently,
+    and then results would depend on the length of chunks.
+    """
+
+    def start(state: LaneState, args: LaneArgs, fresh: jax.Array) -> LaneState:
+        return _fill_marked(
+            fresh, at_once, lambda lane: program.init_lane(_pick(lane, args)), state
+        )
+
+    def step(
+        state: LaneState, args: LaneArgs, num_steps: jax.Array, data: LaneData
+    ) -> tuple[LaneState, jax.Array]:
+        traces[name] += 1
+        left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
+        if lane_axis == "vmap":
+            state = _step_together(program, state, args, left, data)
+        else:
+            state = _step_in_turn(program, state, args, left, data)
+        return state, state.step >= args.steps
+
+    def score(
+        state: LaneState, args: LaneArgs, finished: jax.Array, data: LaneData
+    ) -> Scores:
+        real = jnp.zeros(finished.shape, jnp.result_type(float))
+        nothing = Scores(*[real] * 6, diverged=finished)
+        return _fill_marked(
+            finished,
+            at_once,
+            lambda lane: program.evaluate_lane(
+                _pick(lane, state), _pick(lane, args), data
+            ),
+            nothing,
+        )
+
+    return _Functions(start, step, score)
+
+
+def _pick(lane: jax.Array, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[lane], tree)
+
+
+def _fill_marked(
+    mask: jax.Array, at_once: int, function: Callable[[jax.Array], Any], tree: Any
+) -> Any:
+    """The tree with what the function gives for each marked lane; others cost nothing.
+
+    Args:
+        mask: bool [lanes].
+        at_once: lanes that the function is called for together.
+        function: lane, int32 [] -> tree without the lane axis.
+        tree: leaves [lanes, ...].
+    """
+    marked_first = jnp.argsort(~mask, stable=True)
+    count = jnp.sum(mask, dtype=jnp.int32)
+
+    def fill(index: jax.Array, tree: Any) -> Any:
+        if at_once == 1:
+            lanes = marked_first[index]
+            new = function(lanes)
+        else:  # the last call repeats the last marked lane
+            position = index * at_once + jnp.arange(at_once)
+            lanes = marked_first[jnp.minimum(position, count - 1)]
+            new = jax.vmap(function)(lanes)
+        return jax.tree.map(
+            lambda leaf, part: leaf.at[lanes].set(part.astype(leaf.dtype)), tree, new
+        )
+
+    return jax.lax.fori_loop(0, (count + at_once - 1) // at_once, fill, tree)
+
+
+def _step_in_turn(
+    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
+) -> LaneState:
+    """Steps one lane after the other; a lane with no steps left costs nothing."""
+
+    def step_one(lane: jax.Array, state: LaneState) -> LaneState:
+        own_args = _pick(lane, args)
+        new = jax.lax.fori_loop(
+            0,
+            left[lane],
+            lambda _, state: program.step_lane(state, own_args, data),
+            _pick(lane, state),
+        )
+        # In place: lanes may be many, and the whole would be copied otherwise.
+        return jax.tree.map(lambda leaf, part: leaf.at[lane].set(part), state, new)
+
+    return jax.lax.fori_loop(0, len(left), step_one, state)
+
+
+def _step_together(
+    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
+) -> LaneState:
+    """Steps all lanes side by side; a lane with no steps left keeps its state."""
+    step_lanes = jax.vmap(program.step_lane, (0, 0, None))
+
+    def step(index: jax.Array, state: LaneState) -> LaneState:
+        is_live = index < left
+        return jax.tree.map(
+            lambda new, old: jnp.where(
+                is_live.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
+            ),
+            step_lanes(state, args, data),
+            state,
+        )
+
+    return jax.lax.fori_loop(0, jnp.max(left), step, state)
