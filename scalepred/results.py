@@ -86,7 +86,10 @@ class Training:
         seconds: wall time of all runs, without compilation.
         devices: kinds, as in the table.
         num_programs: compiled programs.
-        compile_seconds: of this call; NaN if nothing was trained.
+        compile_seconds: of this call, summed over programs, which compile side by
+            side; NaN if nothing was trained.
+        wait_seconds: of this call, in which nothing was trained for want of a
+            program; or NaN.
         lane_utilization: live lane-steps over all lane-steps of this call, or NaN.
     """
 
@@ -97,6 +100,7 @@ class Training:
     devices: tuple[str, ...]
     num_programs: int
     compile_seconds: float
+    wait_seconds: float
     lane_utilization: float
 
 

@@ -137,7 +137,7 @@ def train(
                     lanes_busy=news.lane_utilization,
                     share_done=work_done / sum(work.values()),
                     program=news.program,
-                    compile_seconds=news.compile_seconds,
+                    wait_seconds=news.wait_seconds,
                 )
     except stopping.Stopped:
         table.merge()
@@ -148,7 +148,8 @@ def train(
         log(
             workdir,
             f"trained {news.num_done} cells, {news.num_programs} programs, compiling "
-            f"{news.compile_seconds:.1f} s, lanes busy {news.lane_utilization:.1%}",
+            f"{news.compile_seconds:.1f} s, waiting for it {news.wait_seconds:.1f} s, "
+            f"lanes busy {news.lane_utilization:.1%}",
         )
     return news
 
@@ -218,6 +219,7 @@ def summarise_training(
         devices=tuple(sorted({row.device for row in rows})),
         num_programs=len({row.program for row in rows}),
         compile_seconds=last_news.compile_seconds if last_news else float("nan"),
+        wait_seconds=last_news.wait_seconds if last_news else float("nan"),
         lane_utilization=last_news.lane_utilization if last_news else float("nan"),
     )
 

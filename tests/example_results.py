@@ -63,7 +63,7 @@ def grid() -> Results:
         fit.params_needed(0.1, 1e4),
         fit.cheapest_for_target(0.1),
     ]
-    training = results_lib.Training(60, 1, 1e12, 75.0, ("cpu",), 6, 9.5, 0.93)
+    training = results_lib.Training(60, 1, 1e12, 75.0, ("cpu",), 6, 9.5, 3.0, 0.93)
     made = make_results(
         "Grid", surface, in_fit, fit, answers, targets=[(1e6, 1e5)], training=training
     )
@@ -151,7 +151,7 @@ def nasty() -> Results:
         surface=surface,
         fit=fit,
         answers=answers,
-        training=results_lib.Training(1, 0, 1.0, 1.0, (NASTY,), 1, 1.0, 1.0),
+        training=results_lib.Training(1, 0, 1.0, 1.0, (NASTY,), 1, 1.0, 1.0, 1.0),
         versions={NASTY: NASTY},
     )
 

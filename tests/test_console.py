@@ -91,7 +91,7 @@ def test_progress_in_a_file_is_few_lines(monkeypatch):
                 lanes_busy=0.93,
                 share_done=done / 100,
                 program="digits/mlp",
-                compile_seconds=2.0,
+                wait_seconds=2.0,
             )
     lines = file.getvalue().splitlines()
 
@@ -101,7 +101,7 @@ def test_progress_in_a_file_is_few_lines(monkeypatch):
     assert lines[1].startswith("25 of 100 cells, lanes 93% busy, about 9 s left")
     assert lines[1].endswith("digits/mlp")
     assert lines[-1] == (
-        "trained 100 of 100 cells, lanes 93% busy in 20 s, 2 s of it compiling"
+        "trained 100 of 100 cells, lanes 93% busy in 20 s, 2 s of it waiting for compilation"
     )
 
 

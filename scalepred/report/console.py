@@ -34,7 +34,7 @@ class Progress:
         self._file = file or sys.stderr
         self._num_done = 0
         self._lanes_busy = math.nan
-        self._compile_seconds = math.nan
+        self._wait_seconds = math.nan
         self._started = self._last_line = 0.0
         self._bar: rich.progress.Progress | None = None
 
@@ -76,7 +76,7 @@ class Progress:
         lanes_busy: float = math.nan,
         share_done: float | None = None,
         program: str = "",
-        compile_seconds: float = math.nan,
+        wait_seconds: float = math.nan,
     ) -> None:
         """Tells how far training is.
 
@@ -86,13 +86,13 @@ class Progress:
             share_done: of all work, 0 to 1; cells differ a hundredfold in length, so
                 that steps or FLOPs tell the time left better than cells. None: cells.
             program: what is being trained.
-            compile_seconds: spent on compilation so far.
+            wait_seconds: in which nothing was trained for want of a program.
         """
         self._num_done, self._lanes_busy = num_done, lanes_busy
-        self._compile_seconds = compile_seconds
+        self._wait_seconds = wait_seconds
         now = time.monotonic()
         share = num_done / max(self._num_cells, 1) if share_done is None else share_done
-        left = _time_left(share, now - self._started, compile_seconds)
+        left = _time_left(share, now - self._started, wait_seconds)
         text = self._state() + left
         if self._bar is not None:
             self._bar.update(
@@ -112,14 +112,14 @@ class Progress:
         return text
 
     def _compilation(self) -> str:
-        if not math.isfinite(self._compile_seconds):
+        if not math.isfinite(self._wait_seconds):
             return ""
-        return f", {words.duration(self._compile_seconds)} of it compiling"
+        return f", {words.duration(self._wait_seconds)} of it waiting for compilation"
 
 
-def _time_left(share: float, elapsed: float, compile_seconds: float) -> str:
-    """Compilation comes once a program, so it is no part of the pace."""
-    working = elapsed - (compile_seconds if math.isfinite(compile_seconds) else 0.0)
+def _time_left(share: float, elapsed: float, wait_seconds: float) -> str:
+    """Waiting for a program comes once, so it is no part of the pace."""
+    working = elapsed - (wait_seconds if math.isfinite(wait_seconds) else 0.0)
     if not 0 < share < 1 or working <= 0:
         return ""
     seconds = working * (1 - share) / share

@@ -421,7 +421,8 @@ def _what_was_run(results: Results) -> str:
             f"{words.count(done.flops)} FLOPs in {words.duration(done.seconds)} on "
             f"{devices or 'unknown devices'}, beside compilation",
             f"{done.num_programs:,} compiled programs; compilation in this call took "
-            f"{words.duration(done.compile_seconds)}",
+            f"{words.duration(done.compile_seconds)}, of which training waited for "
+            f"{words.duration(done.wait_seconds)}",
             f"lanes busy in this call: {words.percent(done.lane_utilization)}",
         ]
     items.append(

@@ -66,6 +66,7 @@ class Progress:
         lane_steps: those and the steps of idle lanes.
         compile_seconds: spent on compiling; programs compile side by side, so the
             sum may exceed the time that passed.
+        wait_seconds: in which nothing was trained, as no program was compiled yet.
         num_programs: programs compiled.
         program: what is being trained.
     """
@@ -76,6 +77,7 @@ class Progress:
     live_lane_steps: int
     lane_steps: int
     compile_seconds: float
+    wait_seconds: float
     num_programs: int
     program: str
 
@@ -337,6 +339,7 @@ class _Totals:
     live_lane_steps: int = 0
     lane_steps: int = 0
     compile_seconds: float = 0.0
+    wait_seconds: float = 0.0
     num_programs: int = 0
 
     def report(self, rows: list[Measurement], program: str) -> Progress:
@@ -361,11 +364,13 @@ def _train_pack_that_fits(
     done: set[str] = set()
     wanted = pack
     while True:
+        began = time.perf_counter()
         try:
             if pack is wanted:
                 engine = compiling.result()
             else:
                 engine = compile_pack(pack, dataset, data, mesh)
+            totals.wait_seconds += time.perf_counter() - began
             totals.compile_seconds += engine.compile_seconds
             totals.num_programs += 1
             # It stops after the chunk, with a checkpoint.
