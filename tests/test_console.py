@@ -101,7 +101,8 @@ def test_progress_in_a_file_is_few_lines(monkeypatch):
     assert lines[1].startswith("25 of 100 cells, lanes 93% busy, about 9 s left")
     assert lines[1].endswith("digits/mlp")
     assert lines[-1] == (
-        "trained 100 of 100 cells, lanes 93% busy in 20 s, 2 s of it waiting for compilation"
+        "trained 100 of 100 cells, lanes 93% busy in 20 s, "
+        "2 s of it waiting for compilation"
     )
 
 
