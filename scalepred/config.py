@@ -99,6 +99,10 @@ class Packing:
     # vmap: lanes step together; map: one after the other, for steps so large that
     # one lane fills the device; auto: vmap, but map on a CPU unless steps are tiny.
     lane_axis: str = "auto"
+    # Devices that share the batch of each lane, for cells too large for one device; 0:
+    # as few as the memory asks for. Where the family allows: no statistics of the
+    # batch, nothing carried from window to window.
+    data_shards: int = 0
     # Form of convolutions: auto | canonical (XLA's, derivatives rewritten: fast on a
     # CPU) | native (XLA's) | patches (a matrix product).
     convolution: str = "auto"
@@ -249,6 +253,8 @@ def validate(experiment: Experiment) -> None:
         )
 
     _check(packing.lanes >= 0, "packing.lanes", packing.lanes, "0 (chosen) or more")
+    shards = packing.data_shards
+    _check(shards >= 0, "packing.data_shards", shards, "0 (chosen) or more")
     _one_of("packing.lane_axis", packing.lane_axis, ("auto", "vmap", "map"))
     _one_of("packing.convolution", packing.convolution, CONVOLUTIONS)
     chunk = packing.chunk_steps

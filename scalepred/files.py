@@ -1,7 +1,9 @@
 """Files that are there whole or not at all, on a local disk or in a bucket."""
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import time
 
@@ -35,6 +37,12 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise
+
+
+def digest(record: object) -> str:
+    """16 hexadecimal digits that change with the record, which JSON can hold."""
+    text = json.dumps(record, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def make_absolute(path: epath.Path) -> epath.Path:

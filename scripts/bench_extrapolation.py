@@ -7,8 +7,11 @@ mean of the errors and the mean coverage over studies.
 
     python scripts/bench_extrapolation.py [--data=DIR] [--ratios=10,50,200,1000]
         [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense]
+    python scripts/bench_extrapolation.py --studies=curves --laws=m4,bnsl,auto
 
-DIR holds public scaling studies as CSV with columns params, data, value.
+DIR holds public scaling studies as CSV with columns params, data, value. `curves` are
+learning curves of one model each, with the split into fitted and held-out points that
+their authors published; the ratios do not apply to them.
 """
 
 import collections
@@ -30,7 +33,7 @@ from scalepred.measurements import Surface
 _DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV files.")
 _RATIOS = flags.DEFINE_list("ratios", ["10", "50", "200", "1000"], "Of compute.")
 _LAWS = flags.DEFINE_list("laws", ["rosenfeld", "chinchilla", "auto"], "Laws.")
-_STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense.")
+_STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense, curves.")
 
 _MIN_POINTS = 6
 
@@ -39,6 +42,7 @@ class Problem(NamedTuple):
     study: str
     name: str
     surface: Surface
+    in_fit: np.ndarray | None = None  # [points]; None: drawn by compute
 
 
 class Score(NamedTuple):
@@ -124,6 +128,20 @@ def dense_studies() -> Iterator[Problem]:
         yield Problem("pythia", name, make_surface(rows, metric, _mean))
 
 
+def curve_studies() -> Iterator[Problem]:
+    """Learning curves of "Revisiting Neural Scaling Laws", by its five groups."""
+    for file in ("google_vision_imagenet", "google_vision_caltech101", "google_lang"):
+        for name, rows in split(read(file), "task", "run"):
+            task = rows[0]["task"]
+            group = task.split(":")[0] if file == "google_lang" else file
+            highest = max(float(row["value"]) for row in rows)
+            is_loss = "log" in rows[0]["metric"] or highest > 1
+            surface = make_surface(rows, "loss" if is_loss else "error", _mean)
+            fitted = {float(row["data"]) for row in rows if row["split"] == "fit"}
+            in_fit = np.isin(surface.data, list(fitted))
+            yield Problem(group, name, surface, in_fit)
+
+
 def _mean(values: list[float]) -> float:
     return float(np.mean(values))
 
@@ -131,12 +149,16 @@ def _mean(values: list[float]) -> float:
 def score(problem: Problem, law: str, ratio: float) -> Score | None:
     """Fits the cheap part, predicts the rest; None where too little is left."""
     surface = problem.surface
-    work = surface.params * surface.data
-    if work.min() > work.max() / ratio:
-        return None
-    in_fit = fit_region(surface, max_compute=work.max() / ratio)
+    in_fit = problem.in_fit
+    if in_fit is None:
+        work = surface.params * surface.data
+        if work.min() > work.max() / ratio:
+            return None
+        in_fit = fit_region(surface, max_compute=work.max() / ratio)
+        if min(_sizes(surface.where(in_fit))) < 2:
+            return None
     part, rest = surface.where(in_fit), surface.where(~in_fit)
-    if len(part) < _MIN_POINTS or min(_sizes(part)) < 2:
+    if len(part) < _MIN_POINTS or not len(rest):
         return None
     if law == "rosenfeld" and surface.metric == "error":
         law = "rosenfeld_fitted_guess"
@@ -154,7 +176,8 @@ def _sizes(surface: Surface) -> tuple[int, int]:
 
 
 def print_table(problems: list[Problem], ratio: float, laws: list[str]) -> None:
-    print(f"\nfitted where m n <= max / {ratio:g}; error of the rest (coverage)\n")
+    fitted = f"where m n <= max / {ratio:g}" if ratio else "on the published split"
+    print(f"\nfitted {fitted}; error of the rest (coverage)\n")
     print("| study | problems | " + " | ".join(laws) + " |")
     print("| --- | --- |" + " --- |" * len(laws))
     scores = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -180,6 +203,9 @@ def print_table(problems: list[Problem], ratio: float, laws: list[str]) -> None:
     print("| geometric mean (mean) | | " + " | ".join(summary) + " |", flush=True)
 
 
+_PROBLEMS = {"main": main_studies, "dense": dense_studies, "curves": curve_studies}
+
+
 def main(argv: list[str]) -> None:
     del argv
     if not pathlib.Path(_DATA.value).is_dir():
@@ -187,8 +213,8 @@ def main(argv: list[str]) -> None:
     command.cache_programs()
     start = time.monotonic()
     for name in _STUDIES.value:
-        problems = list({"main": main_studies, "dense": dense_studies}[name]())
-        for ratio in _RATIOS.value:
+        problems = list(_PROBLEMS[name]())
+        for ratio in _RATIOS.value if name != "curves" else [0]:
             print_table(problems, float(ratio), _LAWS.value)
     print(f"\n{time.monotonic() - start:.0f} s")
 

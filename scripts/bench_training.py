@@ -54,9 +54,9 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "mlp": Task("mlp", (4, 8, 16, 32, 64), 2, 4096, 100.0, 32, "sgd", 0.05),
-    "conv": Task("wide_resnet", (1, 2, 4, 8, 16), 8, 1024, 2.0, 16, "sgd", 0.05),
-    "decoder": Task("transformer", (8, 16, 32, 64, 128), 2, 1024, 2.0, 8, "adam", 3e-3),
+    "mlp": Task("mlp", (4, 8, 16, 32, 64), 2, 4096, 400.0, 32, "sgd", 0.05),
+    "conv": Task("wide_resnet", (1, 2, 4, 8, 16), 8, 1024, 6.0, 16, "sgd", 0.05),
+    "decoder": Task("transformer", (8, 16, 32, 64, 128), 2, 1024, 6.0, 8, "adam", 3e-3),
 }
 _NUM_TEST = 512
 

@@ -11,6 +11,7 @@ from etils import epath
 
 from scalepred import config, grid
 from scalepred.data.dataset import load_dataset
+from scalepred.files import digest
 from scalepred.training import autotune, ensemble, packing
 from scalepred.training.packing import Choice
 
@@ -70,11 +71,18 @@ def test_a_program_is_timed_once(tmp_path):
     paths = sorted(tmp_path.glob("*_device_*"))
     assert len(paths) == 2
     record = json.loads(paths[0].read_text())
-    assert set(record) == {"choice", "seconds_a_lane_step"}
+    assert set(record) == {"choice", "seconds_a_lane_step", "digest"}
+    gone = {"choice": ["map", 999, "auto"]}
     paths[0].write_text("{")
-    paths[1].write_text(json.dumps({"choice": ["map", 999, "auto"]}))
+    paths[1].write_text(json.dumps({**gone, "digest": digest(gone)}))
     assert autotune.tune(plan, measure, "device", [epath.Path(tmp_path)]) == first
     assert len(asked) == 6
+    # So is one that says another possible choice than was written.
+    other = list(plan.packs[0].choose(plan.packs[0].choices[0]).choices[0])
+    assert other != record["choice"]
+    paths[0].write_text(json.dumps({**record, "choice": other}))
+    assert autotune.tune(plan, measure, "device", [epath.Path(tmp_path)]) == first
+    assert len(asked) == 7
 
 
 def test_a_folder_that_cannot_be_written_is_no_harm(tmp_path):

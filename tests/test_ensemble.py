@@ -39,12 +39,16 @@ def _experiment(**changes) -> config.Experiment:
 CELLS = grid.make_cells(_experiment(), DATASET)
 
 
-def _train(cells, axis="vmap", lanes=4, devices=DEVICES, chunk_steps=0):
+def _train(cells, axis="vmap", lanes=4, devices=DEVICES, chunk_steps=0, data_shards=1):
     """Rows by cell, trained in one pack of exactly `lanes` lanes a device."""
     wishes = config.Packing(lanes=lanes, chunk_steps=chunk_steps)
     plan = packing.plan_packs(cells, wishes, len(devices), axis)
+    groups = len(devices) // data_shards
     packs = tuple(
-        dataclasses.replace(pack, lanes=lanes * len(devices)) for pack in plan.packs
+        dataclasses.replace(
+            pack, lanes=lanes * groups, num_devices=groups, data_shards=data_shards
+        )
+        for pack in plan.packs
     )
     plan = dataclasses.replace(plan, packs=packs)
     rows: dict[str, Measurement] = {}
@@ -183,9 +187,8 @@ def compiled(axis):
     cells = grid.make_cells(experiment, DATASET)
     plan = ensemble.plan_cells(experiment, DATASET, cells)
     (pack,) = plan.packs
-    mesh = jax.sharding.Mesh(np.array(DEVICES), ("lane",))
-    data, _ = ensemble._put_data(plan, DATASET, mesh)
-    return pack, engine.compile_pack(pack, DATASET, data, mesh).step_lanes
+    data, _ = ensemble._put_data(plan, DATASET, DEVICES)
+    return pack, engine.compile_pack(pack, DATASET, data, DEVICES).step_lanes
 
 
 def test_no_device_speaks_to_another_or_to_the_host(compiled):
@@ -205,6 +208,21 @@ def test_lanes_take_the_memory_that_was_planned(compiled):
     # What stands in the place of its input and what is there while it runs.
     needed = memory.alias_size_in_bytes + memory.temp_size_in_bytes
     assert 0.5 < pack.bytes_per_device / needed < 1.5
+
+
+def test_devices_that_share_batches_give_the_rows_of_one(full, axis):
+    rows = _train(_losses(CELLS), axis, data_shards=len(DEVICES))
+    for cell_id, row in rows.items():
+        assert _values(row) == pytest.approx(_values(full[cell_id]), rel=1e-4)
+        assert row.program.endswith("/data2")
+
+
+def test_only_devices_that_share_batches_speak(compiled):
+    pack, _ = compiled
+    pack = dataclasses.replace(pack, num_devices=1, data_shards=2)
+    data, _ = ensemble._put_data(packing.Plan((pack,), 2), DATASET, DEVICES)
+    text = engine.compile_pack(pack, DATASET, data, DEVICES).step_lanes.as_text()
+    assert "all-reduce" in text
 
 
 def test_an_empty_plan_yields_nothing():

@@ -319,6 +319,19 @@ def test_maximal_update_moves_wide_and_narrow_functions_alike():
     assert 1 / 3 < maximal < 3
 
 
+def test_devices_share_the_batches_of_families_that_carry_nothing(family, rows):
+    cells = _cells(family)[:2]
+    if family.name == "wide_resnet":  # the statistics of a batch are of all of it
+        with pytest.raises(UserError, match="data_shards=2"):
+            _train_rows(cells, family, data_shards=2)
+        return
+    shared = _train_rows(cells, family, data_shards=2)
+    for cell in cells:
+        assert shared[cell.cell_id].value == pytest.approx(
+            rows[cell.cell_id].value, rel=2e-3
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "width", "depth", "shape", "message"),
     [

@@ -15,7 +15,7 @@ from scalepred.training import packing
 from scalepred.training.cost import ACCELERATOR, CPU, Machine, ProgramCost
 
 
-def _cell(width=8, steps=10, seed=0, depth=2) -> Cell:
+def _cell(width=8, steps=10, seed=0, depth=2, batch_size=8) -> Cell:
     return Cell(
         dataset="digits",
         family="mlp",
@@ -25,7 +25,7 @@ def _cell(width=8, steps=10, seed=0, depth=2) -> Cell:
         dataset_size=20,
         seed=seed,
         steps=steps,
-        batch_size=8,
+        batch_size=batch_size,
         optimizer="sgd",
         learning_rate=0.1,
         momentum=0.9,
@@ -257,6 +257,43 @@ def test_a_lane_that_does_not_fit_is_told():
     machine = dataclasses.replace(CPU, memory_bytes=1e3)
     with pytest.raises(UserError, match=r"width8.*one lane takes.*widths=8"):
         packing.plan_packs([_cell()], Packing(), 1, "map", (), _cost, machine)
+
+
+def test_devices_share_a_batch_where_one_cannot_hold_it():
+    """As few as hold it, where the family allows."""
+
+    def plan(cost_of, memory, **wishes):
+        machine = dataclasses.replace(CPU, memory_bytes=memory)
+        cells = [_cell(batch_size=32)]
+        return packing.plan_packs(
+            cells, Packing(**wishes), 4, "vmap", (), cost_of, machine
+        )
+
+    def splitting(key):
+        return _cost(key)._replace(
+            state_bytes=1e3, work_bytes=8e3, can_split_batch=True
+        )
+
+    for memory, shards in ((1e4, 1), (5e3, 2), (3e3, 4)):
+        (pack,) = plan(splitting, memory).packs
+        assert pack.data_shards == shards
+        assert pack.num_devices == pack.lanes == 4 // shards
+        assert pack.bytes_per_device == 1e3 + 8e3 / shards
+        assert pack.describe().endswith(f"/data{shards}") == (shards > 1)
+    with pytest.raises(UserError, match="one lane takes"):
+        plan(splitting, 2e3)
+    (pack,) = plan(splitting, 1e9, data_shards=2).packs
+    assert (pack.data_shards, pack.num_devices) == (2, 2)
+    with pytest.raises(UserError, match=r"data_shards=3: batches of 32.*over 1, 2, 4"):
+        plan(splitting, 1e9, data_shards=3)
+
+    def whole(key):
+        return splitting(key)._replace(can_split_batch=False)
+
+    with pytest.raises(UserError, match="one lane takes"):
+        plan(whole, 5e3)
+    with pytest.raises(UserError, match=r"data_shards=2.*over 1 of 4"):
+        plan(whole, 1e9, data_shards=2)
 
 
 def test_cheap_programs_are_compiled_apart_and_dear_ones_together():

@@ -18,6 +18,9 @@ _FIRST_STEPS = 4
 _AGREEMENT = 1e-6
 # Below this mean squared relative residual the objective is rounding, not fit.
 _EXACT = 1e-24
+# A floor that vanishes does so along a curved valley; the best start alone is carried
+# on so many times as far.
+_PATIENCE = 10
 # With more points than this the lowest of them may be an accident.
 _MANY_POINTS = 12
 # Where the largest value is no larger than this times the smallest, all are the same.
@@ -223,17 +226,25 @@ def fit_subsets(
         theta = np.take_along_axis(looked.theta, order[..., None], axis=1)
         steps *= 2
     found = solve(theta, max_iterations)
-    best = np.argmin(found.objective, axis=1)
-    subset = np.arange(num_subsets)
-    lowest = found.objective[subset, best]
+    best = np.argmin(found.objective, axis=1)[:, None]
+    first = _take(found, best)
+    lowest = first.objective
     exact = _EXACT * np.sum(masks, axis=1)
-    same = found.objective <= (lowest * (1 + _AGREEMENT) + exact)[:, None]
+    same = found.objective <= lowest * (1 + _AGREEMENT) + exact[:, None]
+    if np.any(first.status == solver.Status.ITERATION_LIMIT):
+        first = solve(first.theta, _PATIENCE * max_iterations)
     return Fitted(
-        theta=found.theta[subset, best],
-        objective=lowest,
-        status=found.status[subset, best],
+        theta=first.theta[:, 0],
+        objective=first.objective[:, 0],
+        status=first.status[:, 0],
         agree=np.mean(same, axis=1),
     )
+
+
+def _take(found: solver.Solution, starts: np.ndarray) -> solver.Solution:
+    """Some starts of each subset; starts [subsets, kept]."""
+    subset = np.arange(len(starts))[:, None]
+    return solver.Solution(*(leaf[subset, starts] for leaf in found))
 
 
 def _best_projected(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import jax
 from etils import epath
 
-from scalepred.files import write_whole
+from scalepred.files import digest, write_whole
 from scalepred.training.packing import Choice, Pack, Plan
 
 # Timing pays where training takes so many times as long.
@@ -84,9 +84,12 @@ def _file_name(pack: Pack, device: str) -> str:
 
 
 def _read(path: epath.Path, options: Sequence[Choice]) -> Choice | None:
-    """What was found before, if it is among the choices; a torn file is no finding."""
+    """What was found before, if it is among the choices; a damaged file is none."""
     try:
-        found = Choice(*json.loads(path.read_text())["choice"])
+        record = dict(json.loads(path.read_text()))
+        if record.pop("digest") != digest(record):
+            return None
+        found = Choice(*record["choice"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if found in options else None
@@ -96,6 +99,7 @@ def _write(path: epath.Path, record: dict[str, object]) -> None:
     """A folder that cannot be written to costs the next start a few seconds only."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(record, indent=1) + "\n")
+        signed = {**record, "digest": digest(record)}
+        write_whole(path, json.dumps(signed, indent=1) + "\n")
     except OSError:
         return

@@ -6,8 +6,6 @@ lane takes which run next follows from the plan, so the runs' states are all the
 to save. They may go on in other lanes, and on other devices.
 """
 
-import hashlib
-import json
 import sys
 import time
 import zlib
@@ -20,6 +18,7 @@ import numpy as np
 from etils import epath
 
 from scalepred import processes
+from scalepred.files import digest
 from scalepred.grid import Cell
 from scalepred.training.packing import Pack
 
@@ -103,7 +102,7 @@ class Checkpoints:
                 0 if latest is None else latest.step + 1,
                 tree,
                 force=True,
-                custom_metadata={**record, "digest": _digest(record)},
+                custom_metadata={**record, "digest": digest(record)},
             )
         except Exception as error:
             self._tell(error)
@@ -170,7 +169,7 @@ class Checkpoints:
 
     def _folder(self, pack: Pack) -> epath.Path:
         """Of a program, whatever its lanes; other widths have other shapes."""
-        return self._directory / _digest([str(pack.key), pack.widths])
+        return self._directory / digest([str(pack.key), pack.widths])
 
     def _open(self, pack: Pack) -> Any:
         if self._pack == pack:
@@ -190,7 +189,7 @@ class Checkpoints:
 
     def _read(self, checkpoint: Any, pack: Pack, shapes: Any) -> list[Held]:
         record: Any = dict(self._checkpointer.metadata(checkpoint).custom_metadata)
-        if record.pop("digest") != _digest(record):
+        if record.pop("digest") != digest(record):
             raise ValueError("its record has changed since it was written")
 
         def lanes(count: int) -> Any:
@@ -250,11 +249,6 @@ def _checksum_lanes(state: Any) -> jax.Array:
             checksums[first + lane] = _checksum([part[lane] for part in parts])
     sharding = leaves[0].sharding
     return processes.put(checksums, sharding)
-
-
-def _digest(record: object) -> str:
-    text = json.dumps(record, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _say(sentence: str) -> None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from scalepred.data.dataset import Dataset
 from scalepred.grid import ProgramKey
 from scalepred.models.model import Model, Tree, build_model, cross_entropy
+from scalepred.training import lane as lane_lib
 
 
 class ProgramCost(NamedTuple):
@@ -25,6 +26,7 @@ class ProgramCost(NamedTuple):
     work_bytes: float  # more while it steps: gradient, and what the backward pass needs
     has_convolution: bool
     can_be_padded: bool
+    can_split_batch: bool = False  # over devices: no row of it looks at another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +70,20 @@ class Machine:
             return lanes * (self.step_seconds + work)
         return self.step_seconds + lanes * (self.lane_seconds + work)
 
+    def fits(self, cost: ProgramCost, axis: str) -> bool:
+        """Whether a device holds one lane."""
+        return self.bytes(cost, 1, axis) <= self.memory_bytes
+
     def bytes(self, cost: ProgramCost, lanes: int, axis: str) -> float:
         """Memory of so many lanes on one device."""
         if axis == "map":  # one lane at a time is taken out, stepped and put back
             return (lanes + 1) * cost.state_bytes + cost.work_bytes
         return lanes * (cost.state_bytes + cost.work_bytes)
+
+
+def split_batch(cost: ProgramCost, shards: int) -> ProgramCost:
+    """What one of the devices has to do that share a lane's batch."""
+    return cost._replace(flops=cost.flops / shards, work_bytes=cost.work_bytes / shards)
 
 
 # Measured on one core of an EPYC (docs/benchmarks.md).
@@ -143,6 +154,7 @@ def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
         has_convolution=has_convolution,
         # Muon scales an update by the shape of the weights, which padding changes.
         can_be_padded=model.can_be_padded and key.optimizer != "muon",
+        can_split_batch=lane_lib.can_split_batch(model),
     )
 
 

@@ -59,7 +59,9 @@ class Engine:
         step_lanes: (state, args, number of steps, data) -> (state, is done [lanes]);
             no lane takes more steps than its cell has.
         score_lanes: (state, args, finished, data) -> scores of the marked lanes.
+        mesh: the devices, in groups that share batches.
         dataset: what its rows name.
+        data: the same on the devices.
         models: by true width.
         forward_flops: of one example, by true width.
         compile_seconds: it took to trace and compile.
@@ -69,7 +71,9 @@ class Engine:
     start_lanes: Any
     step_lanes: Any
     score_lanes: Any
+    mesh: Mesh
     dataset: Dataset
+    data: LaneData
     models: Mapping[int, Model]
     forward_flops: Mapping[int, float]
     compile_seconds: float
@@ -100,12 +104,24 @@ class Engine:
 
 
 def compile_pack(
-    pack: packing.Pack, dataset: Dataset, data: LaneData, mesh: Mesh
+    pack: packing.Pack, dataset: Dataset, data: LaneData, devices: Sequence[Any]
 ) -> Engine:
-    """Traces and compiles a pack's functions, ahead of time and once."""
+    """Traces and compiles a pack's functions, ahead of time and once.
+
+    Args:
+        pack: what they are for.
+        dataset: what it is trained on.
+        data: the same on the devices.
+        devices: all that the pack was planned for.
+    """
     began = time.perf_counter()
+    mesh = make_mesh(devices, pack.data_shards)
+    if pack.data_shards > 1:  # the same copies, seen in the other mesh
+        data = jax.device_put(data, NamedSharding(mesh, _EVERYWHERE))
     models = {width: build(pack.key, width, dataset) for width in pack.widths}
-    program = lane_lib.make_program(pack.key, list(models.values()), dataset)
+    program = lane_lib.make_program(
+        pack.key, list(models.values()), dataset, pack.data_shards
+    )
     # Traced once for the shapes and once for the lanes, unless jit remembers it.
     program = program._replace(init_lane=jax.jit(program.init_lane))
     is_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -157,7 +173,9 @@ def compile_pack(
             (shapes, args, marked, data),
             _SMALL_SCORE if is_small else {},
         ),
+        mesh=mesh,
         dataset=dataset,
+        data=data,
         models=models,
         forward_flops={
             width: model.count_forward_flops(dataset.input_spec)
@@ -171,6 +189,11 @@ def build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
     """The model of a program at one of its widths."""
     shape, classes = dataset.input_shape, dataset.num_classes
     return build_model(key.family, width, key.depth, shape, classes)
+
+
+def make_mesh(devices: Sequence[Any], data_shards: int = 1) -> Mesh:
+    """Groups of devices along "lane", the devices of a group along "data"."""
+    return Mesh(np.array(devices).reshape(-1, data_shards), ("lane", "data"))
 
 
 def put(tree: Any, mesh: Mesh) -> Any:

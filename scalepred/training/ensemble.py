@@ -34,7 +34,7 @@ from scalepred.training import cost, packing
 from scalepred.training import engine as engine_lib
 from scalepred.training import lane as lane_lib
 from scalepred.training.checkpoint import Checkpoints, Held
-from scalepred.training.engine import Engine, compile_pack, put, put_lanes
+from scalepred.training.engine import Engine, compile_pack, make_mesh, put, put_lanes
 from scalepred.training.lane import LaneArgs, LaneData, LaneState, Scores
 
 # Of one round of the autotuner; a shorter one measures the clock.
@@ -180,9 +180,9 @@ def try_pack(
 ) -> Trial:
     """Compiles a pack's program and takes some steps; nothing is kept of them."""
     devices = list(devices or jax.devices())
-    mesh = Mesh(np.array(devices), ("lane",))
-    data, order = _put_data(packing.Plan((pack,), len(devices)), dataset, mesh)
-    engine = compile_pack(pack, dataset, data, mesh)
+    data, order = _put_data(packing.Plan((pack,), len(devices)), dataset, devices)
+    engine = compile_pack(pack, dataset, data, devices)
+    mesh = engine.mesh
     cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
     args = [
         lane_lib.lane_args(cell, pack.widths.index(cell.width), order[cell.seed])
@@ -194,7 +194,7 @@ def try_pack(
     state = engine.start_lanes(state, placed, put(np.ones(pack.lanes, bool), mesh))
     for num_steps in (1, min(4, most), most):  # the first one warms up
         began = time.perf_counter()
-        news = engine.step_lanes(state, placed, np.int32(num_steps), data)
+        news = engine.step_lanes(state, placed, np.int32(num_steps), engine.data)
         state, _ = jax.block_until_ready(news)
         seconds = time.perf_counter() - began
         if seconds > _LONGEST_TRIAL_SECONDS:
@@ -232,12 +232,11 @@ def train(
         raise ValueError(f"{len(devices)} devices, but planned for {plan.num_devices}")
     if not plan.packs:
         return
-    mesh = Mesh(np.array(devices), ("lane",))
-    data, order_of_seed = _put_data(plan, dataset, mesh)
+    data, order_of_seed = _put_data(plan, dataset, devices)
     if autotune and jax.process_count() == 1:  # several would have to agree
         plan = tuning.tune(
             plan,
-            lambda packs: _time_packs(packs, dataset, data, order_of_seed, mesh),
+            lambda packs: _time_packs(packs, dataset, data, order_of_seed, devices),
             f"{devices[0].device_kind}-x{len(devices)}",
             [epath.Path(path) for path in (choices_dir, tuning.cache_folder()) if path],
         )
@@ -255,11 +254,12 @@ def train(
         pool = concurrent.futures.ThreadPoolExecutor(num_cores())
         at_end.callback(pool.shutdown, wait=False, cancel_futures=True)
         compiling = [
-            pool.submit(compile_pack, pack, dataset, data, mesh) for pack in plan.packs
+            pool.submit(compile_pack, pack, dataset, data, devices)
+            for pack in plan.packs
         ]
         for pack, future in zip(plan.packs, compiling, strict=True):
             yield from _train_pack_that_fits(
-                pack, future, dataset, data, order_of_seed, mesh, totals, checkpoints
+                pack, future, dataset, data, order_of_seed, devices, totals, checkpoints
             )
     if checkpoints:
         checkpoints.remove()
@@ -270,14 +270,16 @@ def _time_packs(
     dataset: Dataset,
     data: LaneData,
     order_of_seed: Mapping[int, int],
-    mesh: Mesh,
+    devices: Sequence[Any],
 ) -> list[float]:
     """Seconds of a lane-step of each pack: the least of three rounds, in turn.
 
     A pack that is out of memory, or takes twice as long as the best, is left out of
     the rounds.
     """
-    trials = [_start_trial(pack, dataset, data, order_of_seed, mesh) for pack in packs]
+    trials = [
+        _start_trial(pack, dataset, data, order_of_seed, devices) for pack in packs
+    ]
     seconds = [math.inf if trial is None else trial() for trial in trials]
     for _ in range(2):
         for index, trial in enumerate(trials):
@@ -291,7 +293,7 @@ def _start_trial(
     dataset: Dataset,
     data: LaneData,
     order_of_seed: Mapping[int, int],
-    mesh: Mesh,
+    devices: Sequence[Any],
 ) -> Callable[[], float] | None:
     """A function that trains the pack's first cells; gives seconds a lane-step."""
     cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
@@ -301,16 +303,17 @@ def _start_trial(
         )._replace(steps=np.int32(2**30))
         for cell in cells
     ]
-    stacked = put_lanes(args, mesh)
 
     def run(state: LaneState, num_steps: int) -> LaneState:
-        state, _ = engine.step_lanes(state, stacked, np.int32(num_steps), data)
+        steps = np.int32(num_steps)
+        state, _ = engine.step_lanes(state, placed, steps, engine.data)
         return jax.block_until_ready(state)
 
     try:
-        engine = compile_pack(pack, dataset, data, mesh)
-        everyone = put(np.ones(pack.lanes, bool), mesh)
-        state = run(engine.start_lanes(engine.idle(), stacked, everyone), 1)
+        engine = compile_pack(pack, dataset, data, devices)
+        placed = put_lanes(args, engine.mesh)
+        everyone = put(np.ones(pack.lanes, bool), engine.mesh)
+        state = run(engine.start_lanes(engine.idle(), placed, everyone), 1)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -352,7 +355,7 @@ def _train_pack_that_fits(
     dataset: Dataset,
     data: LaneData,
     order_of_seed: Mapping[int, int],
-    mesh: Mesh,
+    devices: Sequence[Any],
     totals: _Totals,
     checkpoints: Checkpoints | None,
 ) -> Iterator[Progress]:
@@ -369,14 +372,14 @@ def _train_pack_that_fits(
             if pack is wanted:
                 engine = compiling.result()
             else:
-                engine = compile_pack(pack, dataset, data, mesh)
+                engine = compile_pack(pack, dataset, data, devices)
             totals.wait_seconds += time.perf_counter() - began
             totals.compile_seconds += engine.compile_seconds
             totals.num_programs += 1
             # It stops after the chunk, with a checkpoint.
             with stopping.deferred():
                 for progress in _train_pack(
-                    pack, engine, data, order_of_seed, mesh, totals, checkpoints
+                    pack, engine, order_of_seed, totals, checkpoints
                 ):
                     done |= {row.cell_id for row in progress.rows}
                     yield progress
@@ -386,7 +389,7 @@ def _train_pack_that_fits(
                 raise
             smaller = packing.halve_lanes(pack, done)
             if smaller is None or jax.process_count() > 1:
-                raise _does_not_fit(pack, mesh) from error
+                raise _does_not_fit(pack, devices[0].device_kind) from error
             print(
                 f"warning: {pack.describe()}: out of memory with {pack.lanes} lanes, "
                 f"trying {smaller.lanes}",
@@ -399,8 +402,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _does_not_fit(pack: packing.Pack, mesh: Mesh) -> UserError:
-    device = mesh.devices.flat[0].device_kind
+def _does_not_fit(pack: packing.Pack, device: str) -> UserError:
     return UserError(
         f"{pack.describe()}: does not fit into the memory of {device}; choose fewer "
         "packing.lanes, a smaller training.batch_size, or leave out "
@@ -411,9 +413,7 @@ def _does_not_fit(pack: packing.Pack, mesh: Mesh) -> UserError:
 def _train_pack(
     pack: packing.Pack,
     engine: Engine,
-    data: LaneData,
     order_of_seed: Mapping[int, int],
-    mesh: Mesh,
     totals: _Totals,
     checkpoints: Checkpoints | None,
 ) -> Iterator[Progress]:
@@ -427,7 +427,7 @@ def _train_pack(
     args_of[None] = lane_lib.idle_args()
     placed_cells: tuple[Cell | None, ...] = ()  # whose numbers are on the devices
     placed = None
-    state = engine.idle()
+    mesh, state = engine.mesh, engine.idle()
     begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
     waiting = {run.cell: run for run in begun}
     seconds: dict[Cell, float] = collections.defaultdict(float)
@@ -460,7 +460,6 @@ def _train_pack(
                 engine,
                 Scores(*(value[lane] for value in scores)),
                 seconds.pop(cell),
-                mesh,
             )
             for lane, cell in chunk.finished
         ]
@@ -485,12 +484,13 @@ def _train_pack(
         if any(chunk.fresh):
             state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
         num_steps = np.int32(chunk.num_steps)
-        state, is_done = engine.step_lanes(state, placed, num_steps, data)
+        state, is_done = engine.step_lanes(state, placed, num_steps, engine.data)
         scores = None
         if chunk.finished:
             finished = np.zeros(pack.lanes, bool)
             finished[[lane for lane, _ in chunk.finished]] = True
-            scores = engine.score_lanes(state, placed, put(finished, mesh), data)
+            marked = put(finished, mesh)
+            scores = engine.score_lanes(state, placed, marked, engine.data)
         notices = put(np.full(pack.lanes, notice, np.int32), mesh)
         news = processes.gather((is_done, scores, notices), mesh)
         in_flight.append((chunk, news))
@@ -608,7 +608,7 @@ def _unfinished(chunk: packing.Chunk, seconds: Mapping[Cell, float]) -> dict[int
 
 
 def _put_data(
-    plan: packing.Plan, dataset: Dataset, mesh: Mesh
+    plan: packing.Plan, dataset: Dataset, devices: Sequence[Any]
 ) -> tuple[LaneData, dict[int, int]]:
     """The dataset on every device, and the row of each seed's order."""
     seeds = sorted({cell.seed for pack in plan.packs for cell in pack.queue})
@@ -617,7 +617,7 @@ def _put_data(
         labels=_widen(dataset.labels),
         order=np.stack([dataset.order(seed) for seed in seeds]),
     )
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    everywhere = NamedSharding(make_mesh(devices), PartitionSpec())
     order_of_seed = {seed: row for row, seed in enumerate(seeds)}
     return processes.put(data, everywhere), order_of_seed
 
@@ -637,7 +637,6 @@ def _make_row(
     engine: Engine,
     scores: Scores,
     seconds: float,
-    mesh: Mesh,
 ) -> Measurement:
     """A finished cell as a row; one that diverged has no value."""
     model = engine.models[cell.width]
@@ -668,7 +667,7 @@ def _make_row(
         train_value=math.nan if diverged else float(train_value),
         status="diverged" if diverged else "ok",
         seconds=seconds,
-        device=mesh.devices.flat[0].device_kind,
+        device=engine.mesh.devices.flat[0].device_kind,
         program=pack.describe(),
         validation_value=math.nan if diverged else float(validation_value),
     )

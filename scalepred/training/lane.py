@@ -92,7 +92,17 @@ class Program(NamedTuple):
     evaluate_lane: Callable[[LaneState, LaneArgs, LaneData], Scores]
 
 
-def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> Program:
+def can_split_batch(model: Model) -> bool:
+    """Whether devices may share a batch: the model carries nothing that it computed
+    from all of it, such as statistics, or row by row, such as what it read before.
+    """
+    only_numbers = all(leaf.ndim == 0 for leaf in jax.tree.leaves(model.shapes.state))
+    return only_numbers and model.restart is None
+
+
+def make_program(
+    key: ProgramKey, models: Sequence[Model], dataset: Dataset, data_shards: int = 1
+) -> Program:
     """Builds the functions of a program.
 
     Args:
@@ -100,6 +110,8 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
         models: the models its lanes may hold. With more than one, all are padded to
             the shapes of the last, the widest.
         dataset: what they are trained on.
+        data_shards: devices along the mesh axis "data", each of which takes an equal
+            part of every batch; all hold the same state.
     """
     widest = models[-1]
     num_train, num_test = dataset.num_train, dataset.num_test
@@ -168,9 +180,19 @@ def make_program(key: ProgramKey, models: Sequence[Model], dataset: Dataset) -> 
         for kind in image_change:
             x = augment(x, kind, jax.random.fold_in(noise_key, 1))
         labels = data.labels[examples].astype(jnp.int32)
+        if data_shards > 1:
+            shard = jax.lax.axis_index("data")
+            noise_key = jax.random.fold_in(noise_key, shard)
+            size = batch_size // data_shards
+            x, labels = (
+                jax.lax.dynamic_slice_in_dim(whole, shard * size, size)
+                for whole in (x, labels)
+            )
         (loss, model_state), gradient = value_and_grad(
             params, model_state, args, prepare(x), labels, noise_key
         )
+        if data_shards > 1:
+            loss, gradient = jax.lax.pmean((loss, gradient), "data")
         return loss, gradient, model_state, cursor
 
     def step_lane(state: LaneState, args: LaneArgs, data: LaneData) -> LaneState:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from scalepred.config import Packing, UserError
 from scalepred.grid import Cell, ProgramKey
-from scalepred.training.cost import CPU, Machine, ProgramCost
+from scalepred.training.cost import CPU, Machine, ProgramCost, split_batch
 
 # A chunk is at most this share of the pack's longest run, or takes about a second if
 # that is more: news comes often, and the host's work, some milliseconds, is nothing.
@@ -38,7 +38,8 @@ class Pack:
     Attributes:
         key: the program, at the widest of the widths.
         widths: true widths of its cells, ascending.
-        num_devices: each holds an equal, contiguous part of the lanes.
+        num_devices: groups of `data_shards` devices; each group holds an equal,
+            contiguous part of the lanes.
         lanes: cells side by side, over all devices.
         lane_axis: "vmap" or "map".
         queue: cells to train, longest first.
@@ -48,6 +49,7 @@ class Pack:
         padding: FLOPs over those at the true widths.
         bytes_per_device: memory for all its lanes.
         convolution: form of its convolutions.
+        data_shards: devices that share the batch of a lane.
         seconds: predicted, of all devices together, without compiling.
         compile_seconds: predicted.
         choices: what the autotuner may choose from, the default first.
@@ -65,6 +67,7 @@ class Pack:
     padding: float = 1.0
     bytes_per_device: float = 0.0
     convolution: str = "auto"
+    data_shards: int = 1
     seconds: float = 0.0
     compile_seconds: float = 0.0
     choices: tuple[Choice, ...] = ()
@@ -93,7 +96,8 @@ class Pack:
     def describe(self) -> str:
         """The program as a row names it: with the lanes, as they round differently."""
         form = "" if self.convolution == "auto" else f"/{self.convolution}"
-        return f"{self.key}{form}/{self.lane_axis}{self.lanes}"
+        shards = "" if self.data_shards == 1 else f"/data{self.data_shards}"
+        return f"{self.key}{form}/{self.lane_axis}{self.lanes}{shards}"
 
     def choose(self, choice: Choice) -> "Pack":
         """The same cells, trained with another of the choices."""
@@ -191,7 +195,8 @@ def plan_packs(
         machine: each of the devices.
 
     Raises:
-        UserError: one lane of some program does not fit into memory.
+        UserError: one lane of some program does not fit into memory, or its batch
+            cannot be split as wished.
     """
     planner = _Planner(packing, num_devices, lane_axis, cost_of, machine)
     by_program: dict[ProgramKey, list[Cell]] = defaultdict(list)
@@ -274,9 +279,12 @@ class _Planner:
         axis = self.lane_axis
         if axis == "auto":
             axis = self.machine.choose_axis(cost)
+        shards = self._count_shards(key, cost, axis)
+        groups = self.num_devices // shards
+        cost = split_batch(cost, shards)
         seconds, lanes = min(
-            (self._seconds(cost, queue, total, lanes, axis), lanes)
-            for lanes in self._lane_choices(key, cost, total, queue, axis)
+            (self._seconds(cost, queue, total, lanes, axis, groups), lanes)
+            for lanes in self._lane_choices(key, cost, total, queue, axis, groups)
         )
         true_flops = sum(
             self.cost_of(key).flops * sum(cell.steps for cell in members)
@@ -290,21 +298,44 @@ class _Planner:
         pack = Pack(
             key=key,
             widths=tuple(key.width for key, _ in part),
-            num_devices=self.num_devices,
-            lanes=lanes * self.num_devices,
+            num_devices=groups,
+            lanes=lanes * groups,
             lane_axis=axis,
             queue=tuple(queue),
             min_chunk_steps=max(1, min(shortest // 2, most)),
             max_chunk_steps=most,
             step_flops=cost.flops,
-            padding=cost.flops * total / true_flops if true_flops else 1.0,
+            padding=shards * cost.flops * total / true_flops if true_flops else 1.0,
             bytes_per_device=machine.bytes(cost, lanes, axis),
             convolution=self.packing.convolution,
+            data_shards=shards,
             seconds=self.num_devices * seconds,
             compile_seconds=compiling,
-            choices=self._choices(key, cost, total, queue, axis, lanes),
+            choices=self._choices(key, cost, total, queue, axis, lanes, groups),
         )
         return compiling + pack.seconds, pack
+
+    def _count_shards(self, key: ProgramKey, cost: ProgramCost, axis: str) -> int:
+        """Devices that share a lane's batch: as wished, or the fewest that hold it."""
+        wished = self.packing.data_shards
+        possible = [
+            shards
+            for shards in range(1, self.num_devices + 1)
+            if self.num_devices % shards == key.batch_size % shards == 0
+            and (cost.can_split_batch or shards == 1)
+        ]
+        if wished and wished not in possible:
+            raise UserError(
+                f"packing.data_shards={wished}: batches of {key.batch_size} of family "
+                f"{key.family} can be split over {', '.join(map(str, possible))} of "
+                f"{self.num_devices} devices; choose one of these, or 0"
+            )
+        fitting = (
+            shards
+            for shards in possible
+            if self.machine.fits(split_batch(cost, shards), axis)
+        )
+        return wished or next(fitting, possible[-1])
 
     def _choices(
         self,
@@ -314,6 +345,7 @@ class _Planner:
         queue: Sequence[Cell],
         axis: str,
         lanes: int,
+        groups: int,
     ) -> tuple[Choice, ...]:
         """The default, and what else the user left open and the device may be fast at.
 
@@ -330,13 +362,14 @@ class _Planner:
             and not cost.has_convolution
         ):
             for other in {"map", "vmap"} - {axis}:
-                axes[other] = {self._lane_choices(key, cost, total, queue, other)[-1]}
+                most = self._lane_choices(key, cost, total, queue, other, groups)[-1]
+                axes[other] = {most}
         elif not self.machine.is_cpu and not self.packing.lanes:
-            possible = self._lane_choices(key, cost, total, queue, axis)
+            possible = self._lane_choices(key, cost, total, queue, axis, groups)
             axes[axis] |= {n for n in (lanes // 16, lanes // 4) if n in possible}
-        default = Choice(axis, lanes * self.num_devices, forms[0])
+        default = Choice(axis, lanes * groups, forms[0])
         others = {
-            Choice(axis, count * self.num_devices, form)
+            Choice(axis, count * groups, form)
             for axis, counts in axes.items()
             for count in counts
             for form in forms
@@ -350,12 +383,13 @@ class _Planner:
         total: int,
         lanes: int,
         axis: str,
+        groups: int,
     ) -> float:
         """Until the last cell is done."""
         if axis == "map":
-            steps = max(total / self.num_devices, queue[0].steps)
+            steps = max(total / groups, queue[0].steps)
             return steps * self.machine.seconds(cost, 1, axis)
-        steps = _last_end(queue, total, lanes * self.num_devices)
+        steps = _last_end(queue, total, lanes * groups)
         return steps * self.machine.seconds(cost, lanes, axis)
 
     def _lane_choices(
@@ -365,6 +399,7 @@ class _Planner:
         total: int,
         queue: Sequence[Cell],
         axis: str,
+        groups: int,
     ) -> list[int]:
         """Lanes a device that fit and may be of use, at least one.
 
@@ -372,12 +407,12 @@ class _Planner:
         as long as the rest.
         """
         useful = min(round(total / queue[0].steps), len(queue))
-        most = math.ceil(useful / self.num_devices)
+        most = math.ceil(useful / groups)
         most = min(most, self.packing.lanes or self.machine.most_lanes)
         memory = self.machine.memory_bytes
         while most > 1 and self.machine.bytes(cost, most, axis) > memory:
             most -= 1
-        if self.machine.bytes(cost, 1, axis) > memory:
+        if not self.machine.fits(cost, axis):
             needed = self.machine.bytes(cost, 1, axis)
             raise UserError(
                 f"{key}: one lane takes about {needed / 1e9:.1f} GB, the device has "
