@@ -49,8 +49,10 @@ def check_against_scipy(seed):
     noise = 10 ** rng.uniform(-3, -1)
     problem, _ = make_problem(rng, num_points, noise, law)
     starts = law.start(rng.uniform(size=(12, 5)), SCALE)
-    columns = map(np.asarray, problem[:4])
-    points = multistart.Points(*columns, 1.0, 1.0, float(SCALE.log_guess))
+    points = multistart.Points(
+        np.asarray(problem.x), np.asarray(problem.y), np.asarray(problem.log_value),
+        np.asarray(problem.weight), 1.0, 1.0, float(SCALE.log_guess),
+    )  # fmt: skip
     everything = np.ones((1, num_points), bool)
     found = multistart.fit_subsets(law, points, everything)
 
