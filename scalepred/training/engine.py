@@ -148,8 +148,10 @@ def compile_pack(
         )
         with traced_as(pack.convolution):
             lowered = jax.jit(sharded, **kwargs).lower(*args)
+        if not is_cpu:
+            return lowered.compile()
         known = {name: value for name, value in options.items() if _is_known(name)}
-        return lowered.compile(known if is_cpu else None)
+        return lowered.compile(known)
 
     start, step, score = _make_functions(
         program, pack.lane_axis, at_once, pack.describe()
