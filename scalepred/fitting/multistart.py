@@ -180,7 +180,8 @@ def fit_subsets(
         residual: what is minimised.
         starts: starting points for each subset.
         seed: of the starts; the same for every subset.
-        max_iterations: of each start.
+        max_iterations: of each start; the best, if it has not ended, gets ten times
+            as many.
         prune: only the most promising starts are carried to the end; False: all are,
             from where the law starts them.
     """
