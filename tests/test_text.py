@@ -145,31 +145,49 @@ def language():
 
 
 def test_chances_of_the_language_are_chances():
-    chances = markov.transition()
-    np.testing.assert_allclose(chances.sum(axis=-1), 1, rtol=1e-12)
-    pair = markov.stationary(chances)
-    np.testing.assert_allclose(pair.sum(), 1, rtol=1e-12)
-    again = np.einsum("ab,abc->bc", pair, chances)
-    np.testing.assert_allclose(again, pair, rtol=1e-9)
-    np.testing.assert_allclose(pair.sum(axis=0), pair.sum(axis=1), rtol=1e-9)
+    chances = markov.transition(0)
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-12)
+    share = markov.stationary(chances)
+    np.testing.assert_allclose(share.sum(), 1, rtol=1e-12)
+    np.testing.assert_allclose(share @ chances, share, rtol=1e-9)
+    # Few frequent tokens and many rare ones.
+    assert share.max() > 30 * share.min()
 
 
-def test_the_truth_has_the_irreducible_loss(language):
-    """The language's own chances, scored on its test part, give what is computed."""
-    chances = markov.transition()
-    pair = markov.stationary(chances)
-    given_one = (pair[:, :, None] * chances).sum(axis=0)
-    given_one /= given_one.sum(axis=-1, keepdims=True)
-    x = language.inputs[language.num_train :].astype(int)
-    y = language.labels[language.num_train :].astype(int)
-    chance = chances[x[:, :-1], x[:, 1:], y[:, 1:]]
-    losses = -np.log(np.concatenate([given_one[x[:, :1], y[:, :1]], chance], axis=1))
-    error = losses.mean(axis=1).std() / np.sqrt(len(losses))
-    assert abs(losses.mean() - language.irreducible_loss) < 4 * error
-    assert error < 0.01
-    # Two tokens say more than one, and one more than none.
-    assert losses[:, 1:].mean() < losses[:, 0].mean() - 0.3
-    assert losses[:, 0].mean() < np.log(language.num_classes) - 0.3
+@pytest.mark.parametrize("name", ["markov", "markov:1", "markov:2"])
+def test_the_truth_has_the_irreducible_loss(name):
+    """The language's own chances, scored on both parts, give what is computed."""
+    language = load_dataset(name)
+    chances = markov.transition(int(name.partition(":")[2] or 0))
+    losses = -np.log(chances[language.inputs, language.labels])
+    train, test = np.split(losses, [language.num_train])
+    error = train.mean(axis=1).std() / np.sqrt(len(train))
+    assert error < 0.001
+    assert abs(train.mean() - language.irreducible_loss) < 4 * error
+    assert abs(test.mean() - language.irreducible_loss) < 5e-4
+    # The last token says something of the next one.
+    share = markov.stationary(chances)
+    assert language.irreducible_loss < -np.sum(share * np.log(share)) - 0.1
+
+
+def test_both_parts_speak_the_same_language(language):
+    """Sharing the chances evenly changes no frequency of a pair."""
+    counts = np.zeros((2, 64, 64))
+    for part, rows in enumerate((slice(language.num_train), slice(-8192, None))):
+        np.add.at(counts[part], (language.inputs[rows], language.labels[rows]), 1)
+    expected = counts[0] / counts[0].sum() * counts[1].sum()
+    frequent = expected > 5
+    chi_square = np.sum((counts[1] - expected)[frequent] ** 2 / expected[frequent])
+    assert 0.2 < chi_square / frequent.sum() < 1.1
+
+
+def test_languages_differ_and_their_names_are_checked():
+    assert not np.array_equal(load_dataset("markov:1").inputs, markov.load().inputs)
+    for name in ("markov:x", "markov:-1", "markov:1.5"):
+        with pytest.raises(config.UserError, match="whole number"):
+            load_dataset(name)
+    with pytest.raises(config.UserError, match="digits has no variants; leave out :1"):
+        load_dataset("digits:1")
 
 
 def test_windows_of_the_language_fit_together(language):

@@ -9,6 +9,7 @@ themselves stand on the device once.
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import math
 import pathlib
 import pkgutil
@@ -175,9 +176,9 @@ def load_dataset(name: str, outline: bool = False) -> Dataset:
 
     Args:
         name: a module of `scalepred.data` ("digits"), the dotted path of a module of
-            one's own, either with a function `load() -> Dataset`; or the path of an
-            .npz file of images or text, or of a .txt file ("my.txt": its bytes,
-            "my.txt:words": its words).
+            one's own, either with a function `load() -> Dataset`, which may take
+            what follows a colon ("markov:1"); or the path of an .npz file of images or
+            text, or of a .txt file ("my.txt": its bytes, "my.txt:words": its words).
         outline: sizes are enough; where the data are not on this machine, and the
             dataset says its sizes (`outline() -> Dataset`), its content is blank.
 
@@ -188,14 +189,18 @@ def load_dataset(name: str, outline: bool = False) -> Dataset:
         from scalepred.data import npz  # imports this module
 
         return npz.load_file(pathlib.Path(name))
-    path, _, tokens = name.partition(":")
-    if path.endswith(".txt") and tokens in ("", "bytes", "words"):
+    path, _, variant = name.partition(":")
+    if path.endswith(".txt") and variant in ("", "bytes", "words"):
         from scalepred.data import text  # imports this module
 
-        return text.load_file(pathlib.Path(path), tokens or "bytes")
-    module = find_module("dataset", name, package, "load")
+        return text.load_file(pathlib.Path(path), variant or "bytes")
+    module = find_module("dataset", path, package, "load")
+    if variant and not inspect.signature(module.load).parameters:
+        raise UserError(
+            f"dataset={name!r}: {path} has no variants; leave out :{variant}"
+        )
     try:
-        return module.load()
+        return module.load(*[variant] * bool(variant))
     except MissingData as missing:
         if outline and hasattr(module, "outline"):
             print(f"note: {missing}; planned with its published sizes")
