@@ -75,7 +75,9 @@ def draw_figures(results: Results) -> dict[str, Figure]:
             figures["corners"] = _draw_corners(results)
         # The layout is made once; every format is then drawn from the same places.
         for figure in figures.values():
-            figure.draw_without_rendering()
+            layout = figure.get_layout_engine()
+            assert layout is not None
+            layout.execute(figure)
             figure.set_layout_engine(None)  # "none" would be asked again at each save
     return figures
 
@@ -255,8 +257,11 @@ def _draw_curves(results: Results) -> Figure:
     )
     lines = _predict(results, params, data)
     split = len(fixed[0]) * len(along[0])
-    low = min(lines.value.min(), surface.value.min()) / 1.08
-    high = max(lines.value.max(), surface.value.max()) * 1.08
+    low = min(lines.value.min(), surface.value.min())
+    high = max(lines.value.max(), surface.value.max())
+    # As much room as shows an interval, were all values within a hundredth.
+    room = max((high / low) ** 0.15, 1.003)
+    low, high = low / room, high * room
     form = functools.partial(_value_tick, metric=metric)
     panels[0].set(yscale="log", ylim=(low, high))
     _draw_panel(
@@ -489,7 +494,7 @@ def _set_log(
     """Few, round, labelled ticks on an axis whose scale is logarithmic already."""
     axis.set_major_locator(ticker.FixedLocator(_log_ticks(low, high, at_most)))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: form(value)))
-    axis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_minor_locator(ticker.NullLocator())  # each tick takes a millisecond
 
 
 def _log_ticks(low: float, high: float, at_most: int) -> list[float]:
