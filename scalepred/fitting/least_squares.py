@@ -11,6 +11,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.fitting import backtest, multistart, predict, solver
+from scalepred.fitting import misfit as misfit_lib
 from scalepred.fitting.laws import Law, Scale
 from scalepred.measurements import Surface
 
@@ -67,19 +68,24 @@ class LeastSquares:
         )
 
     @functools.cached_property
-    def misfit(self) -> float:
-        """Standard deviation of the true means about the law, in ln value.
-
-        What the residuals show beyond the noise of the means; with few degrees of
-        freedom it is known badly, and the resamples carry that through the refits.
-        """
+    def misfit(self) -> misfit_lib.Misfit:
+        """How far the true means lie from the law, beyond the noise of the means."""
+        of_means = self.noise.of(self.points.log_value) ** 2 / self.surface.num_seeds
+        noise = float(np.mean(of_means))
         if self.residual.has_kinks:  # outliers count no more here than in the fit
             total = (1.4826 * np.median(np.abs(self.differences))) ** 2
-        else:
-            freedom = max(len(self.surface) - self.law.num_parameters, 1)
-            total = np.sum(self.points.weight * self.differences**2) / freedom
-        of_means = self.noise.of(self.points.log_value) ** 2 / self.surface.num_seeds
-        return float(np.sqrt(max(total - np.mean(of_means), 0.0)))
+            return misfit_lib.of_size(np.sqrt(max(total - noise, 0.0)))
+        points = self.points
+        _, slopes = backtest.linearise(self.law, self.theta, points, self.scale)
+        root = np.sqrt(points.weight)
+        return misfit_lib.estimate(
+            root * self.differences,
+            root[:, None] * slopes,
+            points.x,
+            points.y,
+            noise,
+            self.seed,
+        )
 
     @functools.cached_property
     def fitted(self) -> predict.FittedLaw:
@@ -91,7 +97,7 @@ class LeastSquares:
             scale=self.scale,
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
-            misfit=self.misfit,
+            misfit=self.misfit.overall_sd,
             growth=backtest.learn_growth(self.inner_tests),
             noise=self.noise,
             seed=self.seed,
@@ -165,10 +171,10 @@ class LeastSquares:
         """Refits to resampled points: theta of each draw [draws, parameters].
 
         Each draw takes seeds with replacement, the same ones at every point because
-        runs of one seed share their split of the data, and moves each point by the
-        law's misfit. Points without repeats are moved by the noise of their kind
-        instead. A Huber fit takes points with replacement: its outliers are no normal
-        misfit.
+        runs of one seed share their split of the data, and moves the points by a
+        misfit of the law, which neighbours may share. Points without repeats are moved
+        by the noise of their kind instead. A Huber fit takes points with replacement:
+        its outliers are no normal misfit.
         """
         if not self.resamples:
             return np.empty((0, self.law.num_parameters))
@@ -180,7 +186,7 @@ class LeastSquares:
             return _finite(self._refit(problem, self.resamples))
         log_value, surface = self.points.log_value, self.surface
         log_means = np.broadcast_to(log_value, (self.resamples, len(surface)))
-        log_means = log_means + self.misfit * rng.standard_normal(log_means.shape)
+        log_means = log_means + self.misfit.draw(*log_means.shape, rng)
         noise = self.noise.of(log_value) / np.sqrt(surface.num_seeds)
         if np.any(noise):
             single = noise * rng.standard_normal(log_means.shape)
@@ -274,4 +280,5 @@ def weigh_by_noise(found: LeastSquares) -> Surface:
             "known; train more seeds or leave weights=given"
         )
     own = found.noise.of(found.points.log_value) ** 2 / surface.num_seeds
-    return dataclasses.replace(surface, weight=1 / (found.misfit**2 + own))
+    own = own + found.misfit.overall_sd**2
+    return dataclasses.replace(surface, weight=1 / own)

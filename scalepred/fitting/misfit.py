@@ -1,0 +1,136 @@
+"""How far the truth lies from a law, and how alike at neighbouring sizes.
+
+A law is never quite right, and where it errs it errs in one direction over a stretch of
+sizes. The parameters follow such an error, so residuals look smaller and more random
+than the misfit is. What the parameters cannot follow still shows how large and how
+smooth it must be (restricted maximum likelihood: Patterson and Thompson 1971), and
+resamples that are moved by such misfits give parameters their honest width.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Distance over which misfits stay alike, as a part of the fitted range of both sizes:
+# not at all, or as in a law that bends wrongly once or twice over the range.
+_LENGTHS = (0.0, 0.125, 0.25, 0.5, 1.0)
+_CHANCES = (0.5, 1 / 8, 1 / 8, 1 / 8, 1 / 8)  # before the residuals are seen
+# Standard deviations tried, times that of the residuals: evenly in the logarithm.
+_RATIOS = np.geomspace(0.03, 10.0, 50)
+# Matrices of all pairs of points: more points than this are taken as unlike, and of
+# more than that some are taken to learn from.
+_MOST_ALIKE, _MOST_LEARNT_FROM = 2000, 300
+
+
+class Misfit(NamedTuple):
+    """What the misfit of a law may be, case by case.
+
+    Attributes:
+        length: over which it stays alike, 0 to 1 of the fitted range [cases].
+        sd: standard deviation, in ln of the value [cases].
+        chance: of each case, given the residuals [cases].
+        distance: of points, 1 over the whole range of both sizes [points, points];
+            [0, 0] where all misfits are taken as unlike.
+    """
+
+    length: np.ndarray
+    sd: np.ndarray
+    chance: np.ndarray
+    distance: np.ndarray
+
+    @property
+    def overall_sd(self) -> float:
+        """Standard deviation over all cases."""
+        return float(np.sqrt(np.sum(self.chance * self.sd**2)))
+
+    def draw(
+        self, draws: int, points: int, rng: np.random.Generator
+    ) -> np.ndarray | float:
+        """Misfits in ln of the value [draws, points]; 0 where there is none."""
+        if not self.overall_sd:
+            return 0.0
+        case = rng.choice(len(self.chance), draws, p=self.chance)
+        drawn = rng.standard_normal((draws, points))
+        for length in np.unique(self.length[case]):
+            if length:
+                chosen = self.length[case] == length
+                root = np.linalg.cholesky(_likeness(self.distance, length))
+                drawn[chosen] = drawn[chosen] @ root.T
+        return drawn * self.sd[case][:, None]
+
+
+def estimate(
+    difference: np.ndarray,
+    slopes: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    noise: float,
+    seed: int,
+) -> Misfit:
+    """The misfit of a law that was fitted by least squares.
+
+    Args:
+        difference: ln(law) - ln(measured) [points].
+        slopes: its derivatives by the parameters [points, parameters].
+        x: ln of the model sizes [points].
+        y: ln of the data sizes [points].
+        noise: variance that the measurements have of their own.
+        seed: of the choice among very many points.
+    """
+    count, num_parameters = slopes.shape
+    freedom = max(count - num_parameters, 1)
+    total = float(np.sum(difference**2)) / freedom
+    if total < 1e-24:  # no more than rounding
+        return of_size(0.0)
+    if count <= num_parameters or count > _MOST_ALIKE:
+        return of_size(np.sqrt(max(total - noise, 0.0)))
+    distance = _distances(x, y)
+    rng = np.random.default_rng(seed)
+    taken = np.sort(rng.permutation(count)[:_MOST_LEARNT_FROM])
+    # A basis of all that no change of the parameters can give.
+    norms = np.linalg.norm(slopes[taken], axis=0)
+    directions, sizes, _ = np.linalg.svd(
+        slopes[taken] / np.where(norms > 0, norms, 1.0), full_matrices=True
+    )
+    free = directions[:, np.sum(sizes > 1e-8) :]
+    left = free.T @ difference[taken]
+    sds = np.sqrt(total) * _RATIOS
+    scores = []
+    for length, chance in zip(_LENGTHS, _CHANCES, strict=True):
+        likeness = _likeness(distance[np.ix_(taken, taken)], length)
+        shares, axes = np.linalg.eigh(free.T @ likeness @ free)
+        variance = sds[:, None] ** 2 * np.maximum(shares, 1e-12) + noise
+        squares = (axes.T @ left) ** 2
+        scores.append(
+            np.log(chance) - np.sum(np.log(variance) + squares / variance, axis=1) / 2
+        )
+    score = np.concatenate(scores)
+    chance = np.exp(score - score.max())
+    return Misfit(
+        length=np.repeat(_LENGTHS, len(sds)),
+        sd=np.tile(sds, len(_LENGTHS)),
+        chance=chance / chance.sum(),
+        distance=distance,
+    )
+
+
+def of_size(sd: float) -> Misfit:
+    """One case: misfits of the same size, each on its own."""
+    return Misfit(np.zeros(1), np.array([sd]), np.ones(1), np.empty((0, 0)))
+
+
+def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Along both sizes together, 1 for the whole range of one [points, points]."""
+    distance = np.zeros((len(x), len(x)))
+    for sizes in (x, y):
+        reach = float(np.ptp(sizes))
+        if reach:
+            distance += np.abs(sizes[:, None] - sizes[None, :]) / reach
+    return distance
+
+
+def _likeness(distance: np.ndarray, length: float) -> np.ndarray:
+    """Correlation of the misfits of points so far apart."""
+    if not length:
+        return np.eye(len(distance))
+    return np.exp(-distance / length) + 1e-9 * np.eye(len(distance))
