@@ -38,8 +38,9 @@ _LANES, _FEW_LANES = 128, 8
 # Within it lanes are solved in blocks of about so many points, which stay in the cache,
 # and a slow lane holds up its own block only.
 _POINTS_OF_BLOCK = 4096
-# Steps after which lanes that are done make room, doubled from round to round.
-_FIRST_ROUND = 8
+# Steps after which lanes that are done make room; later rounds are half as long as all
+# before them. Resamples take 5 to 20.
+_FIRST_ROUND = 12
 # Steps of reweighted Gauss-Newton before a residual with kinks goes on exactly, and how
 # many of those are taken before the law's bend is computed anew.
 _REWEIGHTED = 24
@@ -257,12 +258,14 @@ def _move(
     lanes = _begin(theta)
     plan = _Steps(0, 0 if is_near else _REWEIGHTED, max_iterations)
     most = max_iterations + 1 if len(theta) <= 2 * _FEW_LANES else _FIRST_ROUND
+    taken = 0
     while len(moving := np.flatnonzero(lanes.status == _MOVING)):
         # Lanes that are done make room: one that crawls holds up few others.
         advance = functools.partial(_advance, law, residual, plan._replace(most=most))
         part = jax.tree.map(lambda leaf: leaf[moving], (problem, lanes))
         lanes = _put(lanes, moving, _in_parts(advance, *part))
-        most *= 2
+        taken += most
+        most = taken // 2
     return lanes
 
 
