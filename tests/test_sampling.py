@@ -82,3 +82,36 @@ def test_traced_size_under_vmap_equals_one_lane_alone():
     for lane, size in enumerate(sizes):
         alone, _ = sampling.draw_batch(WORDS, sampling.start(), size, 16)
         assert np.array_equal(together[lane], alone)
+
+
+@pytest.mark.parametrize("size", [1, 37, 1025, 99_999])
+@pytest.mark.parametrize("batch_size", [8, 33])
+def test_the_host_knows_what_a_lane_draws(size, batch_size):
+    words = np.array([2**32 - 1, 12345], np.uint32)
+    n = jnp.uint32(size)
+    for consecutive in (False, True):
+
+        def draw(cursor, consecutive=consecutive):
+            if consecutive:
+                return sampling.draw_consecutive(cursor, n, batch_size)
+            return sampling.draw_batch(words, cursor, n, batch_size)
+
+        cursor, drawn, draw = sampling.start(), [], jax.jit(draw)
+        for _ in range(12):
+            batch, cursor = draw(cursor)
+            drawn.append(np.asarray(batch))
+        found = sampling.find_draws(words, 5, 7, size, batch_size, consecutive)
+        assert found.dtype == np.int32
+        assert np.array_equal(found, np.concatenate(drawn[5:]))
+
+
+def test_the_root_is_exact():
+    """It was taken in float32, which is exact up to 2**24: no order has changed."""
+    roots = np.arange(1, 4097, dtype=np.uint32)
+    size = np.unique(np.concatenate([roots**2 - 1, roots**2, roots**2 + 1])[1:])
+    size = size[(size > 0) & (size <= 2**24)]
+    before = np.ceil(np.sqrt(size.astype(np.float32))).astype(np.uint32)
+    assert np.array_equal(sampling._ceil_root(size, np), before)
+    assert np.array_equal(jax.jit(sampling._ceil_root, static_argnums=1)(size, jnp), before)
+    large = np.array([2**31 - 1, 2**30, 2**30 + 1, 2**30 - 1], np.uint32)
+    assert sampling._ceil_root(large, np).tolist() == [46341, 32768, 32769, 32768]

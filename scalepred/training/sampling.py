@@ -4,12 +4,16 @@ Shuffling would sort as many numbers as the largest lane has examples. Instead e
 epoch is a keyed permutation of 0..n-1 that is evaluated one position at a time: a
 Feistel network with additions on a rectangle of about sqrt(n) x sqrt(n), and again
 wherever it lands outside of n (cycle walking). Nothing is stored but the position.
+
+All of it is counted in whole numbers, so that every device draws the same examples,
+and so does the host, which has to know them where data are streamed.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _NUM_ROUNDS = 4
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive numbers
@@ -73,54 +77,98 @@ def draw_consecutive(
     return examples.astype(jnp.int32), after
 
 
-def permute(
-    words: jax.Array, epoch: jax.Array, position: jax.Array, size: jax.Array
-) -> jax.Array:
+def find_draws(
+    words: np.ndarray,
+    first: int,
+    count: int,
+    size: int,
+    batch_size: int,
+    consecutive: bool,
+) -> np.ndarray:
+    """What a lane draws, told on the host.
+
+    Args:
+        words: key of the order, uint32 [2].
+        first: batches drawn before.
+        count: batches.
+        size: n.
+        batch_size: examples of a batch.
+        consecutive: as `draw_consecutive` draws them, else as `draw_batch`.
+
+    Returns:
+        Example numbers below n, int32 [count * batch_size].
+    """
+    if consecutive:
+        length = max(size // batch_size, 1)
+        position = (first + np.arange(count)[:, None]) % length
+        examples = (np.arange(batch_size) * length + position) % size
+        return examples.astype(np.int32).reshape(-1)
+    number = first * batch_size + np.arange(count * batch_size)
+    epoch, position = (part.astype(np.uint32) for part in np.divmod(number, size))
+    return permute(words, epoch, position, np.uint32(size))
+
+
+def permute(words: Any, epoch: Any, position: Any, size: Any) -> Any:
     """Example at each position of an epoch: a bijection of 0..n-1.
 
     Args:
         words: key of the order, uint32 [2].
         epoch: uint32 [batch].
-        position: below n, uint32 [batch].
+        position: below n, uint32 [batch]; where it is of numpy, numpy computes.
         size: n, uint32 [].
 
     Returns:
         Example numbers, int32 [batch].
     """
-    # Any rectangle that holds n will do, so float32's rounding is harmless.
-    rows = jnp.ceil(jnp.sqrt(size.astype(jnp.float32))).astype(jnp.uint32)
+    xp = np if isinstance(position, np.ndarray) else jnp
+    rows = _ceil_root(size, xp)
     columns = (size + rows - 1) // rows
-    epoch_word = _hash(_hash(epoch * jnp.uint32(_GOLDEN) ^ words[0]) ^ words[1])
-    round_keys = [_hash(epoch_word + jnp.uint32(r)) for r in range(_NUM_ROUNDS)]
+    epoch_word = _hash(_hash(epoch * np.uint32(_GOLDEN) ^ words[0]) ^ words[1])
+    round_keys = [_hash(epoch_word + np.uint32(r)) for r in range(_NUM_ROUNDS)]
 
-    def shuffle(x: jax.Array) -> jax.Array:
+    def shuffle(x: Any) -> Any:
         right, left = x // rows, x % rows
         for r in range(0, _NUM_ROUNDS, 2):
-            left = _add(left, _hash(right ^ round_keys[r]), rows)
-            right = _add(right, _hash(left ^ round_keys[r + 1]), columns)
+            left = _add(left, _hash(right ^ round_keys[r]), rows, xp)
+            right = _add(right, _hash(left ^ round_keys[r + 1]), columns, xp)
         return right * rows + left
 
-    def walk(x: jax.Array) -> jax.Array:
-        return jnp.where(x >= size, shuffle(x), x)
+    def is_outside(x: Any) -> Any:
+        return xp.any(x >= size)
 
-    landed = jax.lax.while_loop(
-        lambda x: jnp.any(x >= size), walk, shuffle(position.astype(jnp.uint32))
-    )
-    return landed.astype(jnp.int32)
+    def walk(x: Any) -> Any:
+        return xp.where(x >= size, shuffle(x), x)
+
+    landed = shuffle(position.astype(np.uint32))
+    if xp is jnp:
+        landed = jax.lax.while_loop(is_outside, walk, landed)
+    else:
+        while is_outside(landed):
+            landed = walk(landed)
+    return landed.astype(np.int32)
 
 
-def _add(x: jax.Array, random: jax.Array, modulus: jax.Array) -> jax.Array:
+def _ceil_root(size: Any, xp: Any) -> Any:
+    """The root of n, rounded up. Floats only come near: devices round differently."""
+    near = xp.sqrt(size.astype(np.float32)).astype(np.uint32)
+    root = xp.maximum(near, np.uint32(1)) - 1
+    for _ in range(3):
+        root = root + (root * root < size)
+    return root
+
+
+def _add(x: Any, random: Any, modulus: Any, xp: Any) -> Any:
     """(x + random) mod `modulus`, which is below 2**16; a division would cost 3x."""
     total = x + (((random >> 16) * modulus) >> 16)
-    return jnp.where(total >= modulus, total - modulus, total)
+    return xp.where(total >= modulus, total - modulus, total)
 
 
-def _hash(x: jax.Array) -> jax.Array:
+def _hash(x: Any) -> Any:
     """Mixes 32 bits so that each depends on all: shift-multiply rounds.
 
     Source: constants of the `lowbias32` mixer, C. Wellons, "Prospecting for hash
     functions", 2018 (public domain).
     """
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)
