@@ -65,11 +65,18 @@ class LaneState(NamedTuple):
 
 
 class LaneData(NamedTuple):
-    """The dataset on the device, once for all lanes."""
+    """The dataset on the device, once for all lanes; or, streamed, some rows of it."""
 
-    inputs: Any  # [examples, ...]
-    labels: Any  # integers [examples, (positions)]
+    inputs: Any  # [rows, ...]
+    labels: Any  # integers [rows, (positions)]
     order: Any  # row of each seed: train part, then test part; int32 [seeds, examples]
+    # Streamed: the row of each example that is there, int32 [examples].
+    row_of: Any = None
+
+    def find_rows(self, order: Any, position: Any) -> Any:
+        """Rows of the examples at these positions of an order."""
+        examples = self.order[order, position]
+        return examples if self.row_of is None else self.row_of[examples]
 
 
 class Scores(NamedTuple):
@@ -84,12 +91,26 @@ class Scores(NamedTuple):
     diverged: jax.Array  # not finite, or far above a guess on its own examples; bool
 
 
+class Sums(NamedTuple):
+    """What scoring has added up of each part: test, own examples, validation [3]."""
+
+    num_wrong: jax.Array
+    loss: jax.Array
+    model_state: Tree  # carried from batch to batch
+
+
 class Program(NamedTuple):
-    """The three functions of a lane, closed over what is static."""
+    """The functions of a lane, closed over what is static."""
 
     init_lane: Callable[[LaneArgs], LaneState]
     step_lane: Callable[[LaneState, LaneArgs, LaneData], LaneState]
     evaluate_lane: Callable[[LaneState, LaneArgs, LaneData], Scores]
+    # The last in two: the beginning, and the batches from one number up to another,
+    # with the scores of all so far.
+    begin_sums: Callable[[LaneState], Sums]
+    add_batches: Callable[
+        [Sums, LaneState, LaneArgs, LaneData, Any, Any], tuple[Scores, Sums]
+    ]
 
 
 def can_split_batch(model: Model) -> bool:
@@ -114,7 +135,7 @@ def make_program(
             part of every batch; all hold the same state.
     """
     widest = models[-1]
-    num_train, num_test = dataset.num_train, dataset.num_test
+    num_test = dataset.num_test
     prepare = dataset.prepare or (lambda x: x)
     batch_size, extras = key.batch_size, frozenset(key.extras)
     image_change = extras & {"crop", "crop_flip"}
@@ -175,11 +196,11 @@ def make_program(
             batch, cursor = sampling.draw_batch(
                 args.words, cursor, args.dataset_size, batch_size
             )
-        examples = data.order[args.order, batch]
-        x = data.inputs[examples]
+        rows = data.find_rows(args.order, batch)
+        x = data.inputs[rows]
         for kind in image_change:
             x = augment(x, kind, jax.random.fold_in(noise_key, 1))
-        labels = data.labels[examples].astype(jnp.int32)
+        labels = data.labels[rows].astype(jnp.int32)
         if data_shards > 1:
             shard = jax.lax.axis_index("data")
             noise_key = jax.random.fold_in(noise_key, shard)
@@ -238,63 +259,112 @@ def make_program(
             diverged=state.diverged | ~jnp.isfinite(loss),
         )
 
-    def evaluate_lane(state: LaneState, args: LaneArgs, data: LaneData) -> Scores:
-        units = dataset.units_per_example
-        most = min(_MAX_EVALUATION_BATCH // units, _EVALUATED_AT_ONCE * batch_size)
-        most = max(most, batch_size)
-        num_batches = -(-num_test // most)
-        size = -(-num_test // num_batches)
+    size = evaluation_batch(key, dataset)
+
+    def begin_sums(state: LaneState) -> Sums:
+        carried = restart(state.model_state, size)
+        zero = jnp.zeros(3, jax.tree.leaves(state.params)[0].dtype)
+        thrice = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), carried)
+        return Sums(jnp.zeros(3, jnp.int32), zero, thrice)
+
+    def add_batches(
+        sums: Sums, state: LaneState, args: LaneArgs, data: LaneData, begin, end
+    ) -> tuple[Scores, Sums]:
         params = state.average if "average" in extras else state.params
 
-        def mean_scores(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
-            """Error and loss at `count` positions of the order, from `first` on."""
-            first, count = part
-            trips = (count + size - 1) // size
+        def add_to_part(part: tuple[jax.Array, jax.Array, Sums]) -> Sums:
+            """Adds batches of `count` positions of the order, from `first` on."""
+            first, count, sums = part
 
-            def add_batch(index: jax.Array, sums: Any) -> Any:
-                num_wrong, total, model_state = sums
+            def add_batch(index: jax.Array, sums: Sums) -> Sums:
                 row = jnp.arange(size, dtype=jnp.int32)
-                # A model that reads on gets consecutive windows, others any.
-                position = row * trips + index if widest.restart else index * size + row
-                is_real = position < count
-                position = first + jnp.where(is_real, position, 0)
-                examples = data.order[args.order, position]
-                labels = data.labels[examples].astype(jnp.int32)
+                position, is_real = find_evaluated(
+                    row, index, count, size, reads_on=widest.restart is not None
+                )
+                rows = data.find_rows(args.order, first + position)
+                labels = data.labels[rows].astype(jnp.int32)
                 logits, model_state = _apply(
                     widest,
                     extras,
                     params,
-                    model_state,
-                    prepare(data.inputs[examples]),
+                    sums.model_state,
+                    prepare(data.inputs[rows]),
                     train=False,
                     key=_noise_key(args),
                 )
                 is_real = is_real.reshape((-1,) + (1,) * (labels.ndim - 1))
                 wrong = (jnp.argmax(logits, axis=-1) != labels) & is_real
                 loss = jnp.where(is_real, cross_entropy(logits, labels), 0.0)
-                num_wrong += jnp.sum(wrong, dtype=jnp.int32)
-                return num_wrong, total + jnp.sum(loss), model_state
+                return Sums(
+                    sums.num_wrong + jnp.sum(wrong, dtype=jnp.int32),
+                    sums.loss + jnp.sum(loss),
+                    model_state,
+                )
 
-            zero = jnp.zeros((), jax.tree.leaves(params)[0].dtype)
-            begin = (jnp.int32(0), zero, restart(state.model_state, size))
-            num_wrong, total, _ = jax.lax.fori_loop(0, trips, add_batch, begin)
-            return num_wrong / (count * units), total / (count * units)
+            trips = jnp.minimum(end, _ceil_divide(count, size))
+            return jax.lax.fori_loop(begin, trips, add_batch, sums)
 
-        # Mapped over the parts, so that the model is compiled once. Of the train part
-        # no more than of the test part: it is a check, and must not cost more.
-        num_valid = args.validation_size
-        firsts = jnp.stack([num_train, 0, num_train - num_valid])
+        # Mapped over the parts, so that the model is compiled once.
         num_own = jnp.minimum(args.dataset_size.astype(jnp.int32), num_test)
-        counts = jnp.stack([num_test, num_own, num_valid])
-        error, loss = jax.lax.map(mean_scores, (firsts, counts))
+        parts = evaluated_parts(dataset, num_own, args.validation_size)
+        firsts, counts = (jnp.stack(numbers) for numbers in zip(*parts, strict=True))
+        sums = jax.lax.map(add_to_part, (firsts, counts, sums))
+        num_labels = counts * dataset.units_per_example
+        error, loss = sums.num_wrong / num_labels, sums.loss / num_labels
         # Saturating units keep a run that blew up finite; no run that learns ends
         # far worse than a guess on the very examples it was shown.
         blown_up = loss[1] > _HOPELESS * math.log(dataset.num_classes)
         diverged = state.diverged | ~jnp.all(jnp.isfinite(loss[:2])) | blown_up
         test, own, valid = zip(error, loss, strict=True)
-        return Scores(*test, *own, *valid, diverged)
+        return Scores(*test, *own, *valid, diverged), sums
 
-    return Program(init_lane, step_lane, evaluate_lane)
+    def evaluate_lane(state: LaneState, args: LaneArgs, data: LaneData) -> Scores:
+        every = jnp.iinfo(jnp.int32).max
+        return add_batches(begin_sums(state), state, args, data, 0, every)[0]
+
+    return Program(init_lane, step_lane, evaluate_lane, begin_sums, add_batches)
+
+
+def evaluation_batch(key: ProgramKey, dataset: Dataset) -> int:
+    """Examples that are scored at once."""
+    units, num_test = dataset.units_per_example, dataset.num_test
+    most = min(_MAX_EVALUATION_BATCH // units, _EVALUATED_AT_ONCE * key.batch_size)
+    most = max(most, key.batch_size)
+    return _ceil_divide(num_test, _ceil_divide(num_test, most))
+
+
+def evaluated_parts(
+    dataset: Dataset, num_own: Any, num_valid: Any
+) -> list[tuple[Any, Any]]:
+    """Where in the order what is scored begins, and its length: test, own, validation.
+
+    Args:
+        dataset: what is trained on.
+        num_own: the run's own examples, at most as many as the test part: they are a
+            check, and must not cost more.
+        num_valid: examples at the end of the train part.
+    """
+    num_train = dataset.num_train
+    return [
+        (num_train, dataset.num_test),
+        (0, num_own),
+        (num_train - num_valid, num_valid),
+    ]
+
+
+def find_evaluated(row: Any, index: Any, count: Any, size: int, *, reads_on: bool):
+    """Positions within a part that its batch `index` holds, and which of them count.
+
+    A model that reads on gets consecutive windows in each row, others any.
+    """
+    trips = _ceil_divide(count, size)
+    position = row * trips + index if reads_on else index * size + row
+    is_real = position < count
+    return position * is_real, is_real
+
+
+def _ceil_divide(count: Any, size: int) -> Any:
+    return (count + size - 1) // size
 
 
 def _carried(state: LaneState) -> tuple[Tree, sampling.Cursor]:
