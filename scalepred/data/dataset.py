@@ -3,7 +3,7 @@
 The order is the whole policy of data scaling (Rosenfeld et al. 2020, section 2): the
 subset of size n is its first n examples, so subsets are nested, and every class is
 thinned by the same ratio. Only these index orders differ between seeds; the examples
-themselves stand on the device once.
+themselves stand on the device once, or are streamed.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import numpy as np
 
 from scalepred import data as package
 from scalepred.config import UserError
-from scalepred.data.files import MissingData
+from scalepred.data.files import Joined, MissingData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Dataset:
 
     Attributes:
         name: what was learnt; stands in every row and in every cell's id.
-        inputs: examples as stored, any dtype [examples, ...].
+        inputs: examples as stored, any dtype [examples, ...]; images of prepared
+            files are mapped and read where they are wanted.
         labels: classes, 0 to num_classes - 1 [examples], or of each of an example's
             positions [examples, positions].
         num_classes: K.
@@ -52,7 +53,7 @@ class Dataset:
     """
 
     name: str
-    inputs: np.ndarray
+    inputs: np.ndarray | Joined
     labels: np.ndarray
     num_classes: int
     num_train: int

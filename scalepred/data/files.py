@@ -8,7 +8,7 @@ import os
 import pathlib
 import struct
 import zipfile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,6 +16,38 @@ from scalepred.config import UserError
 
 # Of a member's header in a zip file: everything before its name (APPNOTE.TXT 4.3.7).
 _ZIP_HEADER_BYTES = 30
+
+
+class Joined:
+    """Arrays one after the other along the first axis, as if one; none is copied.
+
+    Numbers of rows and slices give an array of these rows; all else reads the whole.
+    """
+
+    def __init__(self, *parts: np.ndarray):
+        self.parts = parts
+        self.dtype = np.result_type(*parts)
+        self.shape = (sum(map(len, parts)), *parts[0].shape[1:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.concatenate(self.parts, dtype=dtype)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if isinstance(index, slice):
+            index = np.arange(len(self))[index]
+        if not isinstance(index, np.ndarray) or index.dtype == bool:
+            return np.asarray(self)[index]
+        rows = np.empty((*index.shape, *self.shape[1:]), self.dtype)
+        first = 0
+        for part in self.parts:
+            is_here = (index >= first) & (index < first + len(part))
+            rows[is_here] = part[index[is_here] - first]
+            first += len(part)
+        return rows
 
 
 class MissingData(UserError):

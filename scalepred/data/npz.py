@@ -15,6 +15,7 @@ from scalepred.data.dataset import Dataset
 _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 # Mean and deviation are taken over at most so many images.
 _MAX_COUNTED = 50_000
+_COUNTED_AT_ONCE = 1000
 
 
 def load_file(path: pathlib.Path) -> Dataset:
@@ -79,17 +80,21 @@ def from_arrays(name: str, origin: str, arrays: Mapping[str, np.ndarray]) -> Dat
         )
     train_x, train_y, test_x, test_y = (arrays[name] for name in _ARRAYS)
     _check_shapes(origin, train_x, train_y, test_x, test_y)
-    inputs = np.concatenate([train_x, test_x])
     labels = np.concatenate([train_y, test_y]).astype(np.int32)
+    standardise = None
     if train_x.dtype == np.uint8:
         standardise = _standardise(train_x)
-        return _make_dataset(name, inputs, labels, len(train_y), standardise)
-    return _make_dataset(name, inputs.astype(np.float32), labels, len(train_y), None)
+    else:
+        train_x, test_x = (
+            part.astype(np.float32, copy=False) for part in (train_x, test_x)
+        )
+    inputs = files.Joined(train_x, test_x)
+    return _make_dataset(name, inputs, labels, len(train_y), standardise)
 
 
 def _make_dataset(
     name: str,
-    inputs: np.ndarray,
+    inputs: np.ndarray | files.Joined,
     labels: np.ndarray,
     num_train: int,
     prepare: Callable[[jax.Array], jax.Array] | None,
@@ -109,12 +114,16 @@ def _make_dataset(
 def _standardise(train: np.ndarray) -> Callable[[jax.Array], jax.Array]:
     """Bytes -> mean 0, deviation 1 over `train`; by channel if there are three."""
     train = train[:: -(-len(train) // _MAX_COUNTED)]
-    is_coloured = train.ndim == 4 and train.shape[-1] == 3
-    channels = train.reshape(-1, 3).T if is_coloured else train.reshape(1, -1)
+    num_channels = 3 if train.ndim == 4 and train.shape[-1] == 3 else 1
     values = np.arange(256)
+    counts = np.zeros((num_channels, 256), np.int64)
+    for first in range(0, len(train), _COUNTED_AT_ONCE):
+        pixels = train[first : first + _COUNTED_AT_ONCE].reshape(-1, num_channels)
+        for channel, own in zip(pixels.T, counts, strict=True):
+            own += np.bincount(channel, minlength=256)
     mean, deviation = [], []
-    for channel in channels:
-        share = np.bincount(channel, minlength=256) / len(channel)
+    for own in counts:
+        share = own / own.sum()
         mean.append(share @ values)
         # A file of one colour has deviation 0.
         deviation.append(max(1.0, np.sqrt(share @ (values - mean[-1]) ** 2)))
