@@ -106,6 +106,10 @@ class Packing:
     # Form of convolutions: auto | canonical (XLA's, derivatives rewritten: fast on a
     # CPU) | native (XLA's) | patches (a matrix product).
     convolution: str = "auto"
+    # Devices hold only some of the examples at a time, and grain reads the others when
+    # they are due: true | false | auto (data that take more than half of a device's
+    # memory). Results are the same bit for bit.
+    stream: str = "auto"
     # Times what is left open above on the device, where training takes long enough to
     # pay for it, and keeps what it found in ~/.cache/scalepred/choices.
     autotune: bool = True
@@ -257,6 +261,7 @@ def validate(experiment: Experiment) -> None:
     _check(shards >= 0, "packing.data_shards", shards, "0 (chosen) or more")
     _one_of("packing.lane_axis", packing.lane_axis, ("auto", "vmap", "map"))
     _one_of("packing.convolution", packing.convolution, CONVOLUTIONS)
+    _one_of("packing.stream", packing.stream, ("auto", "true", "false"))
     chunk = packing.chunk_steps
     _check(chunk >= 0, "packing.chunk_steps", chunk, "0 (chosen) or more")
     bucket = packing.width_bucket

@@ -25,7 +25,7 @@ from scalepred.fitting import fit as fitting
 from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
 from scalepred.report import console, words
-from scalepred.training import cost, ensemble
+from scalepred.training import cost, ensemble, streaming
 from scalepred.workdir import log, prepare_workdir, warn
 
 STAGES = ("train", "fit", "report")
@@ -121,6 +121,10 @@ def train(
     if table is None:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train")
+    if plan.is_streamed:
+        note = streaming.explain(dataset, plan.packs[0].stream_rows)
+        print(note)
+        log(workdir, note)
     if not plan.num_cells:
         print(f"All {len(cells)} runs are in {table.path}; nothing to train.")
         return None
@@ -246,6 +250,8 @@ def print_plan(
     )
     if not plan.packs:
         return
+    if plan.is_streamed:
+        print(streaming.explain(dataset, plan.packs[0].stream_rows))
     all_flops = 0.0
     for pack in plan.packs:
         flops = pack.step_flops * pack.live_lane_steps / pack.padding

@@ -94,7 +94,7 @@ def test_the_host_knows_what_a_lane_draws(size, batch_size):
         def draw(cursor, consecutive=consecutive):
             if consecutive:
                 return sampling.draw_consecutive(cursor, n, batch_size)
-            return sampling.draw_batch(words, cursor, n, batch_size)
+            return sampling.draw_batch(jnp.array(words), cursor, n, batch_size)
 
         cursor, drawn, draw = sampling.start(), [], jax.jit(draw)
         for _ in range(12):
@@ -112,6 +112,8 @@ def test_the_root_is_exact():
     size = size[(size > 0) & (size <= 2**24)]
     before = np.ceil(np.sqrt(size.astype(np.float32))).astype(np.uint32)
     assert np.array_equal(sampling._ceil_root(size, np), before)
-    assert np.array_equal(jax.jit(sampling._ceil_root, static_argnums=1)(size, jnp), before)
+    assert np.array_equal(
+        jax.jit(sampling._ceil_root, static_argnums=1)(size, jnp), before
+    )
     large = np.array([2**31 - 1, 2**30, 2**30 + 1, 2**30 - 1], np.uint32)
     assert sampling._ceil_root(large, np).tolist() == [46341, 32768, 32769, 32768]

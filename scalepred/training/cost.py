@@ -42,6 +42,7 @@ class Machine:
         width_seconds: of each further width that starts in the program.
         memory_bytes: of one device.
         most_lanes: on a device; beyond it nothing is gained.
+        stream_rows: examples of the data that it holds at a time; 0: all.
     """
 
     is_cpu: bool
@@ -52,6 +53,7 @@ class Machine:
     width_seconds: float
     memory_bytes: float = math.inf
     most_lanes: int = 8
+    stream_rows: int = 0
 
     def choose_axis(self, cost: ProgramCost) -> str:
         """map: a CPU is kept busy by one lane, and vmapped convolutions are slow on it.

@@ -1,4 +1,4 @@
-"""A pack's compiled functions: start lanes, step them, score them.
+"""A pack's compiled functions: start lanes, step them, score them; bring them data.
 
 Here is the lane axis, and here it is sharded over devices. Lanes are started and
 scored seldom and stepped always, so each gets a program of its own, and what runs
@@ -24,7 +24,14 @@ from scalepred.models.convolution import traced_as
 from scalepred.models.model import Model, build_model
 from scalepred.training import lane as lane_lib
 from scalepred.training import packing
-from scalepred.training.lane import LaneArgs, LaneData, LaneState, Program, Scores
+from scalepred.training.lane import (
+    LaneArgs,
+    LaneData,
+    LaneState,
+    Program,
+    Scores,
+    Sums,
+)
 
 _LANES = PartitionSpec("lane")
 _EVERYWHERE = PartitionSpec()
@@ -44,9 +51,25 @@ _START: _Options = {
     "xla_cpu_use_fusion_emitters": False,
 }
 
+# Streamed rows travel in slabs of so many bytes; as many, at least, fill a device.
+_SLAB_BYTES = 4e6
+_LEAST_SLABS = 8
+
 # Times that steps were traced since the process began, by program; tests see
 # recompiles here.
 traces: collections.Counter[str] = collections.Counter()
+
+
+class Slab(NamedTuple):
+    """Streamed rows on their way to the devices, as many to each group of devices.
+
+    Numbers out of range, where there are fewer, go nowhere.
+    """
+
+    inputs: Any  # [groups * rows, ...]
+    labels: Any  # integers [groups * rows, (positions)]
+    examples: Any  # their numbers, int32 [groups * rows]
+    rows: Any  # where they go, int32 [groups * rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +81,15 @@ class Engine:
         start_lanes: (state, args, fresh) -> state; the marked lanes begin anew.
         step_lanes: (state, args, number of steps, data) -> (state, is done [lanes]);
             no lane takes more steps than its cell has.
-        score_lanes: (state, args, finished, data) -> scores of the marked lanes.
+        score_lanes: (state, args, finished, data) -> scores of the marked lanes; where
+            data are streamed (..., scores, sums, begin, end) -> (scores, sums), those
+            after the batches from `begin` up to `end`.
+        add_rows: (data without order, slab) -> data with the slab; only streamed.
         mesh: the devices, in groups that share batches.
         dataset: what its rows name.
-        data: the same on the devices.
+        data: the same on the devices; streamed, all but the order is a shape.
+        slab: shapes of what `add_rows` takes; only streamed.
+        scores: shapes of what `score_lanes` carries; only streamed.
         models: by true width.
         forward_flops: of one example, by true width.
         compile_seconds: it took to trace and compile.
@@ -71,9 +99,12 @@ class Engine:
     start_lanes: Any
     step_lanes: Any
     score_lanes: Any
+    add_rows: Any
     mesh: Mesh
     dataset: Dataset
     data: LaneData
+    slab: Slab | None
+    scores: tuple[Scores, Sums] | None
     models: Mapping[int, Model]
     forward_flops: Mapping[int, float]
     compile_seconds: float
@@ -111,7 +142,7 @@ def compile_pack(
     Args:
         pack: what they are for.
         dataset: what it is trained on.
-        data: the same on the devices.
+        data: the same on the devices; streamed, only the order.
         devices: all that the pack was planned for.
     """
     began = time.perf_counter()
@@ -139,6 +170,12 @@ def compile_pack(
         jax.eval_shape(program.init_lane, one),
     )
 
+    data_specs: Any = _EVERYWHERE
+    slab, carried = None, None
+    if pack.stream_rows:
+        data, slab = _describe_stream(pack, dataset, data.order, mesh)
+        data_specs = LaneData(_LANES, _LANES, _EVERYWHERE, _LANES)
+
     def compiled(
         function: Callable, specs: _Specs, args: Any, options: _Options, **kwargs: Any
     ) -> Any:
@@ -153,9 +190,15 @@ def compile_pack(
         known = {name: value for name, value in options.items() if _is_known(name)}
         return lowered.compile(known)
 
-    start, step, score = _make_functions(
+    start, step, score, score_some = _make_functions(
         program, pack.lane_axis, at_once, pack.describe()
     )
+    score_specs, score_args = (_LANES, _LANES, _LANES, data_specs), ()
+    if pack.stream_rows:
+        carried = _describe_scores(program, shapes)
+        score = score_some
+        score_specs += (_LANES, _LANES, _EVERYWHERE, _EVERYWHERE)
+        score_args = (*carried, np.int32(0), np.int32(0))
     is_small = pack.step_flops < _SMALL_STEP_FLOPS
     return Engine(
         shapes=shapes,
@@ -164,20 +207,31 @@ def compile_pack(
         ),
         step_lanes=compiled(
             step,
-            (_LANES, _LANES, _EVERYWHERE, _EVERYWHERE),
+            (_LANES, _LANES, _EVERYWHERE, data_specs),
             (shapes, args, np.int32(0), data),
             _SMALL_STEP if is_small else {},
             donate_argnums=0,
         ),
         score_lanes=compiled(
             score,
-            (_LANES, _LANES, _LANES, _EVERYWHERE),
-            (shapes, args, marked, data),
+            score_specs,
+            (shapes, args, marked, data, *score_args),
             _SMALL_SCORE if is_small else {},
+            donate_argnums=(4, 5) if pack.stream_rows else (),
+        ),
+        add_rows=slab
+        and compiled(
+            _add_rows,
+            (_LANES, _LANES),
+            (data._replace(order=None), slab),
+            _START,
+            donate_argnums=0,
         ),
         mesh=mesh,
         dataset=dataset,
         data=data,
+        slab=slab,
+        scores=carried,
         models=models,
         forward_flops={
             width: model.count_forward_flops(dataset.input_spec)
@@ -208,6 +262,60 @@ def put_lanes(trees: Sequence[Any], mesh: Mesh) -> Any:
     return put(jax.tree.map(lambda *leaves: np.stack(leaves), *trees), mesh)
 
 
+def widen(values: np.ndarray) -> np.ndarray:
+    """16-bit integers as 32-bit ones, which every compiler can load in vectors.
+
+    LLVM as of jaxlib 0.10 aborts ("Cannot select ... v16i16") where a loop copies
+    windows of 16-bit tokens on a CPU without 16-bit broadcasts.
+    """
+    return values.astype(np.int32) if values.dtype == np.uint16 else values
+
+
+def _describe_stream(
+    pack: packing.Pack, dataset: Dataset, order: Any, mesh: Mesh
+) -> tuple[LaneData, Slab]:
+    """Shapes of streamed data, but for the order, and of what brings them."""
+    sharding = NamedSharding(mesh, _LANES)
+    examples = [widen(array[:1]) for array in (dataset.inputs, dataset.labels)]
+
+    def describe(rows: int, like: np.ndarray) -> Any:
+        shape = (pack.num_devices * rows, *like.shape[1:])
+        return jax.ShapeDtypeStruct(shape, like.dtype, sharding=sharding)
+
+    most = int(_SLAB_BYTES / sum(example.nbytes for example in examples))
+    in_slab = max(1, min(most, pack.stream_rows // _LEAST_SLABS))
+    number = np.zeros(1, np.int32)
+    inputs, labels = (describe(pack.stream_rows, example) for example in examples)
+    data = LaneData(inputs, labels, order, describe(len(dataset.labels), number))
+    return data, Slab(
+        *(describe(in_slab, like) for like in (*examples, number, number))
+    )
+
+
+def _describe_scores(program: Program, state: LaneState) -> tuple[Scores, Sums]:
+    """Shapes of the scores and sums of all lanes, with sharding."""
+    sharding: Any = state.step.sharding
+    lanes = state.step.shape
+    real: Any = jax.ShapeDtypeStruct(lanes, jnp.result_type(float))
+    flag: Any = jax.ShapeDtypeStruct(lanes, bool)
+    scores = Scores(*[real] * 6, diverged=flag)
+    shapes = scores, jax.eval_shape(jax.vmap(program.begin_sums), state)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+    )
+
+
+def _add_rows(data: LaneData, slab: Slab) -> LaneData:
+    """The data with the slab's rows in their places."""
+    return LaneData(
+        data.inputs.at[slab.rows].set(slab.inputs, mode="drop"),
+        data.labels.at[slab.rows].set(slab.labels, mode="drop"),
+        None,
+        data.row_of.at[slab.examples].set(slab.rows, mode="drop"),
+    )
+
+
 @functools.cache
 def _is_known(option: str) -> bool:
     """Whether this XLA has the option; they come and go."""
@@ -225,6 +333,7 @@ class _Functions(NamedTuple):
     start: Callable[..., LaneState]
     step: Callable[..., tuple[LaneState, jax.Array]]
     score: Callable[..., Scores]
+    score_some: Callable[..., tuple[Scores, Sums]]
 
 
 def _make_functions(
@@ -266,7 +375,28 @@ def _make_functions(
             nothing,
         )
 
-    return _Functions(start, step, score)
+    def score_some(
+        state: LaneState,
+        args: LaneArgs,
+        finished: jax.Array,
+        data: LaneData,
+        scores: Scores,
+        sums: Sums,
+        begin: jax.Array,
+        end: jax.Array,
+    ) -> tuple[Scores, Sums]:
+        def add(lane: jax.Array) -> tuple[Scores, Sums]:
+            own = _pick(lane, state)
+            before = jax.tree.map(
+                lambda new, old: jnp.where(begin == 0, new, old),
+                program.begin_sums(own),
+                _pick(lane, sums),
+            )
+            return program.add_batches(before, own, _pick(lane, args), data, begin, end)
+
+        return _fill_marked(finished, at_once, add, (scores, sums))
+
+    return _Functions(start, step, score, score_some)
 
 
 def _pick(lane: jax.Array, tree: Any) -> Any:

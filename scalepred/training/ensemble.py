@@ -30,11 +30,18 @@ from scalepred.grid import Cell
 from scalepred.measurements import Measurement
 from scalepred.stopping import Stopped
 from scalepred.training import autotune as tuning
-from scalepred.training import cost, packing
+from scalepred.training import cost, packing, streaming
 from scalepred.training import engine as engine_lib
 from scalepred.training import lane as lane_lib
 from scalepred.training.checkpoint import Checkpoints, Held
-from scalepred.training.engine import Engine, compile_pack, make_mesh, put, put_lanes
+from scalepred.training.engine import (
+    Engine,
+    compile_pack,
+    make_mesh,
+    put,
+    put_lanes,
+    widen,
+)
 from scalepred.training.lane import LaneArgs, LaneData, LaneState, Scores
 
 # Of one round of the autotuner; a shorter one measures the clock.
@@ -132,20 +139,21 @@ def plan_cells(
         experiment.packing.lane_axis,
         done,
         cost_of=cost.ProgramCosts(dataset),
-        machine=_describe_machine(devices[0], dataset),
+        machine=_describe_machine(devices[0], dataset, experiment.packing.stream),
     )
 
 
-def _describe_machine(device: Any, dataset: Dataset) -> cost.Machine:
-    """The device, less the dataset that stands on it.
+def _describe_machine(device: Any, dataset: Dataset, stream: str) -> cost.Machine:
+    """The device, less the data that stand on it.
 
     Where the data are absent the plan is for another machine, of unknown memory.
     """
     machine = cost.describe_machine(device)
     if dataset.is_outline:
         return dataclasses.replace(machine, memory_bytes=_UNLIMITED)
-    taken = dataset.inputs.nbytes + dataset.labels.nbytes
-    return dataclasses.replace(machine, memory_bytes=machine.memory_bytes - taken)
+    rows = streaming.choose_rows(dataset, machine.memory_bytes, stream)
+    left = machine.memory_bytes - streaming.count_bytes(dataset, rows)
+    return dataclasses.replace(machine, memory_bytes=left, stream_rows=rows)
 
 
 def estimate_work(plan: packing.Plan, dataset: Dataset) -> dict[str, float]:
@@ -182,24 +190,38 @@ def try_pack(
     devices = list(devices or jax.devices())
     data, order = _put_data(packing.Plan((pack,), len(devices)), dataset, devices)
     engine = compile_pack(pack, dataset, data, devices)
-    mesh = engine.mesh
-    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
-    args = [
-        lane_lib.lane_args(cell, pack.widths.index(cell.width), order[cell.seed])
-        for cell in cells
-    ]
-    placed = put_lanes(args, mesh)
-    state, seconds, num_steps = engine.idle(), 0.0, 1
+    cells, placed, state = _start_lanes(pack, engine, order)
+    feed = _open_data(pack, engine, order)
+    done, seconds, num_steps = 0, 0.0, 1
     most = max(1, min(cell.steps for cell in cells) // 4)
-    state = engine.start_lanes(state, placed, put(np.ones(pack.lanes, bool), mesh))
+    if pack.stream_rows:
+        most = min(most, pack.max_chunk_steps)
     for num_steps in (1, min(4, most), most):  # the first one warms up
         began = time.perf_counter()
-        news = engine.step_lanes(state, placed, np.int32(num_steps), engine.data)
+        drawn = feed.hold_steps(cells, [done] * pack.lanes, [num_steps] * pack.lanes)
+        news = engine.step_lanes(state, placed, np.int32(num_steps), drawn)
         state, _ = jax.block_until_ready(news)
+        done += num_steps
         seconds = time.perf_counter() - began
         if seconds > _LONGEST_TRIAL_SECONDS:
             break
     return Trial(engine.count_bytes(), seconds / num_steps, engine.compile_seconds)
+
+
+def _start_lanes(
+    pack: packing.Pack, engine: Engine, order_of_seed: Mapping[int, int]
+) -> tuple[list[Cell], LaneArgs, LaneState]:
+    """Every lane with a cell, the first of the queue, that has no end: for a trial."""
+    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
+    args = [
+        lane_lib.lane_args(
+            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+        )._replace(steps=np.int32(2**30))
+        for cell in cells
+    ]
+    placed = put_lanes(args, engine.mesh)
+    everyone = put(np.ones(pack.lanes, bool), engine.mesh)
+    return cells, placed, engine.start_lanes(engine.idle(), placed, everyone)
 
 
 def train(
@@ -233,7 +255,8 @@ def train(
     if not plan.packs:
         return
     data, order_of_seed = _put_data(plan, dataset, devices)
-    if autotune and jax.process_count() == 1:  # several would have to agree
+    # Several would have to agree; and of streamed data reading takes the time.
+    if autotune and jax.process_count() == 1 and not plan.is_streamed:
         plan = tuning.tune(
             plan,
             lambda packs: _time_packs(packs, dataset, data, order_of_seed, devices),
@@ -296,13 +319,6 @@ def _start_trial(
     devices: Sequence[Any],
 ) -> Callable[[], float] | None:
     """A function that trains the pack's first cells; gives seconds a lane-step."""
-    cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
-    args = [
-        lane_lib.lane_args(
-            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
-        )._replace(steps=np.int32(2**30))
-        for cell in cells
-    ]
 
     def run(state: LaneState, num_steps: int) -> LaneState:
         steps = np.int32(num_steps)
@@ -311,9 +327,8 @@ def _start_trial(
 
     try:
         engine = compile_pack(pack, dataset, data, devices)
-        placed = put_lanes(args, engine.mesh)
-        everyone = put(np.ones(pack.lanes, bool), engine.mesh)
-        state = run(engine.start_lanes(engine.idle(), placed, everyone), 1)
+        _, placed, state = _start_lanes(pack, engine, order_of_seed)
+        state = run(state, 1)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -426,7 +441,7 @@ def _train_pack(
     }
     args_of[None] = lane_lib.idle_args()
     placed_cells: tuple[Cell | None, ...] = ()  # whose numbers are on the devices
-    placed = None
+    placed: Any = None
     mesh, state = engine.mesh, engine.idle()
     begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
     waiting = {run.cell: run for run in begun}
@@ -465,6 +480,7 @@ def _train_pack(
         ]
         return totals.report(rows, str(pack.key))
 
+    feed = _open_data(pack, engine, order_of_seed)
     pace = _Pace(pack, engine)
     course = packing.make_chunks(
         pack, {run.cell: run.steps for run in begun}, lambda: pace.steps
@@ -484,13 +500,12 @@ def _train_pack(
         if any(chunk.fresh):
             state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
         num_steps = np.int32(chunk.num_steps)
-        state, is_done = engine.step_lanes(state, placed, num_steps, engine.data)
+        drawn = chunk.num_steps_of_lanes
+        data = feed.hold_steps(chunk.cells, chunk.steps_before, drawn)
+        state, is_done = engine.step_lanes(state, placed, num_steps, data)
         scores = None
         if chunk.finished:
-            finished = np.zeros(pack.lanes, bool)
-            finished[[lane for lane, _ in chunk.finished]] = True
-            marked = put(finished, mesh)
-            scores = engine.score_lanes(state, placed, marked, engine.data)
+            scores = feed.score(state, placed, dict(chunk.finished))
         notices = put(np.full(pack.lanes, notice, np.int32), mesh)
         news = processes.gather((is_done, scores, notices), mesh)
         in_flight.append((chunk, news))
@@ -518,6 +533,15 @@ def _train_pack(
             yield progress
     if checkpoints:
         checkpoints.clear(pack)
+
+
+def _open_data(
+    pack: packing.Pack, engine: Engine, order_of_seed: Mapping[int, int]
+) -> streaming.Resident:
+    """What gives the pack's programs their data."""
+    if pack.stream_rows:
+        return streaming.Stream(pack, engine, order_of_seed)
+    return streaming.Resident(engine)
 
 
 class _Notice(enum.IntFlag):
@@ -610,25 +634,18 @@ def _unfinished(chunk: packing.Chunk, seconds: Mapping[Cell, float]) -> dict[int
 def _put_data(
     plan: packing.Plan, dataset: Dataset, devices: Sequence[Any]
 ) -> tuple[LaneData, dict[int, int]]:
-    """The dataset on every device, and the row of each seed's order."""
+    """The dataset on every device, and the row of each seed's order.
+
+    Where data are streamed only the order: the rest comes with the chunks.
+    """
     seeds = sorted({cell.seed for pack in plan.packs for cell in pack.queue})
-    data = LaneData(
-        inputs=_widen(dataset.inputs),
-        labels=_widen(dataset.labels),
-        order=np.stack([dataset.order(seed) for seed in seeds]),
-    )
+    data = LaneData(None, None, np.stack([dataset.order(seed) for seed in seeds]))
+    if not plan.is_streamed:
+        inputs, labels = np.asarray(dataset.inputs), dataset.labels
+        data = data._replace(inputs=widen(inputs), labels=widen(labels))
     everywhere = NamedSharding(make_mesh(devices), PartitionSpec())
     order_of_seed = {seed: row for row, seed in enumerate(seeds)}
     return processes.put(data, everywhere), order_of_seed
-
-
-def _widen(values: np.ndarray) -> np.ndarray:
-    """16-bit integers as 32-bit ones, which every compiler can load in vectors.
-
-    LLVM as of jaxlib 0.10 aborts ("Cannot select ... v16i16") where a loop copies
-    windows of 16-bit tokens on a CPU without 16-bit broadcasts.
-    """
-    return values.astype(np.int32) if values.dtype == np.uint16 else values
 
 
 def _make_row(

@@ -19,6 +19,9 @@ from scalepred.training.cost import CPU, Machine, ProgramCost, split_batch
 # that is more: news comes often, and the host's work, some milliseconds, is nothing.
 _CHUNKS_PER_RUN = 20
 _CHUNK_SECONDS = 1.0
+# Of streamed data a device has room for so many, as a score takes three at once, each
+# up to four times as large.
+_LEAST_BATCHES = 12
 # With more cells a lane the last round does not matter.
 _MANY_A_LANE = 50
 
@@ -50,6 +53,7 @@ class Pack:
         bytes_per_device: memory for all its lanes.
         convolution: form of its convolutions.
         data_shards: devices that share the batch of a lane.
+        stream_rows: examples of the data that a device holds at a time; 0: all.
         seconds: predicted, of all devices together, without compiling.
         compile_seconds: predicted.
         choices: what the autotuner may choose from, the default first.
@@ -68,6 +72,7 @@ class Pack:
     bytes_per_device: float = 0.0
     convolution: str = "auto"
     data_shards: int = 1
+    stream_rows: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
     choices: tuple[Choice, ...] = ()
@@ -121,6 +126,11 @@ class Plan:
     num_devices: int
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether devices hold only some rows of the data at a time."""
+        return any(pack.stream_rows for pack in self.packs)
+
+    @property
     def num_cells(self) -> int:
         """Cells still to be trained."""
         return sum(len(pack.queue) for pack in self.packs)
@@ -156,6 +166,12 @@ class Chunk:
     resumed: tuple[bool, ...]
     steps_done: tuple[int, ...]
     num_steps_of_lanes: tuple[int, ...]
+
+    @property
+    def steps_before(self) -> tuple[int, ...]:
+        """Of each lane's cell, before the chunk [lanes]."""
+        both = zip(self.steps_done, self.num_steps_of_lanes, strict=True)
+        return tuple(done - now for done, now in both)
 
     @property
     def finished(self) -> list[tuple[int, Cell]]:
@@ -294,6 +310,8 @@ class _Planner:
         in_a_second = math.ceil(_CHUNK_SECONDS / machine.seconds(cost, lanes, axis))
         most = min(longest, max(math.ceil(longest / _CHUNKS_PER_RUN), in_a_second))
         most = self.packing.chunk_steps or most
+        if machine.stream_rows:
+            most = min(most, self._count_batches(key, queue) // lanes)
         compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
         pack = Pack(
             key=key,
@@ -309,6 +327,7 @@ class _Planner:
             bytes_per_device=machine.bytes(cost, lanes, axis),
             convolution=self.packing.convolution,
             data_shards=shards,
+            stream_rows=machine.stream_rows,
             seconds=self.num_devices * seconds,
             compile_seconds=compiling,
             choices=self._choices(key, cost, total, queue, axis, lanes, groups),
@@ -376,6 +395,17 @@ class _Planner:
         }
         return (default, *sorted(others - {default}))
 
+    def _count_batches(self, key: ProgramKey, queue: Sequence[Cell]) -> int:
+        """Batches that the streamed rows of a device hold, at least."""
+        rows, batch = self.machine.stream_rows, max(cell.batch_size for cell in queue)
+        if rows < _LEAST_BATCHES * batch:
+            raise UserError(
+                f"{key}: data are streamed and a device has room for {rows} examples "
+                f"at a time, not for {_LEAST_BATCHES} batches of {batch}; choose a "
+                "smaller training.batch_size, or set packing.stream to false"
+            )
+        return rows // batch
+
     def _seconds(
         self,
         cost: ProgramCost,
@@ -409,6 +439,8 @@ class _Planner:
         useful = min(round(total / queue[0].steps), len(queue))
         most = math.ceil(useful / groups)
         most = min(most, self.packing.lanes or self.machine.most_lanes)
+        if self.machine.stream_rows:
+            most = min(most, self._count_batches(key, queue))
         memory = self.machine.memory_bytes
         while most > 1 and self.machine.bytes(cost, most, axis) > memory:
             most -= 1
