@@ -224,7 +224,7 @@ def compile_pack(
             _add_rows,
             (_LANES, _LANES),
             (data._replace(order=None), slab),
-            _START,
+            {},
             donate_argnums=0,
         ),
         mesh=mesh,
