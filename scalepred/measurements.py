@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from etils import epath
@@ -273,6 +273,12 @@ def _parse_row(cells: Sequence[str]) -> Measurement:
     return Measurement(**values)
 
 
+# Columns that say how much of the data was new; `data` then counts repeats too.
+_UNIQUE_COLUMNS = ("unique_data", "unique_tokens")
+# Epochs that differ by less than this share are the same number, rounded.
+_EPOCHS_SLACK = 0.01
+
+
 @dataclasses.dataclass(frozen=True)
 class Surface:
     """Points (params, data, value), each the mean over its seeds.
@@ -290,6 +296,8 @@ class Surface:
         data_unit: what n counts.
         random_guess: value of a model that has learnt nothing; None: unknown.
         notes: choices made while reading (rows left out and why), to be printed.
+        epochs: passes over the data of each point, at least 1; `data` are then unique
+            data. None: not asked for, and `data` is whatever it is [points].
     """
 
     params: np.ndarray
@@ -303,6 +311,17 @@ class Surface:
     data_unit: str = "examples"
     random_guess: float | None = None
     notes: tuple[str, ...] = ()
+    epochs: np.ndarray | None = None
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Data that a run of each point went through, repeats included [points]."""
+        return self.data if self.epochs is None else self.data * self.epochs
+
+    @property
+    def work(self) -> np.ndarray:
+        """Model size times data seen: what compute goes with [points]."""
+        return self.params * self.seen
 
     @property
     def num_seeds(self) -> np.ndarray:
@@ -314,7 +333,9 @@ class Surface:
 
     def where(self, mask: np.ndarray) -> Self:
         """The points at which `mask` [points] is true."""
-        arrays = ("params", "data", "value", "seed_values", "weight", "compute")
+        arrays = ["params", "data", "value", "seed_values", "weight", "compute"]
+        if self.epochs is not None:
+            arrays.append("epochs")
         kept = {name: getattr(self, name)[mask] for name in arrays}
         return dataclasses.replace(self, **kept)
 
@@ -333,8 +354,11 @@ class Surface:
         task: str = "",
         data_unit: str = "examples",
         notes: Sequence[str] = (),
+        epochs: Sequence[float] | np.ndarray | None = None,
     ) -> Self:
         """A surface from runs: rows with the same (params, data) are seeds of a point.
+
+        With epochs, for laws that know of them, those with the same epochs too.
 
         Args:
             params: model sizes, above 0 [runs].
@@ -348,6 +372,8 @@ class Surface:
             task: what was learnt.
             data_unit: what `data` counts.
             notes: carried along.
+            epochs: passes over the data, 1 or more; `data` must then be unique data,
+                of which a run went through data * epochs [runs].
 
         Raises:
             UserError: names the column, the row and what is wrong.
@@ -356,6 +382,8 @@ class Surface:
         given = {"params": params, "data": data, "value": value}
         if weight is not None:
             given["weight"] = weight
+        if epochs is not None:
+            given["epochs"] = epochs
         for name, numbers in given.items():
             columns[name] = np.asarray(numbers, np.float64).reshape(-1)
             if len(columns[name]) != len(columns["params"]):
@@ -383,7 +411,11 @@ class Surface:
         seeds = np.arange(num_runs) if seed is None else np.asarray(seed)
         weights = columns.get("weight", np.ones(num_runs))
 
-        sizes = np.stack([columns["params"], columns["data"]], axis=1)
+        places = [columns["params"], columns["data"]]
+        if epochs is not None:
+            _check_epochs(columns["epochs"])
+            places.append(np.maximum(columns["epochs"], 1.0))
+        sizes = np.stack(places, axis=1)
         points, point_of_run = np.unique(sizes, axis=0, return_inverse=True)
         point_of_run = point_of_run.reshape(-1)
         if seed is None:  # the k-th run of each point
@@ -423,6 +455,7 @@ class Surface:
             data_unit=data_unit,
             random_guess=random_guess,
             notes=tuple(notes),
+            epochs=None if epochs is None else points[:, 2],
         )
 
     @classmethod
@@ -433,12 +466,14 @@ class Surface:
         metric: str | None = None,
         task: str | None = None,
         random_guess: float | None = None,
+        data_counts: str | None = None,
     ) -> Self:
         """Reads a CSV with columns params, data, value.
 
-        Optional columns: flops, seed, metric, task, weight, status. Rows whose status
-        is not "ok" are left out and counted in `notes`. Of a workdir's measurements.csv
-        the rows that it is a view of are read.
+        Optional columns: flops, seed, metric, task, weight, status; epochs,
+        unique_data, unique_tokens, which are read if `data_counts` is given. Rows whose
+        status is not "ok" are left out and counted in `notes`. Of a workdir's
+        measurements.csv the rows that it is a view of are read.
 
         Args:
             path: the file.
@@ -446,6 +481,11 @@ class Surface:
                 what `value` is (None: error if every value is below 1, else loss).
             task: keeps the rows of this task.
             random_guess: value of a model that has learnt nothing, if known.
+            data_counts: what the column data counts, for laws that know of epochs:
+                unique (a run saw each of them `epochs` times, as in our tables), seen
+                (repeats count; unique_data, unique_tokens or epochs say how many are
+                new) or auto: seen where there is a column of unique data, else unique;
+                a note says which. None: epochs are not read.
 
         Raises:
             UserError: names file, row, column and remedy.
@@ -500,6 +540,12 @@ class Surface:
                 f"no metric column: values taken for {metric} "
                 f"({'all below 1' if metric == 'error' else 'some at 1 or above'})"
             )
+        epochs, unit = None, first.get("data_unit", "") or "examples"
+        if data_counts is not None:
+            told = _tell_repeats(path, rows, numbers["data"], data_counts)
+            numbers["data"], epochs = told.unique, told.epochs
+            unit = told.unit or unit
+            notes.append(told.note)
         return cls.from_arrays(
             numbers["params"],
             numbers["data"],
@@ -512,15 +558,25 @@ class Surface:
             weight=numbers.get("weight"),
             compute=compute,
             task=first.get("task", ""),
-            data_unit=first.get("data_unit", "") or "examples",
+            data_unit=unit,
             notes=notes,
+            epochs=epochs,
         )
 
     @classmethod
     def from_measurements(
-        cls, rows: Iterable[Measurement], random_guess: float | None = None
+        cls,
+        rows: Iterable[Measurement],
+        random_guess: float | None = None,
+        with_epochs: bool = False,
     ) -> Self:
-        """The surface of a table of runs; runs that did not end well are left out."""
+        """The surface of a table of runs; runs that did not end well are left out.
+
+        Args:
+            rows: of the table, whose data are unique data.
+            random_guess: value of a model that has learnt nothing, if known.
+            with_epochs: for laws that know of them.
+        """
         rows = list(rows)
         good = [row for row in rows if row.status == "ok"]
         if not good:
@@ -543,6 +599,7 @@ class Surface:
             task=good[0].task,
             data_unit=good[0].data_unit,
             notes=notes,
+            epochs=[row.epochs for row in good] if with_epochs else None,
         )
 
 
@@ -565,7 +622,76 @@ def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
         )
 
 
+def _check_epochs(epochs: np.ndarray) -> None:
+    bad = epochs < 1 - _EPOCHS_SLACK
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"epochs, row {row + 1}: {epochs[row]:g} must be a number of at least 1, "
+            "as a run sees all of its unique data once; count only data seen as unique"
+        )
+
+
 _Row = Mapping[str, str]
+
+
+class _Repeats(NamedTuple):
+    """How often data were seen.
+
+    Attributes:
+        unique: unique data of each row.
+        epochs: of each row.
+        unit: what they count now; "": what the table says.
+        note: how all that was told.
+    """
+
+    unique: list[float]
+    epochs: list[float]
+    unit: str
+    note: str
+
+
+def _tell_repeats(
+    path: object, rows: list[tuple[int, _Row]], data: list[float], data_counts: str
+) -> _Repeats:
+    if data_counts not in ("auto", "unique", "seen"):
+        raise UserError(
+            f"data_counts={data_counts!r}: must be one of auto, unique, seen"
+        )
+    first = rows[0][1]
+    new = next((name for name in _UNIQUE_COLUMNS if name in first), None)
+    is_auto = data_counts == "auto"
+    counts_seen = new is not None if is_auto else data_counts == "seen"
+    how = "taken for" if is_auto else "given as"
+
+    def read(name: str) -> list[float]:
+        return [_number(path, line, row, name) for line, row in rows]
+
+    if "epochs" not in first and (new is None or not counts_seen):
+        raise UserError(
+            f"{path}: no column epochs"
+            + (" or unique_data" if counts_seen or is_auto else "")
+            + "; a law of repeated data needs to know how often data were seen"
+        )
+    epochs = read("epochs") if "epochs" in first else []
+    if not counts_seen:
+        note = f"data are {how} unique data, each seen `epochs` times"
+        return _Repeats(data, epochs, "", note)
+    if new is None:
+        unique = [n / times for n, times in zip(data, epochs, strict=True)]
+        note = f"data are {how} data seen; unique data = data / epochs"
+        return _Repeats(unique, epochs, "unique data", note)
+    unique = read(new)
+    ratios = [n / own for n, own in zip(data, unique, strict=True)]
+    for (line, _), ratio, times in zip(rows, ratios, epochs, strict=False):
+        if abs(ratio / times - 1) > _EPOCHS_SLACK:
+            raise UserError(
+                f"{path}, line {line}: data / {new} is {ratio:.4g}, but epochs is "
+                f"{times:.4g}; correct that line, or say data_counts=unique if data do "
+                "not count repeats"
+            )
+    note = f"data are {how} data seen, repeats included; epochs = data / {new}"
+    return _Repeats(unique, ratios, new.replace("_", " "), note)
 
 
 def _read_csv(path: epath.Path) -> list[tuple[int, _Row]]:

@@ -1,7 +1,7 @@
 """Every built-in law in its published form, written a second time in plain numpy.
 
 FORMULAS[name](parameters, m, n) takes what `Law.public` returns and sizes in the unit
-the law is published in.
+the law is published in; laws of repeated data take epochs as a fourth.
 """
 
 import numpy as np
@@ -37,6 +37,19 @@ def _kaplan(p, m, n):
 def _coupled(p, m, n):
     inner = p["A"] * m ** -p["model_exponent"] + p["B"] * n ** -p["data_exponent"]
     return p["E"] + inner ** p["k"]
+
+
+def _data_constrained(p, m, n, epochs):
+    """As in Eq. 5 to 7, by the compute-optimal model of n data."""
+    alpha, beta = p["model_exponent"], p["data_exponent"]
+    g = (alpha * p["A"] / (beta * p["B"])) ** (1 / (alpha + beta))
+    base = np.minimum(m, g * (n * g) ** (beta / alpha))
+
+    def worth(first, times, decay):
+        return first + first * decay * (1 - np.exp(-(times - 1) / decay))
+
+    m_worth, n_worth = worth(base, m / base, p["R_N*"]), worth(n, epochs, p["R_D*"])
+    return _chinchilla(p, m_worth, n_worth)
 
 
 def _power(p, s):
@@ -77,6 +90,7 @@ FORMULAS = {
     "chinchilla": _chinchilla,
     "kaplan": _kaplan,
     "coupled": _coupled,
+    "data_constrained": _data_constrained,
     "power": _of_data(_power),
     "power_params": _of_params(_power),
     "m4": _of_data(_m4),

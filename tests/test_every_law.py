@@ -41,6 +41,10 @@ TRUTHS = {
         "E": 1.7, "A": 0.05, "model_exponent": 0.6, "B": 0.1, "data_exponent": 0.5,
         "k": 0.6,
     },
+    "data_constrained": {
+        "E": 1.7, "A": 0.1, "model_exponent": 0.34, "B": 0.2, "data_exponent": 0.28,
+        "R_D*": 15.0, "R_N*": 5.0,
+    },
     "power": _POWER,
     "power_params": _POWER,
     "m4": _M4,
@@ -52,8 +56,11 @@ TRUTHS = {
 every_law = pytest.mark.parametrize("law", laws.BUILT_IN, ids=lambda law: law.name)
 
 
-def grid(law: laws.Law) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes to fit, in fractions of the largest: about 50 points for every law."""
+def grid(law: laws.Law) -> tuple[np.ndarray, ...]:
+    """Sizes to fit, in fractions of the largest: about 50 points for every law.
+
+    Epochs come third where the law knows of them.
+    """
     if law.axes == ("data",):
         n = np.geomspace(1e-5, 1.0, 50)
         return np.ones(50), n
@@ -61,10 +68,14 @@ def grid(law: laws.Law) -> tuple[np.ndarray, np.ndarray]:
         m = np.geomspace(1e-5, 1.0, 50)
         return m, np.ones(50)
     m, n = np.meshgrid(4.0 ** -np.arange(7), 4.0 ** -np.arange(7))
-    return m.reshape(-1), n.reshape(-1)
+    m, n = m.reshape(-1), n.reshape(-1)
+    if "epochs" in law.axes:
+        return m, n, np.resize([1.0, 2.0, 4.0, 10.0, 30.0], 49)
+    return m, n
 
 
-def surface_of(law: laws.Law, m, n, value, m_unit=1.0, n_unit=1.0) -> Surface:
+def surface_of(law: laws.Law, sizes, value, m_unit=1.0, n_unit=1.0) -> Surface:
+    m, n, *epochs = sizes
     is_error = np.all(value < 1)
     return Surface.from_arrays(
         m * m_unit,
@@ -72,15 +83,20 @@ def surface_of(law: laws.Law, m, n, value, m_unit=1.0, n_unit=1.0) -> Surface:
         value,
         metric="error" if is_error else "loss",
         random_guess=0.99 if law.name == "rosenfeld" else None,
+        epochs=epochs[0] if epochs else None,
     )
+
+
+def predict(fit: scalepred.Fit, m, n, *epochs) -> np.ndarray:
+    return fit.predict(m, n, epochs=epochs[0] if epochs else None).value
 
 
 @functools.cache
 def noiseless_fit(name: str) -> scalepred.Fit:
     law = laws.find_law(name)
-    m, n = grid(law)
-    value = FORMULAS[name](TRUTHS[name], m, n)
-    return scalepred.fit(surface_of(law, m, n, value), law, resamples=0)
+    sizes = grid(law)
+    value = FORMULAS[name](TRUTHS[name], *sizes)
+    return scalepred.fit(surface_of(law, sizes, value), law, resamples=0)
 
 
 @every_law
@@ -92,8 +108,9 @@ def test_own_surface_is_found_again(law):
     # Ten times beyond the grid along each axis that the law knows, and within it.
     m = np.array([0.01, 0.3, 1.0, 10.0, 10.0]) if "params" in law.axes else np.ones(5)
     n = np.array([0.3, 0.01, 10.0, 1.0, 10.0]) if "data" in law.axes else np.ones(5)
-    expected = FORMULAS[law.name](TRUTHS[law.name], m, n)
-    np.testing.assert_allclose(found.predict(m, n).value, expected, rtol=1e-4)
+    sizes = [m, n, np.array([1.0, 1.0, 60.0, 3.0, 1.5])][: max(2, len(law.axes))]
+    expected = FORMULAS[law.name](TRUTHS[law.name], *sizes)
+    np.testing.assert_allclose(predict(found, *sizes), expected, rtol=1e-4)
 
 
 @every_law
@@ -105,19 +122,21 @@ def test_own_surface_is_found_again(law):
 )
 def test_units_and_order_do_not_matter(law, seed, m_unit, n_unit):
     rng = np.random.default_rng(seed)
-    m, n = grid(law)
-    value = FORMULAS[law.name](TRUTHS[law.name], m, n)
+    sizes = grid(law)
+    m, n, *epochs = sizes
+    value = FORMULAS[law.name](TRUTHS[law.name], *sizes)
     value = value * np.exp(0.01 * rng.standard_normal(len(m)))
     value = np.minimum(value, 0.999) if np.median(value) < 1 else value
     order = rng.permutation(len(m))
-    one = surface_of(law, m, n, value)
-    two = surface_of(law, m[order], n[order], value[order], m_unit, n_unit)
+    one = surface_of(law, sizes, value)
+    turned = [size[order] for size in sizes]
+    two = surface_of(law, turned, value[order], m_unit, n_unit)
     first = scalepred.fit(one, law, resamples=0)
     second = scalepred.fit(two, law, resamples=0)
     assert second.objective == pytest.approx(first.objective, rel=1e-6)
     np.testing.assert_allclose(
-        second.predict(m * m_unit, n * n_unit).value,
-        first.predict(m, n).value,
+        predict(second, m * m_unit, n * n_unit, *epochs),
+        predict(first, *sizes),
         rtol=1e-4,
     )
 
@@ -139,7 +158,8 @@ def test_fewer_points_than_parameters_are_refused(law):
     sizes = 2.0 ** -np.arange(count)
     m = sizes if "params" in law.axes else np.ones(count)
     n = sizes if "data" in law.axes else np.ones(count)
-    surface = surface_of(law, m, n, 0.5 * sizes**-0.1)
+    epochs = [1.0 + np.arange(count)] if "epochs" in law.axes else []
+    surface = surface_of(law, (m, n, *epochs), 0.5 * sizes**-0.1)
     message = refusal(surface, law)
     assert f"fewer than the {law.num_parameters} parameters" in message
     assert "add points" in message
@@ -148,10 +168,13 @@ def test_fewer_points_than_parameters_are_refused(law):
 @every_law
 def test_one_size_is_refused(law):
     """Along an axis of the law; the law of the other axis is the remedy."""
-    for axis in law.axes:
-        m, n = grid(law)
-        m, n = (np.full(len(m), 7.0), n) if axis == "params" else (m, n * 0 + 7.0)
-        message = refusal(surface_of(law, m, n, np.full(len(m), 0.5)), law)
+    for place, axis in enumerate(("params", "data")):
+        if axis not in law.axes:
+            continue
+        sizes = list(grid(law))
+        sizes[place] = np.full(len(sizes[place]), 7.0)
+        value = np.full(len(sizes[place]), 0.5)
+        message = refusal(surface_of(law, sizes, value), law)
         assert f"{axis}: every point to fit has {axis}=7, so" in message
         assert "add a second size" in message
         other = {"params": "power", "data": "power_params"}[axis]
@@ -164,7 +187,7 @@ def test_a_size_the_law_does_not_know_may_not_vary(law):
     m, n = np.meshgrid([1.0, 2.0, 4.0], [1.0, 2.0, 4.0])
     m, n = m.reshape(-1), n.reshape(-1)
     for unknown in {"params", "data"} - set(law.axes):
-        message = refusal(surface_of(law, m, n, 0.5 * (m * n) ** -0.1), law)
+        message = refusal(surface_of(law, (m, n), 0.5 * (m * n) ** -0.1), law)
         assert f"law={law.name}: knows nothing of {unknown}, which varies" in message
         assert "from 1 to 4" in message
         assert "law=rosenfeld" in message

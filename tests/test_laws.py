@@ -18,6 +18,7 @@ from tests.formulas import FORMULAS
 
 # Random-guess level 0.9, values seen between 0.05 and 0.8.
 SCALE = Scale(float(np.log(0.9)), float(np.log(0.05)), float(np.log(0.8)))
+EPOCHS = 5.0
 
 
 def theta_of(row: published.Row) -> np.ndarray:
@@ -89,8 +90,9 @@ def test_rosenfeld_is_modulus_of_complex_form():
 
 @functools.cache
 def compiled(law: laws.Law) -> tuple[Callable, Callable]:
-    """The law and its derivatives by theta."""
-    return jax.jit(law.log_value), jax.jit(jax.jacfwd(law.log_value))
+    """The law and its derivatives by theta; of repeated data, at `EPOCHS`."""
+    log_value = law.at(np.log(EPOCHS)).log_value
+    return jax.jit(log_value), jax.jit(jax.jacfwd(log_value))
 
 
 def value_of(law: laws.Law, theta, x, y, scale=SCALE) -> np.ndarray:
@@ -118,7 +120,8 @@ def test_value_is_the_published_form_of_the_published_parameters(law, seed):
     in_counts = law.unit == "counts"
     m, n = np.exp(x) * (m_unit if in_counts else 1.0), np.exp(y)
     n = n * (n_unit if in_counts else 1.0)
-    expected = FORMULAS[law.name](public, m, n)
+    epochs = [EPOCHS] if "epochs" in law.axes else []
+    expected = FORMULAS[law.name](public, m, n, *epochs)
     np.testing.assert_allclose(value_of(law, theta, x, y), expected, rtol=1e-9)
 
 
@@ -256,6 +259,79 @@ def test_published_parameters_are_numbers_at_every_bound(law):
     theta = np.take_along_axis(corners, choice, axis=0)
     for name, number in law.public(theta, SCALE, 1e12, 1e13).items():
         assert np.all(np.isfinite(number)), name
+
+
+def constrained_theta(e=1.87, a=521.0, b=1488.0, alpha=0.3527, rd=15.39, rn=5.31):
+    """Muennighoff et al. 2023, Eq. 16 to 20, for sizes in counts."""
+    return np.log([e, a, alpha, b, alpha, rd, rn])
+
+
+def constrained(theta, m, n, epochs) -> np.ndarray:
+    with jax.enable_x64(True):
+        m, n, epochs = (np.log(np.asarray(s, np.float64)) for s in (m, n, epochs))
+        law = laws.data_constrained.at(epochs)
+        return np.exp(np.asarray(law.log_value(jnp.asarray(theta), m, n, SCALE)))
+
+
+def test_data_constrained_by_hand():
+    """2.81 B parameters, 4 B unique tokens: G = (521 / 1488)^(1 / 0.7054) = 0.22584.
+
+    U_N = 4e9 G^2 = 2.0401e8, R_N = 12.774, N' = U_N (1 + 5.31 (1 - e^-2.4056)) =
+    1.1896e9; at 4 epochs D' = 4e9 (1 + 15.39 (1 - e^(-3 / 15.39))) = 1.4905e10.
+    """
+    once, often = constrained(constrained_theta(), 2.81e9, 4e9, [1.0, 4.0])
+    model = 521 * 1.1896e9**-0.3527
+    assert once == pytest.approx(1.87 + model + 1488 * 4e9**-0.3527, rel=1e-4)
+    assert often == pytest.approx(1.87 + model + 1488 * 1.4905e10**-0.3527, rel=1e-4)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_data_constrained_is_chinchilla_where_nothing_is_in_excess(seed):
+    """One epoch and no more parameters than the data can use."""
+    theta = draw_theta(laws.data_constrained, seed)
+    y = np.random.default_rng(seed).uniform(-20, 20, 30)
+    log_a, log_alpha, log_b, log_beta = theta[1:5]
+    optimal = log_alpha + log_a - log_beta - log_b + np.exp(log_beta) * y
+    x = optimal / np.exp(log_alpha) - np.linspace(0.1, 20, 30)
+    with jax.enable_x64(True):
+        law = laws.data_constrained.at(0.0)
+        found = np.asarray(law.log_value(jnp.asarray(theta), x, y, SCALE))
+    expected = np.log(value_of(laws.chinchilla, theta[:5], x, y))
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_without_decay_data_constrained_is_chinchilla_on_data_seen():
+    theta = constrained_theta(rd=1e9, rn=1e9)
+    m, n, epochs = (
+        s.ravel() for s in np.meshgrid([1e7, 1e9], [1e8, 1e11], [1.0, 3.0, 40.0])
+    )
+    seen = value_of(laws.chinchilla, theta[:5], np.log(m), np.log(n * epochs))
+    np.testing.assert_allclose(constrained(theta, m, n, epochs), seen, rtol=1e-6)
+
+
+def test_more_epochs_help_less_and_less_to_a_limit():
+    theta = constrained_theta()
+    epochs = np.geomspace(1, 1e6, 200)
+    value = constrained(theta, 1e8, 1e9, epochs)
+    assert np.all(np.diff(value) <= 0)
+    # All repeats together are worth R_D* times the data.
+    limit = constrained_theta(b=1488 * (1 + 15.39) ** -0.3527)
+    limit[1] = np.log(521)
+    model = constrained(theta, 1e8, 1e9, 1.0) - 1.87 - 1488 * 1e9**-0.3527
+    expected = 1.87 + model + np.exp(limit[3]) * 1e9**-0.3527
+    assert value[-1] == pytest.approx(expected, rel=1e-12)
+
+
+def test_law_of_ones_own_may_know_epochs():
+    law = laws.law_from_function(
+        "mine",
+        lambda p, m, n, epochs: 1 + p["scale"] * (n * epochs**0.5) ** -0.5 + 0 * m,
+        [laws.Parameter("scale", 1e-3, 1e3)],
+        axes=("params", "data", "epochs"),
+    )
+    with jax.enable_x64(True):
+        found = law.at(np.log(16.0)).log_value(jnp.zeros(1), 0.0, np.log(0.25), SCALE)
+    assert float(np.exp(found)) == pytest.approx(2.0, rel=1e-14)
 
 
 def test_law_of_ones_own_is_the_function_given():

@@ -133,11 +133,13 @@ def best_for_budget(
         "params": _interval(fitted.params_unit * np.exp(x)),
         "data": _interval(fitted.data_unit * np.exp(y)),
     }
+    epochs = _epochs_asked(fitted)
     value, lower, upper = _interval(values)
     edge = bool(abs(x[0]) > _REACH - 1 or abs(y[0]) > _REACH - 1)
     why = (
         f"with {budget:.3g} FLOPs the {metric} is least at "
         f"{details['params'][0]:.3g} parameters and {details['data'][0]:.3g} {unit}"
+        + _seen(epochs)
     )
     if cost.data_power == 0:
         why += ": data cost no FLOPs here, so all of them are used"
@@ -147,7 +149,7 @@ def best_for_budget(
         why += "; the law knows no optimum, one of the two should grow without end"
     return Answer(
         "best_for_budget",
-        {"budget": budget, **cost._asdict(), "max_data": max_data},
+        {"budget": budget, **cost._asdict(), "max_data": max_data, **epochs},
         value,
         lower,
         upper,
@@ -181,19 +183,21 @@ def cheapest_for_target(
     data = np.where(reachable, fitted.data_unit * np.exp(y), math.inf)
     center, lower, upper = _interval(flops)
     details = {"params": _interval(params), "data": _interval(data)}
+    epochs = _epochs_asked(fitted)
     if reachable[0]:
         why = (
             f"{value:g} costs least at {details['params'][0]:.3g} parameters and "
-            f"{details['data'][0]:.3g} {unit}"
+            f"{details['data'][0]:.3g} {unit}{_seen(epochs)}"
         )
     elif math.isfinite(max_data):
-        held = f"with {max_data:.3g} {unit}, however large the model"
+        held = f"with {max_data:.3g} {unit}{_seen(epochs)}, however large the model"
         why = _limit_sentence(fitted, value, held, max_data, for_data=False)
     else:
-        why = _limit_sentence(fitted, value, "however large model and data are")
+        held = f"however large model and data are{_seen(epochs)}"
+        why = _limit_sentence(fitted, value, held)
     return Answer(
         "cheapest_for_target",
-        {"value": value, **cost._asdict(), "max_data": max_data},
+        {"value": value, **cost._asdict(), "max_data": max_data, **epochs},
         center,
         lower,
         upper,
@@ -271,18 +275,22 @@ def _size_needed(
     sizes = np.exp(log_size) * (fitted.data_unit if for_data else fitted.params_unit)
     center, lower, upper = _interval(sizes)
     held = f"{other:.3g} {'parameters' if for_data else 'of data'}"
+    epochs = _epochs_asked(fitted)
     if math.isfinite(center):
         why = f"{value:g} is reached at {center:.3g} {unit} with {held}"
+        if epochs:
+            why += f", data{_seen(epochs)}"
     else:
         grown = "data" if for_data else "parameters"
-        why = _limit_sentence(
-            fitted, value, f"with {held}, however many {grown}", other, for_data
-        )
+        held = f"with {held}, however many {grown}"
+        if epochs:
+            held += f", data{_seen(epochs)}"
+        why = _limit_sentence(fitted, value, held, other, for_data)
     if math.isfinite(center) and not math.isfinite(upper):
         why += "; at the pessimistic end it is out of reach"
     return Answer(
         question,
-        {"value": value, other_name: other},
+        {"value": value, other_name: other, **epochs},
         center,
         lower,
         upper,
@@ -305,6 +313,18 @@ def _limit_sentence(
     data = far * fitted.data_unit if for_data else other
     limit = math.exp(float(fitted.log_value(params, data)))
     return f"{value:g} is out of reach {held}: the law ends at {limit:.4g}"
+
+
+def _epochs_asked(fitted: FittedLaw) -> dict[str, float]:
+    """What the law was asked with; nothing where it knows nothing of epochs."""
+    return {} if fitted.epochs is None else {"epochs": fitted.epochs}
+
+
+def _seen(epochs: dict[str, float]) -> str:
+    if not epochs:
+        return ""
+    times = epochs["epochs"]
+    return " seen once" if times == 1 else f" seen {times:g} times"
 
 
 def _check_asked(**asked: float) -> None:
@@ -351,10 +371,11 @@ def _run(
     """Vectorises `solve` over the best fit and the draws, compiled once a law."""
     count = len(theta)
     index = np.minimum(np.arange(solver.bucket(count)), count - 1)
+    z = None if fitted.epochs is None else math.log(fitted.epochs)
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         padded = [np.asarray(number, np.float64)[index] for number in numbers]
         return np.asarray(
-            _vectorised(solve, fitted.law, fitted.scale, theta[index], *padded)
+            _vectorised(solve, fitted.law, fitted.scale, z, theta[index], *padded)
         )[:count]
 
 
@@ -363,10 +384,11 @@ def _vectorised(
     solve: Callable[..., jax.Array],
     law: Law,
     scale: Scale,
+    z: float | None,
     theta: Array,
     *numbers: Array,
 ) -> jax.Array:
-    return jax.vmap(functools.partial(solve, law, scale))(theta, *numbers)
+    return jax.vmap(functools.partial(solve, law.at(z), scale))(theta, *numbers)
 
 
 def _bisect(

@@ -95,7 +95,8 @@ def relative_errors(
 ) -> np.ndarray:
     """predicted / measured - 1 at every point [points]."""
     scale = points.scale(np.ones(len(points.x), bool))
-    log_value = predict.evaluate(law, theta[None], points.x, points.y, scale)[0]
+    places = points.x, points.y, scale, points.z
+    log_value = predict.evaluate(law, theta[None], *places)[0]
     return np.expm1(log_value - points.log_value)
 
 
@@ -212,7 +213,7 @@ def inner_masks(
 
     Only where at least `min_points` and three sizes on each of the axes are left.
     """
-    work = surface.params * surface.data
+    work = surface.work
     masks: dict[float, np.ndarray] = {}
     for ratio in _RATIOS:
         mask = work <= work.max() / ratio
@@ -288,6 +289,7 @@ def linearise(
         prior_mean=zeros,
         prior_precision=zeros,
         scale=scale,
+        z=points.z,
     )
     difference, slopes = solver.linearise(law, problem, theta[None])
     return difference[0], slopes[0]

@@ -29,10 +29,13 @@ from scalepred.fitting import (
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import (
     Law,
+    chinchilla,
+    data_constrained,
     find_law,
     rosenfeld,
     rosenfeld_fitted_guess,
 )
+from scalepred.fitting.predict import FittedLaw
 from scalepred.measurements import Surface
 
 # A fitted power of the cost this close to 0 or 1 is 0 or 1.
@@ -137,13 +140,14 @@ class Fit:
     def cost(self) -> answers.Cost:
         """What FLOPs buy, read from the table; 6 m n (Kaplan et al.) where it has none.
 
-        Powers near 1 are taken for 1: FLOPs go as m n. Otherwise they are fitted.
+        Data are those that a run goes through: unique data times epochs. Powers near 1
+        are taken for 1: FLOPs go as m n. Otherwise they are fitted.
         """
         surface = self.surface
         known = np.isfinite(surface.compute)
         if not np.any(known):
             return answers.Cost(6.0)
-        log_sizes = np.log(np.stack([surface.params[known], surface.data[known]]))
+        log_sizes = np.log(np.stack([surface.params[known], surface.seen[known]]))
         log_flops = np.log(surface.compute[known])
         plain = answers.Cost(float(np.exp(np.mean(log_flops - log_sizes.sum(axis=0)))))
         columns = np.vstack([np.ones(len(log_flops)), log_sizes])
@@ -167,7 +171,11 @@ class Fit:
         return backtest.corner_array(surface, least, refit, self.law.axes)
 
     def predict(
-        self, params: ArrayLike, data: ArrayLike, num_seeds: ArrayLike = 1
+        self,
+        params: ArrayLike,
+        data: ArrayLike,
+        num_seeds: ArrayLike = 1,
+        epochs: ArrayLike | None = None,
     ) -> predict.Prediction:
         """Expected value and 90 % intervals at sizes that broadcast.
 
@@ -175,6 +183,8 @@ class Fit:
             params: model sizes, counts above 0.
             data: data sizes, counts above 0.
             num_seeds: runs averaged in the measurement the interval is for.
+            epochs: passes over the data, 1 or more, for laws that know of them; None:
+                one. `data` are then unique data.
 
         Raises:
             UserError: if a size is not a positive number.
@@ -183,53 +193,111 @@ class Fit:
             sizes = np.asarray(sizes, np.float64)
             if not np.all(np.isfinite(sizes) & (sizes > 0)):
                 raise UserError(f"{name}={sizes}: sizes must be positive numbers")
-        return self.fitted.predict(params, data, num_seeds)
+        if epochs is not None:
+            self._check_epochs(epochs)
+        return self.fitted.predict(params, data, num_seeds, epochs)
 
-    def data_needed(self, value: float, params: float) -> answers.Answer:
-        """Data with which a model of `params` reaches `value`."""
-        return answers.data_needed(self.fitted, value, params, self.surface.data_unit)
+    def data_needed(
+        self, value: float, params: float, epochs: float | None = None
+    ) -> answers.Answer:
+        """Data with which a model of `params` reaches `value`.
 
-    def params_needed(self, value: float, data: float) -> answers.Answer:
+        Args:
+            value: wanted error or loss.
+            params: model size.
+            epochs: here and below: passes over the data, for laws that know of them,
+                data being unique data then; None: one.
+        """
+        unit = self.surface.data_unit
+        return answers.data_needed(self._fitted_at(epochs), value, params, unit)
+
+    def params_needed(
+        self, value: float, data: float, epochs: float | None = None
+    ) -> answers.Answer:
         """Model size with which `data` suffices to reach `value`."""
-        return answers.params_needed(self.fitted, value, data)
+        return answers.params_needed(self._fitted_at(epochs), value, data)
 
     def best_for_budget(
-        self, budget: float, max_data: float = math.inf
+        self, budget: float, max_data: float = math.inf, epochs: float | None = None
     ) -> answers.Answer:
         """The model and data that err least for `budget` training FLOPs.
 
         Args:
             budget: FLOPs of one run.
             max_data: no more data than this exist.
+            epochs: see `data_needed`.
         """
         return answers.best_for_budget(
-            self.fitted,
+            self._fitted_at(epochs),
             budget,
-            self.cost,
+            self._cost_at(epochs),
             self.surface.data_unit,
             self.surface.metric,
             max_data,
         )
 
     def cheapest_for_target(
-        self, value: float, max_data: float = math.inf
+        self, value: float, max_data: float = math.inf, epochs: float | None = None
     ) -> answers.Answer:
         """The least training FLOPs that reach `value`, with at most `max_data`."""
         return answers.cheapest_for_target(
-            self.fitted, value, self.cost, self.surface.data_unit, max_data
+            self._fitted_at(epochs),
+            value,
+            self._cost_at(epochs),
+            self.surface.data_unit,
+            max_data,
         )
 
     def next_cells(
-        self, budget: float, target: tuple[float, float]
+        self, budget: float, target: tuple[float, float], epochs: float | None = None
     ) -> list[design.NextCell]:
         """The cells to train next, to be surer of the error at `target`.
 
         Args:
             budget: training FLOPs for all of them together.
             target: (params, data) to be predicted.
+            epochs: of the target and of the cells; see `data_needed`.
         """
         smallest = float(self.surface.params.min()), float(self.surface.data.min())
-        return design.next_cells(self.fitted, smallest, self.cost, budget, target)
+        fitted, cost = self._fitted_at(epochs), self._cost_at(epochs)
+        return design.next_cells(fitted, smallest, cost, budget, target)
+
+    def epochs_at(self, epochs: float | None = None) -> float | None:
+        """Passes over the data that a question is answered for.
+
+        Args:
+            epochs: asked for; None: one, or those of every point where the law knows
+                nothing of them.
+
+        Returns:
+            None where nothing is known of epochs.
+        """
+        if epochs is not None:
+            self._check_epochs(epochs)
+            return float(epochs)
+        if self.surface.epochs is None:
+            return None
+        return self.fitted.epochs or float(np.median(self.surface.epochs))
+
+    def _fitted_at(self, epochs: float | None) -> FittedLaw:
+        if epochs is None:
+            return self.fitted
+        return dataclasses.replace(self.fitted, epochs=self.epochs_at(epochs))
+
+    def _cost_at(self, epochs: float | None) -> answers.Cost:
+        """The cost by unique data."""
+        cost, times = self.cost, self.epochs_at(epochs)
+        return cost._replace(factor=float(cost.flops(1.0, times))) if times else cost
+
+    def _check_epochs(self, epochs: ArrayLike) -> None:
+        if "epochs" not in self.law.axes:
+            raise UserError(
+                f"epochs={epochs}: law={self.law.name} knows nothing of epochs; leave "
+                "them out"
+            )
+        numbers = np.asarray(epochs, np.float64)
+        if not np.all(np.isfinite(numbers) & (numbers >= 1)):
+            raise UserError(f"epochs={epochs}: must be numbers of at least 1")
 
 
 def fit(
@@ -281,6 +349,20 @@ def fit(
     if law is rosenfeld and surface.random_guess is None:
         law = rosenfeld_fitted_guess
         notes.append("the random-guess level is fitted, because none was given")
+    epochs = surface.epochs
+    if "epochs" in law.axes and epochs is not None:
+        if law is data_constrained and multistart.have_same_epochs(surface):
+            law = chinchilla
+            notes.append(
+                f"every point has epochs={np.median(epochs):g}, so what repeated data "
+                "are worth cannot be told: law=chinchilla is fitted in place of "
+                "data_constrained, to unique data"
+            )
+        else:
+            notes.append(
+                "data are unique data; a question that names no epochs is answered "
+                "for data seen once"
+            )
     found = least_squares.fit(
         surface,
         law,
@@ -306,6 +388,18 @@ def fit(
     return Fit(found)
 
 
+def knows_epochs(law: str | Law) -> bool:
+    """Whether the law wants to be told how often the data were seen.
+
+    Raises:
+        UserError: there is no such law.
+    """
+    if law == "auto":
+        return False
+    law = find_law(law) if isinstance(law, str) else law
+    return "epochs" in law.axes
+
+
 def fit_region(
     surface: Surface,
     *,
@@ -315,11 +409,13 @@ def fit_region(
 ) -> np.ndarray:
     """Mask of the points with m, n and m n within limits [points].
 
+    With epochs m n is model size times data seen.
+
     Raises:
         UserError: if no point is left.
     """
     slack = 1 + 1e-9  # limits are often ratios of the sizes themselves
-    work = surface.params * surface.data
+    work = surface.work
     mask = (
         (surface.params <= max_params * slack)
         & (surface.data <= max_data * slack)

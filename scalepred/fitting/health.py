@@ -19,6 +19,11 @@ _MOVED = 0.1
 _MANY_POINTS = 400
 # An interval that spans this factor says that the parameter is not known.
 _FLAT = 10.0
+# Sizes that are correlated by more than this cannot be told apart.
+_CONFOUNDED = 0.98
+# A value that rises by more than this share, and by this many standard deviations of
+# its noise, as data are repeated more often, is no accident.
+_RISE, _RISE_NOISE = 0.01, 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
                 f"only {scales} {axis} sizes: the {axis} exponent cannot be told from "
                 "the floor it ends at",
             )
+    found += about_epochs(result)
     guess = surface.random_guess
     if law.bounded and guess:
         at_guess = int(np.sum(surface.value >= multistart.PLATEAU_FRACTION * guess))
@@ -64,7 +70,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
     log_sizes = np.log(surface.params), np.log(surface.data)
     if min(np.std(sizes) for sizes in log_sizes) > 0:
         correlation = float(np.corrcoef(*log_sizes)[0, 1])
-        if abs(correlation) > 0.98:
+        if abs(correlation) > _CONFOUNDED:
             add(
                 "confounded_sizes",
                 f"model and data sizes rise together (correlation {correlation:.3f}): "
@@ -120,6 +126,60 @@ def condition_number(result: LeastSquares | Auto) -> float:
     return float(np.linalg.cond(result.information))
 
 
+def about_epochs(result: LeastSquares | Auto) -> list[Warn]:
+    """What repeats can say, and runs that over-fit: no law here rises with epochs."""
+    surface, found = result.surface, []
+    epochs = surface.epochs
+    if epochs is None:
+        return []
+    if "epochs" not in result.law.axes:
+        sentence = (
+            f"every point has epochs={np.median(epochs):g}: what repeated data are "
+            f"worth is not known, and law={result.law.name} speaks of data seen so "
+            "often only"
+        )
+        return [Warn("same_epochs", sentence)]
+    if len(np.unique(epochs)) < 3:
+        sentence = (
+            f"only {len(np.unique(epochs))} numbers of epochs: how repeats lose their "
+            "worth rests on the form of the law"
+        )
+        found.append(Warn("few_epochs", sentence))
+    if np.any(surface.data != surface.data[0]):
+        correlation = np.corrcoef(np.log(surface.data), np.log(epochs))[0, 1]
+        if abs(correlation) > _CONFOUNDED:
+            sentence = (
+                f"data and epochs go together (correlation {correlation:.3f}), as "
+                "where all runs take as many steps: what repeats do cannot be told "
+                "from what data do"
+            )
+            found.append(Warn("confounded_epochs", sentence))
+    rises, most = 0, (_RISE, "")
+    sizes = np.stack([surface.params, surface.data], axis=1)
+    for m, n in np.unique(sizes, axis=0):
+        group = np.flatnonzero((surface.params == m) & (surface.data == n))
+        low = group[np.argmin(surface.value[group])]
+        later = group[epochs[group] > epochs[low]]
+        if not len(later):
+            continue
+        high = later[np.argmax(surface.value[later])]
+        rise = surface.value[high] / surface.value[low] - 1
+        noise = result.noise.of(np.log(surface.value[low]))
+        if rise > max(_RISE, _RISE_NOISE * noise):
+            rises += 1
+            place = f"params={m:g}, data={n:g}, where it is {surface.value[low]:.4g} "
+            place += f"after {epochs[low]:g} epochs and {surface.value[high]:.4g} after"
+            most = max(most, (rise, f"{place} {epochs[high]:g}"))
+    if rises:
+        sentence = (
+            f"the {surface.metric} rises with more epochs at {rises} of the sizes, "
+            f"most at {most[1]}: such runs over-fit, which the law cannot follow; "
+            "leave them out"
+        )
+        found.append(Warn("over_fitting", sentence))
+    return found
+
+
 def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
     """Parameters that the draws leave open by more than an order of magnitude."""
     if not len(result.fitted.draws):
@@ -127,7 +187,8 @@ def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
     wide = [
         f"{name} from {estimate.lower:.3g} to {estimate.upper:.3g}"
         for name, estimate in result.fitted.parameters().items()
-        if estimate.upper > _FLAT * estimate.lower > 0 and "exponent" in name
+        if estimate.upper > _FLAT * estimate.lower > 0
+        and ("exponent" in name or name in ("R_D*", "R_N*"))
     ]
     if not wide:
         return []

@@ -96,7 +96,8 @@ class Law:
         formula: one line, for people.
         parameters: the inner ones, in the order of `theta`.
         log_value: (theta [parameters], x, y, scale) -> ln of the value; x and y are
-            ln(m / M), ln(n / N) and broadcast; under jit.
+            ln(m / M), ln(n / N) and broadcast; under jit. A law with epochs among its
+            axes takes z = ln(epochs) as a fifth.
         start: (uniform numbers [starts, parameters], scale) -> theta [starts,
             parameters], the starting points of a fit.
         public: (theta [..., parameters], scale, M, N) -> the published parameters,
@@ -105,7 +106,8 @@ class Law:
         fits_guess: the random-guess level is a parameter of the fit.
         bounded: the law never exceeds the random-guess level, so a point at or above
             that level cannot be met exactly.
-        axes: the sizes it depends on, of params (m) and data (n).
+        axes: what it depends on, of params (m), data (n) and epochs (passes over the
+            data, which are then unique data).
         terms: its powers of the sizes, where it is made of such.
         sum: that it is their sum, which makes for good starting points; or None.
     """
@@ -114,7 +116,7 @@ class Law:
     source: str
     formula: str
     parameters: tuple[Parameter, ...]
-    log_value: Callable[[Array, Array, Array, Scale], jax.Array]
+    log_value: Callable[..., jax.Array]
     start: Callable[[np.ndarray, Scale], np.ndarray]
     public: Callable[[np.ndarray, Scale, float, float], dict[str, np.ndarray]]
     unit: str
@@ -123,6 +125,18 @@ class Law:
     axes: tuple[str, ...] = ("params", "data")
     terms: tuple[Term, ...] = ()
     sum: Sum | None = None
+
+    def at(self, z: Array | float | None) -> "Law":
+        """The law for z = ln(epochs), which broadcasts with x and y.
+
+        A law without epochs among its axes is returned as it is, and traced as if
+        there were no z.
+        """
+        if "epochs" not in self.axes:
+            return self
+        return dataclasses.replace(
+            self, log_value=functools.partial(self.log_value, z=z)
+        )
 
     @property
     def num_parameters(self) -> int:

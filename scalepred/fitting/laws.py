@@ -7,7 +7,7 @@ or `--law` names it by dotted path.
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -343,13 +343,85 @@ coupled = Law(
 )
 
 
+# Muennighoff et al. 2023, Eq. 5 to 7: repeated data and excess parameters are worth
+# less and less. With U unique data and R = epochs - 1 repeats the law of Hoffmann et
+# al. sees D' = U + U R_D* (1 - exp(-R / R_D*)); with U_N = min(N, the N for which U
+# data are compute-optimal) and R_N = N / U_N - 1, it sees N' likewise with R_N*.
+# That optimum is where alpha A N^-alpha = beta B U^-beta, whatever the units are: what
+# the paper writes as G (U G)^(beta / alpha), G = (alpha A / (beta B))^(1 / (alpha +
+# beta)). The paper ties alpha to beta and fits R_D* and R_N* last; here all are free.
+def _log_worth(log_times: Array, log_scale: Array) -> jax.Array:
+    """ln of what exp(log_times) times the same are worth: 1 + s (1 - exp(-R / s)).
+
+    R = exp(log_times) - 1 are the times beyond the first, s = exp(log_scale).
+    """
+    # Beyond e^60 all is lost, and there would be no derivative.
+    repeats = jnp.expm1(jnp.minimum(log_times, 60.0))
+    scale = jnp.exp(log_scale)
+    return jnp.log1p(-scale * jnp.expm1(-repeats / scale))
+
+
+def _constrained_log_value(
+    theta: Array, x: Array, y: Array, scale: Scale, z: Array
+) -> jax.Array:
+    del scale
+    log_e, log_a, log_alpha, log_b, log_beta, log_rd, log_rn = (
+        theta[i] for i in range(7)
+    )
+    alpha, beta = jnp.exp(log_alpha), jnp.exp(log_beta)
+    optimal = (log_alpha + log_a - log_beta - log_b + beta * y) / alpha
+    used = jnp.minimum(x, optimal)
+    return log_sum(
+        log_e,
+        log_a - alpha * (used + _log_worth(x - used, log_rn)),
+        log_b - beta * (y + _log_worth(z, log_rd)),
+    )
+
+
+def _constrained_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
+    decays = interpolate(uniform[:, 5:], np.log(1.0), np.log(100.0))
+    return np.append(_chinchilla_start(uniform[:, :5], scale), decays, axis=1)
+
+
+def _constrained_public(
+    theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
+) -> dict[str, np.ndarray]:
+    return {
+        **_chinchilla_public(theta, scale, params_unit, data_unit),
+        "R_D*": np.exp(theta[..., 5]),
+        "R_N*": np.exp(theta[..., 6]),
+    }
+
+
+data_constrained = Law(
+    name="data_constrained",
+    source="Muennighoff et al. 2023, Eq. 5 to 7",
+    formula=(
+        "E + A N'^-alpha + B D'^-beta, D' = n (1 + R_D* (1 - exp(-(epochs - 1) / "
+        "R_D*))), N' likewise of m beyond what is optimal for n"
+    ),
+    parameters=(
+        *chinchilla.parameters,
+        # Below, a second pass is worth nothing; above, as much as new data.
+        Parameter("R_D*", 1e-3, 1e5),
+        Parameter("R_N*", 1e-3, 1e5),
+    ),
+    log_value=_constrained_log_value,
+    start=_constrained_start,
+    public=_constrained_public,
+    unit="counts",
+    axes=("params", "data", "epochs"),
+)
+
+
 def law_from_function(
     name: str,
-    function: Callable[[Mapping[str, Array], Array, Array], Array],
+    function: Callable[..., Array],
     parameters: Sequence[Parameter],
     *,
     source: str = "",
     formula: str = "",
+    axes: Sequence[str] = ("params", "data"),
 ) -> Law:
     """A law of one's own.
 
@@ -357,10 +429,13 @@ def law_from_function(
         name: what reports call it.
         function: (parameters by name, m, n) -> value, positive and not increasing in
             m or n, written with jax.numpy; m and n are fractions of the largest
-            fitted sizes.
+            fitted sizes. With epochs among the axes it takes them as a fourth, as
+            they are; n is then unique data.
         parameters: names and bounds; starts are drawn between the bounds.
         source: where the form comes from.
         formula: one line, for people.
+        axes: what it depends on: params and data, and epochs if it is to know how
+            often the data were seen.
 
     Returns:
         A law that fits, predicts and answers like the built-in ones.
@@ -373,9 +448,12 @@ def law_from_function(
             for i, parameter in enumerate(parameters)
         }
 
-    def log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
+    def log_value(
+        theta: Array, x: Array, y: Array, scale: Scale, z: Array | None = None
+    ) -> jax.Array:
         del scale
-        return jnp.log(function(natural(theta), jnp.exp(x), jnp.exp(y)))
+        sizes = [jnp.exp(x), jnp.exp(y)] + ([] if z is None else [jnp.exp(z)])
+        return jnp.log(function(natural(theta), *sizes))
 
     def start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
         del scale
@@ -400,6 +478,7 @@ def law_from_function(
         start=start,
         public=public,
         unit="fractions of the largest fitted m and n",
+        axes=tuple(axes),
     )
 
 
@@ -410,6 +489,7 @@ BUILT_IN = (
     chinchilla,
     kaplan,
     coupled,
+    data_constrained,
     one_axis.power,
     one_axis.power_params,
     one_axis.m4,

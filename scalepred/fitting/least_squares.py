@@ -55,6 +55,14 @@ class LeastSquares:
     def scale(self) -> Scale:
         return self.points.scale(np.ones((1, len(self.surface)), bool)).of_lane(0)
 
+    @property
+    def epochs(self) -> float | None:
+        """Passes over the data where nothing else is said: one.
+
+        None where the law knows nothing of them.
+        """
+        return 1.0 if "epochs" in self.law.axes else None
+
     @functools.cached_property
     def noise(self) -> predict.Noise:
         return predict.estimate_noise(self.surface.value, self.surface.seed_values)
@@ -62,10 +70,10 @@ class LeastSquares:
     @functools.cached_property
     def differences(self) -> np.ndarray:
         """ln(law) - ln(measured) [points]."""
-        x, y, log_value = self.points.x, self.points.y, self.points.log_value
-        return predict.evaluate(self.law, self.theta[None], x, y, self.scale)[0] - (
-            log_value
-        )
+        points = self.points
+        places = points.x, points.y, self.scale, points.z
+        found = predict.evaluate(self.law, self.theta[None], *places)[0]
+        return found - points.log_value
 
     @functools.cached_property
     def misfit(self) -> misfit_lib.Misfit:
@@ -101,6 +109,7 @@ class LeastSquares:
             growth=backtest.learn_growth(self.inner_tests),
             noise=self.noise,
             seed=self.seed,
+            epochs=self.epochs,
         )
 
     @functools.cached_property
@@ -165,6 +174,7 @@ class LeastSquares:
             prior_mean=zeros,
             prior_precision=zeros,
             scale=self.scale,
+            z=points.z,
         )
 
     def _resample(self) -> np.ndarray:

@@ -27,6 +27,8 @@ _MANY_POINTS = 12
 _SAME_VALUE = 1.005
 # Values this close to the random-guess level carry no information on the law.
 PLATEAU_FRACTION = 0.97
+# Numbers of epochs within this factor are the same: whole steps make them differ.
+_SAME_EPOCHS = 1.1
 # The plainest law for points that vary along one size only.
 _ONE_AXIS = {"data": "power", "params": "power_params"}
 
@@ -43,6 +45,7 @@ class Points:
         params_unit: reference model size M.
         data_unit: reference data size N.
         log_guess: ln of the random-guess level; 0 where it is not known.
+        z: ln(epochs) where they are known [points].
     """
 
     x: np.ndarray
@@ -52,6 +55,7 @@ class Points:
     params_unit: float
     data_unit: float
     log_guess: float
+    z: np.ndarray | None = None
 
     def scale(self, masks: np.ndarray) -> Scale:
         """What the law may know of each subset; masks [..., points] -> [...]."""
@@ -93,6 +97,7 @@ def make_points(surface: Surface) -> Points:
         params_unit=params_unit,
         data_unit=data_unit,
         log_guess=float(np.log(guess)) if guess else 0.0,
+        z=None if surface.epochs is None else np.log(surface.epochs),
     )
 
 
@@ -119,6 +124,9 @@ def check_sizes(
     """
     sizes_of = {"params": surface.params, "data": surface.data}
     varying = {axis for axis, sizes in sizes_of.items() if np.any(sizes != sizes[0])}
+    _check_epochs(surface, law_name, axes)
+    knows_epochs = "epochs" in axes
+    axes = tuple(axis for axis in axes if axis in sizes_of)
     for axis in sorted(varying - set(axes)):
         sizes = sizes_of[axis]
         raise UserError(
@@ -130,7 +138,9 @@ def check_sizes(
         if axis in varying:
             continue
         instead = [
-            f", or use law=auto or law={_ONE_AXIS[other]}" for other in sorted(varying)
+            f", or use law=auto or law={_ONE_AXIS[other]}"
+            for other in sorted(varying)
+            if not knows_epochs
         ]
         raise UserError(
             f"{axis}: every point to fit has {axis}={sizes_of[axis][0]:g}, so how the "
@@ -141,6 +151,36 @@ def check_sizes(
         raise UserError(
             f"{len(surface)} points to fit, fewer than the {min_points} "
             f"parameters of law={law_name}; add points or widen the fit region"
+        )
+
+
+def have_same_epochs(surface: Surface) -> bool:
+    """Whether all points have about the same number of epochs, as far as is known."""
+    epochs = surface.epochs
+    return epochs is None or bool(epochs.max() <= _SAME_EPOCHS * epochs.min())
+
+
+def _check_epochs(surface: Surface, law_name: str, axes: tuple[str, ...]) -> None:
+    epochs = surface.epochs
+    if "epochs" not in axes:
+        if epochs is not None and not have_same_epochs(surface):
+            raise UserError(
+                f"law={law_name}: knows nothing of epochs, which vary from "
+                f"{epochs.min():g} to {epochs.max():g}; fit the points of one number "
+                "of epochs only, read the table without them, or use "
+                "law=data_constrained"
+            )
+    elif epochs is None:
+        raise UserError(
+            f"law={law_name}: needs the epochs of every point, the passes over its "
+            "data; give epochs to Surface.from_arrays, or data_counts to "
+            "Surface.from_csv"
+        )
+    elif have_same_epochs(surface):
+        raise UserError(
+            f"epochs: every point to fit has epochs={epochs[0]:g}, so how the "
+            f"{surface.metric} depends on them cannot be told; add runs that repeat "
+            "their data more often"
         )
 
 
@@ -211,6 +251,7 @@ def fit_subsets(
             weight=np.repeat(weight, count, axis=0),
             prior_mean=zeros,
             prior_precision=zeros,
+            z=points.z,
             scale=Scale(*(np.repeat(leaf, count, axis=0) for leaf in scale)),
         )
         lanes = theta.reshape(-1, theta.shape[-1])

@@ -77,6 +77,8 @@ class FittedLaw:
             fit region: 1 if they were as wrong as they said, more if worse.
         noise: of single runs.
         seed: of the draws of misfit and noise.
+        epochs: passes over the data where nothing else is said; None: not known, or
+            the law knows nothing of them.
     """
 
     law: Law
@@ -89,6 +91,7 @@ class FittedLaw:
     growth: float
     noise: Noise
     seed: int
+    epochs: float | None = None
 
     def parameters(self) -> dict[str, Estimate]:
         """The published parameters; NaN intervals where there are no draws."""
@@ -104,20 +107,36 @@ class FittedLaw:
         return estimates
 
     def log_value(
-        self, params: ArrayLike, data: ArrayLike, draws: bool = False
+        self,
+        params: ArrayLike,
+        data: ArrayLike,
+        draws: bool = False,
+        epochs: ArrayLike | None = None,
     ) -> np.ndarray:
         """ln of the law at sizes that broadcast to [...].
+
+        Args:
+            params: model sizes, counts.
+            data: data sizes, counts.
+            draws: of every draw instead of the best fit.
+            epochs: passes over the data, for laws that know of them; None: as
+                `self.epochs` says.
 
         Returns:
             [...] at the best fit, or [draws, ...].
         """
+        z = None
+        epochs = self.epochs if epochs is None else epochs
+        if epochs is not None:
+            params, data, epochs = np.broadcast_arrays(params, data, epochs)
+            z = np.log(epochs.reshape(-1))
         params, data = np.broadcast_arrays(
             np.asarray(params, np.float64), np.asarray(data, np.float64)
         )
         theta = self.draws if draws else self.theta[None]
         x = np.log(params.reshape(-1) / self.params_unit)
         y = np.log(data.reshape(-1) / self.data_unit)
-        values = evaluate(self.law, theta, x, y, self.scale)
+        values = evaluate(self.law, theta, x, y, self.scale, z)
         return values.reshape((-1, *params.shape) if draws else params.shape)
 
     def spread(self, log_values: np.ndarray, log_value: np.ndarray) -> np.ndarray:
@@ -133,7 +152,11 @@ class FittedLaw:
         return log_value + self.growth * deviation
 
     def predict(
-        self, params: ArrayLike, data: ArrayLike, num_seeds: ArrayLike = 1
+        self,
+        params: ArrayLike,
+        data: ArrayLike,
+        num_seeds: ArrayLike = 1,
+        epochs: ArrayLike | None = None,
     ) -> Prediction:
         """The value at sizes (params, data), which broadcast.
 
@@ -141,12 +164,14 @@ class FittedLaw:
             params: model sizes, counts.
             data: data sizes, counts.
             num_seeds: runs averaged in the measurement that the interval is for.
+            epochs: see `log_value`.
         """
-        center = self.log_value(params, data)
+        center = self.log_value(params, data, epochs=epochs)
         if not len(self.draws):
             unknown = np.full(center.shape, np.nan)
             return Prediction(np.exp(center), unknown, unknown, unknown, unknown)
-        means = self.spread(self.log_value(params, data, draws=True), center)
+        drawn = self.log_value(params, data, draws=True, epochs=epochs)
+        means = self.spread(drawn, center)
         rng = np.random.default_rng(self.seed + 1)
         noise = rng.standard_normal(means.shape) * self.noise.of(means)
         runs = means + noise / np.sqrt(num_seeds)
@@ -156,7 +181,12 @@ class FittedLaw:
 
 
 def evaluate(
-    law: Law, theta: np.ndarray, x: np.ndarray, y: np.ndarray, scale: Scale
+    law: Law,
+    theta: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    scale: Scale,
+    z: np.ndarray | None = None,
 ) -> np.ndarray:
     """ln of the law for every theta at every place [thetas, places]."""
     places, thetas = len(x), len(theta)
@@ -165,15 +195,18 @@ def evaluate(
         return np.asarray(values)[np.minimum(np.arange(length), len(values) - 1)]
 
     x, y = (pad(values, solver.bucket(places)) for values in (x, y))
+    z = None if z is None else pad(z, solver.bucket(places))
     theta = pad(theta, solver.bucket(thetas))
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        values = np.asarray(_evaluate(law, theta, x, y, scale))
+        values = np.asarray(_evaluate(law, theta, x, y, scale, z))
     return values[:thetas, :places]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _evaluate(law: Law, theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
-    return jax.vmap(lambda one: law.log_value(one, x, y, scale))(theta)
+def _evaluate(
+    law: Law, theta: Array, x: Array, y: Array, scale: Scale, z: Array | None
+) -> jax.Array:
+    return jax.vmap(lambda one: law.at(z).log_value(one, x, y, scale))(theta)
 
 
 def estimate_noise(value: np.ndarray, seed_values: np.ndarray) -> Noise:

@@ -151,6 +151,7 @@ class Problem(NamedTuple):
         prior_precision: 0: no prior. Adds precision * (theta - mean)^2 [parameters].
         scale: see laws.
         sigma: standard deviation that the robust residual is measured in.
+        z: ln(epochs), for laws that know of them [points].
     """
 
     x: Array
@@ -161,6 +162,7 @@ class Problem(NamedTuple):
     prior_precision: Array
     scale: Scale
     sigma: Array | float = 1.0
+    z: Array | None = None
 
 
 class Solution(NamedTuple):
@@ -362,6 +364,7 @@ def _spread(problem: Problem, lanes: int) -> Problem:
             levels=spread(problem.scale.levels, 1, False),
         ),
         sigma=spread(problem.sigma, 0, False),
+        z=None if problem.z is None else spread(problem.z, 1, True),
     )
 
 
@@ -567,7 +570,7 @@ def _law_bend(
     pull = jnp.where(used, one.weight * residual.rho(d, one.sigma).slope, 0.0)
 
     def pulled(theta: jax.Array) -> jax.Array:
-        values = law.log_value(theta, one.x, one.y, one.scale)
+        values = law.at(one.z).log_value(theta, one.x, one.y, one.scale)
         return jnp.sum(pull * jnp.where(used, values, 0.0))
 
     return jax.hessian(pulled)(theta)
@@ -598,7 +601,8 @@ def _linearise(law: Law, theta: jax.Array, one: Problem) -> tuple[jax.Array, jax
     """d [points] and its derivative [parameters, points]; 0 for points left out."""
 
     def difference(theta: jax.Array) -> jax.Array:
-        return law.log_value(theta, one.x, one.y, one.scale) - one.log_value
+        values = law.at(one.z).log_value(theta, one.x, one.y, one.scale)
+        return values - one.log_value
 
     d, push = jax.linearize(difference, theta)
     jacobian = jax.vmap(push)(jnp.eye(len(theta)))
