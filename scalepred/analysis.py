@@ -26,7 +26,7 @@ def fit_table(
     in_fit: np.ndarray,
     settings: config.Fitting,
     questions: config.Questions,
-    targets: Sequence[tuple[float, float]],
+    targets: Sequence[tuple[float, ...]],
 ) -> None:
     """The right half alone, for a table from outside.
 
@@ -37,7 +37,7 @@ def fit_table(
         in_fit: the fit region [points].
         settings: law, resamples and seed.
         questions: what to answer; at_params and at_data pick the question.
-        targets: (params, data) to predict.
+        targets: (params, data), or (params, data, epochs), to predict.
     """
     fit = fitting.fit(
         surface.where(in_fit),
@@ -69,12 +69,13 @@ def ask(
     data = questions.at_data or float(surface.data.max())
     # Where FLOPs do not depend on data there must be an end to the data.
     max_data = data if fit.cost.data_power == 0 else math.inf
-    if questions.target_value:
-        answers.append(fit.data_needed(questions.target_value, params))
-        answers.append(fit.params_needed(questions.target_value, data))
-        answers.append(fit.cheapest_for_target(questions.target_value, max_data))
+    epochs, value = questions.at_epochs or None, questions.target_value
+    if value:
+        answers.append(fit.data_needed(value, params, epochs))
+        answers.append(fit.params_needed(value, data, epochs))
+        answers.append(fit.cheapest_for_target(value, max_data, epochs))
     if questions.budget:
-        answers.append(fit.best_for_budget(questions.budget, max_data))
+        answers.append(fit.best_for_budget(questions.budget, max_data, epochs))
     return answers
 
 

@@ -151,6 +151,8 @@ class Questions:
     # of the grid.
     at_params: float = 0.0
     at_data: float = 0.0
+    # Passes over the data, for laws that know of them; 0: one.
+    at_epochs: float = 0.0
     # Training FLOPs to spend on one run; 0: not asked.
     budget: float = 0.0
 

@@ -9,30 +9,37 @@ from etils import epath
 
 from scalepred import analysis, command, config
 from scalepred.config import UserError
-from scalepred.fitting.fit import fit_region
+from scalepred.fitting import fit as fitting
 from scalepred.measurements import Surface
 
 _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
     [--law=auto] [--metric=error|loss] [--task=NAME] [--random_guess=0.9]
     [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
-    [--target=params=1e9,data=2e10 ...]
+    [--target=params=1e9,data=2e10[,epochs=4] ...] [--data_counts=auto|unique|seen]
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
+    [--at_epochs=4]
 
 Fits a law to a CSV of (params, data, value), predicts what was held out and the
 targets, answers, and writes DIR/report.html.
 
   --measurements  CSV with columns params, data, value; optional flops, seed, metric,
-                  task, weight. Rows with the same params and data are seeds.
+                  task, weight. Rows with the same params and data are seeds. Laws of
+                  repeated data also read epochs, unique_data, unique_tokens.
   --law           auto (default: one flexible law, weighed by back-tests), rosenfeld,
                   rosenfeld_fitted_guess, rosenfeld_two_plateaus, chinchilla, kaplan,
-                  coupled; power, m4, bnsl along data, power_params, ... along model
-                  size; or package.module.law for one's own
+                  coupled, data_constrained (repeated data); power, m4, bnsl along data,
+                  power_params, ... along model size; or package.module.law for one's
+                  own
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
   --fit_max_...   fit region; everything else is held out and scored
   --target        sizes to predict; may be given more than once
+  --data_counts   for laws of repeated data, what the column data counts: unique (each
+                  was seen `epochs` times), seen (repeats count), or auto (default):
+                  seen where there is a column of unique data; it says which
   --target_value  error (or loss) wanted: how much data, which model, at what cost
   --budget        training FLOPs of one run: which split of model and data
+  --at_epochs     passes over the data in those questions, for laws of repeated data
 
 Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked."""
 
@@ -61,7 +68,9 @@ _TARGETS = flags.DEFINE_multi_string("target", [], "target", flag_values=FLAGS)
 _TARGET_VALUE = _float("target_value", 0.0)
 _AT_PARAMS = _float("at_params", 0.0)
 _AT_DATA = _float("at_data", 0.0)
+_AT_EPOCHS = _float("at_epochs", 0.0)
 _BUDGET = _float("budget", 0.0)
+_DATA_COUNTS = _string("data_counts", "auto")
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples", flag_values=FLAGS)
 _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
 
@@ -74,17 +83,26 @@ def _main() -> None:
     for flag in (_RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA):
         if flag.value is not None:
             _check(flag.name, flag.value > 0, flag.value, "a positive number")
-    for flag in (_TARGET_VALUE, _AT_PARAMS, _AT_DATA, _BUDGET):
+    for flag in (_TARGET_VALUE, _AT_PARAMS, _AT_DATA, _AT_EPOCHS, _BUDGET):
         _check(flag.name, flag.value >= 0, flag.value, "a positive number")
     _check("resamples", _RESAMPLES.value >= 0, _RESAMPLES.value, "0 or more")
     if (_AT_PARAMS.value or _AT_DATA.value) and not _TARGET_VALUE.value:
         raise UserError("--at_params, --at_data: of no use without --target_value")
+    if _AT_EPOCHS.value and not (_TARGET_VALUE.value or _BUDGET.value):
+        raise UserError("--at_epochs: of no use without --target_value or --budget")
     targets = [_parse_target(text) for text in _TARGETS.value]
+    with_epochs = fitting.knows_epochs(_LAW.value)
+    if _DATA_COUNTS.value != "auto" and not with_epochs:
+        raise UserError(
+            f"--data_counts={_DATA_COUNTS.value}: of no use with --law={_LAW.value}, "
+            "which knows nothing of epochs; choose --law=data_constrained"
+        )
     surface = Surface.from_csv(
         _MEASUREMENTS.value,
         metric=_METRIC.value,
         task=_TASK.value,
         random_guess=_RANDOM_GUESS.value,
+        data_counts=_DATA_COUNTS.value if with_epochs else None,
     )
     record: dict[str, object] = {
         "runs": {"measurements": _MEASUREMENTS.value},
@@ -100,6 +118,7 @@ def _main() -> None:
             target_value=_TARGET_VALUE.value,
             at_params=_AT_PARAMS.value,
             at_data=_AT_DATA.value,
+            at_epochs=_AT_EPOCHS.value,
             budget=_BUDGET.value,
         ),
         targets,
@@ -113,16 +132,15 @@ def _fit_region(surface: Surface):
             f"--fit_max_compute_ratio={ratio:g}: leave it out, or leave out "
             "--fit_max_params and --fit_max_data; one rule draws the fit region"
         )
-    work = (surface.params * surface.data).max()
-    return fit_region(
+    return fitting.fit_region(
         surface,
         max_params=_MAX_PARAMS.value or math.inf,
         max_data=_MAX_DATA.value or math.inf,
-        max_compute=work / ratio if ratio else math.inf,
+        max_compute=surface.work.max() / ratio if ratio else math.inf,
     )
 
 
-def _parse_target(text: str) -> tuple[float, float]:
+def _parse_target(text: str) -> tuple[float, ...]:
     sizes: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
@@ -131,9 +149,13 @@ def _parse_target(text: str) -> tuple[float, float]:
         except ValueError:
             sizes = {}
             break
-    if sorted(sizes) != ["data", "params"]:
-        raise UserError(f"--target={text}: must look like params=1e9,data=2e10")
-    return sizes["params"], sizes["data"]
+    names = ("params", "data", "epochs")[: len(sizes)]
+    if len(sizes) < 2 or set(sizes) != set(names):
+        raise UserError(
+            f"--target={text}: must look like params=1e9,data=2e10, with ,epochs=4 for "
+            "laws of repeated data"
+        )
+    return tuple(sizes[name] for name in names)
 
 
 def _check(name: str, good: bool, value: float, accepted: str) -> None:

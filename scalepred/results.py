@@ -43,6 +43,8 @@ class PredictionRow:
             a mean over as many seeds; of a single run for a target.
         upper: its upper end.
         relative_error: predicted / measured - 1; NaN for a target.
+        epochs: passes over the data, n being unique data; NaN, and no column of the
+            file, where they are not known.
     """
 
     params: float
@@ -54,6 +56,7 @@ class PredictionRow:
     lower: float
     upper: float
     relative_error: float
+    epochs: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +146,7 @@ def make_results(
     fit: Fit,
     answers: list[Answer],
     *,
-    targets: Sequence[tuple[float, float]] = (),
+    targets: Sequence[tuple[float, ...]] = (),
     training: Training | None = None,
 ) -> Results:
     """Predicts every point and target, and scores what was held out.
@@ -154,17 +157,18 @@ def make_results(
         in_fit: the fit region [points].
         fit: the law fitted to it.
         answers: to the questions asked.
-        targets: (params, data) to predict.
+        targets: (params, data), or (params, data, epochs), to predict.
         training: what was run.
 
     Raises:
         UserError: if a target lies inside the fit region.
     """
-    for params, data in targets:
-        _check_target(fit, params, data)
-    measured = fit.predict(surface.params, surface.data, surface.num_seeds)
+    for target in targets:
+        _check_target(fit, *target)
+    epochs = surface.epochs if "epochs" in fit.law.axes else None
+    measured = fit.predict(surface.params, surface.data, surface.num_seeds, epochs)
     relative = measured.value / surface.value - 1
-    flops = fit.cost.flops(surface.params, surface.data)
+    flops = fit.cost.flops(surface.params, surface.seen)
     compute = np.where(np.isfinite(surface.compute), surface.compute, flops)
     predictions = [
         PredictionRow(
@@ -177,22 +181,25 @@ def make_results(
             float(measured.lower[i]),
             float(measured.upper[i]),
             float(relative[i]),
+            math.nan if surface.epochs is None else float(surface.epochs[i]),
         )
         for i in range(len(surface))
     ]
-    for params, data in targets:
-        target = fit.predict(params, data)
+    for params, data, *asked in targets:
+        target = fit.predict(params, data, epochs=asked[0] if asked else None)
+        times = fit.epochs_at(asked[0] if asked else None)
         predictions.append(
             PredictionRow(
                 params,
                 data,
-                float(fit.cost.flops(params, data)),
+                float(fit.cost.flops(params, data * (times or 1.0))),
                 "target",
                 math.nan,
                 float(target.value),
                 float(target.lower),
                 float(target.upper),
                 math.nan,
+                math.nan if times is None else times,
             )
         )
 
@@ -234,11 +241,15 @@ def make_results(
     )
 
 
-def _check_target(fit: Fit, params: float, data: float) -> None:
+def _check_target(
+    fit: Fit, params: float, data: float, epochs: float | None = None
+) -> None:
     for name, size in (("params", params), ("data", data)):
         if not (math.isfinite(size) and size > 0):
             raise UserError(f"target {name}={size:g}: must be a positive number")
     inside = (fit.surface.params >= params) & (fit.surface.data >= data)
+    if "epochs" in fit.law.axes and fit.surface.epochs is not None:
+        inside &= fit.surface.epochs >= (fit.epochs_at(epochs) or 1.0)
     if np.any(inside):
         raise UserError(
             f"target params={params:g}, data={data:g}: lies inside the fit region "
@@ -262,9 +273,12 @@ def write_results(workdir: epath.Path, results: Results) -> None:
     """Writes predictions.csv, fit.json and answers.json, each as a whole."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(PredictionRow))
+    names = [field.name for field in dataclasses.fields(PredictionRow)]
+    if results.surface.epochs is None:
+        names.remove("epochs")
+    writer.writerow(names)
     for row in results.predictions:
-        cells = dataclasses.astuple(row)
+        cells = [getattr(row, name) for name in names]
         writer.writerow("" if _is_nan(cell) else cell for cell in cells)
     write_whole(workdir / "predictions.csv", text.getvalue())
     write_json(workdir / "fit.json", _fit_record(results))

@@ -177,7 +177,9 @@ def analyse(
     random_guess = settings.random_guess
     if random_guess < 0:
         random_guess = dataset.random_guess(experiment.metric)
-    surface = Surface.from_measurements(chosen, random_guess or None)
+    surface = Surface.from_measurements(
+        chosen, random_guess or None, fitting.knows_epochs(settings.law)
+    )
     if grid.is_sweep(experiment):
         notes = (*surface.notes, *envelope.describe(choices))
         surface = dataclasses.replace(surface, notes=notes)
@@ -186,13 +188,12 @@ def analyse(
         note = f"{others} rows of the table are not in this grid and are left out"
         surface = dataclasses.replace(surface, notes=(*surface.notes, note))
 
-    work = surface.params * surface.data
     compute_ratio = settings.max_compute_ratio or 1.0
     in_fit = fitting.fit_region(
         surface,
         max_params=surface.params.max() / settings.max_params_ratio,
         max_data=surface.data.max() / settings.max_data_ratio,
-        max_compute=work.max() / compute_ratio,
+        max_compute=surface.work.max() / compute_ratio,
     )
     fit = fitting.fit(
         surface.where(in_fit),

@@ -5,6 +5,7 @@ for. Sizes are told apart by a colour map that is safe for the colour-blind, fit
 held-out points by shape and filling as well as colour.
 """
 
+import dataclasses
 import functools
 import io
 import math
@@ -63,14 +64,18 @@ def draw_figures(results: Results) -> dict[str, Figure]:
     """Every figure that these results have points for, by name.
 
     Returns:
-        predicted, surface, curves; and corners where the grid has any.
+        predicted, surface, curves; epochs where the law knows of them; and corners
+        where the grid has any.
     """
     with mpl.rc_context(_STYLE):
+        chosen = _at_one_number_of_epochs(results)
         figures = {
             "predicted": _draw_predicted(results),
-            "surface": _draw_surface(results),
-            "curves": _draw_curves(results),
+            "surface": _draw_surface(chosen),
+            "curves": _draw_curves(chosen),
         }
+        if "epochs" in results.fit.law.axes:
+            figures["epochs"] = _draw_epochs(results)
         if any(math.isfinite(corner.mean) for corner in results.corners):
             figures["corners"] = _draw_corners(results)
         # The layout is made once; every format is then drawn from the same places.
@@ -175,6 +180,87 @@ def _draw_region(
     right.errorbar(compute, relative, yerr=gaps, **style)
 
 
+def _at_one_number_of_epochs(results: Results) -> Results:
+    """The points and targets of data seen once, else of the most frequent epochs.
+
+    All of them where the law knows nothing of epochs.
+    """
+    epochs = results.surface.epochs
+    if epochs is None or "epochs" not in results.fit.law.axes:
+        return results
+    numbers, counts = np.unique(epochs, return_counts=True)
+    most = 1.0 if 1.0 in numbers else numbers[np.argmax(counts)]
+    return dataclasses.replace(
+        results,
+        surface=results.surface.where(epochs == most),
+        predictions=[row for row in results.predictions if row.epochs == most],
+    )
+
+
+def _drawn_epochs(results: Results) -> float | None:
+    """Of the points that `_at_one_number_of_epochs` left; None: nothing is known."""
+    epochs = results.surface.epochs
+    if epochs is None or "epochs" not in results.fit.law.axes:
+        return None
+    return float(epochs[0])
+
+
+def _say_epochs(results: Results) -> str:
+    epochs = _drawn_epochs(results)
+    if epochs is None:
+        return ""
+    return "Law and points of " + words.passes(epochs).removeprefix(", ")
+
+
+def _draw_epochs(results: Results) -> Figure:
+    """The value against epochs at the sizes that were measured at most of them."""
+    figure = _new_figure(8.2, 4.6)
+    axes = figure.subplots()
+    surface, epochs = results.surface, results.surface.epochs
+    assert epochs is not None
+    sizes = np.stack([surface.params, surface.data], axis=1)
+    places, owner = np.unique(sizes, axis=0, return_inverse=True)
+    owner, in_fit = owner.reshape(-1), _in_fit(results)
+    counts = np.bincount(owner)
+    chosen = np.argsort(-counts, kind="stable")[:_MAX_LINES]
+    chosen = np.sort(chosen[counts[chosen] > min(1, counts.max() - 1)])
+    along = _spaced(epochs, _LINE_PLACES)
+    along = np.maximum(along, 1.0)
+    law = results.fit.fitted.log_value(
+        places[chosen, :1], places[chosen, 1:], epochs=along
+    )
+    shades = _SIZES_MAP(np.linspace(0, 0.88, len(chosen)))
+    for place, line, shade in zip(chosen, np.exp(law), shades, strict=True):
+        m, n = (words.count(size) for size in places[place])
+        axes.plot(along, line, color=shade, lw=1.2, label=f"{m}, {n}")
+        for mask, marker, face in ((in_fit, "o", "white"), (~in_fit, "s", shade)):
+            mine = mask & (owner == place)
+            axes.plot(
+                epochs[mine],
+                surface.value[mine],
+                marker,
+                color=shade,
+                markerfacecolor=face,
+                markersize=4.5,
+            )
+    shown = surface.value[np.isin(owner, chosen)]
+    low, high = min(shown.min(), np.exp(law).min()), max(shown.max(), np.exp(law).max())
+    axes.set(xscale="log", yscale="log", xlim=(along[0] / 1.05, along[-1]))
+    axes.set(ylim=(low / 1.05, high * 1.05))
+    _set_log(axes.xaxis, along[0], along[-1], words.count)
+    form = functools.partial(_value_tick, metric=surface.metric)
+    _set_log(axes.yaxis, low / 1.05, high * 1.05, form)
+    axes.set(xlabel="epochs: passes over the unique data")
+    axes.set(ylabel=words.metric_label(surface.metric))
+    axes.legend(
+        title=f"m, n ({_plain(words.unit(surface))})",
+        title_fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    )
+    return figure
+
+
 def _draw_surface(results: Results) -> Figure:
     """The law as colour over m and n, the measurements as points on it."""
     figure = _new_figure(8.2, 5.2)
@@ -183,7 +269,11 @@ def _draw_surface(results: Results) -> Figure:
     rows = results.predictions
     data = _spaced([row.data for row in rows], _SURFACE_PLACES)
     params = _spaced([row.params for row in rows], _SURFACE_PLACES)
-    fitted = np.exp(results.fit.fitted.log_value(params[:, None], data[None, :]))
+    fitted = np.exp(
+        results.fit.fitted.log_value(
+            params[:, None], data[None, :], epochs=_drawn_epochs(results)
+        )
+    )
     low = min(fitted.min(), surface.value.min())
     high = max(fitted.max(), surface.value.max())
     norm = colors.LogNorm(low, high * (1 + 1e-9))
@@ -233,6 +323,7 @@ def _draw_surface(results: Results) -> Figure:
     bar = figure.colorbar(mesh, ax=axes, pad=0.02)
     _set_log(bar.ax.yaxis, low, high, form)
     bar.set_label(words.metric_label(metric))
+    axes.set_title(_say_epochs(results))
     legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
@@ -281,6 +372,8 @@ def _draw_curves(results: Results) -> Figure:
         handles.insert(1, Line2D([], [], marker="s", label="held out", **grey))
     if words.has_intervals(results):
         handles.append(Patch(color="#cccccc", label="90% interval"))
+    if said := _say_epochs(results):
+        figure.suptitle(said, fontsize=9.5)
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
@@ -390,8 +483,9 @@ def _predict(results: Results, params: np.ndarray, data: np.ndarray) -> Predicti
     """
     if words.has_intervals(results):
         num_seeds = int(np.median(results.surface.num_seeds))
-        return results.fit.predict(params, data, num_seeds)
-    value = np.exp(results.fit.fitted.log_value(params, data))
+        return results.fit.predict(params, data, num_seeds, _drawn_epochs(results))
+    epochs = _drawn_epochs(results)
+    value = np.exp(results.fit.fitted.log_value(params, data, epochs=epochs))
     nothing = np.full_like(value, math.nan)
     return Prediction(value, nothing, nothing, nothing, nothing)
 

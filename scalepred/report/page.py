@@ -92,6 +92,12 @@ _FIGURES = {
         "bands: 90% intervals for a new measurement; open circles: points fitted; "
         "filled squares: points held out.",
     ),
+    "epochs": (
+        "Repeated data",
+        "Against the passes over the data, at the m and n that were measured at most "
+        "of them. Lines: the law; open circles: points fitted; filled squares: points "
+        "held out.",
+    ),
     "corners": (
         "Extrapolation from every corner",
         "The protocol of the paper (section 7): the law is fitted to all points up to "
@@ -371,7 +377,7 @@ def _prediction_table(results: Results) -> str:
     chosen = (words.targets(results) + held_out)[:_MAX_ROWS]
     if not chosen:
         return ""
-    metric = results.surface.metric
+    metric, has_epochs = results.surface.metric, results.surface.epochs is not None
 
     def say(value: float) -> str:
         return words.measured(value, metric, with_unit=False)
@@ -382,6 +388,7 @@ def _prediction_table(results: Results) -> str:
             row.region.replace("_", " "),
             words.count(row.params),
             words.count(row.data),
+            *([words.count(row.epochs)] if has_epochs else []),
             words.count(row.compute),
             "" if is_target else say(row.measured),
             say(row.predicted),
@@ -394,6 +401,7 @@ def _prediction_table(results: Results) -> str:
         "",
         "m",
         f"n ({words.unit(results.surface)})",
+        *(["epochs"] if has_epochs else []),
         "FLOPs",
         "measured",
         "predicted",

@@ -127,6 +127,8 @@ _MEANINGS = {
     "E": "the value that no m and n get below; {unit}",
     "A": "size of the model term; {unit} times m to its exponent",
     "B": "size of the data term; {unit} times n to its exponent",
+    "R_D*": "repeats of the data after which more are worth little; passes",
+    "R_N*": "excess of m over what n can use after which more is worth little; times",
 }
 
 
@@ -211,7 +213,7 @@ def describe_answer(answer: Answer, results: Results) -> str:
         error += interval(answer.lower, answer.upper, say)
         text = (
             f"with {count(asked['budget'])} FLOPs the {surface.metric} is least, "
-            f"{error}, at {_split(details, surface)}"
+            f"{error}, at {_split(details, surface)}{passes(asked.get('epochs'))}"
         )
         if not answer.reachable:
             text += "; the law knows no optimum: one of the two should grow without end"
@@ -226,16 +228,24 @@ def describe_answer(answer: Answer, results: Results) -> str:
             counted, given = unit(surface), f"{count(asked['params'])} parameters"
         return (
             f"{thing(surface)} of {goal} with {given} takes "
-            f"{count(answer.value)} {counted}{found}"
+            f"{count(answer.value)} {counted}{found}{passes(asked.get('epochs'))}"
         )
     if answer.question == "cheapest_for_target":
         return (
             f"{thing(surface)} of {goal} takes at least "
             f"{count(answer.value)} FLOPs{found}, at {_split(details, surface)}"
+            f"{passes(asked.get('epochs'))}"
         )
     question = answer.question.replace("_", " ")
     amount = f"{count(answer.value)} {answer.unit}{found}"
     return f"{question}: {amount}; {answer.why}"
+
+
+def passes(epochs: float | None) -> str:
+    """How often the data are seen, after a comma; nothing where it is not known."""
+    if epochs is None or math.isnan(epochs):
+        return ""
+    return ", data seen " + ("once" if epochs == 1 else f"{count(epochs)} times")
 
 
 def _split(details: dict[str, tuple[float, float, float]], surface: Surface) -> str:
@@ -255,8 +265,9 @@ def describe_target(row: PredictionRow, results: Results) -> str:
     def say(number: float) -> str:
         return measured(number, surface.metric, with_unit=False)
 
+    place = sizes(row.params, row.data, surface) + passes(row.epochs)
     return (
-        f"{sizes(row.params, row.data, surface)} should reach {thing(surface)} of "
+        f"{place} should reach {thing(surface)} of "
         f"{measured(row.predicted, surface.metric)}"
         f"{interval(row.lower, row.upper, say)}"
     )
