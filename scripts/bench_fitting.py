@@ -4,8 +4,9 @@
 
 DIR holds chinchilla_epoch.csv (columns params, data, value). Rounds alternate between
 the contestants; the table gives medians and ratios. Scipy's 4,500 starts take minutes,
-so a sample of them is timed and multiplied, as the table says. simple-scaling-laws is
-compared where it can be imported and named as absent where not.
+so a sample of them is timed and multiplied, as the table says. simple-scaling-laws and
+chinchilla (both on PyPI) are compared where they can be imported and named as absent
+where not.
 """
 
 import csv
@@ -16,6 +17,7 @@ import itertools
 import pathlib
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -47,6 +49,7 @@ _GRID = np.array(
     )
 )
 _RESAMPLES = 1000
+_PEER_STARTS = 32
 # Whether starts are pruned, and the steps of each.
 _WAYS = {
     "all, up to 300 steps": (False, 300),
@@ -206,6 +209,33 @@ def peer_frame(points: Sequence[np.ndarray]):
     return lambda: peer.fit(frame, n_draws=_RESAMPLES, seed=0)
 
 
+def peer_grid(points: Sequence[np.ndarray], folder: str):
+    """chinchilla's fit from 32 starts of the grid, or None where it is absent."""
+    try:
+        peer = importlib.import_module("chinchilla")
+        metrics = importlib.import_module("chinchilla._metrics")
+        pandas = importlib.import_module("pandas")
+    except ImportError:
+        return None
+    fitter = peer.Chinchilla(
+        folder,
+        param_grid={
+            "e": [-0.5, 0.5],
+            "a": [5.0, 10.0],
+            "b": [5.0, 10.0],
+            "alpha": [0.5, 1.0],
+            "beta": [0.5, 1.0],
+        },
+        loss_fn=functools.partial(metrics.log_huber, delta=_HUBER.delta),
+        log_level=50,
+    )
+    params, data, value = points
+    columns = {"C": 6 * params * data, "N": params, "D": data, "loss": value}
+    fitter.database.df = pandas.DataFrame(columns)
+    fitter.visualizer.optim = lambda *_, **__: None  # its figures are not timed
+    return fitter.fit
+
+
 def alternate(
     contestants: dict[str, Callable[[], object]], rounds: int
 ) -> dict[str, float]:
@@ -239,18 +269,27 @@ def main(argv: list[str]) -> None:
     few = picks[: _SAMPLE.value]
 
     print("| what | median | times faster | |\n| --- | --- | --- | --- |")
-    took = alternate(
-        {
-            "scipy": lambda: scipy_starts(points, sample),
-            **{
-                name: functools.partial(own_grid, surface, prune, steps)
-                for name, (prune, steps) in _WAYS.items()
+    with tempfile.TemporaryDirectory() as work:
+        others = peer_grid(points, work)
+        took = alternate(
+            {
+                "scipy": lambda: scipy_starts(points, sample),
+                **({} if others is None else {"chinchilla": others}),
+                **{
+                    name: functools.partial(own_grid, surface, prune, steps)
+                    for name, (prune, steps) in _WAYS.items()
+                },
             },
-        },
-        _ROUNDS.value,
-    )
+            _ROUNDS.value,
+        )
     whole = took["scipy"] * len(_GRID) / len(sample)
     show("4,500 starts, scipy L-BFGS-B", whole, 1.0, f"from {len(sample)} starts")
+    if others is None:
+        print("| chinchilla | | | absent: install it to compare |")
+    else:
+        all_starts = took["chinchilla"] * len(_GRID) / _PEER_STARTS
+        note = f"from {_PEER_STARTS} starts, on all cores"
+        show("4,500 starts, chinchilla", all_starts, whole / all_starts, note)
     for name, way in _WAYS.items():
         above = own_grid(surface, *way) / _BEST_KNOWN - 1
         note = f"objective {above:+.1e} of the best known"
