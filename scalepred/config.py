@@ -301,6 +301,9 @@ def validate(experiment: Experiment) -> None:
         value = getattr(questions, field.name)
         good = 0 <= value < math.inf
         _check(good, f"questions.{field.name}", value, "0 (not asked) or more")
+    epochs = questions.at_epochs
+    good = epochs == 0 or epochs >= 1
+    _check(good, "questions.at_epochs", epochs, "0 (data seen once) or at least 1")
 
 
 def _check(good: bool, field: str, value: object, accepted: str) -> None:

@@ -22,7 +22,6 @@ from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
 from scalepred.files import make_absolute, write_whole
 from scalepred.fitting import fit as fitting
-from scalepred.fitting.laws import find_law
 from scalepred.measurements import Measurement, Surface, Table
 from scalepred.report import console, words
 from scalepred.training import cost, ensemble, streaming
@@ -53,8 +52,14 @@ def run(
         raise UserError(
             f"stages={','.join(stages)}: report draws what fit finds; add fit"
         )
-    if experiment.fit.law != "auto":
-        find_law(experiment.fit.law)  # a typo must not wait for the training to end
+    # A typo must not wait for the training to end.
+    knows_epochs = fitting.knows_epochs(experiment.fit.law)
+    epochs = experiment.questions.at_epochs
+    if epochs and not knows_epochs:
+        raise UserError(
+            f"questions.at_epochs={epochs:g}: fit.law={experiment.fit.law} knows "
+            "nothing of epochs; set it to 0, or choose fit.law=data_constrained"
+        )
     dataset = load_dataset(experiment.dataset, outline=dry_run)
     cells = grid.make_cells(experiment, dataset)
     if dry_run:

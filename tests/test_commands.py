@@ -74,6 +74,7 @@ BAD_CONFIGS = {
     "both lengths": (["--config.training.epochs=9"], "give exactly one"),
     "fraction": (["--config.grid.data_fractions=(0.5,1.5)"], "at most 1"),
     "law": (["--config.fit.law=newton"], "law='newton': must be one of auto"),
+    "epochs": (["--config.questions.at_epochs=4"], "fit.law=rosenfeld knows nothing"),
     "dataset": (["--config.dataset=mnisst"], "dataset='mnisst'"),
     "family": (["--config.family=mpl"], "family='mpl'"),
     "metric": (["--config.metric=accuracy"], "metric='accuracy': must be one of"),

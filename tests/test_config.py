@@ -114,3 +114,11 @@ def test_every_experiment_is_valid(path):
     assert experiment.name.startswith(path.stem)
     assert names["__doc__"]
     assert dataclasses.is_dataclass(experiment)
+
+
+@pytest.mark.parametrize("epochs", [-1.0, 0.5, float("nan")])
+def test_epochs_of_questions_are_whole_passes_or_none(epochs):
+    experiment = config.Experiment(name="x", training=config.Training(steps=1))
+    experiment.questions.at_epochs = epochs
+    with pytest.raises(config.UserError, match=r"questions\.at_epochs"):
+        config.validate(experiment)

@@ -121,6 +121,7 @@ def test_without_repeats_it_is_chinchilla_and_says_so():
     assert "same_epochs" not in codes(expected)
     with pytest.raises(UserError, match="law=chinchilla knows nothing of epochs"):
         fit.predict(1e9, 1e9, epochs=2)
+    assert fit.predict(1e9, 1e9, epochs=1).value == fit.predict(1e9, 1e9).value
 
 
 def test_the_same_epochs_everywhere_are_one_number_and_are_paid_for():

@@ -290,12 +290,15 @@ class Fit:
         return cost._replace(factor=float(cost.flops(1.0, times))) if times else cost
 
     def _check_epochs(self, epochs: ArrayLike) -> None:
-        if "epochs" not in self.law.axes:
+        numbers, known = np.asarray(epochs, np.float64), self.surface.epochs
+        if "epochs" not in self.law.axes and (
+            known is None or not np.allclose(numbers, np.median(known), rtol=0.1)
+        ):
             raise UserError(
-                f"epochs={epochs}: law={self.law.name} knows nothing of epochs; leave "
-                "them out"
+                f"epochs={epochs}: law={self.law.name} knows nothing of epochs"
+                + ("" if known is None else f" but {np.median(known):g}")
+                + "; leave them out"
             )
-        numbers = np.asarray(epochs, np.float64)
         if not np.all(np.isfinite(numbers) & (numbers >= 1)):
             raise UserError(f"epochs={epochs}: must be numbers of at least 1")
 

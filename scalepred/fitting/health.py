@@ -79,7 +79,10 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
     if result.status == solver.Status.ITERATION_LIMIT and not result.members:
         add("iteration_limit", "the solver stopped at its iteration limit")
     for name in result.bounds_hit:
-        add("bound_hit", f"{name} is at its bound, so its term may be absent")
+        what = ", so its term may be absent"
+        if name in ("R_D*", "R_N*"):
+            what = ": the points do not show where more of the same loses its worth"
+        add("bound_hit", f"{name} is at its bound{what}")
     if result.agree < _FEW_AGREE:
         add(
             "starts_disagree",
