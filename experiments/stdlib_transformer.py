@@ -24,12 +24,12 @@ def get_config(scale: str = "paper") -> config.Experiment:
                 widths=(8, 16, 32, 64, 96, 128, 192, 256),
                 data_fractions=fractions[:8],
                 seeds=2,
-                learning_rates=(1e-3, 3e-3, 0.01, 0.03),
+                learning_rates=(3e-3, 0.01, 0.03, 0.1),
             ),
             "small": config.Grid(
                 widths=(4, 6, 8, 12, 16, 32),
                 data_fractions=fractions[4:9],
-                learning_rates=(3e-3, 0.01, 0.03),
+                learning_rates=(0.01, 0.03, 0.1),
             ),
         },
     )

@@ -4,9 +4,9 @@
 
 DIR holds chinchilla_epoch.csv (columns params, data, value). Rounds alternate between
 the contestants; the table gives medians and ratios. Scipy's 4,500 starts take minutes,
-so a sample of them is timed and multiplied, as the table says. simple-scaling-laws and
-chinchilla (both on PyPI) are compared where they can be imported and named as absent
-where not.
+so a sample of them is timed and multiplied, as the table says. simple-scaling-laws,
+chinchilla and autograd (all on PyPI; Epoch's published resamples get their gradient
+from the last) are compared where they can be imported and named as absent where not.
 """
 
 import csv
@@ -104,21 +104,49 @@ def scipy_starts(points: Sequence[np.ndarray], starts: np.ndarray) -> float:
     )
 
 
-def scipy_resamples(points: Sequence[np.ndarray], picks: np.ndarray) -> np.ndarray:
-    """Best objective of BFGS for each resample, from Hoffmann's values."""
-    start = np.array([np.log(406.4), np.log(410.7), np.log(1.69), 0.34, 0.28])
+# Where Epoch's resamples start: Hoffmann's values.
+_PUBLISHED = np.array([np.log(406.4), np.log(410.7), np.log(1.69), 0.34, 0.28])
+
+
+def scipy_resamples(
+    points: Sequence[np.ndarray], picks: np.ndarray, **options: object
+) -> np.ndarray:
+    """Best objective of BFGS for each resample; the gradient by hand unless given."""
     return np.array(
         [
             scipy.optimize.minimize(
-                objective,
-                start,
+                **{"fun": objective, "jac": True, **options},
+                x0=_PUBLISHED,
                 args=tuple(column[pick] for column in points),
-                jac=True,
                 method="BFGS",
             ).fun
             for pick in picks
         ]
     )
+
+
+def differentiated_objective() -> dict[str, object] | None:
+    """The objective with autograd's gradient, as Epoch has it; None where absent."""
+    try:
+        autograd = importlib.import_module("autograd")
+        anp = importlib.import_module("autograd.numpy")
+        special = importlib.import_module("autograd.scipy.special")
+    except ImportError:
+        return None
+    delta = _HUBER.delta
+
+    def value_of(theta, params, data, value):
+        log_a, log_b, log_e, alpha, beta = theta
+        terms = [
+            log_a - alpha * anp.log(params),
+            log_b - beta * anp.log(data),
+            log_e + anp.zeros(len(value)),
+        ]
+        d = special.logsumexp(anp.stack(terms), axis=0) - anp.log(value)
+        size = anp.abs(d)
+        return anp.sum(anp.where(size > delta, delta * (size - delta / 2), d * d / 2))
+
+    return {"fun": value_of, "jac": autograd.grad(value_of)}
 
 
 def own_grid(surface: Surface, prune: bool, steps: int) -> float:
@@ -301,15 +329,22 @@ def main(argv: list[str]) -> None:
     took = alternate({"fit": fit}, 10 * _ROUNDS.value)
     show("scalepred.fit, 240 points", took["fit"])
 
-    took = alternate(
-        {
-            "scipy": lambda: scipy_resamples(points, few),
-            "own": lambda: own_resamples(surface, picks),
-        },
-        _ROUNDS.value,
-    )
-    whole = took["scipy"] * len(picks) / len(few)
-    show("1,000 resamples, scipy BFGS", whole, 1.0, f"from {len(few)}")
+    published = differentiated_objective()
+    contestants: dict[str, Callable[[], object]] = {
+        "by hand": lambda: scipy_resamples(points, few),
+        "own": lambda: own_resamples(surface, picks),
+    }
+    if published is not None:
+        contestants["autograd"] = lambda: scipy_resamples(points, few, **published)
+    took = alternate(contestants, _ROUNDS.value)
+    whole = took["by hand"] * len(picks) / len(few)
+    show("1,000 resamples, scipy BFGS, gradient by hand", whole, 1.0, f"of {len(few)}")
+    if published is None:
+        print("| the same with autograd | | | absent: install it to compare |")
+    else:
+        seconds = took["autograd"] * len(picks) / len(few)
+        note = f"of {len(few)}; {seconds / took['own']:.0f} times scalepred's"
+        show("the same with autograd, as Epoch has it", seconds, whole / seconds, note)
     worst = float(
         np.max(own_resamples(surface, few) / scipy_resamples(points, few) - 1)
     )
