@@ -168,10 +168,19 @@ class Auto:
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
             misfit=self.misfit,
-            growth=1.0,  # the members' disagreement takes its place
+            growth=self._growth,
             noise=self.noise,
             seed=self.seed,
         )
+
+    @property
+    def _growth(self) -> float:
+        """1: the members' disagreement takes its place. Along one size there are few
+        members and they agree.
+        """
+        if len(self.law.axes) > 1:
+            return 1.0
+        return backtest.learn_growth(self.inner_tests)
 
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
