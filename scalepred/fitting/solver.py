@@ -38,9 +38,9 @@ _LANES, _FEW_LANES = 128, 8
 # Within it lanes are solved in blocks of about so many points, which stay in the cache,
 # and a slow lane holds up its own block only.
 _POINTS_OF_BLOCK = 4096
-# Steps after which lanes that are done make room; later rounds are half as long as all
-# before them. Resamples take 5 to 20.
-_FIRST_ROUND = 12
+# Steps after which lanes that are done make room, most of a refit's; later rounds are
+# half as long as all before them. Kinks take twice as many.
+_FIRST_ROUND, _FIRST_ROUND_OF_KINKS = 6, 12
 # Steps of reweighted Gauss-Newton before a residual with kinks goes on exactly, and how
 # many of those are taken before the law's bend is computed anew.
 _REWEIGHTED = 24
@@ -259,7 +259,9 @@ def _move(
     """Lanes from their starts to their ends, or to the limit."""
     lanes = _begin(theta)
     plan = _Steps(0, 0 if is_near else _REWEIGHTED, max_iterations)
-    most = max_iterations + 1 if len(theta) <= 2 * _FEW_LANES else _FIRST_ROUND
+    most = _FIRST_ROUND_OF_KINKS if residual.has_kinks else _FIRST_ROUND
+    if len(theta) <= 2 * _FEW_LANES:
+        most = max_iterations + 1
     taken = 0
     while len(moving := np.flatnonzero(lanes.status == _MOVING)):
         # Lanes that are done make room: one that crawls holds up few others.
