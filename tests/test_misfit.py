@@ -13,7 +13,8 @@ _PARAMS, _DATA = (
         np.geomspace(1e6, 1e8, 6), np.geomspace(1e8, 1e10, 6), indexing="ij"
     )
 )
-_X, _Y = np.log(_PARAMS), np.log(_DATA)
+_PLACES = np.log(np.stack([_PARAMS, _DATA]))
+_X, _Y = _PLACES
 
 
 def _smooth(length: float, rng: np.random.Generator) -> np.ndarray:
@@ -41,7 +42,7 @@ def _estimate(difference: np.ndarray, noise: float = 0.0) -> misfit.Misfit:
     """As for a law of a level and two slopes."""
     slopes = np.stack([np.ones(36), _X, _Y], axis=1)
     fitted = slopes @ np.linalg.lstsq(slopes, difference)[0]
-    return misfit.estimate(difference - fitted, slopes, _X, _Y, noise, seed=0)
+    return misfit.estimate(difference - fitted, slopes, _PLACES, noise, seed=0)
 
 
 def _chance_of_smooth(found: misfit.Misfit) -> float:
@@ -97,7 +98,9 @@ def test_too_few_points_and_too_many(count):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, count))
     slopes = np.stack([np.ones(count), x, y], axis=1)
-    found = misfit.estimate(rng.normal(size=count), slopes, x, y, 0.0, seed=0)
+    found = misfit.estimate(
+        rng.normal(size=count), slopes, np.stack([x, y]), 0.0, seed=0
+    )
     assert np.isfinite(found.overall_sd)
     assert found.overall_sd > 0
     drawn = found.draw(5, count, rng)
@@ -108,7 +111,7 @@ def test_too_few_points_and_too_many(count):
 
 def test_an_exact_law_has_no_misfit():
     slopes = np.stack([np.ones(36), _X, _Y], axis=1)
-    found = misfit.estimate(np.full(36, 1e-15), slopes, _X, _Y, 0.0, seed=0)
+    found = misfit.estimate(np.full(36, 1e-15), slopes, _PLACES, 0.0, seed=0)
     assert found.overall_sd == 0
     assert found.draw(10, 36, np.random.default_rng(0)) == 0
 

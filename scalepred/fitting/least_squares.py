@@ -86,11 +86,13 @@ class LeastSquares:
         points = self.points
         _, slopes = backtest.linearise(self.law, self.theta, points, self.scale)
         root = np.sqrt(points.weight)
+        places = [points.x, points.y]
+        if points.z is not None and "epochs" in self.law.axes:
+            places.append(points.z)
         return misfit_lib.estimate(
             root * self.differences,
             root[:, None] * slopes,
-            points.x,
-            points.y,
+            np.stack(places),
             noise,
             self.seed,
         )

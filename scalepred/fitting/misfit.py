@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Distance over which misfits stay alike, as a part of the fitted range of both sizes:
+# Distance over which misfits stay alike, as a part of the fitted range of the sizes:
 # not at all, or as in a law that bends wrongly once or twice over the range.
 _LENGTHS = (0.0, 0.125, 0.25, 0.5, 1.0)
 _CHANCES = (0.5, 1 / 8, 1 / 8, 1 / 8, 1 / 8)  # before the residuals are seen
@@ -29,7 +29,7 @@ class Misfit(NamedTuple):
         length: over which it stays alike, 0 to 1 of the fitted range [cases].
         sd: standard deviation, in ln of the value [cases].
         chance: of each case, given the residuals [cases].
-        distance: of points, 1 over the whole range of both sizes [points, points];
+        distance: of points, 1 over the whole range of one size [points, points];
             [0, 0] where all misfits are taken as unlike.
     """
 
@@ -62,8 +62,7 @@ class Misfit(NamedTuple):
 def estimate(
     difference: np.ndarray,
     slopes: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
+    places: np.ndarray,
     noise: float,
     seed: int,
 ) -> Misfit:
@@ -72,8 +71,7 @@ def estimate(
     Args:
         difference: ln(law) - ln(measured) [points].
         slopes: its derivatives by the parameters [points, parameters].
-        x: ln of the model sizes [points].
-        y: ln of the data sizes [points].
+        places: ln of model size, data size and what else the law knows [axes, points].
         noise: variance that the measurements have of their own.
         seed: of the choice among very many points.
     """
@@ -84,7 +82,7 @@ def estimate(
         return of_size(0.0)
     if count <= num_parameters or count > _MOST_ALIKE:
         return of_size(np.sqrt(max(total - noise, 0.0)))
-    distance = _distances(x, y)
+    distance = _distances(places)
     rng = np.random.default_rng(seed)
     taken = np.sort(rng.permutation(count)[:_MOST_LEARNT_FROM])
     # A basis of all that no change of the parameters can give.
@@ -119,10 +117,10 @@ def of_size(sd: float) -> Misfit:
     return Misfit(np.zeros(1), np.array([sd]), np.ones(1), np.empty((0, 0)))
 
 
-def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Along both sizes together, 1 for the whole range of one [points, points]."""
-    distance = np.zeros((len(x), len(x)))
-    for sizes in (x, y):
+def _distances(places: np.ndarray) -> np.ndarray:
+    """Along all axes together, 1 for the whole range of one [points, points]."""
+    distance = np.zeros((places.shape[1], places.shape[1]))
+    for sizes in places:
         reach = float(np.ptp(sizes))
         if reach:
             distance += np.abs(sizes[:, None] - sizes[None, :]) / reach
