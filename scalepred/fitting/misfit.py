@@ -17,8 +17,8 @@ _LENGTHS = (0.0, 0.125, 0.25, 0.5, 1.0)
 _CHANCES = (0.5, 1 / 8, 1 / 8, 1 / 8, 1 / 8)  # before the residuals are seen
 # Standard deviations tried, times that of the residuals: evenly in the logarithm.
 _RATIOS = np.geomspace(0.03, 10.0, 50)
-# Matrices of all pairs of points: more points than this are taken as unlike, and of
-# more than that some are taken to learn from.
+# With more points than the first, too many for a matrix of all pairs, misfits are taken
+# as unlike; with more than the second, some of them tell how alike misfits are.
 _MOST_ALIKE, _MOST_LEARNT_FROM = 2000, 300
 
 

@@ -350,8 +350,8 @@ def _draw_curves(results: Results) -> Figure:
     split = len(fixed[0]) * len(along[0])
     low = min(lines.value.min(), surface.value.min())
     high = max(lines.value.max(), surface.value.max())
-    # As much room as shows an interval, were all values within a hundredth.
-    room = max((high / low) ** 0.15, 1.003)
+    # Less where all values are close together, or they would be a line in the middle.
+    room = float(np.clip((high / low) ** 0.15, 1.003, 1.08))
     low, high = low / room, high * room
     form = functools.partial(_value_tick, metric=metric)
     panels[0].set(yscale="log", ylim=(low, high))
