@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scalepred.fitting import misfit as misfit_lib
 from scalepred.fitting import multistart, predict, solver
 from scalepred.fitting.laws import Law, Scale
 from scalepred.measurements import Surface
@@ -235,9 +236,13 @@ def inner_tests(
     fits = multistart.fit_subsets(
         law, points, np.stack([*masks.values()]), residual=residual, seed=seed
     )
+    spread = predict.estimate_noise(surface.value, surface.seed_values)
+    noise = spread.of(points.log_value) ** 2 / surface.num_seeds
     tests = []
     for (ratio, mask), theta in zip(masks.items(), fits.theta, strict=True):
-        difference, sd = laplace(law, theta, points, mask)
+        fitted = points.where(mask)
+        misfit = find_misfit(law, theta, fitted, noise[mask], residual, seed)
+        difference, sd = promise(law, theta, points, mask, noise, misfit)
         tests.append(make_test(ratio, mask, difference, sd))
     return tests
 
@@ -295,21 +300,59 @@ def linearise(
     return difference[0], slopes[0]
 
 
-def laplace(
-    law: Law, theta: np.ndarray, points: multistart.Points, mask: np.ndarray
+def find_misfit(
+    law: Law,
+    theta: np.ndarray,
+    points: multistart.Points,
+    noise: np.ndarray,
+    residual: solver.Residual,
+    seed: int,
+) -> misfit_lib.Misfit:
+    """How far the true means lie from a fitted law, beyond the noise of the means.
+
+    Args:
+        theta: fitted to all of the points.
+        noise: variance of ln of the measured means [points].
+    """
+    everything = np.ones(len(points.x), bool)
+    difference, slopes = linearise(law, theta, points, points.scale(everything))
+    own = float(np.mean(noise))
+    if residual.has_kinks:  # outliers count no more here than in the fit
+        total = (1.4826 * np.median(np.abs(difference))) ** 2
+        return misfit_lib.of_size(np.sqrt(max(total - own, 0.0)))
+    root = np.sqrt(points.weight)
+    places = [points.x, points.y]
+    if points.z is not None and "epochs" in law.axes:
+        places.append(points.z)
+    return misfit_lib.estimate(
+        root * difference, root[:, None] * slopes, np.stack(places), own, seed
+    )
+
+
+def promise(
+    law: Law,
+    theta: np.ndarray,
+    points: multistart.Points,
+    mask: np.ndarray,
+    noise: np.ndarray,
+    misfit: misfit_lib.Misfit,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First-order prediction error of a fit, at every point.
+    """What a fit to some of the points says of all of them, to first order.
+
+    Args:
+        theta: fitted to the points of the mask.
+        noise: variance of ln of the measured means [points].
+        misfit: of those points.
 
     Returns:
-        ln(law) - ln(measured) and its standard deviation under the fit [points].
+        ln(law) - ln(measured) and its standard deviation: parameters, misfit and noise
+        together, as in the intervals of a prediction [points].
     """
-    scale = points.scale(mask)
-    difference, slopes = linearise(law, theta, points, scale)
-    weight = np.where(mask, points.weight, 0.0)
-    freedom = max(mask.sum() - law.num_parameters, 1)
-    variance = np.sum(weight * difference**2) / freedom
-    information = (slopes * weight[:, None]).T @ slopes
+    difference, slopes = linearise(law, theta, points, points.scale(mask))
+    own = np.sqrt(points.weight[mask])[:, None] * slopes[mask]
     # Directions the points say nothing of are left to the back-test to reveal.
-    covariance = np.linalg.pinv(information, rcond=1e-10, hermitian=True)
-    leverage = np.einsum("ij,jk,ik->i", slopes, covariance, slopes)
-    return difference, np.sqrt(variance * (1.0 + leverage)) + 1e-12
+    inverse = np.linalg.pinv(own.T @ own, rcond=1e-10, hermitian=True)
+    shares = slopes @ inverse @ own.T  # what a fitted point's error moves
+    variance = misfit.variance(shares) + np.mean(noise[mask]) * np.sum(shares**2, 1)
+    variance += misfit.overall_sd**2 + noise
+    return difference, np.sqrt(variance) + 1e-12

@@ -79,22 +79,8 @@ class LeastSquares:
     def misfit(self) -> misfit_lib.Misfit:
         """How far the true means lie from the law, beyond the noise of the means."""
         of_means = self.noise.of(self.points.log_value) ** 2 / self.surface.num_seeds
-        noise = float(np.mean(of_means))
-        if self.residual.has_kinks:  # outliers count no more here than in the fit
-            total = (1.4826 * np.median(np.abs(self.differences))) ** 2
-            return misfit_lib.of_size(np.sqrt(max(total - noise, 0.0)))
-        points = self.points
-        _, slopes = backtest.linearise(self.law, self.theta, points, self.scale)
-        root = np.sqrt(points.weight)
-        places = [points.x, points.y]
-        if points.z is not None and "epochs" in self.law.axes:
-            places.append(points.z)
-        return misfit_lib.estimate(
-            root * self.differences,
-            root[:, None] * slopes,
-            np.stack(places),
-            noise,
-            self.seed,
+        return backtest.find_misfit(
+            self.law, self.theta, self.points, of_means, self.residual, self.seed
         )
 
     @functools.cached_property

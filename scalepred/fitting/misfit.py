@@ -43,6 +43,16 @@ class Misfit(NamedTuple):
         """Standard deviation over all cases."""
         return float(np.sqrt(np.sum(self.chance * self.sd**2)))
 
+    def variance(self, shares: np.ndarray) -> np.ndarray:
+        """Of sums of misfits, each taken with its share [sums, points] -> [sums]."""
+        total = np.zeros(len(shares))
+        for length in np.unique(self.length):
+            alike = shares @ _likeness(self.distance, length) if length else shares
+            of_length = self.length == length
+            variance = np.sum(self.chance[of_length] * self.sd[of_length] ** 2)
+            total += variance * np.sum(alike * shares, axis=1)
+        return total
+
     def draw(
         self, draws: int, points: int, rng: np.random.Generator
     ) -> np.ndarray | float:

@@ -57,6 +57,17 @@ class Points:
     log_guess: float
     z: np.ndarray | None = None
 
+    def where(self, mask: np.ndarray) -> "Points":
+        """The points of a mask [points], in the same units."""
+        return dataclasses.replace(
+            self,
+            x=self.x[mask],
+            y=self.y[mask],
+            log_value=self.log_value[mask],
+            weight=self.weight[mask],
+            z=None if self.z is None else self.z[mask],
+        )
+
     def scale(self, masks: np.ndarray) -> Scale:
         """What the law may know of each subset; masks [..., points] -> [...]."""
         ranked = np.sort(np.where(masks, self.log_value, np.inf), axis=-1)
