@@ -8,7 +8,7 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalepred.fitting import laws, multistart, solver
+from scalepred.fitting import flexible, laws, multistart, solver
 from scalepred.fitting.laws import Scale
 
 SCALE = Scale(np.log(0.9), np.log(0.05), np.log(0.85))
@@ -220,3 +220,36 @@ def test_buckets_hold_their_size_and_waste_little():
 def test_unknown_residual_is_refused():
     with pytest.raises(ValueError, match="must be relative, log, huber or robust"):
         solver.Residual("cubic").rho(np.zeros(1), 1.0)
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 10, 26, 58])
+def test_normal_equations(size):
+    rng = np.random.default_rng(size)
+    factor = rng.normal(size=(3, size, size + 2)) * 10 ** rng.uniform(-4, 4, (size, 1))
+    matrix, vector = factor @ factor.mT, rng.normal(size=(3, size))
+    with jax.enable_x64(True):
+        found = np.asarray(jax.vmap(solver._solve_positive)(matrix, vector))
+        bad = np.asarray(solver._solve_positive(-matrix[0], vector[0]))
+    left = np.einsum("lij,lj->li", matrix, found) - vector
+    size_of = np.einsum("lij,lj->li", np.abs(matrix), np.abs(found))
+    assert np.max(np.abs(left) / size_of) < 1e-12
+    assert np.all(np.isnan(bad))
+
+
+@pytest.mark.parametrize("num_levels", [0, 16])
+def test_programs_call_nothing_that_waits_for_threads(num_levels):
+    """LAPACK's calls do; fits in two Python threads on two cores hung in them."""
+    law = flexible.make_law(num_levels, is_loss=True)
+    lanes, size, residual = 128, law.num_parameters, solver.Residual("robust", 2.0)
+    theta, zeros, points = np.zeros((lanes, size)), np.zeros(size), np.zeros(40)
+    scale = SCALE._replace(levels=np.zeros(num_levels))
+    problem = solver.Problem(points, points, points, points, zeros, zeros, scale)
+    problem = solver._spread(problem, lanes)
+    steps = solver._Steps(1, 0, 1)
+    with jax.enable_x64(True):
+        for lowered in (
+            solver._advance.lower(law, residual, steps, problem, solver._begin(theta)),
+            solver._information.lower(law, residual, problem, theta),
+        ):
+            assert "func.func" in lowered.as_text()
+            assert "lapack" not in lowered.as_text()

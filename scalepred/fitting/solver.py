@@ -29,9 +29,8 @@ _STEP_TOLERANCE = 1e-10  # of an inner parameter (mostly logarithms)
 _OBJECTIVE_TOLERANCE = 1e-12  # relative
 _MAX_STEP = 1.5  # per iteration: a factor of 4.5 in a logarithmic parameter
 _MAX_DAMPING = 1e14
-# Up to this many parameters the normal equations are solved by elimination, vectorised
-# over lanes; LAPACK pays a call a lane.
-_ELIMINATED_PARAMETERS = 9
+# Rows that are eliminated one by one; products do the rest.
+_BLOCK_OF_ROWS = 9
 # A program is compiled for so many lanes, never for the number asked for; the small one
 # is for fits from a few good starts.
 _LANES, _FEW_LANES = 128, 8
@@ -613,19 +612,32 @@ def _linearise(law: Law, theta: jax.Array, one: Problem) -> tuple[jax.Array, jax
 
 
 def _solve_positive(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """Solves a symmetric positive definite system; NaN where it is not."""
-    size = len(vector)
-    if size > _ELIMINATED_PARAMETERS:
-        return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), vector)
+    """Solves a symmetric positive definite system; NaN where it is not.
+
+    Vectorised over lanes, where LAPACK takes one lane after the other; and LAPACK's
+    calls wait for threads of the very pool that they run in, so that programs in as
+    many Python threads as there are cores may wait for ever.
+    """
     # Scaled to a unit diagonal: parameters differ by many orders of magnitude.
     scale = jax.lax.rsqrt(jnp.diagonal(matrix))
     columns = matrix * scale[:, None] * scale[None, :]
     columns = jnp.concatenate([columns, (vector * scale)[:, None]], axis=1)
+    return _eliminate(columns)[:, 0] * scale
 
-    def eliminate(k: Array, columns: jax.Array) -> jax.Array:
-        pivot = jnp.sqrt(columns[k, k])  # NaN below 0
-        row = columns[k] / pivot / pivot
-        others = jnp.where(jnp.arange(size) == k, 0.0, columns[:, k])
-        return (columns - others[:, None] * row).at[k].set(row)
 
-    return jax.lax.fori_loop(0, size, eliminate, columns)[:, size] * scale
+def _eliminate(columns: jax.Array) -> jax.Array:
+    """From [A, B] to A^-1 B, a block of rows after the other."""
+    rows, size = len(columns), min(_BLOCK_OF_ROWS, len(columns))
+
+    def eliminate_row(k: Array, block: jax.Array) -> jax.Array:
+        pivot = jnp.sqrt(block[k, k])  # NaN below 0
+        row = block[k] / pivot / pivot
+        others = jnp.where(jnp.arange(size) == k, 0.0, block[:, k])
+        return (block - others[:, None] * row).at[k].set(row)
+
+    first = jax.lax.fori_loop(0, size, eliminate_row, columns[:size])[:, size:]
+    if size == rows:
+        return first
+    by_rest, own = jnp.split(first, [rows - size], axis=1)
+    rest = _eliminate(columns[size:, size:] - columns[size:, :size] @ first)
+    return jnp.concatenate([own - by_rest @ rest, rest])
