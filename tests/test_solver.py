@@ -228,8 +228,8 @@ def test_normal_equations(size):
     factor = rng.normal(size=(3, size, size + 2)) * 10 ** rng.uniform(-4, 4, (size, 1))
     matrix, vector = factor @ factor.mT, rng.normal(size=(3, size))
     with jax.enable_x64(True):
-        found = np.asarray(jax.vmap(solver._solve_positive)(matrix, vector))
-        bad = np.asarray(solver._solve_positive(-matrix[0], vector[0]))
+        solve = jax.vmap(solver._solve_positive)
+        found, bad = (np.asarray(solve(sign * matrix, vector)) for sign in (1, -1))
     left = np.einsum("lij,lj->li", matrix, found) - vector
     size_of = np.einsum("lij,lj->li", np.abs(matrix), np.abs(found))
     assert np.max(np.abs(left) / size_of) < 1e-12
