@@ -8,11 +8,13 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from scalepred.fitting import solver
 from scalepred.fitting.laws import Array, Law, Scale
 
 LEVEL = 0.90  # of every interval
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+# A law is evaluated so many places of so many rows at a time, whatever is asked for:
+# one program a law.
+_ROWS, _PLACES = 64, 32
 
 
 class Prediction(NamedTuple):
@@ -189,24 +191,31 @@ def evaluate(
     z: np.ndarray | None = None,
 ) -> np.ndarray:
     """ln of the law for every theta at every place [thetas, places]."""
-    places, thetas = len(x), len(theta)
-
-    def pad(values: np.ndarray, length: int) -> np.ndarray:
-        return np.asarray(values)[np.minimum(np.arange(length), len(values) - 1)]
-
-    x, y = (pad(values, solver.bucket(places)) for values in (x, y))
-    z = None if z is None else pad(z, solver.bucket(places))
-    theta = pad(theta, solver.bucket(thetas))
+    chunks = -(-len(x) // _PLACES)
+    order = np.minimum(np.arange(chunks * _PLACES), len(x) - 1).reshape(chunks, _PLACES)
+    places = jax.tree.map(lambda values: np.asarray(values)[order], (x, y, z))
+    row = np.arange(len(theta) * chunks)
+    values = []
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        values = np.asarray(_evaluate(law, theta, x, y, scale, z))
-    return values[:thetas, :places]
+        for first in range(0, len(row), _ROWS):
+            some = np.minimum(np.arange(first, first + _ROWS), row[-1])
+            which, chunk = np.divmod(some, chunks)
+            own = jax.tree.map(lambda leaf, chunk=chunk: leaf[chunk], places)
+            values.append(_evaluate(law, theta[which], scale, *own))
+        found = np.concatenate(values)[: len(row)]
+    return found.reshape(len(theta), chunks * _PLACES)[:, : len(x)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _evaluate(
-    law: Law, theta: Array, x: Array, y: Array, scale: Scale, z: Array | None
+    law: Law, theta: Array, scale: Scale, x: Array, y: Array, z: Array | None
 ) -> jax.Array:
-    return jax.vmap(lambda one: law.at(z).log_value(one, x, y, scale))(theta)
+    """Each theta at places of its own: theta [rows, parameters], x [rows, places]."""
+
+    def one_row(theta: Array, x: Array, y: Array, z: Array | None) -> jax.Array:
+        return law.at(z).log_value(theta, x, y, scale)
+
+    return jax.vmap(one_row)(theta, x, y, z)
 
 
 def estimate_noise(value: np.ndarray, seed_values: np.ndarray) -> Noise:

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from scalepred.fitting.laws import Array, Law, Scale
 
@@ -32,8 +31,9 @@ _MAX_DAMPING = 1e14
 # Rows that are eliminated one by one; products do the rest.
 _BLOCK_OF_ROWS = 9
 # A program is compiled for so many lanes, never for the number asked for; the small one
-# is for fits from a few good starts.
-_LANES, _FEW_LANES = 128, 8
+# is for fits from a few good starts. The robust residual has one for all: its law takes
+# longest to compile, and its lanes are never many.
+_LANES, _FEW_LANES, _ROBUST_LANES = 128, 8, 32
 # Within it lanes are solved in blocks of about so many points, which stay in the cache,
 # and a slow lane holds up its own block only.
 _POINTS_OF_BLOCK = 4096
@@ -104,32 +104,35 @@ class Residual:
         """The second derivative jumps, and reweighting alone converges slowly."""
         return self.kind == "huber"
 
-    def rho(self, d: ArrayLike, sigma: ArrayLike) -> Rho:
-        """rho and its derivatives at differences d, for standard deviations sigma."""
-        d = jnp.asarray(d)
-        side = jnp.where(d < 0, self.above, 1.0)
+    def rho(self, d: Array, sigma: Array | float) -> Rho:
+        """rho and its derivatives at differences d, for standard deviations sigma.
+
+        Of numpy's arrays by numpy, of jax's by jax.
+        """
+        side = d.__array_namespace__().where(d < 0, self.above, 1.0)
         return Rho(*(side * part for part in self._of_one_side(d, sigma)))
 
-    def _of_one_side(self, d: jax.Array, sigma: ArrayLike) -> Rho:
+    def _of_one_side(self, d: Array, sigma: Array | float) -> Rho:
+        xp = d.__array_namespace__()
         if self.kind == "robust":
-            bend = jnp.sqrt(1 + (d / (sigma * self.delta)) ** 2)
+            bend = xp.sqrt(1 + (d / (sigma * self.delta)) ** 2)
             curvature = 2 / (sigma**2 * bend)
             second = curvature / bend**2
             return Rho(2 * self.delta**2 * (bend - 1), curvature * d, second, curvature)
         if self.kind == "relative":
-            ratio, r = jnp.exp(d), jnp.expm1(d)
+            ratio, r = xp.exp(d), xp.expm1(d)
             second = 2 * ratio * (2 * ratio - 1)
             return Rho(r * r, 2 * r * ratio, second, 2 * ratio * ratio)
         if self.kind == "log":
-            two = jnp.full_like(d, 2.0)
+            two = xp.full_like(d, 2.0)
             return Rho(d * d, 2 * d, two, two)
         if self.kind == "huber":
-            size, knee = jnp.abs(d), self.delta * sigma
+            size, knee = xp.abs(d), self.delta * sigma
             linear = size > knee
-            value = jnp.where(linear, knee * (size - knee / 2), d * d / 2)
-            safe = jnp.where(linear, size, 1.0)
-            curvature = jnp.where(linear, knee / safe, 1.0)
-            second = jnp.where(linear, 0.0, 1.0)
+            value = xp.where(linear, knee * (size - knee / 2), d * d / 2)
+            safe = xp.where(linear, size, 1.0)
+            curvature = xp.where(linear, knee / safe, 1.0)
+            second = xp.where(linear, 0.0, 1.0)
             return Rho(value, curvature * d, second, curvature)
         known = "relative, log, huber or robust"
         raise ValueError(f"residual {self.kind!r}: must be {known}")
@@ -266,7 +269,9 @@ def _move(
         # Lanes that are done make room: one that crawls holds up few others.
         advance = functools.partial(_advance, law, residual, plan._replace(most=most))
         part = jax.tree.map(lambda leaf: leaf[moving], (problem, lanes))
-        lanes = _put(lanes, moving, _in_parts(advance, *part))
+        room = _FEW_LANES if len(moving) <= 2 * _FEW_LANES else _LANES
+        room = _ROBUST_LANES if residual.kind == "robust" else room
+        lanes = _put(lanes, moving, _in_parts(advance, room, *part))
         taken += most
         most = taken // 2
     return lanes
@@ -294,14 +299,13 @@ def information(
         theta: where, mostly the solution [lanes, parameters].
         residual: what was minimised.
     """
-    found = _in_parts(
-        lambda part, theta: _information(law, residual, part, theta),
-        _spread(problem, len(theta)),
-        np.asarray(theta, np.float64),
-    )
-    points = np.shape(problem.x)[-1]
-    difference, weight, *matrices = found
-    return Information(difference[:, :points], weight[:, :points], *matrices)
+    difference, slopes = linearise(law, problem, theta)
+    sigma = np.asarray(problem.sigma, np.float64)[..., None]
+    rho = residual.rho(difference, sigma)
+    curvature = np.asarray(problem.weight * rho.curvature / 2)
+    of_data = np.swapaxes(slopes * curvature[..., None], 1, 2) @ slopes
+    prior = np.asarray(problem.prior_precision)[..., None] * np.eye(theta.shape[1])
+    return Information(difference, curvature * sigma**2, of_data, of_data + prior)
 
 
 def linearise(
@@ -315,6 +319,7 @@ def linearise(
     """
     difference, jacobian = _in_parts(
         lambda part, theta: _linearise_lanes(law, theta, part),
+        _FEW_LANES,
         _spread(problem, len(theta)),
         np.asarray(theta, np.float64),
     )
@@ -322,13 +327,12 @@ def linearise(
     return difference[:, :points], np.swapaxes(jacobian, 1, 2)[:, :points]
 
 
-def _in_parts(run: Callable[..., Any], *trees: Any) -> Any:
-    """Runs lanes as many at a time as programs take; leaves come back as numpy's.
+def _in_parts(run: Callable[..., Any], room: int, *trees: Any) -> Any:
+    """Runs lanes `room` at a time; leaves come back as numpy's.
 
     Places without a lane repeat the last one.
     """
     lanes = len(jax.tree.leaves(trees)[0])
-    room = _FEW_LANES if lanes <= 2 * _FEW_LANES else _LANES
     parts = np.array_split(np.arange(lanes), -(-lanes // room))
 
     def run_part(part: np.ndarray) -> Any:
@@ -575,20 +579,6 @@ def _law_bend(
         return jnp.sum(pull * jnp.where(used, values, 0.0))
 
     return jax.hessian(pulled)(theta)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _information(
-    law: Law, residual: Residual, problem: Problem, theta: Array
-) -> tuple[jax.Array, ...]:
-    def one_lane(theta: jax.Array, one: Problem) -> tuple[jax.Array, ...]:
-        d, jacobian = _linearise(law, theta, one)
-        curvature = one.weight * residual.rho(d, one.sigma).curvature / 2
-        of_data = (jacobian * curvature) @ jacobian.T
-        total = of_data + jnp.diag(jnp.asarray(one.prior_precision))
-        return d, jnp.asarray(curvature * one.sigma**2), of_data, total
-
-    return jax.vmap(one_lane)(jnp.asarray(theta), problem)
 
 
 @functools.partial(jax.jit, static_argnums=0)
