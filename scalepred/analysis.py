@@ -15,7 +15,9 @@ from scalepred import config, results
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
 from scalepred.measurements import Surface
-from scalepred.report import console, figures, page
+from scalepred.report import console, page
+from scalepred.report.painter import Painter
+from scalepred.report.scene import make_scene
 from scalepred.workdir import log, prepare_workdir
 
 
@@ -27,6 +29,7 @@ def fit_table(
     settings: config.Fitting,
     questions: config.Questions,
     targets: Sequence[tuple[float, ...]],
+    painter: Painter | None = None,
 ) -> None:
     """The right half alone, for a table from outside.
 
@@ -38,6 +41,7 @@ def fit_table(
         settings: law, resamples and seed.
         questions: what to answer; at_params and at_data pick the question.
         targets: (params, data), or (params, data, epochs), to predict.
+        painter: draws the figures, beside what is computed here; None: a new one.
     """
     fit = fitting.fit(
         surface.where(in_fit),
@@ -54,8 +58,10 @@ def fit_table(
         targets=targets,
     )
     prepare_workdir(workdir, record, "measurements")
+    painter = painter or Painter()
+    painter.start(make_scene(found))
     results.write_results(workdir, found)
-    write_report(workdir, found)
+    _write_report(workdir, found, painter)
     console.print_answers(found, sys.stdout)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
 
@@ -81,7 +87,20 @@ def ask(
 
 def write_report(workdir: epath.Path, found: results.Results) -> None:
     """Draws the figures and the page."""
-    drawn = figures.draw_figures(found)
-    figures.save_figures(drawn, workdir / "figures")
-    page.write_page(workdir / "report.html", found, drawn)
+    painter = Painter()
+    painter.start(make_scene(found))
+    _write_report(workdir, found, painter)
+
+
+def _write_report(
+    workdir: epath.Path, found: results.Results, painter: Painter
+) -> None:
+    folder = workdir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = painter.finish()
+    for name, drawing in drawn.items():
+        (folder / f"{name}.png").write_bytes(drawing.png)
+        (folder / f"{name}.svg").write_bytes(drawing.svg)
+    svg = {name: drawing.svg for name, drawing in drawn.items()}
+    page.write_page(workdir / "report.html", found, svg)
     print(f"Report: {workdir / 'report.html'}")

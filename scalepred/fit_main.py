@@ -1,16 +1,20 @@
 """`scalepred-fit`: the right half alone, on a table of one's own."""
 
+from __future__ import annotations
+
+import functools
 import math
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
-from etils import epath
 
-from scalepred import analysis, command, config
 from scalepred.config import UserError
-from scalepred.fitting import fit as fitting
-from scalepred.measurements import Surface
+from scalepred.report.painter import Painter
+
+if TYPE_CHECKING:
+    from scalepred.measurements import Surface
 
 _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
@@ -75,7 +79,13 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples", flag_values=FL
 _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
 
 
-def _main() -> None:
+def _main(painter: Painter | None = None) -> None:
+    from etils import epath
+
+    from scalepred import analysis, config
+    from scalepred.fitting import fit as fitting
+    from scalepred.measurements import Surface
+
     if not _MEASUREMENTS.value:
         raise UserError("--measurements: missing; give a CSV with params, data, value")
     if not _WORKDIR.value:
@@ -122,17 +132,20 @@ def _main() -> None:
             budget=_BUDGET.value,
         ),
         targets,
+        painter,
     )
 
 
 def _fit_region(surface: Surface):
+    from scalepred.fitting.fit import fit_region
+
     ratio = _COMPUTE_RATIO.value
     if ratio is not None and (_MAX_PARAMS.value or _MAX_DATA.value):
         raise UserError(
             f"--fit_max_compute_ratio={ratio:g}: leave it out, or leave out "
             "--fit_max_params and --fit_max_data; one rule draws the fit region"
         )
-    return fitting.fit_region(
+    return fit_region(
         surface,
         max_params=_MAX_PARAMS.value or math.inf,
         max_data=_MAX_DATA.value or math.inf,
@@ -167,7 +180,11 @@ def _check(name: str, good: bool, value: float, accepted: str) -> None:
 def main() -> None:
     """Entry point of the console script."""
     sys.path.append(os.getcwd())  # for a law of one's own
-    command.run("scalepred-fit", _USAGE, FLAGS, _main)
+    painter = Painter()
+    # Only now: importing jax takes seconds, in which the painter gets ready.
+    from scalepred import command
+
+    command.run("scalepred-fit", _USAGE, FLAGS, functools.partial(_main, painter))
 
 
 if __name__ == "__main__":

@@ -5,21 +5,25 @@ import functools
 import html.parser
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from etils import epath
 from example_results import ODD, grid
-from matplotlib.figure import Figure
 
 from scalepred.fitting.fit import Warn
-from scalepred.report import figures, page, words
+from scalepred.report import figures, page, scene, words
+from scalepred.report.figures import Drawing
+from scalepred.report.painter import Painter
 from scalepred.results import Results
 
 
 @functools.cache
-def _draw(kind: str) -> dict[str, Figure]:
-    return figures.draw_figures(ODD[kind]())
+def _draw(kind: str) -> dict[str, Drawing]:
+    seen = scene.make_scene(ODD[kind]())
+    return {name: figures.draw(seen, name) for name in seen.figures}
 
 
 class _Checker(html.parser.HTMLParser):
@@ -55,7 +59,8 @@ class _Checker(html.parser.HTMLParser):
 
 def _write_page(results: Results, kind: str, folder) -> tuple[str, _Checker]:
     path = epath.Path(folder) / "report.html"
-    page.write_page(path, results, _draw(kind))
+    svg = {name: drawing.svg for name, drawing in _draw(kind).items()}
+    page.write_page(path, results, svg)
     text = path.read_text()
     checker = _Checker()
     checker.feed(text)
@@ -116,26 +121,47 @@ def test_page_tells_every_part(tmp_path):
     assert words.sentence(f"compute: {words.describe_compute(results)}") in checker.text
 
 
-def test_figures_are_saved(tmp_path):
-    figures.save_figures(_draw("grid"), epath.Path(tmp_path) / "figures")
+def test_a_painter_draws_the_same_figures():
+    painter = Painter()
+    painter.start(scene.make_scene(grid()))
 
-    assert set(_draw("grid")) == {"predicted", "surface", "curves", "corners"}
-    for name in _draw("grid"):
-        file = tmp_path / "figures" / name
-        assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG\r")
-        assert file.with_suffix(".svg").read_bytes().startswith(b"<?xml")
+    drawn = painter.finish()
+
+    assert list(drawn) == ["predicted", "surface", "curves", "corners"]
+    assert drawn == _draw("grid")
+    for drawing in drawn.values():
+        assert drawing.png.startswith(b"\x89PNG\r")
+        assert drawing.svg.startswith(b"<?xml")
 
 
-def test_same_results_give_the_same_figures():
-    first, second = (figures._draw_corners(grid()) for _ in range(2))
-    assert figures.render(first, "svg") == figures.render(second, "svg")
+def test_what_cannot_be_drawn_is_said(capfd):
+    seen = scene.make_scene(grid())
+    painter = Painter()
+    painter.start(dataclasses.replace(seen, by_data=None))  # pyright: ignore
+
+    with pytest.raises(RuntimeError, match="could not be drawn"):
+        painter.finish()
+    assert "AttributeError" in capfd.readouterr().err
+
+
+def test_a_painter_ends_with_who_started_it():
+    painter = Painter()
+    assert painter._process.stdin is not None
+    painter._process.stdin.close()
+    assert painter._process.wait(60) == 0
+
+
+def test_figures_need_no_jax():
+    code = "import sys, scalepred.report.figures; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n"
 
 
 def test_few_lines_for_many_sizes():
     sizes = np.geomspace(1, 1e6, 150)
-    chosen = figures._choose_sizes(sizes)
+    chosen = scene.choose_sizes(sizes)
     assert 5 <= len(chosen) <= 8
-    np.testing.assert_array_equal(figures._choose_sizes(sizes[:5]), sizes[:5])
+    np.testing.assert_array_equal(scene.choose_sizes(sizes[:5]), sizes[:5])
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,18 @@
-"""The figures of a report, drawn from `Results` alone.
+"""The figures of a report, drawn from a `Scene` alone.
 
 Matplotlib without pyplot, so that nothing global is kept and no display is asked
 for. Sizes are told apart by a colour map that is safe for the colour-blind, fit and
 held-out points by shape and filling as well as colour.
 """
 
-import dataclasses
 import functools
 import io
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from etils import epath
 from matplotlib import colors, patheffects, ticker
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -25,22 +23,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from scalepred.fitting.backtest import Corner
-from scalepred.fitting.predict import Prediction
 from scalepred.report import words
-from scalepred.results import PredictionRow, Results
+from scalepred.report.scene import NEARNESS, Lines, Points, Scene
 
 _DPI = 150
 # Okabe and Ito's blue, vermilion and green.
 _FIT, _HELD_OUT, _TARGET = "#0072B2", "#D55E00", "#009E73"
 _SIZES_MAP = mpl.colormaps["viridis"]
-# More lines than this cannot be told apart.
-_MAX_LINES = 8
-# A point belongs to a line if its size is this close to the line's.
-_NEARNESS = 1.1
-_LINE_PLACES = 25
-_SURFACE_PLACES = 40
-_MAX_CORNER_SIZES = 10
 
 _PERCENT = ticker.FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
 
@@ -60,49 +49,29 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw_figures(results: Results) -> dict[str, Figure]:
-    """Every figure that these results have points for, by name.
+class Drawing(NamedTuple):
+    """The bytes of a figure's files, the same for the same scene."""
 
-    Returns:
-        predicted, surface, curves; epochs where the law knows of them; and corners
-        where the grid has any.
-    """
+    png: bytes
+    svg: bytes
+
+
+def draw(scene: Scene, name: str) -> Drawing:
+    """One of `Scene.figures`, as it goes into files."""
     with mpl.rc_context(_STYLE):
-        chosen = _at_one_number_of_epochs(results)
-        figures = {
-            "predicted": _draw_predicted(results),
-            "surface": _draw_surface(chosen),
-            "curves": _draw_curves(chosen),
-        }
-        if "epochs" in results.fit.law.axes:
-            figures["epochs"] = _draw_epochs(results)
-        if any(math.isfinite(corner.mean) for corner in results.corners):
-            figures["corners"] = _draw_corners(results)
+        figure = _DRAW[name](scene)
         # The layout is made once; every format is then drawn from the same places.
-        for figure in figures.values():
-            layout = figure.get_layout_engine()
-            assert layout is not None
-            layout.execute(figure)
-            figure.set_layout_engine(None)  # "none" would be asked again at each save
-    return figures
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # "none" would be asked again at each save
+        png = _render(figure, "png", {"Software": None})
+        return Drawing(png, _render(figure, "svg", {"Date": None, "Creator": None}))
 
 
-def save_figures(figures: dict[str, Figure], folder: epath.Path) -> None:
-    """Writes each figure as NAME.png and NAME.svg."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        for form in ("png", "svg"):
-            (folder / f"{name}.{form}").write_bytes(render(figure, form))
-
-
-# The page and the folder hold the same drawings; making them is what takes time.
-@functools.lru_cache(maxsize=16)
-def render(figure: Figure, form: str) -> bytes:
-    """The bytes of a "png" or "svg" file, the same for the same results."""
+def _render(figure: Figure, form: str, metadata: dict[str, None]) -> bytes:
     file = io.BytesIO()
-    metadata = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-    with mpl.rc_context(_STYLE):
-        figure.savefig(file, format=form, dpi=_DPI, metadata=metadata)
+    figure.savefig(file, format=form, dpi=_DPI, metadata=metadata)
     return file.getvalue()
 
 
@@ -112,31 +81,29 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _draw_predicted(results: Results) -> Figure:
+def _draw_predicted(scene: Scene) -> Figure:
     """Predicted against measured, and the relative error against compute."""
     figure = _new_figure(9.6, 4.4)
     left, right = figure.subplots(1, 2)
-    metric = results.surface.metric
+    metric = scene.metric
     form = functools.partial(_value_tick, metric=metric)
-    rows = [row for row in results.predictions if row.region != "target"]
-    places = np.array([(row.measured, row.predicted) for row in rows])
+    runs = scene.points.runs
+    places = np.stack([runs.measured, runs.predicted])
     low, high = places.min() / 1.12, places.max() * 1.12
     left.plot([low, high], [low, high], color="#555555", linewidth=0.9)
-    relative = np.array([row.relative_error for row in rows])
-    reach = 1.5 * max(0.05, float(np.abs(relative).max()))
+    reach = 1.5 * max(0.05, float(np.abs(runs.relative_error).max()))
     right.axhline(0, color="#555555", linewidth=0.9)
     for region, label in (("fit", "fitted"), ("held_out", "held out")):
-        chosen = [row for row in rows if row.region == region]
-        if chosen:
-            _draw_region(left, right, chosen, f"{label} ({len(chosen)})")
+        chosen = runs.of_region(region)
+        if len(chosen.region):
+            _draw_region(left, right, chosen, f"{label} ({len(chosen.region)})")
     left.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
     left.set_aspect("equal")
     for axis, name in ((left.xaxis, "measured"), (left.yaxis, "predicted")):
         _set_log(axis, low, high, form)
         axis.set_label_text(f"{name} {words.metric_label(metric)}")
     left.set_title("Predicted against measured")
-    compute = np.array([row.compute for row in rows])
-    low, high = compute.min() / 1.5, compute.max() * 1.5
+    low, high = runs.compute.min() / 1.5, runs.compute.max() * 1.5
     right.set(xscale="log", xlim=(low, high), ylim=(-reach, reach))
     right.set_xlabel("training FLOPs of a run")
     _set_log(right.xaxis, low, high, words.count)
@@ -147,25 +114,11 @@ def _draw_predicted(results: Results) -> Figure:
     return figure
 
 
-def _draw_region(
-    left: Axes, right: Axes, rows: Sequence[PredictionRow], label: str
-) -> None:
+def _draw_region(left: Axes, right: Axes, points: Points, label: str) -> None:
     """The points of one region with their 90 % intervals, on both axes."""
-    fitted = rows[0].region == "fit"
-    is_crowded = len(rows) > 60
-    measured, predicted, lower, upper, relative, compute = np.transpose(
-        [
-            (
-                row.measured,
-                row.predicted,
-                row.lower,
-                row.upper,
-                row.relative_error,
-                row.compute,
-            )
-            for row in rows
-        ]
-    )
+    fitted = bool(points.is_fitted[0])
+    is_crowded = len(points.region) > 60
+    predicted = points.predicted
     style: dict[str, Any] = {
         "fmt": "o" if fitted else "s",
         "markersize": 3.2 if is_crowded else 4.5,
@@ -174,86 +127,52 @@ def _draw_region(
         "markeredgewidth": 0.7 if is_crowded else 1.1,
         "elinewidth": 0.5 if is_crowded else 0.8,
     }
-    down, up = (np.maximum(gap, 0) for gap in (predicted - lower, upper - predicted))
-    left.errorbar(measured, predicted, yerr=[down, up], label=label, **style)
-    gaps = [down / measured, up / measured]
-    right.errorbar(compute, relative, yerr=gaps, **style)
+    ends = predicted - points.lower, points.upper - predicted
+    gaps = np.maximum(ends, 0)
+    left.errorbar(points.measured, predicted, yerr=gaps, label=label, **style)
+    gaps = gaps / points.measured
+    right.errorbar(points.compute, points.relative_error, yerr=gaps, **style)
 
 
-def _at_one_number_of_epochs(results: Results) -> Results:
-    """The points and targets of data seen once, else of the most frequent epochs.
-
-    All of them where the law knows nothing of epochs.
-    """
-    epochs = results.surface.epochs
-    if epochs is None or "epochs" not in results.fit.law.axes:
-        return results
-    numbers, counts = np.unique(epochs, return_counts=True)
-    most = 1.0 if 1.0 in numbers else numbers[np.argmax(counts)]
-    return dataclasses.replace(
-        results,
-        surface=results.surface.where(epochs == most),
-        predictions=[row for row in results.predictions if row.epochs == most],
-    )
-
-
-def _drawn_epochs(results: Results) -> float | None:
-    """Of the points that `_at_one_number_of_epochs` left; None: nothing is known."""
-    epochs = results.surface.epochs
-    if epochs is None or "epochs" not in results.fit.law.axes:
-        return None
-    return float(epochs[0])
-
-
-def _say_epochs(results: Results) -> str:
-    epochs = _drawn_epochs(results)
-    if epochs is None:
-        return ""
-    return "Law and points of " + words.passes(epochs).removeprefix(", ")
-
-
-def _draw_epochs(results: Results) -> Figure:
+def _draw_epochs(scene: Scene) -> Figure:
     """The value against epochs at the sizes that were measured at most of them."""
     figure = _new_figure(8.2, 4.6)
     axes = figure.subplots()
-    surface, epochs = results.surface, results.surface.epochs
-    assert epochs is not None
-    sizes = np.stack([surface.params, surface.data], axis=1)
-    places, owner = np.unique(sizes, axis=0, return_inverse=True)
-    owner, in_fit = owner.reshape(-1), _in_fit(results)
-    counts = np.bincount(owner)
-    chosen = np.argsort(-counts, kind="stable")[:_MAX_LINES]
-    chosen = np.sort(chosen[counts[chosen] > min(1, counts.max() - 1)])
-    along = _spaced(epochs, _LINE_PLACES)
-    along = np.maximum(along, 1.0)
-    law = results.fit.fitted.log_value(
-        places[chosen, :1], places[chosen, 1:], epochs=along
-    )
-    shades = _SIZES_MAP(np.linspace(0, 0.88, len(chosen)))
-    for place, line, shade in zip(chosen, np.exp(law), shades, strict=True):
-        m, n = (words.count(size) for size in places[place])
-        axes.plot(along, line, color=shade, lw=1.2, label=f"{m}, {n}")
-        for mask, marker, face in ((in_fit, "o", "white"), (~in_fit, "s", shade)):
-            mine = mask & (owner == place)
+    runs, lines = scene.points.runs, scene.repeats
+    assert lines is not None
+    shown = np.zeros(len(runs.region), bool)
+    shades = _SIZES_MAP(np.linspace(0, 0.88, len(lines.value)))
+    for m, n, line, shade in zip(
+        lines.params, lines.data, lines.value, shades, strict=True
+    ):
+        name = f"{words.count(m)}, {words.count(n)}"
+        axes.plot(lines.along, line, color=shade, lw=1.2, label=name)
+        own = (runs.params == m) & (runs.data == n)
+        shown |= own
+        for mask, marker, face in (
+            (runs.is_fitted, "o", "white"),
+            (~runs.is_fitted, "s", shade),
+        ):
             axes.plot(
-                epochs[mine],
-                surface.value[mine],
+                runs.epochs[own & mask],
+                runs.measured[own & mask],
                 marker,
                 color=shade,
                 markerfacecolor=face,
                 markersize=4.5,
             )
-    shown = surface.value[np.isin(owner, chosen)]
-    low, high = min(shown.min(), np.exp(law).min()), max(shown.max(), np.exp(law).max())
-    axes.set(xscale="log", yscale="log", xlim=(along[0] / 1.05, along[-1]))
+    measured, law = runs.measured[shown], lines.value
+    low, high = min(measured.min(), law.min()), max(measured.max(), law.max())
+    first, last = lines.along[0], lines.along[-1]
+    axes.set(xscale="log", yscale="log", xlim=(first / 1.05, last))
     axes.set(ylim=(low / 1.05, high * 1.05))
-    _set_log(axes.xaxis, along[0], along[-1], words.count)
-    form = functools.partial(_value_tick, metric=surface.metric)
+    _set_log(axes.xaxis, first, last, words.count)
+    form = functools.partial(_value_tick, metric=scene.metric)
     _set_log(axes.yaxis, low / 1.05, high * 1.05, form)
     axes.set(xlabel="epochs: passes over the unique data")
-    axes.set(ylabel=words.metric_label(surface.metric))
+    axes.set(ylabel=words.metric_label(scene.metric))
     axes.legend(
-        title=f"m, n ({_plain(words.unit(surface))})",
+        title=f"m, n ({_plain(scene.data_unit)})",
         title_fontsize=8,
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
@@ -261,21 +180,14 @@ def _draw_epochs(results: Results) -> Figure:
     return figure
 
 
-def _draw_surface(results: Results) -> Figure:
+def _draw_surface(scene: Scene) -> Figure:
     """The law as colour over m and n, the measurements as points on it."""
     figure = _new_figure(8.2, 5.2)
     axes = figure.subplots()
-    surface, metric = results.surface, results.surface.metric
-    rows = results.predictions
-    data = _spaced([row.data for row in rows], _SURFACE_PLACES)
-    params = _spaced([row.params for row in rows], _SURFACE_PLACES)
-    fitted = np.exp(
-        results.fit.fitted.log_value(
-            params[:, None], data[None, :], epochs=_drawn_epochs(results)
-        )
-    )
-    low = min(fitted.min(), surface.value.min())
-    high = max(fitted.max(), surface.value.max())
+    points, metric = scene.shown, scene.metric
+    params, data, fitted = scene.map
+    low = min(fitted.min(), points.runs.measured.min())
+    high = max(fitted.max(), points.runs.measured.max())
     norm = colors.LogNorm(low, high * (1 + 1e-9))
     style: dict[str, Any] = {"cmap": "viridis", "norm": norm}
     # First the scale: the labels of contours are placed as they will be seen.
@@ -297,17 +209,15 @@ def _draw_surface(results: Results) -> Figure:
         ("held_out", "s", 34, "measured, held out"),
         ("target", "*", 130, "target, not measured"),
     ):
-        chosen = [row for row in rows if row.region == region]
-        if not chosen:
+        chosen = points.of_region(region)
+        if not len(chosen.region):
             continue
-        is_target = region == "target"
-        values = [row.predicted if is_target else row.measured for row in chosen]
         axes.scatter(
-            [row.data for row in chosen],
-            [row.params for row in chosen],
-            c=values,
+            chosen.data,
+            chosen.params,
+            c=chosen.predicted if region == "target" else chosen.measured,
             marker=marker,
-            s=size / 2 if len(rows) > 100 else size,
+            s=size / 2 if len(points.region) > 100 else size,
             edgecolors="white",
             linewidths=1.0,
             path_effects=rim,
@@ -318,12 +228,12 @@ def _draw_surface(results: Results) -> Figure:
     axes.grid(False)
     _set_log(axes.xaxis, data[0], data[-1], words.count)
     _set_log(axes.yaxis, params[0], params[-1], words.count)
-    axes.set(xlabel=f"data size n ({_plain(words.unit(surface))})")
+    axes.set(xlabel=f"data size n ({_plain(scene.data_unit)})")
     axes.set(ylabel="model size m (parameters)")
     bar = figure.colorbar(mesh, ax=axes, pad=0.02)
     _set_log(bar.ax.yaxis, low, high, form)
     bar.set_label(words.metric_label(metric))
-    axes.set_title(_say_epochs(results))
+    axes.set_title(scene.said)
     legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
@@ -332,35 +242,20 @@ def _draw_surface(results: Results) -> Figure:
     return figure
 
 
-def _draw_curves(results: Results) -> Figure:
+def _draw_curves(scene: Scene) -> Figure:
     """The value against n at each m, and against m at each n."""
     figure = _new_figure(9.6, 4.8)
     panels = figure.subplots(1, 2, sharey=True)
-    surface, metric = results.surface, results.surface.metric
-    fixed = _choose_sizes(surface.params), _choose_sizes(surface.data)
-    along = _spaced(surface.data, _LINE_PLACES), _spaced(surface.params, _LINE_PLACES)
-    # All lines of both panels in one call: each new shape is compiled anew.
-    params = np.concatenate(
-        [np.repeat(fixed[0], len(along[0])), np.tile(along[1], len(fixed[1]))]
-    )
-    data = np.concatenate(
-        [np.tile(along[0], len(fixed[0])), np.repeat(fixed[1], len(along[1]))]
-    )
-    lines = _predict(results, params, data)
-    split = len(fixed[0]) * len(along[0])
-    low = min(lines.value.min(), surface.value.min())
-    high = max(lines.value.max(), surface.value.max())
+    runs, metric = scene.shown.runs, scene.metric
+    values = runs.measured, scene.by_params.value, scene.by_data.value
+    low, high = min(map(np.min, values)), max(map(np.max, values))
     # Less where all values are close together, or they would be a line in the middle.
     room = float(np.clip((high / low) ** 0.15, 1.003, 1.08))
     low, high = low / room, high * room
     form = functools.partial(_value_tick, metric=metric)
     panels[0].set(yscale="log", ylim=(low, high))
-    _draw_panel(
-        panels[0], results, fixed[0], along[0], _part(lines, slice(None, split)), "m"
-    )
-    _draw_panel(
-        panels[1], results, fixed[1], along[1], _part(lines, slice(split, None)), "n"
-    )
+    _draw_panel(panels[0], scene, scene.by_params, "m")
+    _draw_panel(panels[1], scene, scene.by_data, "n")
     _set_log(panels[0].yaxis, low, high, form)
     panels[0].set_ylabel(words.metric_label(metric))
     grey: dict[str, Any] = {"linestyle": "", "color": "#555555"}
@@ -368,63 +263,42 @@ def _draw_curves(results: Results) -> Figure:
         Line2D([], [], marker="o", markerfacecolor="white", label="fitted", **grey),
         Line2D([], [], color="#555555", label="law"),
     ]
-    if not np.all(_in_fit(results)):
+    if not np.all(runs.is_fitted):
         handles.insert(1, Line2D([], [], marker="s", label="held out", **grey))
-    if words.has_intervals(results):
+    if scene.has_intervals:
         handles.append(Patch(color="#cccccc", label="90% interval"))
-    if said := _say_epochs(results):
-        figure.suptitle(said, fontsize=9.5)
+    if scene.said:
+        figure.suptitle(scene.said, fontsize=9.5)
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
-def _part(lines: Prediction, part: slice) -> Prediction:
-    return Prediction(*(leaf[part] for leaf in lines))
-
-
-def _draw_panel(
-    axes: Axes,
-    results: Results,
-    fixed_sizes: np.ndarray,
-    along: np.ndarray,
-    lines: Prediction,
-    fixed_name: str,
-) -> None:
-    """One line a size of `fixed_name`, its interval, and the points near it.
-
-    Args:
-        axes: where.
-        results: for the points.
-        fixed_sizes: the size of each line [lines].
-        along: the other size, the same on every line [places].
-        lines: the law [lines * places].
-        fixed_name: m or n.
-    """
-    surface = results.surface
-    own, other = surface.params, surface.data
-    names = {"m": "parameters", "n": _plain(words.unit(surface))}
+def _draw_panel(axes: Axes, scene: Scene, lines: Lines, fixed_name: str) -> None:
+    """One line a size of `fixed_name`, m or n, its interval, and the points near it."""
+    runs = scene.shown.runs
+    own, other = runs.params, runs.data
+    names = {"m": "parameters", "n": _plain(scene.data_unit)}
     free_name = "n"
     if fixed_name == "n":
         own, other, free_name = other, own, "m"
-    in_fit = _in_fit(results)
-    is_grid = len(fixed_sizes) == len(np.unique(own))
-    nearness = 1 + 1e-9 if is_grid else _NEARNESS
-    shown = np.zeros(len(surface), bool)
-    shades = _SIZES_MAP(np.linspace(0, 0.88, len(fixed_sizes)))
-    shape = len(fixed_sizes), len(along)
-    value, lower, upper = (leaf.reshape(shape) for leaf in lines[:3])
-    for k, (size, shade) in enumerate(zip(fixed_sizes, shades, strict=True)):
-        axes.fill_between(along, lower[k], upper[k], color=shade, alpha=0.18, lw=0)
-        axes.plot(along, value[k], color=shade, lw=1.2, label=words.count(size))
+    is_grid = len(lines.fixed) == len(np.unique(own))
+    nearness = 1 + 1e-9 if is_grid else NEARNESS
+    shown = np.zeros(len(own), bool)
+    shades = _SIZES_MAP(np.linspace(0, 0.88, len(lines.fixed)))
+    for size, value, lower, upper, shade in zip(
+        lines.fixed, lines.value, lines.lower, lines.upper, shades, strict=True
+    ):
+        axes.fill_between(lines.along, lower, upper, color=shade, alpha=0.18, lw=0)
+        axes.plot(lines.along, value, color=shade, lw=1.2, label=words.count(size))
         near = np.abs(np.log(own / size)) <= np.log(nearness)
         shown |= near
         for mask, marker, face in (
-            (near & in_fit, "o", "white"),
-            (near & ~in_fit, "s", shade),
+            (near & runs.is_fitted, "o", "white"),
+            (near & ~runs.is_fitted, "s", shade),
         ):
             axes.plot(
                 other[mask],
-                surface.value[mask],
+                runs.measured[mask],
                 marker,
                 color=shade,
                 markerfacecolor=face,
@@ -433,10 +307,11 @@ def _draw_panel(
     title = f"Against {free_name} at each {fixed_name}"
     if not is_grid:
         title = (
-            f"Against {free_name} at {len(fixed_sizes)} of {len(np.unique(own))} "
-            f"sizes {fixed_name},\nwith the {np.sum(shown)} of {len(surface)} points "
-            f"within {_NEARNESS - 1:.0%} of them"
+            f"Against {free_name} at {len(lines.fixed)} of {len(np.unique(own))} "
+            f"sizes {fixed_name},\nwith the {np.sum(shown)} of {len(own)} points "
+            f"within {NEARNESS - 1:.0%} of them"
         )
+    along = lines.along
     axes.set(title=title, xlabel=f"{free_name} ({names[free_name]})")
     axes.set(xscale="log", xlim=(along[0], along[-1]))
     _set_log(axes.xaxis, along[0], along[-1], words.count, at_most=5)
@@ -450,57 +325,10 @@ def _draw_panel(
     )
 
 
-def _in_fit(results: Results) -> np.ndarray:
-    """Which points of the surface were fitted [points]."""
-    rows = results.predictions[: len(results.surface)]
-    return np.array([row.region == "fit" for row in rows])
-
-
-def _choose_sizes(values: np.ndarray) -> np.ndarray:
-    """Sizes to draw a line at, ascending: all of a grid, else the most measured.
-
-    Scattered sizes are taken by the number of points near them, each well away from
-    those taken before.
-    """
-    sizes = np.unique(values)
-    if len(sizes) <= _MAX_LINES:
-        return sizes
-    logs = np.log(sizes)
-    gap = (logs[-1] - logs[0]) / (_MAX_LINES + 1)
-    distance = np.abs(logs[:, None] - np.log(values)[None, :])
-    popularity = np.sum(distance <= np.log(_NEARNESS), axis=1)
-    chosen: list[float] = []
-    for index in np.argsort(-popularity, kind="stable"):
-        if all(abs(logs[index] - np.log(size)) >= gap for size in chosen):
-            chosen.append(float(sizes[index]))
-    return np.sort(chosen[:_MAX_LINES])
-
-
-def _predict(results: Results, params: np.ndarray, data: np.ndarray) -> Prediction:
-    """With intervals for a mean over as many seeds as most points have.
-
-    Without resamples there is no interval: NaN.
-    """
-    if words.has_intervals(results):
-        num_seeds = int(np.median(results.surface.num_seeds))
-        return results.fit.predict(params, data, num_seeds, _drawn_epochs(results))
-    epochs = _drawn_epochs(results)
-    value = np.exp(results.fit.fitted.log_value(params, data, epochs=epochs))
-    nothing = np.full_like(value, math.nan)
-    return Prediction(value, nothing, nothing, nothing, nothing)
-
-
-def _draw_corners(results: Results) -> Figure:
+def _draw_corners(scene: Scene) -> Figure:
     """The paper's array: error of extrapolating from each corner of the grid."""
-    params, data, corners = choose_corners(results.corners)
-    mean = np.full((len(data), len(params)), math.nan)
-    std = mean.copy()
-    for (m, n), corner in corners.items():
-        place = data.index(n), params.index(m)
-        mean[place] = corner.mean
-        std[place] = corner.std if corner.num_targets > 1 else math.nan
-    fitted = results.fit.surface
-    own = float(fitted.params.max()), float(fitted.data.max())
+    assert scene.corners is not None
+    params, data, mean, std, own = scene.corners
     figure = _new_figure(9.6, 1.6 + 0.42 * max(len(data), 3))
     panels = figure.subplots(1, 2, sharey=True)
     # A corner on the plateau may miss by 1000%; it must not hide all the others.
@@ -514,8 +342,8 @@ def _draw_corners(results: Results) -> Figure:
             values, cmap=shades, norm=norm, origin="lower", aspect="auto"
         )
         _write_cells(axes, values, mpl.colormaps[shades], norm)
-        if own in corners:
-            place = params.index(own[0]) - 0.5, data.index(own[1]) - 0.5
+        if own is not None:
+            place = own[1] - 0.5, own[0] - 0.5
             axes.add_patch(Rectangle(place, 1, 1, fill=False, lw=2, zorder=3))
         axes.set_title(title)
         axes.set_xticks(range(len(params)), [words.count(size) for size in params])
@@ -526,33 +354,8 @@ def _draw_corners(results: Results) -> Figure:
         bar = figure.colorbar(image, ax=axes, pad=0.02, extend="both" if low else "max")
         bar.ax.yaxis.set_major_formatter(_PERCENT)
         bar.ax.grid(False)
-    panels[0].set_ylabel(f"fitted up to n ({_plain(words.unit(results.surface))})")
+    panels[0].set_ylabel(f"fitted up to n ({_plain(scene.data_unit)})")
     return figure
-
-
-def choose_corners(
-    corners: Sequence[Corner],
-) -> tuple[list[float], list[float], dict[tuple[float, float], Corner]]:
-    """Sizes m, sizes n and the corners at them, few enough to be read.
-
-    Of many sizes, as scattered points have, some evenly spread ones are kept.
-    """
-    fitted = [corner for corner in corners if math.isfinite(corner.mean)]
-    params = _thin(sorted({corner.max_params for corner in fitted}))
-    data = _thin(sorted({corner.max_data for corner in fitted}))
-    kept = {
-        (corner.max_params, corner.max_data): corner
-        for corner in fitted
-        if corner.max_params in params and corner.max_data in data
-    }
-    return params, data, kept
-
-
-def _thin(sizes: list[float]) -> list[float]:
-    if len(sizes) <= _MAX_CORNER_SIZES:
-        return sizes
-    places = np.linspace(0, len(sizes) - 1, _MAX_CORNER_SIZES).round().astype(int)
-    return [sizes[place] for place in places]
 
 
 def _write_cells(
@@ -573,13 +376,6 @@ def _write_cells(
             fontsize=6.5 if is_narrow else 7.5,
             color="white" if is_dark else "black",
         )
-
-
-def _spaced(sizes: Sequence[float] | np.ndarray, places: int) -> np.ndarray:
-    """Evenly spaced in the logarithm, a little beyond the sizes on both sides."""
-    low, high = np.min(sizes), np.max(sizes)
-    margin = 1.5 if low == high else (high / low) ** 0.04
-    return np.geomspace(low / margin, high * margin, places)
 
 
 def _set_log(
@@ -622,3 +418,12 @@ def _plain(text: str) -> str:
     text = words.printable(text[:24])
     known = "".join(char if ord(char) < 0x500 else "?" for char in text)
     return known.replace("$", r"\$")
+
+
+_DRAW: dict[str, Callable[[Scene], Figure]] = {
+    "predicted": _draw_predicted,
+    "surface": _draw_surface,
+    "curves": _draw_curves,
+    "epochs": _draw_epochs,
+    "corners": _draw_corners,
+}

@@ -9,12 +9,11 @@ import html
 from collections.abc import Sequence
 
 from etils import epath
-from matplotlib.figure import Figure
 
 from scalepred.files import write_whole
 from scalepred.fitting.fit import Fit
-from scalepred.report import figures as drawing
 from scalepred.report import words
+from scalepred.report.scene import choose_corners
 from scalepred.results import PredictionRow, Results
 
 # More predictions than this stand in predictions.csv only.
@@ -108,13 +107,13 @@ _FIGURES = {
 }
 
 
-def write_page(path: epath.Path, results: Results, figures: dict[str, Figure]) -> None:
+def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) -> None:
     """Writes the report as one HTML file.
 
     Args:
         path: the file.
         results: all that is told.
-        figures: by name, from `draw_figures`.
+        figures: SVG files by name.
     """
     surface, fit = results.surface, results.fit
     subtitle = (
@@ -223,9 +222,9 @@ def _tiles(results: Results) -> str:
     return f'<ul class="tiles">\n{items}</ul>\n' if tiles else ""
 
 
-def _figure(name: str, figure: Figure) -> str:
+def _figure(name: str, svg: bytes) -> str:
     heading, caption = _FIGURES[name]
-    image = base64.b64encode(drawing.render(figure, "svg")).decode("ascii")
+    image = base64.b64encode(svg).decode("ascii")
     caption = _escape(caption)
     return (
         f"<section>\n<h2>{_escape(heading)}</h2>\n<figure>\n"
@@ -236,7 +235,7 @@ def _figure(name: str, figure: Figure) -> str:
 
 
 def _corner_table(results: Results) -> str:
-    params, data, corners = drawing.choose_corners(results.corners)
+    params, data, corners = choose_corners(results.corners)
     if not corners:
         return ""
     fitted = results.fit.surface

@@ -5,14 +5,18 @@ device) stands in them as it is: the page escapes it, the terminal and the page 
 out what is not `printable`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scalepred.fitting.answers import Answer
-from scalepred.measurements import Surface
-from scalepred.results import PredictionRow, Results, Score
+if TYPE_CHECKING:  # what draws figures takes its words from here and needs no jax
+    from scalepred.fitting.answers import Answer
+    from scalepred.measurements import Surface
+    from scalepred.results import PredictionRow, Results, Score
 
 OUT_OF_REACH = "out of reach"
 UNKNOWN = "n/a"
