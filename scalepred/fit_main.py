@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
 import sys
@@ -180,6 +181,9 @@ def _check(name: str, good: bool, value: float, accepted: str) -> None:
 def main() -> None:
     """Entry point of the console script."""
     sys.path.append(os.getcwd())  # for a law of one's own
+    os.environ["JAX_PLATFORMS"] = "cpu"  # laws are fitted there, beside any other
+    # Importing and tracing leave little garbage; looking for it takes a tenth longer.
+    gc.set_threshold(50_000, 20, 50)
     painter = Painter()
     # Only now: importing jax takes seconds, in which the painter gets ready.
     from scalepred import command

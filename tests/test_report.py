@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import html.parser
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from example_results import ODD, grid
 
 from scalepred.fitting.fit import Warn
 from scalepred.report import figures, page, scene, words
-from scalepred.report.figures import Drawing
 from scalepred.report.painter import Painter
+from scalepred.report.scene import Drawing
 from scalepred.results import Results
 
 
@@ -151,10 +152,22 @@ def test_a_painter_ends_with_who_started_it():
     assert painter._process.wait(60) == 0
 
 
-def test_figures_need_no_jax():
-    code = "import sys, scalepred.report.figures; print('jax' in sys.modules)"
+@pytest.mark.parametrize(
+    ("code", "module"),
+    [
+        ("import scalepred.report.figures", "jax"),
+        ("import scalepred.analysis", "matplotlib"),
+        (
+            f"import pickle; pickle.loads({pickle.dumps(Drawing(b'', b''))})",
+            "matplotlib",
+        ),
+        ("import scalepred.fit_main", "numpy"),
+    ],
+)
+def test_neither_side_waits_for_what_it_does_not_need(code, module):
+    code = f"import sys; {code}; print({module!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_few_lines_for_many_sizes():

@@ -3,14 +3,14 @@
 import math
 import sys
 import time
-from typing import Self, TextIO
-
-import rich.console
-import rich.progress
+from typing import TYPE_CHECKING, Self, TextIO
 
 from scalepred.fitting.answers import Answer
 from scalepred.report import words
 from scalepred.results import Results
+
+if TYPE_CHECKING:
+    import rich.progress
 
 # A log file gets no more lines than this allows.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -42,6 +42,10 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         if self._num_cells == 0:
             return self
+        # Not above: fitting a table shows no progress.
+        import rich.console
+        import rich.progress
+
         console = rich.console.Console(file=self._file)
         if not console.is_terminal:
             _say(self._file, f"training {self._num_cells:,} cells")

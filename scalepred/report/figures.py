@@ -9,7 +9,7 @@ import functools
 import io
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from scalepred.report import words
-from scalepred.report.scene import NEARNESS, Lines, Points, Scene
+from scalepred.report.scene import NEARNESS, Drawing, Lines, Points, Scene
 
 _DPI = 150
 # Okabe and Ito's blue, vermilion and green.
@@ -47,13 +47,6 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 8,
     "svg.hashsalt": "scalepred",  # the same results give the same file
 }
-
-
-class Drawing(NamedTuple):
-    """The bytes of a figure's files, the same for the same scene."""
-
-    png: bytes
-    svg: bytes
 
 
 def draw(scene: Scene, name: str) -> Drawing:

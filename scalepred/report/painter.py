@@ -14,8 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scalepred.report.figures import Drawing
-    from scalepred.report.scene import Scene
+    from scalepred.report.scene import Drawing, Scene
 
 
 class Painter:

@@ -1,7 +1,7 @@
 """What the figures show, in plain arrays: here the law says all it has to say.
 
 Drawing a scene then takes matplotlib, but neither jax nor a law, so that it can go on
-in another process. This module must not import them either.
+in another process. This module imports none of them: both sides do with it.
 """
 
 from __future__ import annotations
@@ -163,6 +163,13 @@ class Scene:
         more = {"epochs": self.repeats, "corners": self.corners}
         there = [name for name, part in more.items() if part is not None]
         return ("predicted", "surface", "curves", *there)
+
+
+class Drawing(NamedTuple):
+    """The bytes of a figure's files, the same for the same scene."""
+
+    png: bytes
+    svg: bytes
 
 
 def make_scene(results: Results) -> Scene:
