@@ -229,7 +229,10 @@ def test_normal_equations(size):
     matrix, vector = factor @ factor.mT, rng.normal(size=(3, size))
     with jax.enable_x64(True):
         solve = jax.vmap(solver._solve_positive)
-        found, bad = (np.asarray(solve(sign * matrix, vector)) for sign in (1, -1))
+        found, bad = (
+            np.asarray(solve(jnp.asarray(sign * matrix), jnp.asarray(vector)))
+            for sign in (1, -1)
+        )
     left = np.einsum("lij,lj->li", matrix, found) - vector
     size_of = np.einsum("lij,lj->li", np.abs(matrix), np.abs(found))
     assert np.max(np.abs(left) / size_of) < 1e-12

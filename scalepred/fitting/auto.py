@@ -221,20 +221,14 @@ class Auto:
         return _estimate(self.points, masks, kind, self.best, self.seed)[1].theta
 
     def _draw(self) -> np.ndarray:
-        """Draws of theta from the members' normal approximations, by their weights."""
+        """Draws of theta from all members, by their weights [draws, parameters]."""
+        if not self.resamples:
+            return np.empty((0, self.law.num_parameters))
         rng = np.random.default_rng(self.seed)
-        estimate = self.estimate
         weights = [score.weight for score in self.scores]
-        draws = [np.empty((0, estimate.theta.shape[1]))]
-        for member, count in enumerate(rng.multinomial(self.resamples, weights)):
-            if not count:  # perhaps because it did not fit
-                continue
-            # Directions the points know nothing of may have a variance of about 0.
-            variances, directions = np.linalg.eigh(estimate.covariance[member])
-            factor = directions * np.sqrt(np.maximum(variances, 0.0))
-            normal = rng.standard_normal((count, len(variances)))
-            draws.append(estimate.theta[member] + normal @ factor.T)
-        return np.concatenate(draws)
+        counts = rng.multinomial(self.resamples, weights)
+        members = np.repeat(np.arange(len(counts)), counts)
+        return flexible.draw(self.law, self.estimate, members, rng)
 
 
 def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:

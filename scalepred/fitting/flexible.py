@@ -37,6 +37,8 @@ _FIRST_SIGMA = 0.03
 KNEE = 2.0  # residuals beyond so many sigmas count linearly
 # Fewer pairs of neighbours than this say nothing of their correlation.
 _MIN_NEIGHBOURS = 20
+_DRAW_ITERATIONS = 4  # of a draw, from the estimate: later steps change little
+_FAR = 1e3  # sigmas of the residual in which draws are fitted
 _FROZEN = 1e12  # precision of a prior that is no choice
 _HELD_SD = 1e-3  # of a member's held parameters
 
@@ -188,7 +190,7 @@ class Estimate(NamedTuple):
         covariance: of theta, to first order [subsets, parameters, parameters].
         sigma: standard deviation of ln value about the law [subsets].
         objective: minus twice the log of the posterior [subsets].
-        scale: of each subset, with its levels.
+        problem: that theta solves, each leaf [subsets, ...].
         agree: share of starts that ended at the same optimum [subsets].
         status: `solver.Status` [subsets].
     """
@@ -197,9 +199,14 @@ class Estimate(NamedTuple):
     covariance: np.ndarray
     sigma: np.ndarray
     objective: np.ndarray
-    scale: Scale
+    problem: solver.Problem
     agree: np.ndarray
     status: np.ndarray
+
+    @property
+    def scale(self) -> Scale:
+        """Of each subset, with its levels."""
+        return self.problem.scale
 
 
 class _Spreads(NamedTuple):
@@ -379,11 +386,12 @@ def estimate(
     problem = solver.Problem(
         x=x,
         y=y,
-        log_value=points.log_value,
+        log_value=np.broadcast_to(points.log_value, x.shape),
         weight=weight,
         prior_mean=mean,
         prior_precision=np.zeros_like(theta),
         scale=Scale(*(np.asarray(leaf)[lanes] for leaf in scale)),
+        above=np.full(len(lanes), settings.above),
     )
     spreads = _Spreads(
         sigma=np.full(len(lanes), _FIRST_SIGMA),
@@ -427,10 +435,57 @@ def estimate(
         covariance=covariance[chosen],
         sigma=sigma[chosen],
         objective=lowest,
-        scale=scale,
+        problem=jax.tree.map(lambda leaf: leaf[chosen], problem),
         agree=np.mean(by_subset <= lowest[:, None] + 0.1, axis=1),
         status=solution.status[chosen],
     )
+
+
+def draw(
+    law: Law, estimate: Estimate, subset: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Parameters that may be the true ones, as far as the points and the prior say.
+
+    The points are moved by their noise and the prior's mean by its own spread, and the
+    law is fitted again (randomise, then optimise: Bardsley et al. 2014). Unlike draws
+    from `Estimate.covariance` these keep to the bent valley in which parameters make up
+    for each other, so that their predictions lie around the estimate's.
+
+    Args:
+        subset: whose parameters each draw is of [draws].
+        rng: of the moves.
+
+    Returns:
+        theta [draws, parameters]; draws that are not finite are left out.
+    """
+    problem = estimate.problem
+    residual = solver.Residual("robust", KNEE)
+    asymmetric = dataclasses.replace(residual, above=float(np.max(problem.above)))
+    known = solver.information(law, problem, estimate.theta, asymmetric)
+    x, y = np.asarray(problem.x), np.asarray(problem.y)
+    weight = known.weight * _shares(x, y, known)[:, None]
+
+    lanes, sigma = problem._replace(weight=weight), np.asarray(problem.sigma)
+    lanes = jax.tree.map(lambda leaf: np.asarray(leaf)[subset], lanes)
+    weight, sigma = lanes.weight, sigma[subset][:, None]
+    noise = sigma * rng.standard_normal(weight.shape)
+    moved = rng.standard_normal(lanes.prior_mean.shape)
+    # Robust weights are in already: far from the knee the residual is a square.
+    lanes = lanes._replace(
+        log_value=lanes.log_value + noise / np.sqrt(np.maximum(weight, 1e-12)),
+        prior_mean=lanes.prior_mean + moved / np.sqrt(lanes.prior_precision),
+        weight=weight * _FAR**2,
+        sigma=sigma[:, 0] * _FAR,
+    )
+    start = estimate.theta[subset]
+    found = solver.solve(law, lanes, start, residual, _DRAW_ITERATIONS, is_near=True)
+    theta = found.theta.copy()
+    if levels := np.shape(problem.scale.levels)[1]:
+        # An unseen size has no point, so only its spread is known.
+        unseen = _CORE_SIZE + levels
+        spread = np.sqrt(estimate.covariance[subset, unseen, unseen])
+        theta[:, unseen] = spread * rng.standard_normal(len(theta))
+    return theta[found.status != solver.Status.NOT_FINITE]
 
 
 def predict_points(
@@ -503,13 +558,19 @@ def _noise(
 
 
 def _covariance(problem: solver.Problem, known: solver.Information) -> np.ndarray:
-    """Of theta, also where neighbouring points of one model size err together.
+    """Of theta, also where neighbouring points of one model size err together."""
+    shares = _shares(np.asarray(problem.x), np.asarray(problem.y), known)
+    prior = known.total - known.of_data
+    return np.linalg.inv(shares[:, None, None] * known.of_data + prior)
+
+
+def _shares(x: np.ndarray, y: np.ndarray, known: solver.Information) -> np.ndarray:
+    """How much each point of a lane counts where neighbours err together [lanes].
 
     Checkpoints of one run are many points and little news: with correlation r between
     neighbours along n, points count as (1 - r) / (1 + r) of independent ones.
     """
-    x, y = np.asarray(problem.x), np.asarray(problem.y)
-    result = np.linalg.inv(known.total)
+    shares = np.ones(len(x))
     for lane, difference in enumerate(known.difference):
         used = known.weight[lane] > 0
         order = np.lexsort((y[lane][used], x[lane][used]))
@@ -521,11 +582,8 @@ def _covariance(problem: solver.Problem, known: solver.Information) -> np.ndarra
         correlation = np.sum(first * second) / np.sqrt(
             np.sum(first**2) * np.sum(second**2) + 1e-300
         )
-        share = (1 - correlation) / (1 + correlation)
-        if share < 1:
-            prior = known.total[lane] - known.of_data[lane]
-            result[lane] = np.linalg.inv(max(share, 1e-3) * known.of_data[lane] + prior)
-    return result
+        shares[lane] = np.clip((1 - correlation) / (1 + correlation), 1e-3, 1.0)
+    return shares
 
 
 def _offset_spreads(

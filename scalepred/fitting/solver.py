@@ -109,7 +109,11 @@ class Residual:
 
         Of numpy's arrays by numpy, of jax's by jax.
         """
-        side = d.__array_namespace__().where(d < 0, self.above, 1.0)
+        return self.rho_of(d, sigma, self.above)
+
+    def rho_of(self, d: Array, sigma: Array | float, above: Array | float) -> Rho:
+        """`rho` for another factor."""
+        side = d.__array_namespace__().where(d < 0, above, 1.0)
         return Rho(*(side * part for part in self._of_one_side(d, sigma)))
 
     def _of_one_side(self, d: Array, sigma: Array | float) -> Rho:
@@ -153,6 +157,7 @@ class Problem(NamedTuple):
         prior_precision: 0: no prior. Adds precision * (theta - mean)^2 [parameters].
         scale: see laws.
         sigma: standard deviation that the robust residual is measured in.
+        above: see `Residual`, which says it; here so that it is no other program.
         z: ln(epochs), for laws that know of them [points].
     """
 
@@ -164,6 +169,7 @@ class Problem(NamedTuple):
     prior_precision: Array
     scale: Scale
     sigma: Array | float = 1.0
+    above: Array | float = 1.0
     z: Array | None = None
 
 
@@ -232,7 +238,8 @@ def solve(
     Returns:
         One solution a lane, in order; lanes do not influence each other.
     """
-    problem = _spread(problem, len(theta))
+    problem = _spread(problem._replace(above=residual.above), len(theta))
+    residual = dataclasses.replace(residual, above=1.0)
     theta = np.asarray(theta, np.float64)
     if residual.has_kinks and residual.delta < _WIDE_KNEE:
         # A narrow knee hides where to go: wider ones first.
@@ -369,6 +376,7 @@ def _spread(problem: Problem, lanes: int) -> Problem:
             levels=spread(problem.scale.levels, 1, False),
         ),
         sigma=spread(problem.sigma, 0, False),
+        above=spread(problem.above, 0, False),
         z=None if problem.z is None else spread(problem.z, 1, True),
     )
 
@@ -551,7 +559,7 @@ def _look(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Objective, gradient, Hessian but for the law's bend, and a positive diagonal."""
     d, jacobian = _linearise(law, theta, one)
-    rho, slope, second, curvature = residual.rho(d, one.sigma)
+    rho, slope, second, curvature = residual.rho_of(d, one.sigma, one.above)
     # A padded or left-out point may be anything, NaN included.
     rho = jnp.where(one.weight > 0, rho, 0.0)
     from_prior = theta - one.prior_mean
@@ -572,7 +580,9 @@ def _law_bend(
     """What the law's second derivatives add to the objective's [parameters, same]."""
     used = one.weight > 0
     d, _ = _linearise(law, theta, one)
-    pull = jnp.where(used, one.weight * residual.rho(d, one.sigma).slope, 0.0)
+    pull = jnp.where(
+        used, one.weight * residual.rho_of(d, one.sigma, one.above).slope, 0.0
+    )
 
     def pulled(theta: jax.Array) -> jax.Array:
         values = law.at(one.z).log_value(theta, one.x, one.y, one.scale)
