@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import re
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from compiling import compile_once  # noqa: F401
 from scalepred import config, grid
 from scalepred.data.dataset import load_dataset
 from scalepred.measurements import Measurement
-from scalepred.training import engine, ensemble, packing
+from scalepred.training import engine, ensemble, lane, packing
 
 DATASET = load_dataset("digits")
 DEVICES = jax.devices()
@@ -178,22 +179,26 @@ def test_a_resumed_study_gives_the_same_rows(axis):
         assert row.program == rows[row.cell_id].program
 
 
-@pytest.fixture(scope="module")
-def compiled(axis):
-    """A program of two widths, eight lanes on two devices, and its pack."""
+def _compile(axis):
+    """A program of two widths, eight lanes on two devices, its pack, and its orders."""
     experiment = _experiment(
         grid__widths=(6, 8), packing__lane_axis=axis, packing__width_bucket=2.0
     )
     cells = grid.make_cells(experiment, DATASET)
     plan = ensemble.plan_cells(experiment, DATASET, cells)
     (pack,) = plan.packs
-    data, _ = ensemble._put_data(plan, DATASET, DEVICES)
-    return pack, engine.compile_pack(pack, DATASET, data, DEVICES).step_lanes
+    data, order = ensemble._put_data(plan, DATASET, DEVICES)
+    return pack, engine.compile_pack(pack, DATASET, data, DEVICES), order
+
+
+@pytest.fixture(scope="module")
+def compiled(axis):
+    return _compile(axis)
 
 
 def test_no_device_speaks_to_another_or_to_the_host(compiled):
     """A chunk is one program: no collective, no callback, nothing fed in or out."""
-    text = compiled[1].as_text()
+    text = compiled[1].step_lanes.as_text()
     assert "while" in text
     for word in (
         "all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter",
@@ -202,9 +207,81 @@ def test_no_device_speaks_to_another_or_to_the_host(compiled):
         assert word not in text
 
 
+_PROFILED_STEPS = 20
+# The runtime's own: launching a program once on each device, and going through it.
+_RUNTIME = re.compile(
+    r"(\[\d\] )?(ThunkExecutor|ThreadpoolListener|CommonPjRt\w+)::"
+    r"|Handle input|AllocateOutputBuffers"
+)
+
+
+def _profile_chunk(compiled, folder):
+    """What the devices' threads did during one chunk that was compiled before.
+
+    Returns:
+        How often each instruction of the program ran, how often all else was seen.
+    """
+    pack, built, order = compiled
+    _, placed, state = ensemble._start_lanes(pack, built, order)
+    everywhere = jax.sharding.NamedSharding(built.mesh, jax.sharding.PartitionSpec())
+    num_steps = jax.device_put(np.int32(_PROFILED_STEPS), everywhere)
+    state, _ = built.step_lanes(state, placed, num_steps, built.data)
+    jax.block_until_ready(state)
+    with (
+        jax.profiler.trace(folder),
+        jax.transfer_guard("disallow"),
+        jax.profiler.TraceAnnotation("this thread"),
+    ):
+        news = built.step_lanes(state, placed, num_steps, built.data)
+        jax.block_until_ready(news)
+    (file,) = folder.rglob("*.xplane.pb")
+    names = r"^ *(?:ROOT )?%?([\w.-]+) = "
+    instructions = set(re.findall(names, built.step_lanes.as_text(), re.MULTILINE))
+    done, other = collections.Counter(), collections.Counter()
+    for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
+        for line in plane.lines:
+            events = [event.name for event in line.events]
+            if "this thread" in events:
+                continue
+            done.update(name for name in events if name in instructions)
+            ends = {f"end: {name}" for name in instructions}
+            other.update(name for name in events if name not in instructions | ends)
+    return done, other
+
+
+def test_a_chunk_runs_without_the_host(compiled, tmp_path):
+    """The profile shows steps and nothing else: no transfer, Python or compiler."""
+    pack, _, _ = compiled
+    done, other = _profile_chunk(compiled, tmp_path)
+    at_once = pack.lanes // 2 if pack.lane_axis == "vmap" else 1
+    # Once a step on each of the devices.
+    assert _PROFILED_STEPS * pack.lanes // at_once in done.values()
+    assert [name for name in other if not _RUNTIME.match(name)] == []
+    launched = [name for name in other.elements() if "Execute (jit_step)" in name]
+    assert len(launched) == len(DEVICES)
+
+
+def test_the_profile_shows_a_step_that_calls_the_host(axis, tmp_path, monkeypatch):
+    make_program = lane.make_program
+
+    def make_talkative(*args):
+        program = make_program(*args)
+
+        def step_lane(state, *rest):
+            jax.debug.callback(lambda step: None, state.step)
+            return program.step_lane(state, *rest)
+
+        return program._replace(step_lane=step_lane)
+
+    monkeypatch.setattr(lane, "make_program", make_talkative)
+    _, other = _profile_chunk(_compile(axis), tmp_path)
+    foreign = {name: n for name, n in other.items() if not _RUNTIME.match(name)}
+    assert max(foreign.values()) >= _PROFILED_STEPS
+
+
 def test_lanes_take_the_memory_that_was_planned(compiled):
-    pack, step_lanes = compiled
-    memory = step_lanes.memory_analysis()
+    pack, built, _ = compiled
+    memory = built.step_lanes.memory_analysis()
     # What stands in the place of its input and what is there while it runs.
     needed = memory.alias_size_in_bytes + memory.temp_size_in_bytes
     assert 0.75 < pack.bytes_per_device / needed < 1.25
@@ -218,7 +295,7 @@ def test_devices_that_share_batches_give_the_rows_of_one(full, axis):
 
 
 def test_only_devices_that_share_batches_speak(compiled):
-    pack, _ = compiled
+    pack, _, _ = compiled
     pack = dataclasses.replace(pack, num_devices=1, data_shards=2)
     data, _ = ensemble._put_data(packing.Plan((pack,), 2), DATASET, DEVICES)
     text = engine.compile_pack(pack, DATASET, data, DEVICES).step_lanes.as_text()
