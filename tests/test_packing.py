@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import itertools
+import math
 import random
 
 import pytest
@@ -74,7 +75,7 @@ def test_every_cell_is_trained_once_to_its_end(cells, wishes, num_devices, axis)
     trained = []
     for pack in plan.packs:
         assert pack.lanes % num_devices == 0
-        assert pack.lanes <= (wishes.lanes or 8) * num_devices
+        assert pack.lanes <= pack.turns * (wishes.lanes or 8) * num_devices
         held: dict[int, tuple[Cell, int]] = {}
         for chunk in packing.make_chunks(pack):
             assert 1 <= chunk.num_steps <= pack.max_chunk_steps
@@ -312,6 +313,44 @@ def test_lanes_divide_what_is_equally_long():
     cells = [_cell(seed=seed, steps=60) for seed in range(24)]
     plan = packing.plan_packs(cells, Packing(), 2, "vmap", (), _cost)
     assert plan.lane_utilization == 1
+
+
+@pytest.mark.parametrize("axis", ["vmap", "map"])
+def test_short_runs_share_a_chunk(axis):
+    """The host's work is by the chunk, and a chunk is no longer than a run."""
+    short = [_cell(seed=seed, steps=10) for seed in range(1000)]
+    long = [_cell(seed=seed, steps=10**6) for seed in range(1000)]
+
+    def plan(cells, **wishes):
+        plan = packing.plan_packs(cells, Packing(**wishes), 2, axis, (), _cost)
+        return plan.packs[0], len(list(packing.make_chunks(plan.packs[0])))
+
+    pack, num_chunks = plan(short)
+    assert pack.lanes == 16 * pack.turns
+    assert num_chunks == math.ceil(1000 / pack.lanes) <= 3
+    pinned, num_chunks = plan(short, lanes=8)
+    assert (pinned.turns, num_chunks) == (1, 63)
+    assert plan(long)[0].turns == 1
+    # Those of one turn are all that may change a bit.
+    assert pack.describe() == pinned.describe() == plan(long)[0].describe()
+    halves = [pack]
+    while smaller := packing.halve_lanes(halves[-1], ()):
+        halves.append(smaller)
+    assert halves[-1].lanes == 2
+    for one, other in itertools.pairwise(halves):
+        assert other.lanes <= one.lanes / 2 or other.turns < one.turns
+        assert other.lanes % (2 * other.turns) == 0
+
+
+def test_turns_are_no_more_than_fit():
+    cells = [_cell(seed=seed, steps=10) for seed in range(1000)]
+    cost = _cost(cells[0].program_key)
+    for axis, lanes in (("vmap", 8), ("map", 8)):
+        room = CPU.bytes(cost, lanes, axis, turns=3)
+        machine = dataclasses.replace(CPU, memory_bytes=room)
+        plan = packing.plan_packs(cells, Packing(), 1, axis, (), _cost, machine)
+        assert plan.packs[0].turns == 3
+        assert plan.packs[0].bytes_per_device == room
 
 
 def test_axis_that_suits_the_program():

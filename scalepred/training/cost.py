@@ -72,15 +72,18 @@ class Machine:
             return lanes * (self.step_seconds + work)
         return self.step_seconds + lanes * (self.lane_seconds + work)
 
-    def fits(self, cost: ProgramCost, axis: str) -> bool:
-        """Whether a device holds one lane."""
-        return self.bytes(cost, 1, axis) <= self.memory_bytes
+    def fits(
+        self, cost: ProgramCost, axis: str, lanes: int = 1, turns: int = 1
+    ) -> bool:
+        """Whether a device holds the lanes."""
+        return self.bytes(cost, lanes, axis, turns) <= self.memory_bytes
 
-    def bytes(self, cost: ProgramCost, lanes: int, axis: str) -> float:
-        """Memory of so many lanes on one device."""
+    def bytes(self, cost: ProgramCost, lanes: int, axis: str, turns: int = 1) -> float:
+        """Memory of so many lanes on one device, for each of the turns they take."""
         if axis == "map":  # one lane at a time is taken out, stepped and put back
-            return (lanes + 1) * cost.state_bytes + cost.work_bytes
-        return lanes * (cost.state_bytes + cost.work_bytes)
+            return (turns * lanes + 1) * cost.state_bytes + cost.work_bytes
+        held = turns + 1 if turns > 1 else 1  # so are the lanes of a turn
+        return lanes * (held * cost.state_bytes + cost.work_bytes)
 
 
 def split_batch(cost: ProgramCost, shards: int) -> ProgramCost:

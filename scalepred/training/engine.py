@@ -51,6 +51,12 @@ _START: _Options = {
     "xla_cpu_use_fusion_emitters": False,
 }
 
+_IDLE = lane_lib.idle_args()
+# All of them take 32 bits.
+_ARGS = np.dtype(
+    [(name, leaf.dtype, leaf.shape) for name, leaf in _IDLE._asdict().items()]
+)
+
 # Streamed rows travel in slabs of so many bytes; as many, at least, fill a device.
 _SLAB_BYTES = 4e6
 _LEAST_SLABS = 8
@@ -78,7 +84,8 @@ class Engine:
 
     Attributes:
         shapes: of the state of all lanes, with sharding.
-        start_lanes: (state, args, fresh) -> state; the marked lanes begin anew.
+        start_lanes: (state, args, fresh) -> state; the marked lanes begin anew. The
+            args are rows of `pack_args`, here and below.
         step_lanes: (state, args, number of steps, data) -> (state, is done [lanes]);
             no lane takes more steps than its cell has.
         score_lanes: (state, args, finished, data) -> scores of the marked lanes; where
@@ -159,15 +166,14 @@ def compile_pack(
     lanes_here = pack.lanes // pack.num_devices
     at_once = 1 if is_cpu or pack.lane_axis == "map" else min(8, lanes_here)
 
-    one = lane_lib.idle_args()
-    args = put_lanes([one] * pack.lanes, mesh)
+    args = put_lanes([pack_args(_IDLE)] * pack.lanes, mesh)
     marked = put(np.zeros(pack.lanes, bool), mesh)
     sharding = NamedSharding(mesh, _LANES)
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
             (pack.lanes, *leaf.shape), leaf.dtype, sharding=sharding
         ),
-        jax.eval_shape(program.init_lane, one),
+        jax.eval_shape(program.init_lane, _IDLE),
     )
 
     data_specs: Any = _EVERYWHERE
@@ -191,7 +197,7 @@ def compile_pack(
         return lowered.compile(known)
 
     start, step, score, score_some = _make_functions(
-        program, pack.lane_axis, at_once, pack.describe()
+        program, lanes_here // pack.turns, pack.lane_axis, at_once, pack.describe()
     )
     score_specs, score_args = (_LANES, _LANES, _LANES, data_specs), ()
     if pack.stream_rows:
@@ -257,9 +263,26 @@ def put(tree: Any, mesh: Mesh) -> Any:
     return processes.put(tree, NamedSharding(mesh, _LANES))
 
 
-def put_lanes(trees: Sequence[Any], mesh: Mesh) -> Any:
-    """Trees of arrays, one a lane, as a tree of arrays [lanes, ...] on the devices."""
-    return put(jax.tree.map(lambda *leaves: np.stack(leaves), *trees), mesh)
+def pack_args(args: LaneArgs) -> np.ndarray:
+    """A run's numbers in a row, uint32 [numbers]: each array moved costs the host."""
+    return np.array([tuple(args)], _ARGS).view(np.uint32)
+
+
+def _unpack_args(rows: jax.Array) -> LaneArgs:
+    """Rows of `pack_args` [lanes, numbers] as arrays [lanes, ...]."""
+    ends = np.cumsum([leaf.size for leaf in _IDLE])
+    parts = jnp.split(rows, ends[:-1], axis=1)
+    return LaneArgs(
+        *(
+            jax.lax.bitcast_convert_type(part.reshape(-1, *leaf.shape), leaf.dtype)
+            for part, leaf in zip(parts, _IDLE, strict=True)
+        )
+    )
+
+
+def put_lanes(rows: Sequence[np.ndarray], mesh: Mesh) -> jax.Array:
+    """Rows of `pack_args`, one a lane, on the devices that hold the lanes."""
+    return put(np.stack(rows), mesh)
 
 
 def widen(values: np.ndarray) -> np.ndarray:
@@ -337,7 +360,7 @@ class _Functions(NamedTuple):
 
 
 def _make_functions(
-    program: Program, lane_axis: str, at_once: int, name: str
+    program: Program, together: int, lane_axis: str, at_once: int, name: str
 ) -> _Functions:
     """The lane axis around the functions of one lane.
 
@@ -345,25 +368,28 @@ def _make_functions(
     and then results would depend on the length of chunks.
     """
 
-    def start(state: LaneState, args: LaneArgs, fresh: jax.Array) -> LaneState:
+    def start(state: LaneState, rows: jax.Array, fresh: jax.Array) -> LaneState:
+        args = _unpack_args(rows)
         return _fill_marked(
             fresh, at_once, lambda lane: program.init_lane(_pick(lane, args)), state
         )
 
     def step(
-        state: LaneState, args: LaneArgs, num_steps: jax.Array, data: LaneData
+        state: LaneState, rows: jax.Array, num_steps: jax.Array, data: LaneData
     ) -> tuple[LaneState, jax.Array]:
         traces[name] += 1
+        args = _unpack_args(rows)
         left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
         if lane_axis == "vmap":
-            state = _step_together(program, state, args, left, data)
+            state = _step_together(program, state, args, left, data, together)
         else:
             state = _step_in_turn(program, state, args, left, data)
         return state, state.step >= args.steps
 
     def score(
-        state: LaneState, args: LaneArgs, finished: jax.Array, data: LaneData
+        state: LaneState, rows: jax.Array, finished: jax.Array, data: LaneData
     ) -> Scores:
+        args = _unpack_args(rows)
         real = jnp.zeros(finished.shape, jnp.result_type(float))
         nothing = Scores(*[real] * 6, diverged=finished)
         return _fill_marked(
@@ -377,7 +403,7 @@ def _make_functions(
 
     def score_some(
         state: LaneState,
-        args: LaneArgs,
+        rows: jax.Array,
         finished: jax.Array,
         data: LaneData,
         scores: Scores,
@@ -385,6 +411,8 @@ def _make_functions(
         begin: jax.Array,
         end: jax.Array,
     ) -> tuple[Scores, Sums]:
+        args = _unpack_args(rows)
+
         def add(lane: jax.Array) -> tuple[Scores, Sums]:
             own = _pick(lane, state)
             before = jax.tree.map(
@@ -400,6 +428,7 @@ def _make_functions(
 
 
 def _pick(lane: jax.Array, tree: Any) -> Any:
+    """Of one lane, int32 [], or of some [n]."""
     return jax.tree.map(lambda leaf: leaf[lane], tree)
 
 
@@ -452,19 +481,37 @@ def _step_in_turn(
 
 
 def _step_together(
-    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
+    program: Program,
+    state: LaneState,
+    args: LaneArgs,
+    left: jax.Array,
+    data: LaneData,
+    together: int,
 ) -> LaneState:
-    """Steps all lanes side by side; a lane with no steps left keeps its state."""
+    """Steps so many lanes side by side, and then the next so many.
+
+    A lane with no steps left keeps its state.
+    """
     step_lanes = jax.vmap(program.step_lane, (0, 0, None))
 
-    def step(index: jax.Array, state: LaneState) -> LaneState:
-        is_live = index < left
-        return jax.tree.map(
-            lambda new, old: jnp.where(
-                is_live.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
-            ),
-            step_lanes(state, args, data),
-            state,
-        )
+    def step_part(state: LaneState, args: LaneArgs, left: jax.Array) -> LaneState:
+        def step(index: jax.Array, state: LaneState) -> LaneState:
+            is_live = index < left
+            return jax.tree.map(
+                lambda new, old: jnp.where(
+                    is_live.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
+                ),
+                step_lanes(state, args, data),
+                state,
+            )
 
-    return jax.lax.fori_loop(0, jnp.max(left), step, state)
+        return jax.lax.fori_loop(0, jnp.max(left), step, state)
+
+    def take_turn(turn: jax.Array, state: LaneState) -> LaneState:
+        lanes = turn * together + jnp.arange(together)
+        part = step_part(_pick(lanes, state), _pick(lanes, args), left[lanes])
+        return jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), state, part)
+
+    if together == len(left):  # without a copy
+        return step_part(state, args, left)
+    return jax.lax.fori_loop(0, len(left) // together, take_turn, state)

@@ -38,11 +38,12 @@ from scalepred.training.engine import (
     Engine,
     compile_pack,
     make_mesh,
+    pack_args,
     put,
     put_lanes,
     widen,
 )
-from scalepred.training.lane import LaneArgs, LaneData, LaneState, Scores
+from scalepred.training.lane import LaneData, LaneState, Scores
 
 # Of one round of the autotuner; a shorter one measures the clock.
 _TRIAL_SECONDS = 0.2
@@ -210,7 +211,7 @@ def try_pack(
 
 def _start_lanes(
     pack: packing.Pack, engine: Engine, order_of_seed: Mapping[int, int]
-) -> tuple[list[Cell], LaneArgs, LaneState]:
+) -> tuple[list[Cell], jax.Array, LaneState]:
     """Every lane with a cell, the first of the queue, that has no end: for a trial."""
     cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
     args = [
@@ -219,7 +220,7 @@ def _start_lanes(
         )._replace(steps=np.int32(2**30))
         for cell in cells
     ]
-    placed = put_lanes(args, engine.mesh)
+    placed = put_lanes([pack_args(one) for one in args], engine.mesh)
     everyone = put(np.ones(pack.lanes, bool), engine.mesh)
     return cells, placed, engine.start_lanes(engine.idle(), placed, everyone)
 
@@ -433,13 +434,15 @@ def _train_pack(
     checkpoints: Checkpoints | None,
 ) -> Iterator[Progress]:
     """Runs the pack's chunks, one dispatched ahead of the one that is read."""
-    args_of: dict[Cell | None, LaneArgs] = {
-        cell: lane_lib.lane_args(
-            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+    args_of: dict[Cell | None, np.ndarray] = {
+        cell: pack_args(
+            lane_lib.lane_args(
+                cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+            )
         )
         for cell in pack.queue
     }
-    args_of[None] = lane_lib.idle_args()
+    args_of[None] = pack_args(lane_lib.idle_args())
     placed_cells: tuple[Cell | None, ...] = ()  # whose numbers are on the devices
     placed: Any = None
     mesh, state = engine.mesh, engine.idle()
@@ -458,12 +461,13 @@ def _train_pack(
         agreed |= pace.heed(_Notice(int(np.bitwise_or.reduce(notices))))
         now = time.perf_counter()
         steps = chunk.num_steps_of_lanes
+        num_lane_steps = sum(steps)
         for cell, num_steps in zip(chunk.cells, steps, strict=True):
             if cell is not None:
-                seconds[cell] += (now - last_read) * num_steps / sum(steps)
+                seconds[cell] += (now - last_read) * num_steps / num_lane_steps
         pace.measure(chunk.num_steps, now - last_read)
         last_read = now
-        totals.live_lane_steps += sum(steps)
+        totals.live_lane_steps += num_lane_steps
         totals.lane_steps += pack.count_lane_steps(steps)
         totals.num_done += len(chunk.finished)
         if not chunk.finished:
@@ -506,7 +510,9 @@ def _train_pack(
         scores = None
         if chunk.finished:
             scores = feed.score(state, placed, dict(chunk.finished))
-        notices = put(np.full(pack.lanes, notice, np.int32), mesh)
+        notices: Any = np.full(pack.lanes, notice, np.int32)
+        if jax.process_count() > 1:
+            notices = put(notices, mesh)
         news = processes.gather((is_done, scores, notices), mesh)
         in_flight.append((chunk, news))
         if jax.process_count() == 1:  # nobody to agree with

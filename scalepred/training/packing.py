@@ -19,6 +19,9 @@ from scalepred.training.cost import CPU, Machine, ProgramCost, split_batch
 # that is more: news comes often, and the host's work, some milliseconds, is nothing.
 _CHUNKS_PER_RUN = 20
 _CHUNK_SECONDS = 1.0
+# Runs so short that a chunk of that length holds many are trained by as many more
+# lanes, which take turns; each lane still trains so many of them.
+_RUNS_A_LANE = 2
 # Of streamed data a device has room for so many, as a score takes three at once, each
 # up to four times as large.
 _LEAST_BATCHES = 12
@@ -32,6 +35,7 @@ class Choice(NamedTuple):
     lane_axis: str  # vmap | map
     lanes: int  # over all devices
     convolution: str  # auto, or a form of `models/convolution.py`
+    turns: int = 1  # a chunk, each of an equal part of the lanes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Pack:
         convolution: form of its convolutions.
         data_shards: devices that share the batch of a lane.
         stream_rows: examples of the data that a device holds at a time; 0: all.
+        turns: with vmap the lanes of a device step together in so many equal parts,
+            one after the other.
         seconds: predicted, of all devices together, without compiling.
         compile_seconds: predicted.
         choices: what the autotuner may choose from, the default first.
@@ -73,6 +79,7 @@ class Pack:
     convolution: str = "auto"
     data_shards: int = 1
     stream_rows: int = 0
+    turns: int = 1
     seconds: float = 0.0
     compile_seconds: float = 0.0
     choices: tuple[Choice, ...] = ()
@@ -88,21 +95,23 @@ class Pack:
         Args:
             steps: optimiser steps of each lane [lanes].
         """
-        per_device = self.lanes // self.num_devices
-        shares = [
-            steps[first : first + per_device]
-            for first in range(0, self.lanes, per_device)
-        ]
+        size = self.lanes // self.num_devices
+        if self.lane_axis == "vmap":
+            size //= self.turns
+        parts = [steps[first : first + size] for first in range(0, self.lanes, size)]
         if self.lane_axis == "vmap":  # an idle lane waits for the longest beside it
-            return sum(max(share) * per_device for share in shares)
+            return sum(max(part) * size for part in parts)
         # One lane after the other: a device waits for the device with most to do.
-        return max(sum(share) for share in shares) * self.num_devices
+        return max(map(sum, parts)) * self.num_devices
 
     def describe(self) -> str:
-        """The program as a row names it: with the lanes, as they round differently."""
+        """The program as a row names it: with the lanes, as they round differently.
+
+        Only those of one turn are counted: the others change no bit.
+        """
         form = "" if self.convolution == "auto" else f"/{self.convolution}"
         shards = "" if self.data_shards == 1 else f"/data{self.data_shards}"
-        return f"{self.key}{form}/{self.lane_axis}{self.lanes}{shards}"
+        return f"{self.key}{form}/{self.lane_axis}{self.lanes // self.turns}{shards}"
 
     def choose(self, choice: Choice) -> "Pack":
         """The same cells, trained with another of the choices."""
@@ -307,7 +316,9 @@ class _Planner:
             for key, members in part
         )
         machine = self.machine
-        in_a_second = math.ceil(_CHUNK_SECONDS / machine.seconds(cost, lanes, axis))
+        turns = self._count_turns(cost, queue, lanes, axis, groups)
+        step_seconds = turns * machine.seconds(cost, lanes, axis)
+        in_a_second = math.ceil(_CHUNK_SECONDS / step_seconds)
         most = min(longest, max(math.ceil(longest / _CHUNKS_PER_RUN), in_a_second))
         most = self.packing.chunk_steps or most
         if machine.stream_rows:
@@ -317,17 +328,18 @@ class _Planner:
             key=key,
             widths=tuple(key.width for key, _ in part),
             num_devices=groups,
-            lanes=lanes * groups,
+            lanes=turns * lanes * groups,
             lane_axis=axis,
             queue=tuple(queue),
             min_chunk_steps=max(1, min(shortest // 2, most)),
             max_chunk_steps=most,
             step_flops=cost.flops,
             padding=shards * cost.flops * total / true_flops if true_flops else 1.0,
-            bytes_per_device=machine.bytes(cost, lanes, axis),
+            bytes_per_device=machine.bytes(cost, lanes, axis, turns),
             convolution=self.packing.convolution,
             data_shards=shards,
             stream_rows=machine.stream_rows,
+            turns=turns,
             seconds=self.num_devices * seconds,
             compile_seconds=compiling,
             choices=self._choices(key, cost, total, queue, axis, lanes, groups),
@@ -386,14 +398,42 @@ class _Planner:
         elif not self.machine.is_cpu and not self.packing.lanes:
             possible = self._lane_choices(key, cost, total, queue, axis, groups)
             axes[axis] |= {n for n in (lanes // 16, lanes // 4) if n in possible}
-        default = Choice(axis, lanes * groups, forms[0])
+
+        def choose(axis: str, lanes: int, form: str) -> Choice:
+            turns = self._count_turns(cost, queue, lanes, axis, groups)
+            return Choice(axis, turns * lanes * groups, form, turns)
+
+        default = choose(axis, lanes, forms[0])
         others = {
-            Choice(axis, count * groups, form)
+            choose(axis, count, form)
             for axis, counts in axes.items()
             for count in counts
             for form in forms
         }
         return (default, *sorted(others - {default}))
+
+    def _count_turns(
+        self,
+        cost: ProgramCost,
+        queue: Sequence[Cell],
+        lanes: int,
+        axis: str,
+        groups: int,
+    ) -> int:
+        """Turns of so many lanes a device that fill a chunk, where runs are short.
+
+        The host's work is by the chunk, and a chunk is no longer than a run. On a CPU
+        only: an accelerator takes more lanes at once.
+        """
+        machine = self.machine
+        if not machine.is_cpu or self.packing.lanes or machine.stream_rows:
+            return 1
+        run_seconds = queue[0].steps * machine.seconds(cost, lanes, axis)
+        most = len(queue) // (_RUNS_A_LANE * lanes * groups)
+        turns = max(1, min(int(_CHUNK_SECONDS / run_seconds), most))
+        while turns > 1 and not machine.fits(cost, axis, lanes, turns):
+            turns -= 1
+        return turns
 
     def _count_batches(self, key: ProgramKey, queue: Sequence[Cell]) -> int:
         """Batches that the streamed rows of a device hold, at least."""
@@ -531,12 +571,16 @@ def make_chunks(
 
 def halve_lanes(pack: Pack, done: Collection[str]) -> Pack | None:
     """The pack, less what is done, in half the lanes; None if there is one a device."""
-    per_device = pack.lanes // pack.num_devices
-    if per_device == 1:
+    together = pack.lanes // (pack.num_devices * pack.turns)
+    turns = max(1, pack.turns // 2)
+    if pack.turns == 1:
+        together //= 2
+    if together == 0:
         return None
     return dataclasses.replace(
         pack,
-        lanes=per_device // 2 * pack.num_devices,
+        lanes=turns * together * pack.num_devices,
+        turns=turns,
         queue=tuple(cell for cell in pack.queue if cell.cell_id not in done),
     )
 

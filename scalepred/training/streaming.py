@@ -23,7 +23,7 @@ from scalepred.grid import Cell
 from scalepred.training import lane as lane_lib
 from scalepred.training import packing, sampling
 from scalepred.training.engine import Engine, Slab, put, widen
-from scalepred.training.lane import LaneArgs, LaneData, LaneState, Scores
+from scalepred.training.lane import LaneData, LaneState, Scores
 
 # Data that take more of a device's memory are streamed.
 _MOST_RESIDENT = 0.5
@@ -105,7 +105,7 @@ class Resident:
         return self._engine.data
 
     def score(
-        self, state: LaneState, args: LaneArgs, finished: Mapping[int, Cell]
+        self, state: LaneState, args: jax.Array, finished: Mapping[int, Cell]
     ) -> Scores:
         """Scores of the finished lanes, rubbish of the others [lanes].
 
@@ -156,7 +156,7 @@ class Stream(Resident):
         return self._hold(wanted)
 
     def score(
-        self, state: LaneState, args: LaneArgs, finished: Mapping[int, Cell]
+        self, state: LaneState, args: jax.Array, finished: Mapping[int, Cell]
     ) -> Scores:
         """As many lanes and batches at once as there are rows for."""
         engine = self._engine
