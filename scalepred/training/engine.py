@@ -57,6 +57,8 @@ _ARGS = np.dtype(
     [(name, leaf.dtype, leaf.shape) for name, leaf in _IDLE._asdict().items()]
 )
 
+_ARG_TYPES = [leaf.dtype for leaf in _IDLE]
+
 # Streamed rows travel in slabs of so many bytes; as many, at least, fill a device.
 _SLAB_BYTES = 4e6
 _LEAST_SLABS = 8
@@ -269,15 +271,14 @@ def pack_args(args: LaneArgs) -> np.ndarray:
 
 
 def _unpack_args(rows: jax.Array) -> LaneArgs:
-    """Rows of `pack_args` [lanes, numbers] as arrays [lanes, ...]."""
+    """Rows of `pack_args` [(lanes), numbers] as arrays [(lanes), ...]."""
     ends = np.cumsum([leaf.size for leaf in _IDLE])
-    parts = jnp.split(rows, ends[:-1], axis=1)
-    return LaneArgs(
-        *(
-            jax.lax.bitcast_convert_type(part.reshape(-1, *leaf.shape), leaf.dtype)
-            for part, leaf in zip(parts, _IDLE, strict=True)
-        )
-    )
+    parts = jnp.split(rows, ends[:-1], axis=-1)
+    leaves = [
+        part.reshape(*rows.shape[:-1], *leaf.shape)
+        for part, leaf in zip(parts, _IDLE, strict=True)
+    ]
+    return LaneArgs(*map(jax.lax.bitcast_convert_type, leaves, _ARG_TYPES))
 
 
 def put_lanes(rows: Sequence[np.ndarray], mesh: Mesh) -> jax.Array:
@@ -369,34 +370,35 @@ def _make_functions(
     """
 
     def start(state: LaneState, rows: jax.Array, fresh: jax.Array) -> LaneState:
-        args = _unpack_args(rows)
         return _fill_marked(
-            fresh, at_once, lambda lane: program.init_lane(_pick(lane, args)), state
+            fresh,
+            at_once,
+            lambda lane: program.init_lane(_unpack_args(_pick(lane, rows))),
+            state,
         )
 
     def step(
         state: LaneState, rows: jax.Array, num_steps: jax.Array, data: LaneData
     ) -> tuple[LaneState, jax.Array]:
         traces[name] += 1
-        args = _unpack_args(rows)
-        left = jnp.minimum(jnp.maximum(args.steps - state.step, 0), num_steps)
+        wanted = _unpack_args(rows).steps
+        left = jnp.minimum(jnp.maximum(wanted - state.step, 0), num_steps)
         if lane_axis == "vmap":
-            state = _step_together(program, state, args, left, data, together)
+            state = _step_together(program, state, rows, left, data, together)
         else:
-            state = _step_in_turn(program, state, args, left, data)
-        return state, state.step >= args.steps
+            state = _step_in_turn(program, state, rows, left, data)
+        return state, state.step >= wanted
 
     def score(
         state: LaneState, rows: jax.Array, finished: jax.Array, data: LaneData
     ) -> Scores:
-        args = _unpack_args(rows)
         real = jnp.zeros(finished.shape, jnp.result_type(float))
         nothing = Scores(*[real] * 6, diverged=finished)
         return _fill_marked(
             finished,
             at_once,
             lambda lane: program.evaluate_lane(
-                _pick(lane, state), _pick(lane, args), data
+                _pick(lane, state), _unpack_args(_pick(lane, rows)), data
             ),
             nothing,
         )
@@ -411,8 +413,6 @@ def _make_functions(
         begin: jax.Array,
         end: jax.Array,
     ) -> tuple[Scores, Sums]:
-        args = _unpack_args(rows)
-
         def add(lane: jax.Array) -> tuple[Scores, Sums]:
             own = _pick(lane, state)
             before = jax.tree.map(
@@ -420,7 +420,9 @@ def _make_functions(
                 program.begin_sums(own),
                 _pick(lane, sums),
             )
-            return program.add_batches(before, own, _pick(lane, args), data, begin, end)
+            return program.add_batches(
+                before, own, _unpack_args(_pick(lane, rows)), data, begin, end
+            )
 
         return _fill_marked(finished, at_once, add, (scores, sums))
 
@@ -428,8 +430,20 @@ def _make_functions(
 
 
 def _pick(lane: jax.Array, tree: Any) -> Any:
-    """Of one lane, int32 [], or of some [n]."""
-    return jax.tree.map(lambda leaf: leaf[lane], tree)
+    return jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, lane, keepdims=False), tree
+    )
+
+
+def _put_back(lane: jax.Array, new: Any, tree: Any) -> Any:
+    """In place: lanes may be many, and the whole would be copied otherwise."""
+    return jax.tree.map(
+        lambda leaf, part: jax.lax.dynamic_update_index_in_dim(
+            leaf, part.astype(leaf.dtype), lane, 0
+        ),
+        tree,
+        new,
+    )
 
 
 def _fill_marked(
@@ -448,12 +462,12 @@ def _fill_marked(
 
     def fill(index: jax.Array, tree: Any) -> Any:
         if at_once == 1:
-            lanes = marked_first[index]
-            new = function(lanes)
-        else:  # the last call repeats the last marked lane
-            position = index * at_once + jnp.arange(at_once)
-            lanes = marked_first[jnp.minimum(position, count - 1)]
-            new = jax.vmap(function)(lanes)
+            lane = _pick(index, marked_first)
+            return _put_back(lane, function(lane), tree)
+        # The last call repeats the last marked lane.
+        position = index * at_once + jnp.arange(at_once)
+        lanes = marked_first[jnp.minimum(position, count - 1)]
+        new = jax.vmap(function)(lanes)
         return jax.tree.map(
             lambda leaf, part: leaf.at[lanes].set(part.astype(leaf.dtype)), tree, new
         )
@@ -462,20 +476,19 @@ def _fill_marked(
 
 
 def _step_in_turn(
-    program: Program, state: LaneState, args: LaneArgs, left: jax.Array, data: LaneData
+    program: Program, state: LaneState, rows: jax.Array, left: jax.Array, data: LaneData
 ) -> LaneState:
     """Steps one lane after the other; a lane with no steps left costs nothing."""
 
     def step_one(lane: jax.Array, state: LaneState) -> LaneState:
-        own_args = _pick(lane, args)
+        own_args = _unpack_args(_pick(lane, rows))
         new = jax.lax.fori_loop(
             0,
             left[lane],
             lambda _, state: program.step_lane(state, own_args, data),
             _pick(lane, state),
         )
-        # In place: lanes may be many, and the whole would be copied otherwise.
-        return jax.tree.map(lambda leaf, part: leaf.at[lane].set(part), state, new)
+        return _put_back(lane, new, state)
 
     return jax.lax.fori_loop(0, len(left), step_one, state)
 
@@ -483,7 +496,7 @@ def _step_in_turn(
 def _step_together(
     program: Program,
     state: LaneState,
-    args: LaneArgs,
+    rows: jax.Array,
     left: jax.Array,
     data: LaneData,
     together: int,
@@ -494,7 +507,9 @@ def _step_together(
     """
     step_lanes = jax.vmap(program.step_lane, (0, 0, None))
 
-    def step_part(state: LaneState, args: LaneArgs, left: jax.Array) -> LaneState:
+    def step_part(state: LaneState, rows: jax.Array, left: jax.Array) -> LaneState:
+        args = _unpack_args(rows)
+
         def step(index: jax.Array, state: LaneState) -> LaneState:
             is_live = index < left
             return jax.tree.map(
@@ -508,10 +523,19 @@ def _step_together(
         return jax.lax.fori_loop(0, jnp.max(left), step, state)
 
     def take_turn(turn: jax.Array, state: LaneState) -> LaneState:
-        lanes = turn * together + jnp.arange(together)
-        part = step_part(_pick(lanes, state), _pick(lanes, args), left[lanes])
-        return jax.tree.map(lambda leaf, new: leaf.at[lanes].set(new), state, part)
+        first = turn * together
+        part = step_part(
+            *jax.tree.map(
+                lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, together),
+                (state, rows, left),
+            )
+        )
+        return jax.tree.map(
+            lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, first, 0),
+            state,
+            part,
+        )
 
     if together == len(left):  # without a copy
-        return step_part(state, args, left)
+        return step_part(state, rows, left)
     return jax.lax.fori_loop(0, len(left) // together, take_turn, state)
