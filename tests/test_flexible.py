@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scalepred
-from scalepred.fitting import flexible
+from scalepred.fitting import auto, backtest, flexible, predict
 from scalepred.fitting.auto import weigh
-from scalepred.fitting.backtest import InnerTest
+from scalepred.fitting.backtest import BackTest
 from scalepred.fitting.fit import coverage, fit_region
 from scalepred.fitting.laws import Scale
 from scalepred.measurements import Surface
@@ -152,19 +152,51 @@ def test_loss_with_a_known_guess_stays_below_it():
 
 
 def test_members_that_failed_have_no_weight():
-    members = flexible.MEMBERS
-    good = [InnerTest(3.0, 20, 5, 0.02, 1.0)]
-    worse = [InnerTest(3.0, 20, 5, 0.04, 1.0)]
-    broken = [InnerTest(3.0, 20, 5, float("nan"), 1.0)]
+    prior = np.array([member.weight for member in flexible.MEMBERS])
+    mask = np.array([True, True, False])
+
+    def back_test(error):
+        difference = np.array([0.0, 0.0, np.log1p(error)])
+        return [BackTest(3.0, mask, difference, np.full(3, 0.01))]
+
+    good, worse, broken = map(back_test, (0.02, 0.04, np.nan))
     usable = np.array([True, True, False, True, True, True])
-    weights = weigh(members, [broken, good, good, worse, good, worse], usable)
+    weights = weigh(prior, [broken, good, good, worse, good, worse], usable)
     assert weights.sum() == pytest.approx(1.0)
     assert weights[0] == weights[2] == 0.0
     assert weights[1] == weights[4] > 100 * weights[3] > 0.0
-    untested: list[list[InnerTest]] = [[] for _ in members]
-    weights = weigh(members, untested, usable)
-    assert weights[2] == 0.0
-    assert weights[0] == pytest.approx(0.5 / 0.9)
+    untested: list[list[BackTest]] = [[] for _ in prior]
+    for tests in (untested, [good, *untested[1:]]):  # one alone says nothing
+        weights = weigh(prior, tests, usable)
+        assert weights[2] == 0.0
+        assert weights[0] == pytest.approx(0.5 / 0.9)
+
+
+def test_draws_where_points_say_much_are_as_wide_as_to_first_order():
+    found = scalepred.fit(study("ImageNet", np.random.default_rng(0), 0.003)).estimate
+    assert isinstance(found, auto.Auto)
+    rows = np.full(2000, found.best)
+    draws = flexible.draw(found.law, found.estimate, rows, np.random.default_rng(0))
+    points = found.points
+    values = predict.evaluate(found.law, draws, points.x, points.y, found.scale)
+    slopes = backtest.linearise(found.law, found.theta, points, found.scale)[1]
+    covariance = found.estimate.covariance[found.best]
+    sd = np.sqrt(np.einsum("ij,jk,ik->i", slopes, covariance, slopes))
+    np.testing.assert_allclose(np.std(values, axis=0), sd, rtol=0.25)
+    middle = np.median(values, axis=0) - points.log_value - found.differences
+    assert np.all(np.abs(middle) < 0.25 * sd)
+
+
+def test_draws_lie_around_the_estimate_where_points_say_little():
+    """Draws from a normal approximation lie above it by more than their spread."""
+    surface = study("CIFAR100", np.random.default_rng(0), 0.01)
+    part = surface.where(fit_region(surface, max_compute=surface.work.max() / 50))
+    fitted = scalepred.fit(part).fitted
+    value = fitted.log_value(surface.params, surface.data)
+    draws = fitted.log_value(surface.params, surface.data, draws=True)
+    low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0) - value
+    assert np.mean(np.abs(middle)) < 0.2 * np.mean(high - low)
+    assert np.mean((low < 0) & (high > 0)) > 0.9
 
 
 def test_answers_work_for_the_flexible_law():

@@ -132,3 +132,15 @@ def test_parameters_of_a_law_that_is_a_little_wrong_are_covered(length, problems
             inside.append(found[name].lower <= truth <= found[name].upper)
     # 90 % nominal; 40 problems, so three standard errors are 0.14.
     assert np.mean(inside) >= 0.75
+
+
+def test_the_variance_of_sums_is_that_of_draws():
+    rng = np.random.default_rng(0)
+    found = _estimate(0.01 * _smooth(0.5, rng))
+    shares = rng.normal(size=(5, 36))
+    drawn = found.draw(20000, 36, np.random.default_rng(1)) @ shares.T
+    np.testing.assert_allclose(found.variance(shares), np.var(drawn, axis=0), rtol=0.1)
+    alone = misfit.of_size(0.01)
+    np.testing.assert_allclose(
+        alone.variance(shares), 1e-4 * np.sum(shares**2, axis=1), rtol=1e-12
+    )

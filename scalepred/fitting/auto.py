@@ -39,6 +39,13 @@ class MemberScore:
     weight: float
     errors: tuple[tuple[float, float], ...]
 
+    @staticmethod
+    def of(
+        name: str, weight: float, tests: Sequence[backtest.BackTest]
+    ) -> "MemberScore":
+        errors = ((test.ratio, test.score().error) for test in tests)
+        return MemberScore(name, float(weight), tuple(errors))
+
     def __str__(self) -> str:
         errors = ", ".join(f"{e:.1%} (above 1/{ratio:g})" for ratio, e in self.errors)
         tested = f"back-test errors {errors}" if errors else "no back-test was possible"
@@ -87,7 +94,7 @@ class Auto:
         points: the surface as it was fitted.
         estimate: of each member.
         scores: of each member.
-        tests: back-tests of each member.
+        tests: of each member, with the largest compute of the fit region hidden.
         notes: choices made for the user.
     """
 
@@ -99,7 +106,7 @@ class Auto:
     points: multistart.Points
     estimate: flexible.Estimate
     scores: tuple[MemberScore, ...]
-    tests: list[list[backtest.InnerTest]]
+    tests: list[list[backtest.BackTest]]
     notes: tuple[str, ...]
 
     starts = flexible.NUM_STARTS
@@ -107,6 +114,7 @@ class Auto:
 
     @property
     def members(self) -> tuple[MemberScore, ...]:
+        """All that was weighed."""
         return self.scores
 
     @functools.cached_property
@@ -134,9 +142,13 @@ class Auto:
     def scale(self) -> Scale:
         return self.estimate.scale.of_lane(self.best)
 
+    @functools.cached_property
+    def back_tests(self) -> list[backtest.BackTest]:
+        return self.tests[self.best]
+
     @property
     def inner_tests(self) -> list[backtest.InnerTest]:
-        return self.tests[self.best]
+        return [test.score() for test in self.back_tests]
 
     @functools.cached_property
     def noise(self) -> predict.Noise:
@@ -250,7 +262,7 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
     difference, sd = flexible.predict_points(law, estimate, points, all_masks)
     tests = [
         [
-            backtest.make_test(ratio, mask, difference[first + i], sd[first + i])
+            backtest.BackTest(ratio, mask, difference[first + i], sd[first + i])
             for i, (ratio, mask) in enumerate(hidings.items(), start=1)
         ]
         for first in range(0, len(all_masks), len(masks))
@@ -262,11 +274,9 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
             f"law=auto: no start gave a finite fit of these {len(surface)} points; "
             "check their values or name a law"
         )
-    weights = weigh(kind.members, tests, usable)
+    weights = weigh(np.array([member.weight for member in kind.members]), tests, usable)
     scores = tuple(
-        MemberScore(
-            member.name, float(weight), tuple((test.ratio, test.error) for test in own)
-        )
+        MemberScore.of(member.name, weight, own)
         for member, weight, own in zip(kind.members, weights, tests, strict=True)
     )
     return Auto(
@@ -279,24 +289,24 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
         estimate=_take(estimate, rows),
         scores=scores,
         tests=tests,
-        notes=(*_notes(surface, kind), *map(str, scores)),
+        notes=tuple(_notes(surface, kind)),
     )
 
 
 def weigh(
-    members: Sequence[flexible.Member],
-    tests: list[list[backtest.InnerTest]],
-    usable: np.ndarray,
+    prior: np.ndarray, tests: list[list[backtest.BackTest]], usable: np.ndarray
 ) -> np.ndarray:
-    """Weights of the members: prior times what their back-tests say.
+    """Weights of the members: prior times what their back-tests say [members].
 
     Members that did not fit (`usable` [members]) have none, nor those with a back-test
-    that did not, while another has no such.
+    that did not, while another has no such. Only back-tests that all have count.
     """
-    prior = np.array([member.weight for member in members]) * usable
-    if tests[0]:
-        errors = np.array([[test.error for test in own] for own in tests])
-        score = np.mean(np.log(errors + 1e-6), axis=1)
+    prior = prior * usable
+    errors = [{test.ratio: test.score().error for test in own} for own in tests]
+    common = [ratio for ratio in errors[0] if all(ratio in own for own in errors)]
+    if common:
+        known = np.array([[own[ratio] for ratio in common] for own in errors])
+        score = np.mean(np.log(known + 1e-6), axis=1)
         score = np.where(np.isfinite(score) & usable, score, np.inf)
         if np.any(np.isfinite(score)):
             # A member of 10 % smaller back-test errors counts 2.6 times as much.

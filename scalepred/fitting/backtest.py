@@ -91,6 +91,35 @@ class InnerTest:
     surprise: float
 
 
+@dataclasses.dataclass(frozen=True)
+class BackTest:
+    """A fit to the cheap part of the points, at all of them.
+
+    Attributes:
+        ratio: points above 1 / ratio of the largest compute were hidden.
+        mask: points fitted [points].
+        difference: ln(law) - ln(measured) [points].
+        sd: its predicted standard deviation [points].
+    """
+
+    ratio: float
+    mask: np.ndarray
+    difference: np.ndarray
+    sd: np.ndarray
+
+    def score(self) -> InnerTest:
+        """Of the hidden points."""
+        hidden = ~self.mask
+        difference, sd = self.difference[hidden], self.sd[hidden]
+        return InnerTest(
+            ratio=self.ratio,
+            num_fitted=int(self.mask.sum()),
+            num_hidden=int(hidden.sum()),
+            error=float(np.mean(np.abs(np.expm1(difference)))),
+            surprise=float(np.sqrt(np.mean((difference / sd) ** 2))),
+        )
+
+
 def relative_errors(
     law: Law, theta: np.ndarray, points: multistart.Points
 ) -> np.ndarray:
@@ -225,10 +254,10 @@ def inner_masks(
     return masks
 
 
-def inner_tests(
+def back_tests(
     law: Law, surface: Surface, residual: solver.Residual, seed: int = 0
-) -> list[InnerTest]:
-    """Back-tests inside the fit region: hide its largest compute, predict it."""
+) -> list[BackTest]:
+    """Hides the largest compute of the fit region, at several distances."""
     points = multistart.make_points(surface)
     masks = inner_masks(surface, law.num_parameters + 2, law.axes)
     if not masks:
@@ -242,30 +271,10 @@ def inner_tests(
     for (ratio, mask), theta in zip(masks.items(), fits.theta, strict=True):
         fitted = points.where(mask)
         misfit = find_misfit(law, theta, fitted, noise[mask], residual, seed)
-        difference, sd = promise(law, theta, points, mask, noise, misfit)
-        tests.append(make_test(ratio, mask, difference, sd))
+        tests.append(
+            BackTest(ratio, mask, *promise(law, theta, points, mask, noise, misfit))
+        )
     return tests
-
-
-def make_test(
-    ratio: float, mask: np.ndarray, difference: np.ndarray, sd: np.ndarray
-) -> InnerTest:
-    """Scores the hidden points of one back-test.
-
-    Args:
-        ratio: of the hiding.
-        mask: points fitted [points].
-        difference: ln(law) - ln(measured) [points].
-        sd: its predicted standard deviation [points].
-    """
-    hidden = ~mask
-    return InnerTest(
-        ratio=ratio,
-        num_fitted=int(mask.sum()),
-        num_hidden=int(hidden.sum()),
-        error=float(np.mean(np.abs(np.expm1(difference[hidden])))),
-        surprise=float(np.sqrt(np.mean((difference[hidden] / sd[hidden]) ** 2))),
-    )
 
 
 def learn_growth(tests: list[InnerTest]) -> float:

@@ -18,6 +18,7 @@ from scalepred.config import UserError
 from scalepred.fitting import (
     answers,
     auto,
+    average,
     backtest,
     design,
     health,
@@ -99,7 +100,7 @@ class Fit:
     @property
     def notes(self) -> tuple[str, ...]:
         """Choices made for the user."""
-        return self.estimate.notes
+        return (*self.estimate.notes, *map(str, self.members))
 
     @property
     def members(self) -> tuple[auto.MemberScore, ...]:
@@ -346,7 +347,10 @@ def fit(
             raise UserError(
                 "weights=noise: law=auto has weights of its own; name another law"
             )
-        return Fit(auto.fit(surface, resamples=resamples, seed=seed))
+        found = auto.fit(surface, resamples=resamples, seed=seed)
+        if len(found.law.axes) == 1:
+            found = average.with_published_forms(found)
+        return Fit(found)
     law = find_law(law) if isinstance(law, str) else law
     notes = list(surface.notes)
     if law is rosenfeld and surface.random_guess is None:

@@ -101,9 +101,14 @@ class LeastSquares:
         )
 
     @functools.cached_property
+    def back_tests(self) -> list[backtest.BackTest]:
+        """Fits with the largest compute of the fit region hidden."""
+        return backtest.back_tests(self.law, self.surface, self.residual, self.seed)
+
+    @functools.cached_property
     def inner_tests(self) -> list[backtest.InnerTest]:
-        """Back-tests inside the fit region."""
-        return backtest.inner_tests(self.law, self.surface, self.residual, self.seed)
+        """Their scores."""
+        return [test.score() for test in self.back_tests]
 
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:

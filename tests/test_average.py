@@ -1,0 +1,71 @@
+"""law=auto along one size: curves averaged."""
+
+import numpy as np
+import pytest
+
+import scalepred
+from scalepred.fitting import average, one_axis, predict
+from scalepred.fitting.laws import Scale
+from scalepred.measurements import Surface
+
+SIZES = 1000.0 * 2.0 ** np.arange(14)
+
+
+def make_curve(axis="data", count=14, noise=0.002):
+    rng = np.random.default_rng(0)
+    value = 0.1 + 0.5 * (SIZES / 1000 + 3) ** -0.4
+    value = value * np.exp(noise * rng.standard_normal(len(SIZES)))
+    other = np.full(len(SIZES), 7e6)
+    params, data = (SIZES, other) if axis == "params" else (other, SIZES)
+    surface = Surface.from_arrays(params, data, value, metric="error")
+    return surface.where(np.arange(len(SIZES)) < count)
+
+
+def test_the_law_is_a_geometric_mean():
+    parts = one_axis.m4, one_axis.bnsl
+    law = average.make_law(parts)
+    scale = Scale(0.0, np.log(0.1), np.log(0.8))
+    rng = np.random.default_rng(0)
+    thetas = [part.start(rng.uniform(size=(1, 6)), scale) for part in parts]
+    y = -np.linspace(0, 5, 9)
+    each = [
+        predict.evaluate(part, theta, 0 * y, y, scale)[0]
+        for part, theta in zip(parts, thetas, strict=True)
+    ]
+    for weight in (0.0, 0.3, 1.0):
+        weights = np.array([[weight, 1 - weight]])
+        theta = np.concatenate([*thetas, weights], axis=1)
+        found = predict.evaluate(law, theta, 0 * y, y, scale)[0]
+        expected = weight * each[0] + (1 - weight) * each[1]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", ["params", "data"])
+def test_a_prediction_is_the_mean_of_the_parts(axis):
+    whole = make_curve(axis)
+    fit = scalepred.fit(make_curve(axis, 10), resamples=200)
+    found = fit.estimate
+    assert isinstance(found, average.Average)
+    assert [part.law.axes for part in found.parts] == [(axis,)] * 3
+    assert found.weights.sum() == pytest.approx(1.0)
+    assert sum(member.weight for member in fit.members) == pytest.approx(1.0)
+    names = [f"law=auto: {form}" for form in ("curve", "m4", "bnsl")]
+    assert all(any(note.startswith(name) for note in fit.notes) for name in names)
+    logs = [part.fitted.log_value(whole.params, whole.data) for part in found.parts]
+    said = fit.predict(whole.params, whole.data)
+    np.testing.assert_allclose(np.log(said.value), found.weights @ np.stack(logs))
+    # Each draw is one of a part, and the parts' disagreement widens intervals.
+    chosen = found.fitted.draws[:, -3:]
+    assert np.all(np.sort(chosen, axis=1) == [0, 0, 1])
+    np.testing.assert_allclose(chosen.mean(axis=0), found.weights, atol=0.12)
+    assert np.all((said.lower < whole.value) & (whole.value < said.upper))
+    assert fit.inner_tests
+    assert np.all(np.abs(np.expm1(found.differences)) < 0.02)
+
+
+def test_forms_with_more_parameters_than_points_allow_are_left_out():
+    fit = scalepred.fit(make_curve(count=7), resamples=50)
+    assert [member.name for member in fit.members][-1] == "m4"
+    fit = scalepred.fit(make_curve(count=6), resamples=50)
+    assert not isinstance(fit.estimate, average.Average)
+    assert fit.law.name == "flexible"
