@@ -145,11 +145,20 @@ def test_what_cannot_be_drawn_is_said(capfd):
     assert "AttributeError" in capfd.readouterr().err
 
 
+def test_a_painter_that_is_gone_is_said():
+    painter = Painter()
+    painter._process.kill()
+    painter._process.wait()
+    painter.start(scene.make_scene(grid()))
+
+    with pytest.raises(RuntimeError, match="could not be drawn"):
+        painter.finish()
+
+
 def test_a_painter_ends_with_who_started_it():
     painter = Painter()
-    assert painter._process.stdin is not None
-    painter._process.stdin.close()
-    assert painter._process.wait(60) == 0
+    painter.close()
+    assert painter._process.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ Importing matplotlib takes as long as half a fit, and drawing as long as the oth
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
-import pickle
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,26 +22,26 @@ class Painter:
     """A process that gets ready to draw one scene as soon as it is made."""
 
     def __init__(self) -> None:
+        self._line, other = multiprocessing.Pipe()
         # It finds what this process finds. It ends when this one does, whatever way:
         # then there is nothing more to read.
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"import sys; sys.path = {sys.path!r}; "
-                f"from {__name__} import paint; paint()",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # it forks
-            start_new_session=True,  # Ctrl-C is answered here
-        )
+        with other:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"import sys; sys.path = {sys.path!r}; "
+                    f"from {__name__} import paint; paint({other.fileno()})",
+                ],
+                pass_fds=[other.fileno()],
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # it forks
+                start_new_session=True,  # Ctrl-C is answered here
+            )
 
     def start(self, scene: Scene) -> None:
         """Starts to draw."""
-        assert self._process.stdin is not None
-        pickle.dump(scene, self._process.stdin)
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended: finish says so
+            self._line.send(scene)
 
     def finish(self) -> dict[str, Drawing]:
         """The figures of the scene by name, in order, once they are drawn.
@@ -48,26 +49,30 @@ class Painter:
         Raises:
             RuntimeError: they could not be; the reason stands on stderr.
         """
-        assert self._process.stdout is not None
-        with self._process.stdout as file:
-            drawn = file.read()
-        if self._process.wait():
-            raise RuntimeError("the figures could not be drawn: see above")
-        return pickle.loads(drawn)
+        try:
+            drawn = self._line.recv()
+        except (EOFError, ConnectionResetError):
+            raise RuntimeError("the figures could not be drawn: see above") from None
+        self.close()
+        return drawn
+
+    def close(self) -> None:
+        """Ends the process, whether it was given a scene or not."""
+        self._line.close()
+        self._process.wait()
 
 
-def paint() -> None:
-    """What that process does: reads a scene, draws, writes what it drew."""
-    output, sys.stdout = sys.stdout.buffer, sys.stderr
+def paint(line: int) -> None:
+    """What that process does: reads a scene from that file, sends what it drew."""
     from scalepred.report import figures
 
-    told = sys.stdin.buffer.read()
-    if not told:
-        return
-    scene: Scene = pickle.loads(told)
-    draw = functools.partial(figures.draw, scene)
-    context = multiprocessing.get_context("fork")
-    with context.Pool(min(os.cpu_count() or 1, len(scene.figures))) as pool:
-        drawn = pool.map(draw, scene.figures, chunksize=1)
-    pickle.dump(dict(zip(scene.figures, drawn, strict=True)), output)
-    output.flush()
+    with Connection(line) as painter:
+        try:
+            scene: Scene = painter.recv()
+        except EOFError:
+            return
+        draw = functools.partial(figures.draw, scene)
+        context = multiprocessing.get_context("fork")
+        with context.Pool(min(os.cpu_count() or 1, len(scene.figures))) as pool:
+            drawn = pool.map(draw, scene.figures, chunksize=1)
+        painter.send(dict(zip(scene.figures, drawn, strict=True)))
