@@ -50,11 +50,11 @@ class Painter:
             RuntimeError: they could not be; the reason stands on stderr.
         """
         try:
-            drawn = self._line.recv()
+            return self._line.recv()
         except (EOFError, ConnectionResetError):
             raise RuntimeError("the figures could not be drawn: see above") from None
-        self.close()
-        return drawn
+        finally:
+            self.close()  # having said why, if it failed
 
     def close(self) -> None:
         """Ends the process, whether it was given a scene or not."""
