@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import scalepred
-from scalepred.fitting import average, one_axis, predict
+from scalepred.fitting import average, backtest, mixture, one_axis, predict
 from scalepred.fitting.laws import Scale
 from scalepred.measurements import Surface
 
@@ -23,7 +23,7 @@ def make_curve(axis="data", count=14, noise=0.002):
 
 def test_the_law_is_a_geometric_mean():
     parts = one_axis.m4, one_axis.bnsl
-    law = average.make_law(parts)
+    law = mixture.make_law(parts)
     scale = Scale(0.0, np.log(0.1), np.log(0.8))
     rng = np.random.default_rng(0)
     thetas = [part.start(rng.uniform(size=(1, 6)), scale) for part in parts]
@@ -38,6 +38,22 @@ def test_the_law_is_a_geometric_mean():
         found = predict.evaluate(law, theta, 0 * y, y, scale)[0]
         expected = weight * each[0] + (1 - weight) * each[1]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_back_test_of_a_mean_promises_what_its_parts_do_and_their_distance():
+    mask = np.array([True, False])
+
+    def back_tests(difference, sd, *ratios):
+        both = np.full(2, difference), np.full(2, sd)
+        return [backtest.BackTest(ratio, mask, *both) for ratio in ratios]
+
+    tests = [back_tests(0.1, 0.03, 2.0, 5.0), back_tests(-0.1, 0.03, 5.0)]
+    (alike,) = mixture.back_tests(np.array([0.5, 0.5]), [tests[0][1:], tests[0]])
+    np.testing.assert_allclose((alike.difference, alike.sd), [[0.1] * 2, [0.03] * 2])
+    (found,) = mixture.back_tests(np.array([0.75, 0.25]), tests)
+    assert found.ratio == 5.0
+    np.testing.assert_allclose(found.difference, 0.05)
+    np.testing.assert_allclose(found.sd, np.sqrt(0.03**2 + 0.75 * 0.25 * 0.2**2))
 
 
 @pytest.mark.parametrize("axis", ["params", "data"])

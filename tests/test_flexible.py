@@ -1,6 +1,7 @@
 """law=auto: its corners are the usual laws, and it predicts what it did not see."""
 
 import csv
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +171,49 @@ def test_members_that_failed_have_no_weight():
         weights = weigh(prior, tests, usable)
         assert weights[2] == 0.0
         assert weights[0] == pytest.approx(0.5 / 0.9)
+
+
+def test_a_prediction_is_the_mean_of_the_members():
+    surface = study("CIFAR100", np.random.default_rng(0), 0.01)
+    part = surface.where(fit_region(surface, max_compute=surface.work.max() / 10))
+    found = scalepred.fit(part, resamples=200).estimate
+    assert isinstance(found, auto.Auto)
+    x = np.log(surface.params / found.points.params_unit)
+    y = np.log(surface.data / found.points.data_unit)
+    values = predict.evaluate(found.law, found.estimate.theta, x, y, found.scale)
+    said = found.fitted.log_value(surface.params, surface.data)
+    np.testing.assert_allclose(said, found.shares @ values, rtol=1e-12)
+    of_fitted = found.fitted.log_value(part.params, part.data)
+    np.testing.assert_allclose(found.differences, of_fitted - np.log(part.value))
+    # Parameters, and their intervals, are of members, not of the mean.
+    parameters = found.fitted.parameters()
+    published = found.publish(found.theta[None])
+    for name, (value,) in published.items():
+        assert parameters[name].value == pytest.approx(value)
+    assert parameters["data_exponent"].lower < published["data_exponent"][0]
+    draws = found.fitted.draws
+    assert np.all(draws[:, -len(found.shares) :] == np.eye(1, len(found.shares)))
+    assert len(np.unique(draws[:, 0])) > 150
+
+
+def test_what_failed_does_not_spoil_the_mean():
+    good = scalepred.fit(study("CIFAR100"), resamples=50).estimate
+    assert isinstance(good, auto.Auto)
+    theta = good.estimate.theta.copy()
+    theta[-1] = np.nan
+    spoilt = [dataclasses.replace(test, difference=np.full(49, np.nan))
+              for test in good.tests[-1]]  # fmt: skip
+    bad = dataclasses.replace(
+        good,
+        estimate=good.estimate._replace(theta=theta),
+        tests=[*good.tests[:-1], spoilt],
+        scores=(*good.scores[:-1], dataclasses.replace(good.scores[-1], weight=0.0)),
+    )
+    assert np.all(np.isfinite(bad.differences))
+    assert np.all(np.isfinite(bad.fitted.draws))
+    assert np.isfinite(bad.fitted.log_value(1e9, 1e9))
+    assert bad.inner_tests
+    assert all(np.isfinite(test.error) for test in bad.inner_tests)
 
 
 def test_draws_where_points_say_much_are_as_wide_as_to_first_order():

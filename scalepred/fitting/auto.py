@@ -1,9 +1,9 @@
 """law=auto: the flexible law under several priors, weighed by back-tests.
 
 Every member is fitted to the points, and to what is left of them when the largest
-compute is hidden. The prediction is that of the member of most weight; the draws
+compute is hidden. The prediction is their weighted mean (`mixture.py`); the draws
 behind its intervals come from all, so that what the law is counts among what is not
-known.
+known. Parameters and health are those of the member of most weight.
 """
 
 import dataclasses
@@ -15,7 +15,14 @@ import jax
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.fitting import backtest, flexible, multistart, predict, solver
+from scalepred.fitting import (
+    backtest,
+    flexible,
+    mixture,
+    multistart,
+    predict,
+    solver,
+)
 from scalepred.fitting.laws import Law, Scale
 from scalepred.measurements import Surface
 
@@ -118,9 +125,14 @@ class Auto:
         return self.scores
 
     @functools.cached_property
+    def shares(self) -> np.ndarray:
+        """Weights of the members, sum 1 [members]."""
+        return np.array([score.weight for score in self.scores])
+
+    @functools.cached_property
     def best(self) -> int:
         """The member of most weight."""
-        return int(np.argmax([score.weight for score in self.scores]))
+        return int(np.argmax(self.shares))
 
     @property
     def theta(self) -> np.ndarray:
@@ -144,7 +156,8 @@ class Auto:
 
     @functools.cached_property
     def back_tests(self) -> list[backtest.BackTest]:
-        return self.tests[self.best]
+        """Of the mean of the members."""
+        return mixture.back_tests(self.shares, self.tests)
 
     @property
     def inner_tests(self) -> list[backtest.InnerTest]:
@@ -157,10 +170,9 @@ class Auto:
     @functools.cached_property
     def differences(self) -> np.ndarray:
         """ln(law) - ln(measured) [points]."""
-        x, y, log_value = self.points.x, self.points.y, self.points.log_value
-        return predict.evaluate(self.law, self.theta[None], x, y, self.scale)[0] - (
-            log_value
-        )
+        x, y = self.points.x, self.points.y
+        values = predict.evaluate(self.law, self._thetas, x, y, self.scale)
+        return self.shares @ values - self.points.log_value
 
     @functools.cached_property
     def misfit(self) -> float:
@@ -171,11 +183,19 @@ class Auto:
 
     @functools.cached_property
     def fitted(self) -> predict.FittedLaw:
-        """The law with the draws behind its intervals."""
+        """The mean of the members, with draws that follow one of them each."""
+        # The best member comes first: a mean's published parameters are its first's.
+        order = np.argsort(self.best != np.arange(len(self.shares)), kind="stable")
+        thetas = self._thetas[order]
+        draws = self._draw()
+        alone = np.eye(1, len(order))
+        others = np.concatenate([thetas[1:].reshape(1, -1), alone], axis=1)
         return predict.FittedLaw(
-            law=self.law,
-            theta=self.theta,
-            draws=self._draw(),
+            law=mixture.make_law((self.law,) * len(order)),
+            theta=np.concatenate([thetas.reshape(-1), self.shares[order]]),
+            draws=np.concatenate(
+                [draws, np.repeat(others, len(draws), axis=0)], axis=1
+            ),
             scale=self.scale,
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
@@ -184,6 +204,11 @@ class Auto:
             noise=self.noise,
             seed=self.seed,
         )
+
+    @property
+    def _thetas(self) -> np.ndarray:
+        """Of the members [members, parameters]; those of no weight may have failed."""
+        return np.where(self.shares[:, None] > 0, self.estimate.theta, self.theta)
 
     @property
     def _growth(self) -> float:
@@ -237,8 +262,7 @@ class Auto:
         if not self.resamples:
             return np.empty((0, self.law.num_parameters))
         rng = np.random.default_rng(self.seed)
-        weights = [score.weight for score in self.scores]
-        counts = rng.multinomial(self.resamples, weights)
+        counts = rng.multinomial(self.resamples, self.shares)
         members = np.repeat(np.arange(len(counts)), counts)
         return flexible.draw(self.law, self.estimate, members, rng)
 

@@ -1,27 +1,23 @@
 """law=auto along one size: the flexible curve, M4 and BNSL, averaged.
 
-Where only one size varies, the published forms agree on the points and part beyond
-them, and no back-test says reliably which is right. Their average errs less than each,
-and their disagreement is part of what is not known.
+Their disagreement beyond the points is part of what is not known.
 """
 
 import dataclasses
 import functools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from scalepred.fitting import (
     auto,
     backtest,
     least_squares,
+    mixture,
     multistart,
     one_axis,
     predict,
     solver,
 )
-from scalepred.fitting.laws import Array, Law, Parameter, Scale
 from scalepred.measurements import Surface
 
 _MORE_POINTS = 2  # than parameters, at least
@@ -60,7 +56,7 @@ class Average(auto.Auto):
         draws = [rng.permutation(one.draws)[:count] for one in alone]
         return dataclasses.replace(
             alone[0],
-            law=self.law,
+            law=mixture.make_law(tuple(one.law for one in alone)),
             theta=np.concatenate([one.theta for one in alone] + [self.weights]),
             draws=np.concatenate([*draws, chosen], axis=1),
             growth=float(self.weights @ [one.growth for one in alone]),
@@ -87,19 +83,10 @@ class Average(auto.Auto):
 
     @functools.cached_property
     def back_tests(self) -> list[backtest.BackTest]:
-        """Of the average, where every part has one."""
-        of_parts = [{one.ratio: one for one in part.back_tests} for part in self.parts]
-        found = []
-        for ratio, first in of_parts[0].items():
-            if not all(ratio in own for own in of_parts):
-                continue
-            differences = np.stack([own[ratio].difference for own in of_parts])
-            mean = self.weights @ differences
-            # Of a mixture: what each part promises, and how far it is from the mean.
-            variance = np.stack([own[ratio].sd for own in of_parts]) ** 2
-            sd = np.sqrt(self.weights @ (variance + (differences - mean) ** 2))
-            found.append(backtest.BackTest(ratio, first.mask, mean, sd))
-        return found
+        """Of the mean of the parts, where every part has one."""
+        return mixture.back_tests(
+            self.weights, [part.back_tests for part in self.parts]
+        )
 
     def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
         """The fewest points it takes, and refits to subsets of another surface."""
@@ -110,46 +97,6 @@ class Average(auto.Auto):
             return np.expm1(np.einsum("p,p...->...", self.weights, logs))
 
         return max(least for least, _ in parts), refit
-
-
-@functools.cache
-def make_law(parts: tuple[Law, ...]) -> Law:
-    """The weighted geometric mean of laws.
-
-    theta is that of each of them in turn, and then the weights. The published
-    parameters are those of the first.
-    """
-    sizes = [part.num_parameters for part in parts]
-    first = parts[0]
-
-    def log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
-        theta = jnp.asarray(theta)
-        *own, weights = jnp.split(theta, np.cumsum(sizes))
-        values = [
-            part.log_value(one, x, y, scale)
-            for part, one in zip(parts, own, strict=True)
-        ]
-        return jnp.asarray(sum(w * v for w, v in zip(weights, values, strict=True)))
-
-    def public(
-        theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
-    ) -> dict[str, np.ndarray]:
-        own = theta[..., : sizes[0]]
-        return first.public(own, scale, params_unit, data_unit)
-
-    return dataclasses.replace(
-        first,
-        name="average",
-        formula="geometric mean of " + ", ".join(part.name for part in parts),
-        source="; ".join(dict.fromkeys(part.source for part in parts)),
-        parameters=(
-            *(one for part in parts for one in part.parameters),
-            *(Parameter(f"weight {p.name}", 0.0, 1.0, is_log=False) for p in parts),
-        ),
-        log_value=log_value,
-        public=public,
-        bounded=False,
-    )
 
 
 def with_published_forms(curve: auto.Auto) -> auto.Auto:
@@ -180,5 +127,5 @@ def with_published_forms(curve: auto.Auto) -> auto.Auto:
     fields = {
         field.name: getattr(curve, field.name) for field in dataclasses.fields(curve)
     }
-    fields["law"] = make_law((curve.law, *forms))
+    fields["law"] = mixture.make_law((curve.law, *forms))
     return Average(**fields, curve=curve, others=others, weights=weights)
