@@ -223,7 +223,8 @@ def test_draws_where_points_say_much_are_as_wide_as_to_first_order():
     draws = flexible.draw(found.law, found.estimate, rows, np.random.default_rng(0))
     points = found.points
     values = predict.evaluate(found.law, draws, points.x, points.y, found.scale)
-    slopes = backtest.linearise(found.law, found.theta, points, found.scale)[1]
+    theta = found.theta[None]
+    slopes = backtest.linearise(found.law, theta, points, found.scale)[1][0]
     covariance = found.estimate.covariance[found.best]
     sd = np.sqrt(np.einsum("ij,jk,ik->i", slopes, covariance, slopes))
     np.testing.assert_allclose(np.std(values, axis=0), sd, rtol=0.25)

@@ -262,18 +262,19 @@ def back_tests(
     masks = inner_masks(surface, law.num_parameters + 2, law.axes)
     if not masks:
         return []
-    fits = multistart.fit_subsets(
-        law, points, np.stack([*masks.values()]), residual=residual, seed=seed
-    )
+    kept = np.stack([*masks.values()])
+    fits = multistart.fit_subsets(law, points, kept, residual=residual, seed=seed)
+    differences, slopes = linearise(law, fits.theta, points, points.scale(kept))
     spread = predict.estimate_noise(surface.value, surface.seed_values)
     noise = spread.of(points.log_value) ** 2 / surface.num_seeds
     tests = []
-    for (ratio, mask), theta in zip(masks.items(), fits.theta, strict=True):
-        fitted = points.where(mask)
-        misfit = find_misfit(law, theta, fitted, noise[mask], residual, seed)
-        tests.append(
-            BackTest(ratio, mask, *promise(law, theta, points, mask, noise, misfit))
-        )
+    for (ratio, mask), difference, slope in zip(
+        masks.items(), differences, slopes, strict=True
+    ):
+        fitted = law, points.where(mask), difference[mask], slope[mask]
+        misfit = find_misfit(*fitted, noise[mask], residual, seed)
+        sd = promise(points, slope, mask, noise, misfit)
+        tests.append(BackTest(ratio, mask, difference, sd))
     return tests
 
 
@@ -293,7 +294,11 @@ def learn_growth(tests: list[InnerTest]) -> float:
 def linearise(
     law: Law, theta: np.ndarray, points: multistart.Points, scale: Scale
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ln(law) - ln(measured) [points], and its slopes [points, parameters]."""
+    """Fits to first order; theta and scale are of each of them, [fits, ...].
+
+    Returns:
+        ln(law) - ln(measured) [fits, points] and its slopes [fits, points, parameters].
+    """
     zeros = np.zeros(law.num_parameters)
     problem = solver.Problem(
         points.x,
@@ -305,14 +310,14 @@ def linearise(
         scale=scale,
         z=points.z,
     )
-    difference, slopes = solver.linearise(law, problem, theta[None])
-    return difference[0], slopes[0]
+    return solver.linearise(law, problem, theta)
 
 
 def find_misfit(
     law: Law,
-    theta: np.ndarray,
     points: multistart.Points,
+    difference: np.ndarray,
+    slopes: np.ndarray,
     noise: np.ndarray,
     residual: solver.Residual,
     seed: int,
@@ -320,11 +325,11 @@ def find_misfit(
     """How far the true means lie from a fitted law, beyond the noise of the means.
 
     Args:
-        theta: fitted to all of the points.
+        points: that the law was fitted to.
+        difference: ln(law) - ln(measured) [points].
+        slopes: its derivatives by the parameters [points, parameters].
         noise: variance of ln of the measured means [points].
     """
-    everything = np.ones(len(points.x), bool)
-    difference, slopes = linearise(law, theta, points, points.scale(everything))
     own = float(np.mean(noise))
     if residual.has_kinks:  # outliers count no more here than in the fit
         total = (1.4826 * np.median(np.abs(difference))) ** 2
@@ -339,29 +344,28 @@ def find_misfit(
 
 
 def promise(
-    law: Law,
-    theta: np.ndarray,
     points: multistart.Points,
+    slopes: np.ndarray,
     mask: np.ndarray,
     noise: np.ndarray,
     misfit: misfit_lib.Misfit,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a fit to some of the points says of all of them, to first order.
+) -> np.ndarray:
+    """How far a fit to some of the points may be from any, to first order.
 
     Args:
-        theta: fitted to the points of the mask.
+        slopes: of ln(law) by the parameters [points, parameters].
+        mask: points fitted [points].
         noise: variance of ln of the measured means [points].
-        misfit: of those points.
+        misfit: of the points fitted.
 
     Returns:
-        ln(law) - ln(measured) and its standard deviation: parameters, misfit and noise
+        Standard deviation of ln(law) - ln(measured): parameters, misfit and noise
         together, as in the intervals of a prediction [points].
     """
-    difference, slopes = linearise(law, theta, points, points.scale(mask))
     own = np.sqrt(points.weight[mask])[:, None] * slopes[mask]
     # Directions the points say nothing of are left to the back-test to reveal.
     inverse = np.linalg.pinv(own.T @ own, rcond=1e-10, hermitian=True)
     shares = slopes @ inverse @ own.T  # what a fitted point's error moves
     variance = misfit.variance(shares) + np.mean(noise[mask]) * np.sum(shares**2, 1)
     variance += misfit.overall_sd**2 + noise
-    return difference, np.sqrt(variance) + 1e-12
+    return np.sqrt(variance) + 1e-12

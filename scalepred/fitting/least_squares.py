@@ -79,9 +79,8 @@ class LeastSquares:
     def misfit(self) -> misfit_lib.Misfit:
         """How far the true means lie from the law, beyond the noise of the means."""
         of_means = self.noise.of(self.points.log_value) ** 2 / self.surface.num_seeds
-        return backtest.find_misfit(
-            self.law, self.theta, self.points, of_means, self.residual, self.seed
-        )
+        fitted = self.law, self.points, *self._linear
+        return backtest.find_misfit(*fitted, of_means, self.residual, self.seed)
 
     @functools.cached_property
     def fitted(self) -> predict.FittedLaw:
@@ -126,7 +125,7 @@ class LeastSquares:
     @functools.cached_property
     def information(self) -> np.ndarray:
         """Of the parameters, with unit diagonal [parameters, parameters]."""
-        _, slopes = backtest.linearise(self.law, self.theta, self.points, self.scale)
+        _, slopes = self._linear
         information = (slopes * self.points.weight[:, None]).T @ slopes
         size = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
         return information / size[:, None] / size[None, :]
@@ -151,6 +150,14 @@ class LeastSquares:
         """
         problem = self._problem()._replace(weight=counts * self.points.weight)
         return self._refit(problem, len(counts)).theta
+
+    @functools.cached_property
+    def _linear(self) -> tuple[np.ndarray, np.ndarray]:
+        """ln(law) - ln(measured) [points], and its slopes [points, parameters]."""
+        scale = self.points.scale(np.ones((1, len(self.surface)), bool))
+        lane = self.law, self.theta[None], self.points, scale
+        difference, slopes = backtest.linearise(*lane)
+        return difference[0], slopes[0]
 
     def _refit(self, problem: solver.Problem, lanes: int) -> solver.Solution:
         start = np.broadcast_to(self.theta, (lanes, len(self.theta)))
