@@ -29,10 +29,14 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-_FAMILIES = flags.DEFINE_list("families", ["mlp", "conv", "decoder"], "Which.")
-_METHODS = flags.DEFINE_list(
-    "methods", ["loop", "scan", "torch", "torch_func", "scalepred"], "Which."
-)
+_ALL_FAMILIES = ["mlp", "conv", "decoder"]
+_ALL_METHODS = ["loop", "scan", "torch", "torch_func", "scalepred"]
+_FAMILIES = flags.DEFINE_list("families", _ALL_FAMILIES, "Which.")
+_METHODS = flags.DEFINE_list("methods", _ALL_METHODS, "Which.")
+for _flag, _choices in ((_FAMILIES, _ALL_FAMILIES), (_METHODS, _ALL_METHODS)):
+    flags.register_validator(
+        _flag, lambda given, known=_choices: set(given) <= set(known), f"of {_choices}"
+    )
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Of all methods; medians are printed.")
 _SEEDS = flags.DEFINE_integer("seeds", 4, "Runs of each width and size.")
 _LENGTH = flags.DEFINE_float("length", 1.0, "Times the epochs of each family.")
