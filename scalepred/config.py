@@ -104,7 +104,7 @@ class Packing:
     # batch, nothing carried from window to window.
     data_shards: int = 0
     # Form of convolutions: auto | canonical (XLA's, derivatives rewritten: fast on a
-    # CPU) | native (XLA's) | patches (a matrix product).
+    # CPU) | native (XLA's) | patches (a matrix product: fast there of few channels).
     convolution: str = "auto"
     # Devices hold only some of the examples at a time, and grain reads the others when
     # they are due: true | false | auto (data that take more than half of a device's

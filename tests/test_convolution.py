@@ -57,7 +57,7 @@ def test_convolutions_in_a_loop_are_all_of_the_fast_kind():
             0, 3, lambda _, k: k - 1e-3 * jax.grad(loss)(k, x), kernel
         )
 
-    shapes = jnp.zeros((3, 3, 4, 4)), jnp.zeros((2, 8, 8, 4))
+    shapes = jnp.zeros((3, 3, 6, 6)), jnp.zeros((2, 8, 8, 6))
     text = jax.jit(train).lower(*shapes).compile().as_text()
     assert text is not None
     labels = re.findall(r" convolution\(.*dim_labels=([\w>\-]+)", text)
@@ -66,7 +66,7 @@ def test_convolutions_in_a_loop_are_all_of_the_fast_kind():
 
 
 def test_the_form_ends_with_its_block():
-    x, kernel = jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1))
+    x, kernel = jnp.zeros((1, 4, 4, 8)), jnp.zeros((3, 3, 8, 8))
 
     def has_convolution():  # a new function each time, as traces are remembered
         text = str(jax.make_jaxpr(lambda x, kernel: convolve(x, kernel))(x, kernel))
@@ -77,3 +77,15 @@ def test_the_form_ends_with_its_block():
         with traced_as("native"):
             assert has_convolution()
     assert has_convolution()
+
+
+def test_few_channels_are_patches_on_a_cpu():
+    def has_convolution(channels):
+        x, kernel = jnp.zeros((1, 4, 4, channels)), jnp.zeros((3, 3, channels, 8))
+        text = str(jax.make_jaxpr(lambda x, kernel: convolve(x, kernel))(x, kernel))
+        return "conv_general_dilated" in text
+
+    assert has_convolution(4) == (jax.default_backend() != "cpu")
+    assert has_convolution(5)
+    with traced_as("canonical"):
+        assert has_convolution(4)
