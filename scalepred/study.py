@@ -281,7 +281,7 @@ def print_plan(
     first = largest.queue[0]
     pace = work[first.cell_id] / first.steps * largest.lanes / trial.seconds_per_step
     seconds = sum(work.values()) / pace / plan.lane_utilization
-    compiling = trial.compile_seconds * len(plan.packs) / ensemble.num_cores()
+    compiling = trial.compile_seconds * len(plan.packs) / cost.num_cores()
     print(
         f"time: about {words.duration(max(1, round(seconds)))} of training for "
         f"{words.count(all_flops)} FLOPs, and "

@@ -412,7 +412,7 @@ def _matmul_rate(rows: int, inner: int, columns: int) -> float:
     import jax
     import jax.numpy as jnp
 
-    from scalepred.training import ensemble
+    from scalepred.training import cost
 
     lanes = 8
     x = jnp.ones((lanes, rows, inner))
@@ -434,7 +434,7 @@ def _matmul_rate(rows: int, inner: int, columns: int) -> float:
         jax.block_until_ready(multiply(x, weights))
         seconds.append(time.perf_counter() - began)
     on_cpu = jax.default_backend() == "cpu"
-    devices = ensemble.num_cores() if on_cpu else jax.device_count()
+    devices = cost.num_cores() if on_cpu else jax.device_count()
     return devices * work * times / min(seconds)
 
 

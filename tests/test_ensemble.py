@@ -13,7 +13,7 @@ from compiling import compile_once  # noqa: F401
 from scalepred import config, grid
 from scalepred.data.dataset import load_dataset
 from scalepred.measurements import Measurement
-from scalepred.training import engine, ensemble, lane, packing
+from scalepred.training import cost, engine, ensemble, lane, packing
 
 DATASET = load_dataset("digits")
 DEVICES = jax.devices()
@@ -227,6 +227,25 @@ def test_no_device_speaks_to_another_or_to_the_host(compiled):
         "infeed", "outfeed", "callback", "send(", "recv(",
     ):  # fmt: skip
         assert word not in text
+
+
+@pytest.mark.parametrize("cores", [len(DEVICES), len(DEVICES) + 1])
+def test_large_steps_share_no_loop_if_every_core_has_a_device(cores, monkeypatch):
+    if DEVICES[0].platform != "cpu":
+        pytest.skip("what the CPU compiler does to loops")
+    monkeypatch.setattr(cost, "num_cores", lambda: cores)
+    experiment = _experiment(
+        grid__widths=(512,), grid__data_fractions=(1.0,), training__batch_size=256
+    )
+    plan = ensemble.plan_cells(
+        experiment, DATASET, grid.make_cells(experiment, DATASET)
+    )
+    (pack,) = plan.packs
+    assert pack.step_flops > engine._SMALL_STEP_FLOPS
+    data, _ = ensemble._put_data(plan, DATASET, DEVICES)
+    built = engine.compile_pack(pack, DATASET, data, DEVICES)
+    shared = 'outer_dimension_partitions":["' in built.step_lanes.as_text()
+    assert shared == (cores > len(DEVICES))
 
 
 _PROFILED_STEPS = 20

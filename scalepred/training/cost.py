@@ -129,6 +129,13 @@ def describe_machine(device: Any) -> Machine:
     return dataclasses.replace(ACCELERATOR, memory_bytes=limit)
 
 
+def num_cores() -> int:
+    """Cores this process may use; macOS cannot say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class ProgramCosts:
     """The costs of a dataset's programs, each traced once and compiled never."""
 

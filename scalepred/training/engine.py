@@ -22,8 +22,8 @@ from scalepred.data.dataset import Dataset
 from scalepred.grid import ProgramKey
 from scalepred.models.convolution import traced_as
 from scalepred.models.model import Model, build_model
+from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
-from scalepred.training import packing
 from scalepred.training.lane import (
     LaneArgs,
     LaneData,
@@ -42,6 +42,10 @@ _Options = Mapping[str, str | bool]
 # of little arithmetic no faster, of much a tenth. Only the CPU has the options.
 _SMALL_STEP: _Options = {"xla_backend_optimization_level": "1"}
 _SMALL_STEP_FLOPS = 1e7
+# Where every core has a device of its own, loops shared among the cores only make them
+# wait for each other: a step of large matrix products takes a sixth longer. Steps with
+# convolutions are faster with them nonetheless.
+_ONE_CORE_STEP: _Options = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 # Without the emitters of fused loops, which take MLIR, a third less again; a step
 # would be up to a third slower.
 _SMALL_SCORE: _Options = {**_SMALL_STEP, "xla_cpu_use_fusion_emitters": False}
@@ -208,6 +212,8 @@ def compile_pack(
         score_specs += (_LANES, _LANES, _EVERYWHERE, _EVERYWHERE)
         score_args = (*carried, np.int32(0), np.int32(0))
     is_small = pack.step_flops < _SMALL_STEP_FLOPS
+    is_alone = len(devices) >= cost.num_cores() and not pack.has_convolution
+    large_step = _ONE_CORE_STEP if is_alone else {}
     return Engine(
         shapes=shapes,
         start_lanes=compiled(
@@ -217,7 +223,7 @@ def compile_pack(
             step,
             (_LANES, _LANES, _EVERYWHERE, data_specs),
             (shapes, args, np.int32(0), data),
-            _SMALL_STEP if is_small else {},
+            _SMALL_STEP if is_small else large_step,
             donate_argnums=0,
         ),
         score_lanes=compiled(
@@ -343,7 +349,7 @@ def _add_rows(data: LaneData, slab: Slab) -> LaneData:
 @functools.cache
 def _is_known(option: str) -> bool:
     """Whether this XLA has the option; they come and go."""
-    value = {**_START, **_SMALL_SCORE}[option]
+    value = {**_START, **_SMALL_SCORE, **_ONE_CORE_STEP}[option]
     try:
         jax.jit(lambda: 0).lower().compile({option: value})
     except jax.errors.JaxRuntimeError:

@@ -104,14 +104,7 @@ def use_all_cores() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" in flags or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    jax.config.update("jax_num_cpu_devices", num_cores())
-
-
-def num_cores() -> int:
-    """Cores this process may use; macOS cannot say."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", cost.num_cores())
 
 
 def plan_cells(
@@ -275,7 +268,7 @@ def train(
         if checkpoints:
             at_end.callback(checkpoints.close)
         # Compiling leaves a core idle and trains nothing: all programs at once.
-        pool = concurrent.futures.ThreadPoolExecutor(num_cores())
+        pool = concurrent.futures.ThreadPoolExecutor(cost.num_cores())
         at_end.callback(pool.shutdown, wait=False, cancel_futures=True)
         compiling = [
             pool.submit(compile_pack, pack, dataset, data, devices)

@@ -60,6 +60,7 @@ class Pack:
         stream_rows: examples of the data that a device holds at a time; 0: all.
         turns: with vmap the lanes of a device step together in so many equal parts,
             one after the other.
+        has_convolution: its steps have one.
         seconds: predicted, of all devices together, without compiling.
         compile_seconds: predicted.
         choices: what the autotuner may choose from, the default first.
@@ -80,6 +81,7 @@ class Pack:
     data_shards: int = 1
     stream_rows: int = 0
     turns: int = 1
+    has_convolution: bool = False
     seconds: float = 0.0
     compile_seconds: float = 0.0
     choices: tuple[Choice, ...] = ()
@@ -340,6 +342,7 @@ class _Planner:
             data_shards=shards,
             stream_rows=machine.stream_rows,
             turns=turns,
+            has_convolution=cost.has_convolution,
             seconds=self.num_devices * seconds,
             compile_seconds=compiling,
             choices=self._choices(key, cost, total, queue, axis, lanes, groups),
