@@ -373,4 +373,8 @@ def _notes(surface: Surface, kind: _Kind) -> list[str]:
         notes.append("the random-guess level is fitted, because none was given")
     elif surface.random_guess is None:
         notes.append("the random-guess level is taken for 1, because none was given")
+    notes.append(
+        "law=auto predicts the weighted mean of its members; the parameters are those "
+        "of the one that weighs most"
+    )
     return notes
