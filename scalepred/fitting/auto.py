@@ -374,7 +374,7 @@ def _notes(surface: Surface, kind: _Kind) -> list[str]:
     elif surface.random_guess is None:
         notes.append("the random-guess level is taken for 1, because none was given")
     notes.append(
-        "law=auto predicts the weighted mean of its members; the parameters are those "
-        "of the one that weighs most"
+        "law=auto predicts the weighted mean of its members; the parameters are the "
+        "flexible law's, under the prior that weighs most"
     )
     return notes

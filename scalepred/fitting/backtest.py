@@ -294,7 +294,7 @@ def learn_growth(tests: list[InnerTest]) -> float:
 def linearise(
     law: Law, theta: np.ndarray, points: multistart.Points, scale: Scale
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fits to first order; theta and scale are of each of them, [fits, ...].
+    """Fits to first order: theta is [fits, parameters], and one scale or [fits].
 
     Returns:
         ln(law) - ln(measured) [fits, points] and its slopes [fits, points, parameters].

@@ -154,10 +154,9 @@ class LeastSquares:
     @functools.cached_property
     def _linear(self) -> tuple[np.ndarray, np.ndarray]:
         """ln(law) - ln(measured) [points], and its slopes [points, parameters]."""
-        scale = self.points.scale(np.ones((1, len(self.surface)), bool))
-        lane = self.law, self.theta[None], self.points, scale
-        difference, slopes = backtest.linearise(*lane)
-        return difference[0], slopes[0]
+        fits = self.law, self.theta[None], self.points, self.scale
+        (difference,), (slopes,) = backtest.linearise(*fits)
+        return difference, slopes
 
     def _refit(self, problem: solver.Problem, lanes: int) -> solver.Solution:
         start = np.broadcast_to(self.theta, (lanes, len(self.theta)))

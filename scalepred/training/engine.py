@@ -43,7 +43,7 @@ _Options = Mapping[str, str | bool]
 _SMALL_STEP: _Options = {"xla_backend_optimization_level": "1"}
 _SMALL_STEP_FLOPS = 1e7
 # Where every core has a device of its own, loops shared among the cores only make them
-# wait for each other: a step of large matrix products takes a sixth longer. Steps with
+# wait for each other: a step of large matrix products takes a fifth longer. Steps with
 # convolutions are faster with them nonetheless.
 _ONE_CORE_STEP: _Options = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 # Without the emitters of fused loops, which take MLIR, a third less again; a step
