@@ -95,11 +95,11 @@ class Cell:
 
     def _fields(self) -> dict[str, Any]:
         """Fields without those that have their default."""
-        values = {field: getattr(self, field.name) for field in _CELL_FIELDS}
+        values = vars(self)
         return {
-            field.name: value
-            for field, value in values.items()
-            if value != field.default
+            name: values[name]
+            for name, default in _DEFAULTS.items()
+            if values[name] != default
         }
 
     @property
@@ -136,6 +136,7 @@ class Cell:
 
 
 _CELL_FIELDS = dataclasses.fields(Cell)
+_DEFAULTS = {field.name: field.default for field in _CELL_FIELDS}
 
 
 def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:

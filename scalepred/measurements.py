@@ -8,9 +8,11 @@ changed.
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import math
+import operator
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,8 +65,17 @@ class Measurement:
     # On the part that rates are chosen by; NaN where there is none.
     validation_value: float = math.nan
 
+    @functools.cached_property
+    def line(self) -> str:
+        """The row as it stands in a table, which it is written to more than once."""
+        text = io.StringIO()
+        cells = map(_cell_text, _values_of(self))
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        return text.getvalue()
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
+_values_of = operator.attrgetter(*COLUMNS)
 
 
 class Table:
@@ -223,12 +234,8 @@ def _digest(content: bytes) -> str:
 
 
 def _format_rows(rows: Iterable[Measurement]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_cell_text(getattr(row, name)) for name in COLUMNS])
-    return text.getvalue().encode()
+    header = ",".join(COLUMNS) + "\n"
+    return (header + "".join(row.line for row in rows)).encode()
 
 
 def _parse_table(path: epath.Path, text: str) -> list[Measurement]:
