@@ -20,7 +20,7 @@ from flax import nnx
 
 from scalepred.config import UserError
 from scalepred.models.language import TiedEmbedding, check_tokens
-from scalepred.models.model import Model, Tree, from_nnx
+from scalepred.models.model import Model, Tree, from_nnx, multiply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +58,12 @@ class LSTM(nnx.Module):
         """[batch, positions, inputs] -> [batch, positions, units]; moves the state."""
         weights = self.weight_dropout(self.hidden_weights[...], rngs=rngs)
         # The products with the inputs do not wait for one another.
-        driven = jnp.einsum("bti,igu->tbgu", x, self.input_weights[...])
+        driven = multiply(jnp.swapaxes(x, 0, 1), self.input_weights[...])
         driven += jnp.sum(self.biases[...], axis=0)
 
         def step(state: tuple[jax.Array, jax.Array], driven: jax.Array):
             hidden, cell = state
-            gates = driven + jnp.einsum("bu,ugv->bgv", hidden, weights)
+            gates = driven + multiply(hidden, weights)
             enter, keep, leave = (nnx.sigmoid(gates[:, g]) for g in (0, 1, 3))
             cell = keep * cell + enter * jnp.tanh(gates[:, 2])
             hidden = leave * jnp.tanh(cell)

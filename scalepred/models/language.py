@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scalepred.config import UserError
+from scalepred.models.model import multiply
 
 
 class TiedEmbedding(nnx.Module):
@@ -34,7 +35,7 @@ class TiedEmbedding(nnx.Module):
 
     def score(self, x: jax.Array) -> jax.Array:
         """Logits [batch, positions, words]."""
-        return x @ self.table[...].T + self.bias[...]
+        return multiply(x, self.table[...].T) + self.bias[...]
 
 
 def check_tokens(family: str, input_shape: tuple[int, ...]) -> None:

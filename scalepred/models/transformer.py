@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from scalepred.config import UserError
-from scalepred.models.model import Model, Tree, Variables, draw_arrays
+from scalepred.models.model import Model, Tree, Variables, draw_arrays, multiply
 
 _HEAD = 16  # features
 _EPSILON = 1e-6
@@ -103,18 +103,17 @@ def build(
         for index in range(depth):
             block = params[f"block{index}"]
             queries, keys, values = jnp.moveaxis(
-                jnp.einsum(
-                    "btd,dchk->btchk", norm(stream, block["norm1"]), block["attend"]
-                )
-                * shrink,
+                multiply(norm(stream, block["norm1"]), block["attend"]) * shrink,
                 2,
                 0,
             )
             mixed = _attend(_rotate(queries), _rotate(keys), values)
-            stream += jnp.einsum("bthk,hkd->btd", mixed, block["project"]) * shrink
-            hidden = norm(stream, block["norm2"]) @ block["expand"] * shrink
-            stream += jax.nn.gelu(hidden) @ block["contract"] * shrink
-        return norm(stream, params["norm"]) @ params["output"] * shrink, state
+            mixed = mixed.reshape(stream.shape)
+            stream += multiply(mixed, block["project"].reshape(width, width)) * shrink
+            hidden = multiply(norm(stream, block["norm2"]), block["expand"]) * shrink
+            stream += multiply(jax.nn.gelu(hidden), block["contract"]) * shrink
+        logits = multiply(norm(stream, params["norm"]), params["output"]) * shrink
+        return logits, state
 
     return Model(
         init,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scalepred.models.language import TiedEmbedding, check_tokens
-from scalepred.models.model import Model, Tree, from_nnx
+from scalepred.models.model import Model, Tree, from_nnx, multiply
 
 _INIT = nnx.initializers.normal(0.02)
 
@@ -72,15 +72,16 @@ class Layer(nnx.Module):
             [batch, T, size].
         """
         both = jnp.concatenate([memory, x], axis=1)
-        query = jnp.einsum("bts,shd->bthd", x, self.qkv[0])
-        key, value = jnp.einsum("bks,nshd->nbkhd", both, self.qkv[1:])
+        query = multiply(x, self.qkv[0])
+        key, value = (multiply(both, weights) for weights in self.qkv[1:])
         distance = jnp.einsum("ks,shd->khd", waves, self.positions[...])
         content = jnp.einsum("bthd,bkhd->bhtk", query + biases[0], key)
         position = jnp.einsum("bthd,khd->bhtk", query + biases[1], distance)
         scores = (content + shift(position)) / math.sqrt(query.shape[-1])
         weights = nnx.softmax(jnp.where(is_seen, scores, -1e9), axis=-1)
         read = jnp.einsum("bhtk,bkhd->bthd", weights, value)
-        read = jnp.einsum("bthd,hds->bts", read, self.out[...])
+        size = x.shape[-1]
+        read = multiply(read.reshape(x.shape), self.out[...].reshape(size, size))
         x = self.norm_attention(x + self.dropout(read, rngs=rngs))
         inner = self.dropout(nnx.relu(self.inner(x)), rngs=rngs)
         return self.norm_outer(x + self.dropout(self.outer(inner), rngs=rngs))

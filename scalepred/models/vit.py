@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from scalepred.config import UserError
-from scalepred.models.model import Model, Tree, Variables, draw_arrays
+from scalepred.models.model import Model, Tree, Variables, draw_arrays, multiply
 from scalepred.models.vision import check_images
 
 _PATCH = 4  # pixels
@@ -85,16 +85,18 @@ def build(
         params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
         del train, key  # nothing random
-        stream = _cut_patches(x) @ params["patches"] + params["positions"]
+        stream = multiply(_cut_patches(x), params["patches"]) + params["positions"]
         true_width = state["width"].astype(stream.dtype)
         for index in range(depth):
             block = params[f"block{index}"]
             normed = _normalise(stream, block["norm1"], true_width)
-            qkv = jnp.einsum("bpd,dchk->cbphk", normed, block["attend"])
+            qkv = jnp.moveaxis(multiply(normed, block["attend"]), 2, 0)
             read = jax.nn.dot_product_attention(*qkv, scale=1 / math.sqrt(head))
-            stream += jnp.einsum("bphk,hkd->bpd", read, block["project"])
-            hidden = _normalise(stream, block["norm2"], true_width) @ block["expand"]
-            stream += jax.nn.gelu(hidden) @ block["contract"]
+            read = read.reshape(stream.shape)
+            stream += multiply(read, block["project"].reshape(width, width))
+            normed = _normalise(stream, block["norm2"], true_width)
+            hidden = jax.nn.gelu(multiply(normed, block["expand"]))
+            stream += multiply(hidden, block["contract"])
         pooled = jnp.mean(_normalise(stream, params["norm"], true_width), axis=1)
         return pooled @ params["output"]["kernel"] + params["output"]["bias"], state
 
