@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from scalepred import compiler
 from scalepred.config import UserError
 from scalepred.fitting import solver
 from scalepred.fitting.laws import Array, Law, Scale
@@ -379,7 +380,7 @@ def _run(
         )[:count]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiler.jit_plainly(static_argnums=(0, 1))
 def _vectorised(
     solve: Callable[..., jax.Array],
     law: Law,

@@ -1,13 +1,13 @@
 """Predictions with intervals from a fitted law and its resampled parameters."""
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from scalepred import compiler
 from scalepred.fitting.laws import Array, Law, Scale
 
 LEVEL = 0.90  # of every interval
@@ -206,7 +206,7 @@ def evaluate(
     return found.reshape(len(theta), chunks * _PLACES)[:, : len(x)]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiler.jit_plainly(static_argnums=0)
 def _evaluate(
     law: Law, theta: Array, scale: Scale, x: Array, y: Array, z: Array | None
 ) -> jax.Array:

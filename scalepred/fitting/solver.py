@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scalepred import compiler
 from scalepred.fitting.laws import Array, Law, Scale
 
 _STEP_TOLERANCE = 1e-10  # of an inner parameter (mostly logarithms)
@@ -434,7 +435,7 @@ class _Steps(NamedTuple):
     limit: Array | int
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiler.jit_plainly(static_argnums=(0, 1))
 def _advance(
     law: Law, residual: Residual, steps: _Steps, problem: Problem, lanes: _Lanes
 ) -> _Lanes:
@@ -591,7 +592,7 @@ def _law_bend(
     return jax.hessian(pulled)(theta)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiler.jit_plainly(static_argnums=0)
 def _linearise_lanes(
     law: Law, theta: Array, problem: Problem
 ) -> tuple[jax.Array, jax.Array]:

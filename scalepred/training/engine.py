@@ -7,7 +7,6 @@ seldom is compiled in a hurry.
 
 import collections
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scalepred import processes
+from scalepred import compiler, processes
+from scalepred.compiler import PLAIN_LOOPS, Options
 from scalepred.data.dataset import Dataset
 from scalepred.grid import ProgramKey
 from scalepred.models.convolution import traced_as
@@ -37,23 +37,18 @@ _LANES = PartitionSpec("lane")
 _EVERYWHERE = PartitionSpec()
 
 _Specs = tuple[PartitionSpec, ...]
-_Options = Mapping[str, str | bool]
 # LLVM's second and third round take a quarter of the time to compile and make a step
 # of little arithmetic no faster, of much a tenth. Only the CPU has the options.
-_SMALL_STEP: _Options = {"xla_backend_optimization_level": "1"}
+_SMALL_STEP: Options = {"xla_backend_optimization_level": "1"}
 _SMALL_STEP_FLOPS = 1e7
 # Where every core has a device of its own, loops shared among the cores only make them
 # wait for each other: a step of large matrix products takes a fifth longer. Steps with
 # convolutions are faster with them nonetheless.
-_ONE_CORE_STEP: _Options = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
-# Without the emitters of fused loops, which take MLIR, a third less again; a step
-# would be up to a third slower.
-_SMALL_SCORE: _Options = {**_SMALL_STEP, "xla_cpu_use_fusion_emitters": False}
+_ONE_CORE_STEP: Options = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+# A third less again; a step would be up to a third slower.
+_SMALL_SCORE: Options = {**_SMALL_STEP, **PLAIN_LOOPS}
 # Four times less; a start is a few random numbers.
-_START: _Options = {
-    "xla_backend_optimization_level": "0",
-    "xla_cpu_use_fusion_emitters": False,
-}
+_START: Options = {"xla_backend_optimization_level": "0", **PLAIN_LOOPS}
 
 _IDLE = lane_lib.idle_args()
 # All of them take 32 bits.
@@ -189,7 +184,7 @@ def compile_pack(
         data_specs = LaneData(_LANES, _LANES, _EVERYWHERE, _LANES)
 
     def compiled(
-        function: Callable, specs: _Specs, args: Any, options: _Options, **kwargs: Any
+        function: Callable, specs: _Specs, args: Any, options: Options, **kwargs: Any
     ) -> Any:
         # No lane speaks to another, so there is nothing for check_vma to check.
         sharded = jax.shard_map(
@@ -197,10 +192,7 @@ def compile_pack(
         )
         with traced_as(pack.convolution):
             lowered = jax.jit(sharded, **kwargs).lower(*args)
-        if not is_cpu:
-            return lowered.compile()
-        known = {name: value for name, value in options.items() if _is_known(name)}
-        return lowered.compile(known)
+        return lowered.compile(compiler.known(options) if is_cpu else None)
 
     start, step, score, score_some = _make_functions(
         program, lanes_here // pack.turns, pack.lane_axis, at_once, pack.describe()
@@ -344,17 +336,6 @@ def _add_rows(data: LaneData, slab: Slab) -> LaneData:
         None,
         data.row_of.at[slab.examples].set(slab.rows, mode="drop"),
     )
-
-
-@functools.cache
-def _is_known(option: str) -> bool:
-    """Whether this XLA has the option; they come and go."""
-    value = {**_START, **_SMALL_SCORE, **_ONE_CORE_STEP}[option]
-    try:
-        jax.jit(lambda: 0).lower().compile({option: value})
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
 
 
 class _Functions(NamedTuple):
