@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import errno
+import gc
 import os
 import re
 import signal
@@ -57,6 +58,7 @@ def run(
         # Threads may still compile, and other processes never come to the last
         # barrier; nobody waits for either.
         os._exit(status)
+    gc.freeze()  # or Python looks through all of jax for garbage once more
     sys.exit(status)
 
 

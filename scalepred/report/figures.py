@@ -58,13 +58,17 @@ def draw(scene: Scene, name: str) -> Drawing:
         assert layout is not None
         layout.execute(figure)
         figure.set_layout_engine(None)  # "none" would be asked again at each save
-        png = _render(figure, "png", {"Software": None})
+        # Half of zlib's default: a tenth larger, and a fifth faster drawn.
+        packing: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}}
+        png = _render(figure, "png", {"Software": None}, **packing)
         return Drawing(png, _render(figure, "svg", {"Date": None, "Creator": None}))
 
 
-def _render(figure: Figure, form: str, metadata: dict[str, None]) -> bytes:
+def _render(
+    figure: Figure, form: str, metadata: dict[str, None], **packing: Any
+) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format=form, dpi=_DPI, metadata=metadata)
+    figure.savefig(file, format=form, dpi=_DPI, metadata=metadata, **packing)
     return file.getvalue()
 
 

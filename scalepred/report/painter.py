@@ -5,6 +5,7 @@ Importing matplotlib takes as long as half a fit, and drawing as long as the oth
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import multiprocessing
@@ -73,6 +74,11 @@ def paint(line: int) -> None:
             return
         draw = functools.partial(figures.draw, scene)
         context = multiprocessing.get_context("fork")
-        with context.Pool(min(os.cpu_count() or 1, len(scene.figures))) as pool:
-            drawn = pool.map(draw, scene.figures, chunksize=1)
-        painter.send(dict(zip(scene.figures, drawn, strict=True)))
+        cores = min(os.cpu_count() or 1, len(scene.figures))
+        # The last, of many parts, takes longest and so goes first.
+        names = tuple(scene.figures)[::-1]
+        with concurrent.futures.ProcessPoolExecutor(cores, context) as pool:
+            drawn = dict(zip(names, pool.map(draw, names), strict=True))
+            painter.send({name: drawn[name] for name in scene.figures})
+    # Python would take matplotlib apart, which the command would wait for.
+    os._exit(0)
