@@ -103,5 +103,9 @@ install "${pip[@]}" install ${into[@]+"${into[@]}"} \
 # scalepred itself, from this checkout; its build backend is in the lock.
 install "$venv/bin/python" -m pip --disable-pip-version-check install \
   --no-index --no-deps --no-build-isolation --editable "$root"
+# Where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE, as in many
+# containers), or uv left it for later, every command would start seconds later. Some
+# packages carry files of other Pythons, so it never quite succeeds.
+"$venv/bin/python" -m compileall -q -j 0 "$venv/lib" "$root/scalepred" >>"$log" 2>&1 || true
 printf '%s\n%s\n' "$contents" "$version" >"$stamp.part"
 mv "$stamp.part" "$stamp"
