@@ -9,14 +9,13 @@ own; methods take turns, and the table holds medians over the rounds.
 loop        a Python loop around a jitted step, batches cut on the host, as the
             examples of Flax do it
 scan        one compiled loop a run, one run after the other
-torch       the same loop in PyTorch; torch_func: seeds stacked by torch.func
-            (mlp only); both say so where torch is absent
+torch       the same loop in PyTorch, by torch_twins.py; torch_func: the seeds of a
+            cell stacked by torch.func; both say so where torch is absent
 scalepred   what this package does
 """
 
 import importlib
 import importlib.util
-import itertools
 import json
 import math
 import os
@@ -285,72 +284,15 @@ def run_scalepred(name: str) -> Outcome:
     )
 
 
-def _forward_in_torch(params: Any, x: Any) -> Any:
-    *hidden, weights, bias = params
-    for layer in range(0, len(hidden), 2):
-        x = (x @ hidden[layer] + hidden[layer + 1]).tanh()
-    return x @ weights + bias
-
-
 def run_torch(name: str, is_stacked: bool = False) -> Outcome:
     """The same loop in PyTorch, eager; stacked: the seeds of a cell in one call."""
-    import numpy as np
-
-    torch: Any = importlib.import_module("torch")
+    twins = importlib.import_module("torch_twins")
 
     from scalepred import grid
 
-    if name != "mlp":
-        raise NotImplementedError("only the MLP has a twin in PyTorch here")
-    dataset, experiment = make_dataset(name), make_experiment(name)
-    cells = grid.make_cells(experiment, dataset)
-    lanes = _SEEDS.value if is_stacked else 1
-    inputs = torch.from_numpy(np.asarray(dataset.inputs))
-    labels = torch.from_numpy(dataset.labels).long()
-    test = torch.arange(dataset.num_train, len(labels))
-    losses = []
-    for first in range(0, len(cells), lanes):
-        group = cells[first : first + lanes]
-        cell = group[0]
-        sizes = [64] + [cell.width] * cell.depth + [10]
-        params = []
-        for fan_in, fan_out in itertools.pairwise(sizes):
-            bound = math.sqrt(3 / fan_in)
-            weights = torch.empty(lanes, fan_in, fan_out).uniform_(-bound, bound)
-            params += [weights, torch.zeros(lanes, 1, fan_out)]
-        params = [leaf.requires_grad_() for leaf in params]
-        optimizer = torch.optim.SGD(params, lr=cell.learning_rate, momentum=0.9)
-
-        def loss_of(params, x, y):
-            logits = torch.func.vmap(_forward_in_torch)(params, x)
-            return torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), y.flatten(), reduction="none"
-            ).reshape(y.shape).mean(dim=1)  # fmt: skip
-
-        randoms = [np.random.default_rng(cell.seed) for cell in group]
-        subsets = [dataset.order(cell.seed)[: cell.dataset_size] for cell in group]
-        drawn = [np.zeros(0, int) for _ in group]
-        for index in range(cell.steps):
-            batch = []
-            for lane in range(lanes):
-                if len(drawn[lane]) < cell.batch_size:
-                    more = [randoms[lane].permutation(subsets[lane]) for _ in range(32)]
-                    drawn[lane] = np.concatenate([drawn[lane], *more])
-                batch.append(drawn[lane][: cell.batch_size])
-                drawn[lane] = drawn[lane][cell.batch_size :]
-            chosen = torch.from_numpy(np.stack(batch))
-            done = (index + 0.5) / cell.steps
-            for group_of_params in optimizer.param_groups:
-                group_of_params["lr"] = (
-                    cell.learning_rate * (1 + math.cos(math.pi * done)) / 2
-                )
-            optimizer.zero_grad()
-            # Lanes do not mix: the gradient of the sum is that of each.
-            loss_of(params, inputs[chosen], labels[chosen]).sum().backward()
-            optimizer.step()
-        with torch.no_grad():
-            whole = test.expand(lanes, -1)
-            losses += loss_of(params, inputs[whole], labels[whole]).tolist()
+    dataset = make_dataset(name)
+    cells = grid.make_cells(make_experiment(name), dataset)
+    losses = twins.train(cells, dataset, _SEEDS.value if is_stacked else 1)
     return Outcome(0.0, 0, statistics.mean(losses))
 
 
@@ -464,8 +406,6 @@ def print_tables() -> None:
         outcomes: dict[str, list[Outcome]] = {method: [] for method in methods}
         for _ in range(_ROUNDS.value):
             for method in list(outcomes):
-                if method.startswith("torch") and name != "mlp":
-                    continue
                 outcomes[method].append(measure(name, method))
         base = statistics.median(o.seconds for o in outcomes[methods[0]])
         print(
@@ -502,7 +442,9 @@ def main(argv: list[str]) -> None:
         from scalepred.training import ensemble
 
         ensemble.use_all_cores()
-    jax.devices()  # starting the backend is no part of it
+    if method.startswith("torch"):
+        importlib.import_module("torch_twins")
+    jax.devices()  # importing and starting the backend are no part of it
     began, began_cpu = time.perf_counter(), time.process_time()
     outcome = RUN[method](name)
     seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
