@@ -25,6 +25,7 @@ from scalepred.training.augment import augment
 _HOPELESS = 10.0
 # Evaluation batches hold at most so many labels, or a training batch, and at most so
 # many training batches: the backward pass is left out, so this takes no more memory.
+# Of images one: patches of more would, and leave the cache of a CPU (twice as slow).
 _MAX_EVALUATION_BATCH = 1024
 _EVALUATED_AT_ONCE = 4
 
@@ -328,7 +329,8 @@ def make_program(
 def evaluation_batch(key: ProgramKey, dataset: Dataset) -> int:
     """Examples that are scored at once."""
     units, num_test = dataset.units_per_example, dataset.num_test
-    most = min(_MAX_EVALUATION_BATCH // units, _EVALUATED_AT_ONCE * key.batch_size)
+    at_once = 1 if dataset.inputs.ndim == 4 else _EVALUATED_AT_ONCE
+    most = min(_MAX_EVALUATION_BATCH // units, at_once * key.batch_size)
     most = max(most, key.batch_size)
     return _ceil_divide(num_test, _ceil_divide(num_test, most))
 
