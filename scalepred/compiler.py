@@ -1,6 +1,7 @@
 """What XLA is asked to leave out, where that takes longer than it saves."""
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ Options = Mapping[str, str | bool]
 
 # Fused loops through MLIR take as long to compile as all the rest.
 PLAIN_LOOPS: Options = {"xla_cpu_use_fusion_emitters": False}
+
+_first_call = threading.Lock()
 
 
 def known(options: Options) -> dict[str, str | bool]:
@@ -41,7 +44,9 @@ def jit_plainly(static_argnums: int | tuple[int, ...]) -> Callable[[Callable], A
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
-            return jitted()(*args)
+            with _first_call:  # of several threads
+                program = jitted()
+            return program(*args)
 
         return call
 

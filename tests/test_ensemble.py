@@ -11,7 +11,7 @@ import pytest
 from compiling import compile_once  # noqa: F401
 
 from scalepred import config, grid
-from scalepred.data.dataset import load_dataset
+from scalepred.data.dataset import Dataset, load_dataset
 from scalepred.measurements import Measurement
 from scalepred.training import cost, engine, ensemble, lane, packing
 
@@ -321,12 +321,39 @@ def test_the_profile_shows_a_step_that_calls_the_host(axis, tmp_path, monkeypatc
     assert max(foreign.values()) >= _PROFILED_STEPS
 
 
+def _count_bytes(program) -> int:
+    """What stands in the place of its input and what is there while it runs."""
+    memory = program.memory_analysis()
+    return memory.alias_size_in_bytes + memory.temp_size_in_bytes
+
+
 def test_lanes_take_the_memory_that_was_planned(compiled):
     pack, built, _ = compiled
-    memory = built.step_lanes.memory_analysis()
-    # What stands in the place of its input and what is there while it runs.
-    needed = memory.alias_size_in_bytes + memory.temp_size_in_bytes
+    needed = _count_bytes(built.step_lanes)
     assert 0.75 < pack.bytes_per_device / needed < 1.25
+
+
+@pytest.mark.parametrize("width", [2, pytest.param(16, marks=pytest.mark.slow)])
+def test_images_take_the_memory_that_was_planned(width):
+    """Few channels, which are patches on a CPU, and many, which are not."""
+    experiment = _experiment(
+        grid__widths=(width,), grid__depths=(8,), grid__data_fractions=(1.0,)
+    )
+    experiment.family = "wide_resnet"
+    count = 128
+    labels = (np.arange(count) % 10).astype(np.int32)
+    images = np.random.default_rng(0).normal(size=(count, 32, 32, 3))
+    dataset = Dataset(
+        "images", images.astype(np.float32), labels, 10, 64, has_fixed_test=True
+    )
+    cells = grid.make_cells(experiment, dataset)
+    plan = ensemble.plan_cells(experiment, dataset, cells)
+    (pack,) = plan.packs
+    data, _ = ensemble._put_data(plan, dataset, DEVICES)
+    built = engine.compile_pack(pack, dataset, data, DEVICES)
+    needed = _count_bytes(built.step_lanes)
+    assert 0.8 < pack.bytes_per_device / needed < 1.2
+    assert _count_bytes(built.score_lanes) <= needed
 
 
 def test_devices_that_share_batches_give_the_rows_of_one(full, axis):
