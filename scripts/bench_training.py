@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from absl import app, flags
@@ -130,6 +130,34 @@ def make_experiment(name: str) -> Any:
     )
 
 
+def draw_batches(cell: Any, dataset: Any) -> Iterator[Any]:
+    """Numbers of the examples of a run's batches, epochs without replacement."""
+    import numpy as np
+
+    random = np.random.default_rng(cell.seed)
+    subset = dataset.order(cell.seed)[: cell.dataset_size]
+    drawn = np.zeros(0, int)
+    for _ in range(cell.steps):
+        if len(drawn) < cell.batch_size:
+            more = [random.permutation(subset) for _ in range(32)]
+            drawn = np.concatenate([drawn, *more])
+        yield drawn[: cell.batch_size]
+        drawn = drawn[cell.batch_size :]
+
+
+def cut_scored(cell: Any, dataset: Any) -> list[Any]:
+    """The test part in pieces, then as many of the run's own, like all methods."""
+    import numpy as np
+
+    order = dataset.order(cell.seed)
+    test = order[dataset.num_train :]
+    own = np.resize(order[: cell.dataset_size], len(test))
+    size = 16 if dataset.unit == "tokens" else 256
+    return [
+        part for whole in (test, own) for part in np.split(whole, len(whole) // size)
+    ]
+
+
 def run_loop(name: str) -> Outcome:
     """One run after the other; each width is compiled once."""
     import jax
@@ -189,33 +217,22 @@ def run_loop(name: str) -> Outcome:
 
     functions = {}
     labels = dataset.labels.astype(np.int32)
-    test_size = 16 if name == "decoder" else 256
     for cell in cells:
         if cell.width not in functions:
             functions[cell.width] = make_functions(cell.width)
             compiles += 3
         init, step, evaluate = functions[cell.width]
-        order = dataset.order(cell.seed)
-        subset, test = order[: cell.dataset_size], order[dataset.num_train :]
-        random = np.random.default_rng(cell.seed)
         with traced_as("native"):
             carried = init(jax.random.key(cell.seed))
-            drawn = np.zeros(0, int)
-            for index in range(cell.steps):
-                if len(drawn) < cell.batch_size:
-                    more = [random.permutation(subset) for _ in range(32)]
-                    drawn = np.concatenate([drawn, *more])
-                batch, drawn = drawn[: cell.batch_size], drawn[cell.batch_size :]
+            for index, batch in enumerate(draw_batches(cell, dataset)):
                 done = (index + 0.5) / cell.steps
                 rate = np.float32(
                     cell.learning_rate * (1 + math.cos(math.pi * done)) / 2
                 )
                 carried = step(*carried, rate, dataset.inputs[batch], labels[batch])
-            # Like the others it looks at its own examples too, as many as test ones.
             found = [
                 evaluate(*carried[:2], dataset.inputs[part], labels[part])
-                for whole in (test, np.resize(subset, len(test)))
-                for part in np.split(whole, len(whole) // test_size)
+                for part in cut_scored(cell, dataset)
             ]
         losses.append(float(np.mean(found[: len(found) // 2])))
     return Outcome(0.0, compiles, statistics.mean(losses))
@@ -292,7 +309,8 @@ def run_torch(name: str, is_stacked: bool = False) -> Outcome:
 
     dataset = make_dataset(name)
     cells = grid.make_cells(make_experiment(name), dataset)
-    losses = twins.train(cells, dataset, _SEEDS.value if is_stacked else 1)
+    seeds_at_once = _SEEDS.value if is_stacked else 1
+    losses = twins.train(cells, dataset, seeds_at_once, draw_batches, cut_scored)
     return Outcome(0.0, 0, statistics.mean(losses))
 
 

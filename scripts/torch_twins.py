@@ -6,7 +6,7 @@ Only for that benchmark, and only where torch is installed: nothing else needs i
 import importlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,83 +123,73 @@ def make_model(cell: Cell, dataset: Dataset) -> Any:
     return Decoder(cell.width, cell.depth, classes)
 
 
-def train(cells: Sequence[Cell], dataset: Dataset, seeds_at_once: int) -> list[float]:
-    """Test losses of the cells, one after the other or the seeds of a cell stacked."""
+def train(
+    cells: Sequence[Cell],
+    dataset: Dataset,
+    seeds_at_once: int,
+    draw_batches: Callable[[Cell, Dataset], Iterable[np.ndarray]],
+    cut_scored: Callable[[Cell, Dataset], Iterable[np.ndarray]],
+) -> list[float]:
+    """Test losses of the cells.
+
+    Args:
+        cells: what to train.
+        dataset: what they name.
+        seeds_at_once: 1: one run after the other; else so many cells that follow one
+            another, the seeds of a grid point, are stacked by torch.func.
+        draw_batches: numbers of the examples of a run's batches.
+        cut_scored: of those it is scored by, the first half the test part.
+    """
     inputs = torch.from_numpy(np.asarray(dataset.inputs))
     labels = torch.from_numpy(dataset.labels).long()
+
+    def look_up(examples: Any) -> tuple[Any, Any]:
+        return _prepare(dataset, inputs[examples]), labels[examples]
+
     losses: list[float] = []
     for first in range(0, len(cells), seeds_at_once):
         group = cells[first : first + seeds_at_once]
         models = [make_model(cell, dataset) for cell in group]
+        batches, scored = (
+            zip(*(cut(cell, dataset) for cell in group), strict=True)
+            for cut in (draw_batches, cut_scored)
+        )
         if seeds_at_once == 1:
-            losses.append(_train_one(group[0], models[0], dataset, inputs, labels))
+            (model,) = models
+            params, loss_of = list(model.parameters()), _plain_loss(model)
         else:
-            losses += _train_stacked(group, models, dataset, inputs, labels)
+            params, loss_of = _stacked_loss(models)
+        optimizer, scheduler = _make_optimizer(group[0], params)
+        for batch in batches:
+            optimizer.zero_grad()
+            # Lanes do not mix: the gradient of the sum is that of each.
+            loss_of(*look_up(np.stack(batch))).sum().backward()
+            optimizer.step()
+            scheduler.step()
+        for model in models:
+            model.eval()
+        with torch.no_grad():
+            found = [loss_of(*look_up(np.stack(part))).numpy() for part in scored]
+        losses += np.mean(found[: len(found) // 2], axis=0).tolist()
     return losses
 
 
-def _train_one(
-    cell: Cell,
-    model: Any,
-    dataset: Dataset,
-    inputs: Any,
-    labels: Any,
-) -> float:
-    optimizer, scheduler = _make_optimizer(cell, model.parameters())
-    for batch in _draw(cell, dataset):
-        optimizer.zero_grad()
-        logits = model(_prepare(dataset, inputs[batch]))
-        functional.cross_entropy(
-            logits.flatten(0, -2), labels[batch].flatten()
-        ).backward()
-        optimizer.step()
-        scheduler.step()
-    model.eval()
-    with torch.no_grad():
-        found = []
-        for part in _evaluated(cell, dataset):
-            logits = model(_prepare(dataset, inputs[part]))
-            found.append(
-                functional.cross_entropy(
-                    logits.flatten(0, -2), labels[part].flatten()
-                ).item()
-            )
-    return float(np.mean(found[: len(found) // 2]))
+def _plain_loss(model: Any) -> Callable[[Any, Any], Any]:
+    """Of one model; inputs and labels have a lane axis of one."""
+    return lambda x, y: _cross_entropy(model(x[0]), y[0])[None]
 
 
-def _train_stacked(
-    group: Sequence[Cell],
-    models: Sequence[Any],
-    dataset: Dataset,
-    inputs: Any,
-    labels: Any,
-) -> list[float]:
-    """The lanes of torch.func: parameters stacked, the forward pass under vmap."""
+def _stacked_loss(models: Sequence[Any]) -> tuple[list[Any], Callable[[Any, Any], Any]]:
+    """Parameters of all, stacked, and their losses [models] under vmap."""
     params, buffers = torch.func.stack_module_state(list(models))
-    cell, model = group[0], models[0]
-    optimizer, scheduler = _make_optimizer(cell, params.values())
+    model = models[0]
 
     def loss_of(params: Any, buffers: Any, x: Any, y: Any) -> Any:
         logits = torch.func.functional_call(model, (params, buffers), (x,))
         return _cross_entropy(logits, y)
 
     stacked = torch.func.vmap(loss_of)
-    for batches in zip(*(_draw(each, dataset) for each in group), strict=True):
-        batch = torch.from_numpy(np.stack(batches))
-        optimizer.zero_grad()
-        x = _prepare(dataset, inputs[batch])
-        # Lanes do not mix: the gradient of the sum is that of each.
-        stacked(params, buffers, x, labels[batch]).sum().backward()
-        optimizer.step()
-        scheduler.step()
-    model.eval()
-    with torch.no_grad():
-        found = []
-        for parts in zip(*(_evaluated(each, dataset) for each in group), strict=True):
-            part = torch.from_numpy(np.stack(parts))
-            x = _prepare(dataset, inputs[part])
-            found.append(stacked(params, buffers, x, labels[part]).numpy())
-    return np.mean(found[: len(found) // 2], axis=0).tolist()
+    return list(params.values()), lambda x, y: stacked(params, buffers, x, y)
 
 
 def _cross_entropy(logits: Any, labels: Any) -> Any:
@@ -213,31 +203,6 @@ def _make_optimizer(cell: Cell, params: Any) -> tuple[Any, Any]:
         optimizer = torch.optim.SGD(params, lr=cell.learning_rate, momentum=0.9)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cell.steps)
     return optimizer, cosine
-
-
-def _draw(cell: Cell, dataset: Dataset) -> Iterator[np.ndarray]:
-    """Batches of a run's subset, epochs without replacement."""
-    random = np.random.default_rng(cell.seed)
-    subset = dataset.order(cell.seed)[: cell.dataset_size]
-    drawn = np.zeros(0, int)
-    for _ in range(cell.steps):
-        if len(drawn) < cell.batch_size:
-            drawn = np.concatenate(
-                [drawn, *(random.permutation(subset) for _ in range(32))]
-            )
-        yield drawn[: cell.batch_size]
-        drawn = drawn[cell.batch_size :]
-
-
-def _evaluated(cell: Cell, dataset: Dataset) -> list[np.ndarray]:
-    """The test part, and as many of the run's own examples; see `run_loop`."""
-    order = dataset.order(cell.seed)
-    test = order[dataset.num_train :]
-    own = np.resize(order[: cell.dataset_size], len(test))
-    size = 16 if cell.family == "transformer" else 256
-    return [
-        part for whole in (test, own) for part in np.split(whole, len(whole) // size)
-    ]
 
 
 def _prepare(dataset: Dataset, x: Any) -> Any:
