@@ -13,6 +13,8 @@ def test_only_options_that_xla_has_are_passed_on():
     assert compiler.known(made_up) == {}
     level = {"xla_backend_optimization_level": "1"}
     assert compiler.known({**level, **made_up}) == level
+    # If XLA drops this one, fits take twice as long to compile: find another.
+    assert compiler.known(compiler.PLAIN_LOOPS) == compiler.PLAIN_LOOPS
 
 
 def test_plain_loops_change_rounding_only():

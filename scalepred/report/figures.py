@@ -59,16 +59,16 @@ def draw(scene: Scene, name: str) -> Drawing:
         layout.execute(figure)
         figure.set_layout_engine(None)  # "none" would be asked again at each save
         # Half of zlib's default: a tenth larger, and a fifth faster drawn.
-        packing: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}}
-        png = _render(figure, "png", {"Software": None}, **packing)
+        light = {"compress_level": 3}
+        png = _render(figure, "png", {"Software": None}, pil_kwargs=light)
         return Drawing(png, _render(figure, "svg", {"Date": None, "Creator": None}))
 
 
 def _render(
-    figure: Figure, form: str, metadata: dict[str, None], **packing: Any
+    figure: Figure, form: str, metadata: dict[str, None], **options: Any
 ) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format=form, dpi=_DPI, metadata=metadata, **packing)
+    figure.savefig(file, format=form, dpi=_DPI, metadata=metadata, **options)
     return file.getvalue()
 
 

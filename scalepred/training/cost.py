@@ -115,7 +115,7 @@ ACCELERATOR = Machine(
 
 
 # Of what the forward pass keeps for the backward this share needs memory, the rest is
-# computed again where it is used (measured: MLP, ResNet and decoder, to a seventh).
+# computed again where it is used (measured: MLP, ResNet and decoder, to a fifth).
 # Patches of images need all of theirs.
 _KEPT = 0.65
 
