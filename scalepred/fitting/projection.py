@@ -6,6 +6,7 @@ problem (Golub and Pereyra 1973). A start is then a few Gauss-Newton steps from 
 optimum, and the many that lead nowhere are seen before any step is taken.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -67,6 +68,12 @@ def project(
     return theta, np.sum(weight * target**2, axis=-1) - gain
 
 
+@functools.cache
+def _sets(count: int) -> np.ndarray:
+    """Every set of so many things [sets, things], the empty one first."""
+    return np.array(list(itertools.product((False, True), repeat=count)))
+
+
 def _non_negative(
     gram: np.ndarray, moment: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -79,19 +86,19 @@ def _non_negative(
     Returns:
         a [starts, terms] and how far below a = 0 the minimum lies [starts].
     """
-    starts, terms = moment.shape
+    terms = moment.shape[1]
     # To unit diagonal, with a ridge that keeps twin columns apart.
     size = np.sqrt(np.maximum(np.einsum("sii->si", gram), 1e-300))
     gram = gram / size[:, :, None] / size[:, None, :] + 1e-12 * np.eye(terms)
     moment = moment / size
-    best, gain = np.zeros((starts, terms)), np.zeros(starts)
-    for count in range(1, terms + 1):
-        for chosen in itertools.combinations(range(terms), count):
-            part = np.ix_(range(starts), chosen, chosen)
-            found = np.linalg.solve(gram[part], moment[:, chosen, None])[..., 0]
-            value = np.sum(found * moment[:, chosen], axis=1)
-            better = np.all(found >= 0, axis=1) & (value > gain)
-            full = np.zeros((starts, terms))
-            full[:, chosen] = found
-            best[better], gain[better] = full[better], value[better]
-    return best / size, gain
+    # All sets at once [sets, starts, ...]: what is not chosen is a row of the identity.
+    chosen = _sets(terms)[:, None]
+    both = chosen[..., None] & chosen[..., None, :]
+    found = np.linalg.solve(
+        np.where(both, gram, np.eye(terms)), (chosen * moment)[..., None]
+    )[..., 0]
+    gain = np.where(np.all(found >= 0, axis=2), np.sum(found * moment, axis=2), 0.0)
+    best = np.argmax(gain, axis=0)[None]
+    gain = np.take_along_axis(gain, best, axis=0)[0]
+    amplitude = np.take_along_axis(found, best[..., None], axis=0)[0]
+    return amplitude / size, gain

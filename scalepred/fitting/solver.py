@@ -46,6 +46,10 @@ _FIRST_ROUND, _FIRST_ROUND_OF_KINKS = 6, 12
 _REWEIGHTED = 24
 _EXACT_ROUND = 6
 _FIRST_DAMPING = 1e-3
+# What damping is multiplied by after a step that gained at least so much of what its
+# quadratic model promised; the last is for steps that gained nothing.
+_DAMPING_AFTER = ((0.75, 0.2), (0.25, 1.0), (0.0, 2.0))
+_DAMPING_AFTER_NOTHING = 4.0
 # Knees of a Huber residual narrower than the first are approached by this factor.
 _WIDE_KNEE = 1e-3
 _KNEE_STEP = 4.0
@@ -485,7 +489,8 @@ def _advance_block(
         hessian += jnp.where(is_exact, bend, 0.0)
 
         better = objective < lane.objective  # false for NaN
-        moved = jnp.max(jnp.abs(trial - theta))
+        walk = trial - theta
+        moved = jnp.max(jnp.abs(walk))
         gain = (lane.objective - objective) / lane.objective
         settled = better & (gain < _OBJECTIVE_TOLERANCE) & (moved < 1e-5)
         # No step, however short, improves: the floor of float64 is reached.
@@ -504,7 +509,11 @@ def _advance_block(
         ended = jnp.where(hit, Status.BOUND_HIT, Status.CONVERGED)
         status = jnp.where(done, ended, status)
         status = jnp.where(is_first & ~better, Status.NOT_FINITE, status)
-        damping = lane.damping * jnp.where(better, 0.1, 8.0)
+        promise = -walk @ (lane.gradient + lane.hessian @ walk / 2)
+        kept = (lane.objective - objective) / promise
+        conditions = [better & (kept >= share) for share, _ in _DAMPING_AFTER]
+        factors = [jnp.asarray(factor) for _, factor in _DAMPING_AFTER]
+        damping = lane.damping * jnp.select(conditions, factors, _DAMPING_AFTER_NOTHING)
         # Exact steps start with care: their matrix need not be positive.
         turns = residual.has_kinks & (iterations == steps.reweighted)
         damping = jnp.where(turns, jnp.maximum(damping, _FIRST_DAMPING), damping)
