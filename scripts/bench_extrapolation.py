@@ -1,8 +1,8 @@
 """How well each law predicts what it did not see: accuracy and coverage.
 
 Fits every study's cells with m n <= max / ratio, predicts the rest, and prints one row
-a study: the mean absolute relative error of the held-out points and the share of them
-within their 90 % intervals, averaged over the problems of a study; then the geometric
+a study: the mean absolute relative error of the held-out points and the share of their
+runs within 90 % intervals, averaged over the problems of a study; then the geometric
 mean of the errors and the mean coverage over studies.
 
     python scripts/bench_extrapolation.py [--data=DIR] [--ratios=10,50,200,1000]
@@ -36,6 +36,7 @@ _LAWS = flags.DEFINE_list("laws", ["rosenfeld", "chinchilla", "auto"], "Laws.")
 _STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense, curves.")
 
 _MIN_POINTS = 6
+_NUMBERS = "params", "data", "value"
 
 
 class Problem(NamedTuple):
@@ -60,6 +61,13 @@ def read(name: str) -> list[Row]:
     with path.open() as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if row["params"] and row["data"] and row["value"]]
+
+
+def surface_of_runs(rows: list[Row], metric: str) -> Surface:
+    """Checkpoints: rows of one (params, data) are of different runs, which go on."""
+    columns = [[float(row[name]) for row in rows] for name in _NUMBERS]
+    _, run = np.unique([row["run"] for row in rows], return_inverse=True)
+    return Surface.from_arrays(*columns, metric=metric, seed=run)
 
 
 def make_surface(
@@ -120,12 +128,13 @@ def dense_studies() -> Iterator[Problem]:
         ("openclip", "openclip_imagenet_curves", "error"),
         ("protein_curves", "protein_mlm_curves", "loss"),
     ):
-        yield Problem(study, "", make_surface(read(file), metric, _mean))
+        yield Problem(study, "", surface_of_runs(read(file), metric))
+    # What differs at one (params, data) are the experts: no noise, so their mean.
     for name, rows in split(read("routed_lm_curves"), "task", "family"):
         yield Problem("routed", name, make_surface(rows, "loss", _mean))
     for name, rows in split(read("pythia_zeroshot"), "task", "metric", "family"):
         metric = "error" if "error" in name else "loss"
-        yield Problem("pythia", name, make_surface(rows, metric, _mean))
+        yield Problem("pythia", name, surface_of_runs(rows, metric))
 
 
 def curve_studies() -> Iterator[Problem]:
@@ -163,10 +172,12 @@ def score(problem: Problem, law: str, ratio: float) -> Score | None:
     if law == "rosenfeld" and surface.metric == "error":
         law = "rosenfeld_fitted_guess"
     fit = scalepred.fit(part, law)
-    said = fit.predict(rest.params, rest.data, rest.num_seeds)
+    said = fit.predict(rest.params, rest.data)
+    point, seed = np.nonzero(np.isfinite(rest.seed_values))
+    runs = rest.seed_values[point, seed]
     return Score(
         float(np.mean(np.abs(said.value / rest.value - 1))),
-        coverage(rest.value, said.lower, said.upper),
+        coverage(runs, said.lower[point], said.upper[point]),
         len(rest),
     )
 

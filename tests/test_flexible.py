@@ -244,6 +244,37 @@ def test_draws_lie_around_the_estimate_where_points_say_little():
     assert np.mean((low < 0) & (high > 0)) > 0.9
 
 
+@pytest.mark.parametrize("persistence", [0.0, 0.95])
+def test_checkpoints_of_a_run_count_for_less_though_other_runs_lie_between(persistence):
+    """Where runs are named, what goes on along a run is told from what does not."""
+    rng = np.random.default_rng(0)
+    params, data, value, run = [], [], [], []
+    for number, size in enumerate(np.repeat(np.geomspace(1e6, 1e8, 4), 4)):
+        error = 0.04 * rng.standard_normal()
+        # Every run has its checkpoints at places of its own.
+        for place in np.geomspace(1e8, 1e10, 24) * 1.05 ** (number % 4):
+            fresh = 0.04 * rng.standard_normal() * np.sqrt(1 - persistence**2)
+            error = persistence * error + fresh
+            mean = 0.1 + 20 * size**-0.4 + 200 * place**-0.35
+            params.append(size)
+            data.append(place)
+            value.append(mean * np.exp(error))
+            run.append(number)
+    shares, widths = [], []
+    for names in (None, run):
+        fit = scalepred.fit(Surface.from_arrays(params, data, value, seed=names))
+        assert isinstance(fit.estimate, auto.Auto)
+        shares.append(fit.estimate.estimate.shares[fit.estimate.best])
+        said = fit.predict(1e9, 1e11)
+        widths.append(np.log(said.mean_upper / said.mean_lower))
+    if persistence:
+        assert shares[1] < 0.5 * shares[0]
+        assert widths[1] > 1.3 * widths[0]
+    else:
+        assert min(shares) > 0.7
+        assert widths[1] == pytest.approx(widths[0], rel=0.15)
+
+
 def test_answers_work_for_the_flexible_law():
     fit = scalepred.fit(study("ImageNet", np.random.default_rng(0), 0.01))
     answer = fit.data_needed(0.3, params=1.0)

@@ -191,6 +191,7 @@ class Estimate(NamedTuple):
         sigma: standard deviation of ln value about the law [subsets].
         objective: minus twice the log of the posterior [subsets].
         problem: that theta solves, each leaf [subsets, ...].
+        shares: how much a point counts, as neighbours err together [subsets].
         agree: share of starts that ended at the same optimum [subsets].
         status: `solver.Status` [subsets].
     """
@@ -200,6 +201,7 @@ class Estimate(NamedTuple):
     sigma: np.ndarray
     objective: np.ndarray
     problem: solver.Problem
+    shares: np.ndarray
     agree: np.ndarray
     status: np.ndarray
 
@@ -419,7 +421,8 @@ def estimate(
         + 2 * has_level.sum(axis=1) * np.log(offset_sd * bend_sd)
     )
     known = solver.information(law, problem, solution.theta, residual)
-    covariance = _covariance(problem, known)
+    shares = _shares(points, known)
+    covariance = _covariance(known, shares)
     # What an unseen size may have for an offset is part of what is not known.
     if num_levels:
         unseen = _CORE_SIZE + num_levels
@@ -436,6 +439,7 @@ def estimate(
         sigma=sigma[chosen],
         objective=lowest,
         problem=jax.tree.map(lambda leaf: leaf[chosen], problem),
+        shares=shares[chosen],
         agree=np.mean(by_subset <= lowest[:, None] + 0.1, axis=1),
         status=solution.status[chosen],
     )
@@ -462,8 +466,7 @@ def draw(
     residual = solver.Residual("robust", KNEE)
     asymmetric = dataclasses.replace(residual, above=float(np.max(problem.above)))
     known = solver.information(law, problem, estimate.theta, asymmetric)
-    x, y = np.asarray(problem.x), np.asarray(problem.y)
-    weight = known.weight * _shares(x, y, known)[:, None]
+    weight = known.weight * estimate.shares[:, None]
 
     lanes, sigma = problem._replace(weight=weight), np.asarray(problem.sigma)
     lanes = jax.tree.map(lambda leaf: np.asarray(leaf)[subset], lanes)
@@ -557,32 +560,43 @@ def _noise(
     return np.sqrt((squares + expected) / (freedom + settings.sigma_strength))
 
 
-def _covariance(problem: solver.Problem, known: solver.Information) -> np.ndarray:
-    """Of theta, also where neighbouring points of one model size err together."""
-    shares = _shares(np.asarray(problem.x), np.asarray(problem.y), known)
+def _covariance(known: solver.Information, shares: np.ndarray) -> np.ndarray:
+    """Of theta, also where points err together."""
     prior = known.total - known.of_data
     return np.linalg.inv(shares[:, None, None] * known.of_data + prior)
 
 
-def _shares(x: np.ndarray, y: np.ndarray, known: solver.Information) -> np.ndarray:
+def _shares(points: Points, known: solver.Information) -> np.ndarray:
     """How much each point of a lane counts where neighbours err together [lanes].
 
     Checkpoints of one run are many points and little news: with correlation r between
-    neighbours along n, points count as (1 - r) / (1 + r) of independent ones.
+    neighbours along n, points count as (1 - r) / (1 + r) of independent ones. The
+    neighbours are points of one size of model or, where that says more, runs of one
+    seed: checkpoints of several runs may lie between each other.
     """
-    shares = np.ones(len(x))
-    for lane, difference in enumerate(known.difference):
-        used = known.weight[lane] > 0
-        order = np.lexsort((y[lane][used], x[lane][used]))
-        at, error = x[lane][used][order], difference[used][order]
-        same = np.abs(np.diff(at)) < _SAME_SIZE
-        if same.sum() < _MIN_NEIGHBOURS:
-            continue
-        first, second = error[:-1][same], error[1:][same]
-        correlation = np.sum(first * second) / np.sqrt(
-            np.sum(first**2) * np.sum(second**2) + 1e-300
-        )
-        shares[lane] = np.clip((1 - correlation) / (1 + correlation), 1e-3, 1.0)
+    everywhere = np.zeros((len(points.x), 1))
+    kinds = [everywhere]
+    if points.of_runs is not None and points.of_runs.shape[1] > 1:
+        kinds.append(points.of_runs)
+    shares = np.ones(len(known.difference))
+    for of_runs in kinds:
+        point, seed = np.nonzero(np.isfinite(of_runs))
+        order = np.lexsort((points.y[point], points.x[point], seed))
+        point, seed = point[order], seed[order]
+        for lane, difference in enumerate(known.difference):
+            used = known.weight[lane, point] > 0
+            at, of_seed = point[used], seed[used]
+            error = difference[at] - of_runs[at, of_seed]
+            same = np.abs(np.diff(points.x[at])) < _SAME_SIZE
+            same &= of_seed[1:] == of_seed[:-1]
+            if same.sum() < _MIN_NEIGHBOURS:
+                continue
+            first, second = error[:-1][same], error[1:][same]
+            correlation = np.sum(first * second) / np.sqrt(
+                np.sum(first**2) * np.sum(second**2) + 1e-300
+            )
+            share = np.clip((1 - correlation) / (1 + correlation), 1e-3, 1.0)
+            shares[lane] = min(shares[lane], share)
     return shares
 
 

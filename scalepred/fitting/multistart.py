@@ -46,6 +46,8 @@ class Points:
         data_unit: reference data size N.
         log_guess: ln of the random-guess level; 0 where it is not known.
         z: ln(epochs) where they are known [points].
+        of_runs: ln of each run's value less `log_value`, NaN where a point has no run
+            of that seed [points, seeds].
     """
 
     x: np.ndarray
@@ -56,6 +58,7 @@ class Points:
     data_unit: float
     log_guess: float
     z: np.ndarray | None = None
+    of_runs: np.ndarray | None = None
 
     def where(self, mask: np.ndarray) -> "Points":
         """The points of a mask [points], in the same units."""
@@ -66,6 +69,7 @@ class Points:
             log_value=self.log_value[mask],
             weight=self.weight[mask],
             z=None if self.z is None else self.z[mask],
+            of_runs=None if self.of_runs is None else self.of_runs[mask],
         )
 
     def scale(self, masks: np.ndarray) -> Scale:
@@ -100,15 +104,19 @@ def make_points(surface: Surface) -> Points:
     """The surface in the coordinates of a fit; its largest sizes are the units."""
     guess = surface.random_guess
     params_unit, data_unit = float(surface.params.max()), float(surface.data.max())
+    log_value = np.log(surface.value)
+    with np.errstate(divide="ignore"):  # a run may err nowhere
+        of_runs = np.log(surface.seed_values) - log_value[:, None]
     return Points(
         x=np.log(surface.params / params_unit),
         y=np.log(surface.data / data_unit),
-        log_value=np.log(surface.value),
+        log_value=log_value,
         weight=surface.weight / surface.weight.mean(),
         params_unit=params_unit,
         data_unit=data_unit,
         log_guess=float(np.log(guess)) if guess else 0.0,
         z=None if surface.epochs is None else np.log(surface.epochs),
+        of_runs=np.where(np.isfinite(of_runs), of_runs, np.nan),
     )
 
 
