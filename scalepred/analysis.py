@@ -17,7 +17,7 @@ from scalepred.fitting.answers import Answer
 from scalepred.measurements import Surface
 from scalepred.report import console, page
 from scalepred.report.painter import Painter
-from scalepred.report.scene import make_scene
+from scalepred.report.scene import add_corners, make_scene
 from scalepred.workdir import log, prepare_workdir
 
 
@@ -59,7 +59,7 @@ def fit_table(
     )
     prepare_workdir(workdir, record, "measurements")
     painter = painter or Painter()
-    painter.start(make_scene(found))
+    _start_drawing(painter, found)
     results.write_results(workdir, found)
     _write_report(workdir, found, painter)
     console.print_answers(found, sys.stdout)
@@ -88,8 +88,15 @@ def ask(
 def write_report(workdir: epath.Path, found: results.Results) -> None:
     """Draws the figures and the page."""
     painter = Painter()
-    painter.start(make_scene(found))
+    _start_drawing(painter, found)
     _write_report(workdir, found, painter)
+
+
+def _start_drawing(painter: Painter, found: results.Results) -> None:
+    """Starts with what is known at once; the corners are fitted meanwhile."""
+    scene = make_scene(found)
+    painter.start(scene)
+    painter.start(add_corners(scene, found))
 
 
 def _write_report(

@@ -373,7 +373,8 @@ class Surface:
             value: error or loss, above 0, lower is better [runs].
             metric: "error" or "loss".
             random_guess: value of a model that has learnt nothing, if known.
-            seed: which runs belong together across points; None: order of rows [runs].
+            seed: which runs belong together across points, as those of one split of
+                the data or the checkpoints of one run do; None: order of rows [runs].
             weight: importance, above 0 [runs].
             compute: training FLOPs [runs].
             task: what was learnt.

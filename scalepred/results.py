@@ -6,6 +6,7 @@ computed twice or differently for one of them.
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -118,7 +119,6 @@ class Results:
         predictions: every measured point, then the targets.
         scores: fit region; all held-out points; the paper's targets (m and n at or
             beyond the corner of the fit region).
-        corners: the paper's array, fitted on every corner of the grid.
         answers: to the questions asked.
         fit_flops: training FLOPs of the whole fit region, all seeds.
         largest_flops: training FLOPs of the largest measured cell or target, one run.
@@ -131,12 +131,16 @@ class Results:
     fit: Fit
     predictions: list[PredictionRow]
     scores: list[Score]
-    corners: list[backtest.Corner]
     answers: list[Answer]
     fit_flops: float
     largest_flops: float
     training: Training | None
     versions: dict[str, str]
+
+    @functools.cached_property
+    def corners(self) -> list[backtest.Corner]:
+        """The paper's array, fitted on every corner of the grid."""
+        return self.fit.corners(self.surface)
 
 
 def make_results(
@@ -232,7 +236,6 @@ def make_results(
         fit=fit,
         predictions=predictions,
         scores=scores,
-        corners=fit.corners(surface),
         answers=answers,
         fit_flops=float(np.sum(compute[in_fit] * surface.num_seeds[in_fit])),
         largest_flops=max(row.compute for row in predictions),

@@ -29,12 +29,17 @@ def make_surface(params, data, num_seeds=2, *, noise=0.02, **about):
 
 def make_results(*args, **about) -> Results:
     """As `results.make_results`, without the seconds that refitting corners takes."""
-    corner_array = backtest.corner_array
-    backtest.corner_array = lambda *_: []
-    try:
-        return results_lib.make_results(*args, **about)
-    finally:
-        backtest.corner_array = corner_array
+    return _with_corners(results_lib.make_results(*args, **about), [])
+
+
+def _with_corners(made: Results, corners: list[backtest.Corner]) -> Results:
+    vars(made)["corners"] = corners
+    return made
+
+
+def _replace(made: Results, **changes) -> Results:
+    """The results with some changes and the same corners."""
+    return _with_corners(dataclasses.replace(made, **changes), made.corners)
 
 
 def _make_corners(surface: scalepred.Surface) -> list[backtest.Corner]:
@@ -67,7 +72,7 @@ def grid() -> Results:
     made = make_results(
         "Grid", surface, in_fit, fit, answers, targets=[(1e6, 1e5)], training=training
     )
-    return dataclasses.replace(made, corners=_make_corners(surface))
+    return _with_corners(made, _make_corners(surface))
 
 
 def scattered() -> Results:
@@ -84,7 +89,7 @@ def many_sizes() -> Results:
     surface = make_surface(params.ravel(), data.ravel(), 1)
     in_fit = np.asarray(surface.params < 1e4)
     many = make_results("Many sizes", surface, in_fit, grid().fit, [])
-    return dataclasses.replace(many, corners=_make_corners(surface))
+    return _with_corners(many, _make_corners(surface))
 
 
 def few_points() -> Results:
@@ -114,7 +119,7 @@ def without_draws() -> Results:
         for row in grid().predictions
     ]
     answers = [fit.data_needed(0.1, 5e4), fit.best_for_budget(1e12)]
-    return dataclasses.replace(
+    return _replace(
         grid(), fit=fit, predictions=predictions, answers=answers, training=None
     )
 
@@ -145,7 +150,7 @@ def nasty() -> Results:
         dataclasses.replace(answer, unit=NASTY, why=NASTY) for answer in grid().answers
     ]
     answers.append(dataclasses.replace(answers[0], question=NASTY))
-    return dataclasses.replace(
+    return _replace(
         grid(),
         title=NASTY,
         surface=surface,

@@ -21,9 +21,13 @@ from scalepred.report.scene import Drawing
 from scalepred.results import Results
 
 
+def _make_scene(results: Results) -> scene.Scene:
+    return scene.add_corners(scene.make_scene(results), results)
+
+
 @functools.cache
 def _draw(kind: str) -> dict[str, Drawing]:
-    seen = scene.make_scene(ODD[kind]())
+    seen = _make_scene(ODD[kind]())
     return {name: figures.draw(seen, name) for name in seen.figures}
 
 
@@ -125,6 +129,7 @@ def test_page_tells_every_part(tmp_path):
 def test_a_painter_draws_the_same_figures():
     painter = Painter()
     painter.start(scene.make_scene(grid()))
+    painter.start(_make_scene(grid()))  # with the corners
 
     drawn = painter.finish()
 

@@ -170,9 +170,10 @@ class Auto:
     @functools.cached_property
     def differences(self) -> np.ndarray:
         """ln(law) - ln(measured) [points]."""
-        x, y = self.points.x, self.points.y
-        values = predict.evaluate(self.law, self._thetas, x, y, self.scale)
-        return self.shares @ values - self.points.log_value
+        members = self.estimate._replace(theta=self._thetas)
+        everything = np.ones((len(self.shares), len(self.surface)), bool)
+        found = flexible.predict_points(self.law, members, self.points, everything)
+        return self.shares @ found[0]
 
     @functools.cached_property
     def misfit(self) -> float:

@@ -424,3 +424,4 @@ _DRAW: dict[str, Callable[[Scene], Figure]] = {
     "epochs": _draw_epochs,
     "corners": _draw_corners,
 }
+MOST = len(_DRAW)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import functools
 import multiprocessing
 import os
 import subprocess
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Painter:
-    """A process that gets ready to draw one scene as soon as it is made."""
+    """A process that gets ready to draw a scene as soon as it is made."""
 
     def __init__(self) -> None:
         self._line, other = multiprocessing.Pipe()
@@ -40,19 +39,20 @@ class Painter:
             )
 
     def start(self, scene: Scene) -> None:
-        """Starts to draw."""
+        """Starts to draw; of a scene that was started before, what is new in it."""
         with contextlib.suppress(BrokenPipeError):  # it ended: finish says so
             self._line.send(scene)
 
     def finish(self) -> dict[str, Drawing]:
-        """The figures of the scene by name, in order, once they are drawn.
+        """The figures of the last scene by name, in order, once they are drawn.
 
         Raises:
             RuntimeError: they could not be; the reason stands on stderr.
         """
         try:
+            self._line.send(None)  # no more
             return self._line.recv()
-        except (EOFError, ConnectionResetError):
+        except (BrokenPipeError, EOFError, ConnectionResetError):
             raise RuntimeError("the figures could not be drawn: see above") from None
         finally:
             self.close()  # having said why, if it failed
@@ -64,21 +64,24 @@ class Painter:
 
 
 def paint(line: int) -> None:
-    """What that process does: reads a scene from that file, sends what it drew."""
+    """What that process does: reads scenes from that file, sends what it drew."""
     from scalepred.report import figures
 
     with Connection(line) as painter:
-        try:
-            scene: Scene = painter.recv()
-        except EOFError:
-            return
-        draw = functools.partial(figures.draw, scene)
-        context = multiprocessing.get_context("fork")
-        cores = min(os.cpu_count() or 1, len(scene.figures))
-        # The last, of many parts, takes longest and so goes first.
-        names = tuple(scene.figures)[::-1]
-        with concurrent.futures.ProcessPoolExecutor(cores, context) as pool:
-            drawn = dict(zip(names, pool.map(draw, names), strict=True))
-            painter.send({name: drawn[name] for name in scene.figures})
+        # All are there from the first drawing on, to which more may be added.
+        context, cores = multiprocessing.get_context("fork"), os.cpu_count() or 1
+        with concurrent.futures.ProcessPoolExecutor(
+            min(cores, figures.MOST), context
+        ) as pool:
+            drawn, names = {}, ()
+            try:
+                while scene := painter.recv():
+                    names = scene.figures
+                    # The last, of many parts, takes longest and so goes first.
+                    for name in [name for name in names[::-1] if name not in drawn]:
+                        drawn[name] = pool.submit(figures.draw, scene, name)
+            except EOFError:
+                return
+            painter.send({name: drawn[name].result() for name in names})
     # Python would take matplotlib apart, which the command would wait for.
     os._exit(0)

@@ -142,7 +142,7 @@ class Scene:
         by_params: against n at each m.
         by_data: against m at each n.
         repeats: None where the law knows nothing of epochs.
-        corners: None where no corner could be fitted.
+        corners: None where no corner could be fitted, or none was yet.
     """
 
     metric: str
@@ -173,7 +173,7 @@ class Drawing(NamedTuple):
 
 
 def make_scene(results: Results) -> Scene:
-    """Asks the law for every number that a figure shows."""
+    """Asks the law for every number that a figure shows, but for the corners."""
     points = Points.of(results.predictions)
     epochs = shown_epochs(results)
     shown = points if epochs is None else points.where(points.epochs == epochs)
@@ -190,8 +190,13 @@ def make_scene(results: Results) -> Scene:
         by_params=by_params,
         by_data=by_data,
         repeats=None if epochs is None else _repeats(results, points.runs),
-        corners=_corners(results),
+        corners=None,
     )
+
+
+def add_corners(scene: Scene, results: Results) -> Scene:
+    """The scene with the corners, whose refits take longer than all the rest."""
+    return dataclasses.replace(scene, corners=_corners(results))
 
 
 def shown_epochs(results: Results) -> float | None:
