@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import scalepred
 from scalepred.fitting import misfit
@@ -144,3 +145,27 @@ def test_the_variance_of_sums_is_that_of_draws():
     np.testing.assert_allclose(
         alone.variance(shares), 1e-4 * np.sum(shares**2, axis=1), rtol=1e-12
     )
+
+
+def test_eigenvalues_are_found_by_one_thread(monkeypatch):
+    """OpenBLAS's others would wait busily in the way of what comes next."""
+
+    def count_threads():
+        pools = threadpoolctl.threadpool_info()
+        return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+
+    counts, eigh = [], np.linalg.eigh
+
+    def watched(matrix):
+        counts.extend(count_threads())
+        return eigh(matrix)
+
+    monkeypatch.setattr(np.linalg, "eigh", watched)
+    before = count_threads()
+    matrix = np.cov(np.random.default_rng(0).standard_normal((40, 99)))
+
+    values, vectors = misfit._decompose(matrix)
+
+    assert set(counts) <= {1}  # none where BLAS is another's
+    assert count_threads() == before
+    np.testing.assert_allclose(vectors * values @ vectors.T, matrix, atol=1e-12)

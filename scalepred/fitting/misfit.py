@@ -7,9 +7,12 @@ smooth it must be (restricted maximum likelihood: Patterson and Thompson 1971), 
 resamples that are moved by such misfits give parameters their honest width.
 """
 
+import functools
+import threading
 from typing import NamedTuple
 
 import numpy as np
+import threadpoolctl
 
 # Distance over which misfits stay alike, as a part of the fitted range of the sizes:
 # not at all, or as in a law that bends wrongly once or twice over the range.
@@ -106,7 +109,7 @@ def estimate(
     scores = []
     for length, chance in zip(_LENGTHS, _CHANCES, strict=True):
         likeness = _likeness(distance[np.ix_(taken, taken)], length)
-        shares, axes = np.linalg.eigh(free.T @ likeness @ free)
+        shares, axes = _decompose(free.T @ likeness @ free)
         variance = sds[:, None] ** 2 * np.maximum(shares, 1e-12) + noise
         squares = (axes.T @ left) ** 2
         scores.append(
@@ -120,6 +123,24 @@ def estimate(
         chance=chance / chance.sum(),
         distance=distance,
     )
+
+
+_one_thread = threading.Lock()  # limits of several would be lifted in any order
+
+
+def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and vectors of a symmetric matrix, by one thread of BLAS.
+
+    OpenBLAS would take all cores for as few as forty points, which then wait busily,
+    each for tens of milliseconds, in the way of all that a fit does next.
+    """
+    with _one_thread, _blas().limit(limits=1, user_api="blas"):
+        return np.linalg.eigh(matrix)
+
+
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()  # looks through all that is loaded
 
 
 def of_size(sd: float) -> Misfit:

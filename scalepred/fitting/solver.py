@@ -39,8 +39,8 @@ _LANES, _FEW_LANES, _ROBUST_LANES = 128, 8, 32
 # and a slow lane holds up its own block only.
 _POINTS_OF_BLOCK = 4096
 # Steps after which lanes that are done make room, most of a refit's; later rounds are
-# half as long as all before them. Kinks take twice as many.
-_FIRST_ROUND, _FIRST_ROUND_OF_KINKS = 6, 12
+# half as long as all before them. Kinks take half as many again.
+_FIRST_ROUND, _FIRST_ROUND_OF_KINKS = 8, 12
 # Steps of reweighted Gauss-Newton before a residual with kinks goes on exactly, and how
 # many of those are taken before the law's bend is computed anew.
 _REWEIGHTED = 24
@@ -280,10 +280,9 @@ def _move(
     while len(moving := np.flatnonzero(lanes.status == _MOVING)):
         # Lanes that are done make room: one that crawls holds up few others.
         advance = functools.partial(_advance, law, residual, plan._replace(most=most))
-        part = jax.tree.map(lambda leaf: leaf[moving], (problem, lanes))
         room = _FEW_LANES if len(moving) <= 2 * _FEW_LANES else _LANES
         room = _ROBUST_LANES if residual.kind == "robust" else room
-        lanes = _put(lanes, moving, _in_parts(advance, room, *part))
+        lanes = _put(lanes, moving, _in_parts(advance, room, moving, problem, lanes))
         taken += most
         most = taken // 2
     return lanes
@@ -332,6 +331,7 @@ def linearise(
     difference, jacobian = _in_parts(
         lambda part, theta: _linearise_lanes(law, theta, part),
         _FEW_LANES,
+        np.arange(len(theta)),
         _spread(problem, len(theta)),
         np.asarray(theta, np.float64),
     )
@@ -339,16 +339,17 @@ def linearise(
     return difference[:, :points], np.swapaxes(jacobian, 1, 2)[:, :points]
 
 
-def _in_parts(run: Callable[..., Any], room: int, *trees: Any) -> Any:
-    """Runs lanes `room` at a time; leaves come back as numpy's.
+def _in_parts(
+    run: Callable[..., Any], room: int, which: np.ndarray, *trees: Any
+) -> Any:
+    """Runs some of the lanes, `room` at a time; leaves come back as numpy's.
 
     Places without a lane repeat the last one.
     """
-    lanes = len(jax.tree.leaves(trees)[0])
-    parts = np.array_split(np.arange(lanes), -(-lanes // room))
+    parts = np.array_split(which, -(-len(which) // room))
 
     def run_part(part: np.ndarray) -> Any:
-        index = np.minimum(np.arange(room), len(part) - 1) + part[0]
+        index = part[np.minimum(np.arange(room), len(part) - 1)]
         # Set here, as it holds for a thread.
         with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
             found = run(*jax.tree.map(lambda leaf: leaf[index], trees))
