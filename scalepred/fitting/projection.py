@@ -48,24 +48,25 @@ def project(
     x, y, weight = x[used], y[used], weight[used]
     log_z, slope = form.response(theta, log_value[used], scale)
     typical = np.exp(np.mean(log_z, axis=-1, keepdims=True))
-    columns = [np.ones((len(theta), len(x)))]
-    for _, exponent, axis in law.terms:
-        columns.append(
-            np.exp(-np.exp(theta[:, exponent, None]) * (x if axis == "params" else y))
-        )
     # Relative errors of the value, to first order: of the response over its slope.
-    relative = np.exp(-log_z) / slope
-    features = np.stack(columns, axis=1) * relative[:, None]  # [starts, terms, points]
-    target = np.broadcast_to(1 / slope, relative.shape)
-    weighed = features * weight
-    gram = weighed @ features.transpose(0, 2, 1)
-    moment = np.squeeze(weighed @ target[..., None], axis=-1)
+    target = np.sqrt(weight) / slope
+    relative = np.exp(-log_z) * target
+    features = np.empty((len(theta), 1 + len(law.terms), len(x)))
+    features[:, 0] = relative
+    means = [np.ones(len(theta))]
+    for row, (_, exponent, axis) in enumerate(law.terms, start=1):
+        along = x if axis == "params" else y
+        power = np.exp(-np.exp(theta[:, exponent, None]) * along)
+        means.append(power.mean(axis=1))
+        np.multiply(power, relative, out=features[:, row])
+    gram = features @ features.transpose(0, 2, 1)
+    moment = np.squeeze(features @ target[..., None], axis=-1)
     amplitude, gain = _non_negative(gram, moment)
     theta = theta.copy()
     rows = [form.floor, *(term.amplitude for term in law.terms)]
-    least = _LEAST_SHARE * typical / np.stack(columns, axis=1).mean(axis=2)
+    least = _LEAST_SHARE * typical / np.stack(means, axis=1)
     theta[:, rows] = np.log(np.maximum(amplitude, least))
-    return theta, np.sum(weight * target**2, axis=-1) - gain
+    return theta, np.sum(target**2, axis=-1) - gain
 
 
 @functools.cache
