@@ -4,10 +4,12 @@ import dataclasses
 import functools
 import html.parser
 import math
+import pathlib
 import pickle
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -155,6 +157,22 @@ def test_a_painter_that_is_gone_is_said():
     painter._process.kill()
     painter._process.wait()
     painter.start(scene.make_scene(grid()))
+
+    with pytest.raises(RuntimeError, match="could not be drawn"):
+        painter.finish()
+
+
+def test_a_painter_killed_while_it_draws_is_said():
+    painter = Painter()
+    painter.start(scene.make_scene(grid()))
+    children = pathlib.Path(f"/proc/{painter._process.pid}/task")
+    if not children.exists():
+        pytest.skip("no /proc: when it draws cannot be told")
+    deadline = time.monotonic() + 60
+    while not any((task / "children").read_text() for task in children.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    painter._process.kill()
 
     with pytest.raises(RuntimeError, match="could not be drawn"):
         painter.finish()

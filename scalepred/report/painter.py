@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def paint(line: int) -> None:
         # All are there from the first drawing on, to which more may be added.
         context, cores = multiprocessing.get_context("fork"), os.cpu_count() or 1
         with concurrent.futures.ProcessPoolExecutor(
-            min(cores, figures.MOST), context
+            min(cores, figures.MOST), context, _end_with_parent, (line,)
         ) as pool:
             drawn, names = {}, ()
             try:
@@ -85,3 +86,16 @@ def paint(line: int) -> None:
             painter.send({name: drawn[name].result() for name in names})
     # Python would take matplotlib apart, which the command would wait for.
     os._exit(0)
+
+
+def _end_with_parent(line: int) -> None:
+    """In each process that draws: if the one above is killed, nobody waits for it."""
+    os.close(line)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
