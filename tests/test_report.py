@@ -165,17 +165,30 @@ def test_a_painter_that_is_gone_is_said():
 def test_a_painter_killed_while_it_draws_is_said():
     painter = Painter()
     painter.start(scene.make_scene(grid()))
-    children = pathlib.Path(f"/proc/{painter._process.pid}/task")
-    if not children.exists():
-        pytest.skip("no /proc: when it draws cannot be told")
+    pid = painter._process.pid
+    listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+    if not listed.exists():
+        painter.close()
+        pytest.skip("no /proc: whether it draws cannot be told")
     deadline = time.monotonic() + 60
-    while not any((task / "children").read_text() for task in children.iterdir()):
+    while not (artists := listed.read_text().split()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     painter._process.kill()
 
     with pytest.raises(RuntimeError, match="could not be drawn"):
         painter.finish()
+    while any(_is_running(artist) for artist in artists):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _is_running(process: str) -> bool:
+    try:
+        after_name = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return after_name[2].split()[0] != "Z"  # ended, though nobody has asked
 
 
 def test_a_painter_ends_with_who_started_it():
