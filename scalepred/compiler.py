@@ -1,4 +1,4 @@
-"""What XLA is asked to leave out, where that takes longer than it saves."""
+"""What XLA is asked to do otherwise than by itself, on a CPU."""
 
 import functools
 import threading
@@ -11,6 +11,9 @@ Options = Mapping[str, str | bool]
 
 # Fused loops through MLIR take as long to compile as all the rest.
 PLAIN_LOOPS: Options = {"xla_cpu_use_fusion_emitters": False}
+# Registers as wide as the processor has them, where LLVM takes half of them: a fifth
+# less time for many exponentials in float64; steps of training are no faster.
+WIDE_LOOPS: Options = {**PLAIN_LOOPS, "xla_cpu_prefer_vector_width": "512"}
 
 _first_call = threading.Lock()
 
@@ -32,12 +35,12 @@ def _is_known(name: str, value: str | bool) -> bool:
 
 
 def jit_plainly(static_argnums: int | tuple[int, ...]) -> Callable[[Callable], Any]:
-    """jit with plain loops, for programs of the CPU that run no slower with them."""
+    """jit with plain, wide loops, for programs that are arithmetic on a CPU."""
 
     def decorate(function: Callable) -> Callable:
         @functools.cache
         def jitted() -> Any:  # not before the first call: it starts the backend
-            options = known(PLAIN_LOOPS)
+            options = known(WIDE_LOOPS)
             return jax.jit(
                 function, static_argnums=static_argnums, compiler_options=options
             )

@@ -6,7 +6,7 @@ runs within 90 % intervals, averaged over the problems of a study; then the geom
 mean of the errors and the mean coverage over studies.
 
     python scripts/bench_extrapolation.py [--data=DIR] [--ratios=10,50,200,1000]
-        [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense]
+        [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense] [--outliers]
     python scripts/bench_extrapolation.py --studies=curves --laws=m4,bnsl,auto
 
 DIR holds public scaling studies as CSV with columns params, data, value. `curves` are
@@ -34,6 +34,7 @@ _DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV fi
 _RATIOS = flags.DEFINE_list("ratios", ["10", "50", "200", "1000"], "Of compute.")
 _LAWS = flags.DEFINE_list("laws", ["rosenfeld", "chinchilla", "auto"], "Laws.")
 _STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense, curves.")
+_OUTLIERS = flags.DEFINE_bool("outliers", False, "Keep what Epoch leaves out, too.")
 
 _MIN_POINTS = 6
 _NUMBERS = "params", "data", "value"
@@ -97,8 +98,8 @@ def split(rows: list[Row], *columns: str) -> Iterator[tuple[str, list[Row]]]:
 def main_studies() -> Iterator[Problem]:
     """Eight two-dimensional studies, each with runs trained to the end."""
     rows = sorted(read("chinchilla_epoch"), key=lambda row: float(row["value"]))
-    # The five that Epoch leaves out as well.
-    yield Problem("chinchilla", "", make_surface(rows[:-5], "loss"))
+    rows = rows if _OUTLIERS.value else rows[:-5]
+    yield Problem("chinchilla", "", make_surface(rows, "loss"))
     for name, rows in split(read("gadre_overtraining_loss"), "task"):
         yield Problem("gadre", name, make_surface(rows, "loss"))
     for name, rows in split(read("laion_clip_best"), "task", "metric"):

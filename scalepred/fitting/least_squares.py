@@ -3,6 +3,7 @@
 The fit is done at once; resamples, back-tests and folds wait until someone asks.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import math
@@ -85,15 +86,19 @@ class LeastSquares:
     @functools.cached_property
     def fitted(self) -> predict.FittedLaw:
         """The law with the draws behind its intervals."""
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            tests = pool.submit(lambda: self.inner_tests)
+            draws = self._resample()
+            growth = backtest.learn_growth(tests.result())
         return predict.FittedLaw(
             law=self.law,
             theta=self.theta,
-            draws=self._resample(),
+            draws=draws,
             scale=self.scale,
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
             misfit=self.misfit.overall_sd,
-            growth=backtest.learn_growth(self.inner_tests),
+            growth=growth,
             noise=self.noise,
             seed=self.seed,
             epochs=self.epochs,

@@ -27,6 +27,7 @@ from scalepred.fitting.laws import Array, Law, Scale
 
 _STEP_TOLERANCE = 1e-10  # of an inner parameter (mostly logarithms)
 _OBJECTIVE_TOLERANCE = 1e-12  # relative
+_SHORT_STEP = 1e-5  # longer ones never end a lane
 _MAX_STEP = 1.5  # per iteration: a factor of 4.5 in a logarithmic parameter
 _MAX_DAMPING = 1e14
 # Rows that are eliminated one by one; products do the rest.
@@ -279,13 +280,27 @@ def _move(
     taken = 0
     while len(moving := np.flatnonzero(lanes.status == _MOVING)):
         # Lanes that are done make room: one that crawls holds up few others.
-        advance = functools.partial(_advance, law, residual, plan._replace(most=most))
+        go = functools.partial(_go, law, residual, plan._replace(most=most))
         room = _FEW_LANES if len(moving) <= 2 * _FEW_LANES else _LANES
         room = _ROBUST_LANES if residual.kind == "robust" else room
-        lanes = _put(lanes, moving, _in_parts(advance, room, moving, problem, lanes))
+        lanes = _put(lanes, moving, _in_parts(go, room, moving, problem, lanes))
         taken += most
         most = taken // 2
     return lanes
+
+
+def _go(
+    law: Law,
+    residual: Residual,
+    plan: "_Steps",
+    count: int,
+    problem: Problem,
+    lanes: "_Lanes",
+) -> "_Lanes":
+    """Moves the first `count` lanes; a block of others alone ends at once."""
+    is_real = np.arange(len(lanes.status)) < count
+    status = np.where(is_real, lanes.status, Status.CONVERGED)
+    return _advance(law, residual, plan, problem, lanes._replace(status=status))
 
 
 def _put(lanes: "_Lanes", which: np.ndarray, new: "_Lanes") -> "_Lanes":
@@ -329,7 +344,7 @@ def linearise(
         [lanes, points, parameters].
     """
     difference, jacobian = _in_parts(
-        lambda part, theta: _linearise_lanes(law, theta, part),
+        lambda _, part, theta: _linearise_lanes(law, theta, part),
         _FEW_LANES,
         np.arange(len(theta)),
         _spread(problem, len(theta)),
@@ -344,7 +359,7 @@ def _in_parts(
 ) -> Any:
     """Runs some of the lanes, `room` at a time; leaves come back as numpy's.
 
-    Places without a lane repeat the last one.
+    `run` is told how many there are; places without a lane repeat the last one.
     """
     parts = np.array_split(which, -(-len(which) // room))
 
@@ -352,7 +367,7 @@ def _in_parts(
         index = part[np.minimum(np.arange(room), len(part) - 1)]
         # Set here, as it holds for a thread.
         with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-            found = run(*jax.tree.map(lambda leaf: leaf[index], trees))
+            found = run(len(part), *jax.tree.map(lambda leaf: leaf[index], trees))
             return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(part)], found)
 
     if len(parts) == 1:
@@ -368,8 +383,8 @@ def _spread(problem: Problem, lanes: int) -> Problem:
 
     def spread(leaf: Array | float, rank: int, is_padded: bool) -> np.ndarray:
         leaf = np.asarray(leaf, np.float64)
-        if is_padded:
-            leaf = np.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, extra)])
+        if is_padded and extra:
+            leaf = np.concatenate([leaf, np.zeros((*leaf.shape[:-1], extra))], axis=-1)
         if leaf.ndim > rank:
             return leaf
         return np.broadcast_to(leaf, (lanes, *leaf.shape))
@@ -397,6 +412,8 @@ class _Lanes(NamedTuple):
         hessian: there, of the model that steps minimise.
         diagonal: positive; what damping multiplies.
         damping: larger after a step that did not improve.
+        move: the next step.
+        promise: what it gains if the model is right.
         status: `Status`, or -1 while moving.
         iterations: steps tried.
     """
@@ -407,12 +424,14 @@ class _Lanes(NamedTuple):
     hessian: Array
     diagonal: Array
     damping: Array
+    move: Array
+    promise: Array
     status: Array
     iterations: Array
 
 
 def _begin(theta: np.ndarray) -> _Lanes:
-    """Lanes that have not looked yet: their first step is none, from no gradient."""
+    """Lanes that have not looked yet: their first step is none."""
     lanes, size = theta.shape
     return _Lanes(
         theta=theta,
@@ -421,6 +440,8 @@ def _begin(theta: np.ndarray) -> _Lanes:
         hessian=np.broadcast_to(np.eye(size), (lanes, size, size)),
         diagonal=np.ones_like(theta),
         damping=np.full(lanes, _FIRST_DAMPING),
+        move=np.zeros_like(theta),
+        promise=np.zeros(lanes),
         status=np.full(lanes, _MOVING),
         iterations=np.full(lanes, -1),
     )
@@ -471,60 +492,60 @@ def _advance_block(
     lanes = lanes._replace(theta=jnp.clip(lanes.theta, lower, upper))
 
     def step(lane: _Lanes, one: Problem, bend: jax.Array) -> _Lanes:
-        theta, is_first = lane.theta, lane.iterations < 0
-        is_exact = residual.has_kinks & (lane.iterations + 1 >= steps.reweighted)
-        held = ((theta <= lower) & (lane.gradient > 0)) | (
-            (theta >= upper) & (lane.gradient < 0)
-        )
-        free = ~held
-        # A flat direction (a term that vanished) must not make the system singular.
-        # No more than that: amplitudes may be 1e-15 of the rest and still be found.
-        damped = lane.hessian + jnp.diag(lane.damping * lane.diagonal + 1e-300)
-        damped = jnp.where(free[:, None] & free[None, :], damped, 0.0)
-        damped += jnp.diag(jnp.where(held, 1.0, 0.0))
-        move = _solve_positive(damped, jnp.where(free, -lane.gradient, 0.0))
-        trial = jnp.clip(theta + jnp.clip(move, -_MAX_STEP, _MAX_STEP), lower, upper)
+        is_first, iterations = lane.iterations < 0, lane.iterations + 1
+        is_exact = residual.has_kinks & (iterations >= steps.reweighted)
+        trial = jnp.asarray(lane.theta + lane.move)
         objective, gradient, hessian, diagonal = _look(
             law, residual, is_exact, trial, one
         )
         hessian += jnp.where(is_exact, bend, 0.0)
 
         better = objective < lane.objective  # false for NaN
-        walk = trial - theta
-        moved = jnp.max(jnp.abs(walk))
-        gain = (lane.objective - objective) / lane.objective
-        settled = better & (gain < _OBJECTIVE_TOLERANCE) & (moved < 1e-5)
-        # No step, however short, improves: the floor of float64 is reached.
-        stuck = ~better & ((moved < _STEP_TOLERANCE) | (lane.damping >= _MAX_DAMPING))
-        perfect = better & (objective == 0)
-        done = settled | stuck | ((moved == 0) & jnp.isfinite(moved))
-        done = (done & ~is_first) | perfect
-
-        def keep(new: Array, old: Array) -> jax.Array:
-            return jnp.where(better, new, old)
-
-        theta = keep(trial, theta)
-        hit = jnp.any(((theta <= lower) | (theta >= upper)) & (lower < upper))
-        iterations = lane.iterations + 1
-        status = jnp.where(iterations >= steps.limit, Status.ITERATION_LIMIT, _MOVING)
-        ended = jnp.where(hit, Status.BOUND_HIT, Status.CONVERGED)
-        status = jnp.where(done, ended, status)
-        status = jnp.where(is_first & ~better, Status.NOT_FINITE, status)
-        promise = -walk @ (lane.gradient + lane.hessian @ walk / 2)
-        kept = (lane.objective - objective) / promise
+        gained = lane.objective - objective
+        kept = gained / lane.promise
         conditions = [better & (kept >= share) for share, _ in _DAMPING_AFTER]
         factors = [jnp.asarray(factor) for _, factor in _DAMPING_AFTER]
         damping = lane.damping * jnp.select(conditions, factors, _DAMPING_AFTER_NOTHING)
         # Exact steps start with care: their matrix need not be positive.
         turns = residual.has_kinks & (iterations == steps.reweighted)
         damping = jnp.where(turns, jnp.maximum(damping, _FIRST_DAMPING), damping)
+        damping = jnp.where(is_first, lane.damping, damping)
+        damping = damping.clip(1e-15, 10 * _MAX_DAMPING)
+        new = trial, objective, gradient, hessian, diagonal
+        # The first fields of a lane are these.
+        theta, objective, gradient, hessian, diagonal = (
+            jnp.where(better, *pair) for pair in zip(new, lane, strict=False)
+        )
+        trial = _next(lower, upper, damping, theta, gradient, hessian, diagonal)
+        move = trial - theta
+        promise = -move @ (gradient + hessian @ move / 2)
+
+        moved, next_moved = jnp.max(jnp.abs(lane.move)), jnp.max(jnp.abs(move))
+        least = _OBJECTIVE_TOLERANCE * objective
+        # A last step that can gain no more than this is taken unseen, where the model
+        # was right so far.
+        is_last = better & ~is_first & (damping <= _FIRST_DAMPING)
+        is_last &= (promise >= 0) & (promise < least) & (next_moved < _SHORT_STEP)
+        theta = jnp.where(is_last, trial, theta)
+        settled = is_last | (better & (gained < least) & (moved < _SHORT_STEP))
+        # No step, however short, improves: the floor of float64 is reached.
+        stuck = ~better & ((moved < _STEP_TOLERANCE) | (lane.damping >= _MAX_DAMPING))
+        done = settled | stuck | (next_moved == 0)
+        done = (done & ~is_first) | (better & (objective == 0))
+        hit = jnp.any(((theta <= lower) | (theta >= upper)) & (lower < upper))
+        status = jnp.where(iterations >= steps.limit, Status.ITERATION_LIMIT, _MOVING)
+        ended = jnp.where(hit, Status.BOUND_HIT, Status.CONVERGED)
+        status = jnp.where(done, ended, status)
+        status = jnp.where(is_first & ~better, Status.NOT_FINITE, status)
         return _Lanes(
             theta,
-            keep(objective, lane.objective),
-            keep(gradient, lane.gradient),
-            keep(hessian, lane.hessian),
-            keep(diagonal, lane.diagonal),
-            jnp.where(is_first, lane.damping, damping.clip(1e-15, 10 * _MAX_DAMPING)),
+            objective,
+            gradient,
+            hessian,
+            diagonal,
+            damping,
+            move,
+            promise,
             status,
             iterations,
         )
@@ -563,6 +584,27 @@ def _advance_block(
         return jax.lax.while_loop(goes_on, some_steps, state)[0]
     nothing = jnp.zeros_like(lanes.hessian)
     return jax.lax.while_loop(goes_on, lambda s: together(s, nothing), state)[0]
+
+
+def _next(
+    lower: jax.Array,
+    upper: jax.Array,
+    damping: jax.Array,
+    theta: jax.Array,
+    gradient: jax.Array,
+    hessian: jax.Array,
+    diagonal: jax.Array,
+) -> jax.Array:
+    """Where the damped model is least, within the bounds [parameters]."""
+    held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
+    free = ~held
+    # A flat direction (a term that vanished) must not make the system singular.
+    # No more than that: amplitudes may be 1e-15 of the rest and still be found.
+    damped = hessian + jnp.diag(damping * diagonal + 1e-300)
+    damped = jnp.where(free[:, None] & free[None, :], damped, 0.0)
+    damped += jnp.diag(jnp.where(held, 1.0, 0.0))
+    move = _solve_positive(damped, jnp.where(free, -gradient, 0.0))
+    return jnp.clip(theta + jnp.clip(move, -_MAX_STEP, _MAX_STEP), lower, upper)
 
 
 def _look(
