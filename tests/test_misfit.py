@@ -147,25 +147,27 @@ def test_the_variance_of_sums_is_that_of_draws():
     )
 
 
-def test_eigenvalues_are_found_by_one_thread(monkeypatch):
+@pytest.mark.parametrize("name", ["svd", "eigh", "cholesky"])
+def test_linear_algebra_is_of_one_thread(monkeypatch, name):
     """OpenBLAS's others would wait busily in the way of what comes next."""
 
     def count_threads():
         pools = threadpoolctl.threadpool_info()
         return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
 
-    counts, eigh = [], np.linalg.eigh
+    counts, calls, function = [], [], getattr(np.linalg, name)
 
-    def watched(matrix):
+    def watched(*args, **kwargs):
+        calls.append(name)
         counts.extend(count_threads())
-        return eigh(matrix)
+        return function(*args, **kwargs)
 
-    monkeypatch.setattr(np.linalg, "eigh", watched)
+    rng = np.random.default_rng(0)
+    difference = 0.01 * _smooth(0.5, rng)
+    monkeypatch.setattr(np.linalg, name, watched)
     before = count_threads()
-    matrix = np.cov(np.random.default_rng(0).standard_normal((40, 99)))
+    _estimate(difference).draw(100, 36, rng)
 
-    values, vectors = misfit._decompose(matrix)
-
+    assert calls
     assert set(counts) <= {1}  # none where BLAS is another's
     assert count_threads() == before
-    np.testing.assert_allclose(vectors * values @ vectors.T, matrix, atol=1e-12)

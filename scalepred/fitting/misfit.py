@@ -7,8 +7,10 @@ smooth it must be (restricted maximum likelihood: Patterson and Thompson 1971), 
 resamples that are moved by such misfits give parameters their honest width.
 """
 
+import contextlib
 import functools
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,25 @@ _RATIOS = np.geomspace(0.03, 10.0, 50)
 # With more points than the first, too many for a matrix of all pairs, misfits are taken
 # as unlike; with more than the second, some of them tell how alike misfits are.
 _MOST_ALIKE, _MOST_LEARNT_FROM = 2000, 300
+
+
+_lock = threading.Lock()  # limits of several threads would be lifted in any order
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Linear algebra by one thread of BLAS.
+
+    OpenBLAS would take all cores for as few as forty points, which then wait busily,
+    each for tens of milliseconds, in the way of all that a fit does beside.
+    """
+    with _lock, _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()  # looks through all that is loaded
 
 
 class Misfit(NamedTuple):
@@ -46,6 +67,7 @@ class Misfit(NamedTuple):
         """Standard deviation over all cases."""
         return float(np.sqrt(np.sum(self.chance * self.sd**2)))
 
+    @_one_thread()
     def variance(self, shares: np.ndarray) -> np.ndarray:
         """Of sums of misfits, each taken with its share [sums, points] -> [sums]."""
         total = np.zeros(len(shares))
@@ -56,6 +78,7 @@ class Misfit(NamedTuple):
             total += variance * np.sum(alike * shares, axis=1)
         return total
 
+    @_one_thread()
     def draw(
         self, draws: int, points: int, rng: np.random.Generator
     ) -> np.ndarray | float:
@@ -96,26 +119,11 @@ def estimate(
     if count <= num_parameters or count > _MOST_ALIKE:
         return of_size(np.sqrt(max(total - noise, 0.0)))
     distance = _distances(places)
+    sds = np.sqrt(total) * _RATIOS
     rng = np.random.default_rng(seed)
     taken = np.sort(rng.permutation(count)[:_MOST_LEARNT_FROM])
-    # A basis of all that no change of the parameters can give.
-    norms = np.linalg.norm(slopes[taken], axis=0)
-    directions, sizes, _ = np.linalg.svd(
-        slopes[taken] / np.where(norms > 0, norms, 1.0), full_matrices=True
-    )
-    free = directions[:, np.sum(sizes > 1e-8) :]
-    left = free.T @ difference[taken]
-    sds = np.sqrt(total) * _RATIOS
-    scores = []
-    for length, chance in zip(_LENGTHS, _CHANCES, strict=True):
-        likeness = _likeness(distance[np.ix_(taken, taken)], length)
-        shares, axes = _decompose(free.T @ likeness @ free)
-        variance = sds[:, None] ** 2 * np.maximum(shares, 1e-12) + noise
-        squares = (axes.T @ left) ** 2
-        scores.append(
-            np.log(chance) - np.sum(np.log(variance) + squares / variance, axis=1) / 2
-        )
-    score = np.concatenate(scores)
+    among = distance[np.ix_(taken, taken)]
+    score = _score(difference[taken], slopes[taken], among, noise, sds)
     chance = np.exp(score - score.max())
     return Misfit(
         length=np.repeat(_LENGTHS, len(sds)),
@@ -125,22 +133,33 @@ def estimate(
     )
 
 
-_one_thread = threading.Lock()  # limits of several would be lifted in any order
-
-
-def _decompose(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues and vectors of a symmetric matrix, by one thread of BLAS.
-
-    OpenBLAS would take all cores for as few as forty points, which then wait busily,
-    each for tens of milliseconds, in the way of all that a fit does next.
-    """
-    with _one_thread, _blas().limit(limits=1, user_api="blas"):
-        return np.linalg.eigh(matrix)
-
-
-@functools.cache
-def _blas() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()  # looks through all that is loaded
+@_one_thread()
+def _score(
+    difference: np.ndarray,
+    slopes: np.ndarray,
+    distance: np.ndarray,
+    noise: float,
+    sds: np.ndarray,
+) -> np.ndarray:
+    """ln of the restricted likelihood times the prior, length by length [cases]."""
+    # A basis of all that no change of the parameters can give.
+    norms = np.linalg.norm(slopes, axis=0)
+    directions, sizes, _ = np.linalg.svd(
+        slopes / np.where(norms > 0, norms, 1.0), full_matrices=True
+    )
+    free = directions[:, np.sum(sizes > 1e-8) :]
+    left = free.T @ difference
+    scores = []
+    for length, chance in zip(_LENGTHS, _CHANCES, strict=True):
+        shares, squares = np.ones(len(left)), left**2
+        if length:
+            shares, axes = np.linalg.eigh(free.T @ _likeness(distance, length) @ free)
+            squares = (axes.T @ left) ** 2
+        variance = sds[:, None] ** 2 * np.maximum(shares, 1e-12) + noise
+        scores.append(
+            np.log(chance) - np.sum(np.log(variance) + squares / variance, axis=1) / 2
+        )
+    return np.concatenate(scores)
 
 
 def of_size(sd: float) -> Misfit:
