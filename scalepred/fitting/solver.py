@@ -407,7 +407,8 @@ class _Lanes(NamedTuple):
 
     Attributes:
         theta: the best place yet.
-        objective: there; infinite before the first look.
+        objective: there, or at most a tolerance above it; infinite before the first
+            look.
         gradient: there.
         hessian: there, of the model that steps minimise.
         diagonal: positive; what damping multiplies.

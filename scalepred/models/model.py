@@ -69,12 +69,12 @@ class Model:
             for group, tree in self.shapes.params.items()
         }
 
-    @property
+    @functools.cached_property
     def num_params_total(self) -> int:
         """All parameters."""
         return sum(self.num_params_by_group.values())
 
-    @property
+    @functools.cached_property
     def num_params(self) -> int:
         """m as the law uses it: word embeddings excluded, as in the paper."""
         groups = self.num_params_by_group.items()
