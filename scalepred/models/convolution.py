@@ -149,4 +149,34 @@ def _convolve_patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array
         for down in range(kernel.shape[0])
         for right in range(kernel.shape[1])
     ]
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    patches = jnp.concatenate(shifted, axis=-1)
+    flat = _multiply(
+        patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, kernel.shape[-1])
+    )
+    return flat.reshape(*patches.shape[:-1], -1)
+
+
+@jax.custom_vjp
+def _multiply(patches: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[places, taps x channels] times [taps x channels, channels after]."""
+    return patches @ kernel
+
+
+def _multiply_forward(
+    patches: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return patches @ kernel, (patches, kernel)
+
+
+def _multiply_backward(
+    saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The kernel's with its few rows first, which takes a CPU less than half as long.
+
+    XLA would turn the product round again.
+    """
+    patches, kernel = saved
+    return dy @ kernel.T, jax.lax.optimization_barrier(dy.T @ patches).T
+
+
+_multiply.defvjp(_multiply_forward, _multiply_backward)
