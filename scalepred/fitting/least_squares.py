@@ -86,7 +86,7 @@ class LeastSquares:
     @functools.cached_property
     def fitted(self) -> predict.FittedLaw:
         """The law with the draws behind its intervals."""
-        # At once: each spends half of its time in Python, on one core.
+        # Together, as back-tests keep no more than one core busy.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             tests = pool.submit(lambda: self.inner_tests)
             draws = self._resample()

@@ -95,24 +95,11 @@ def _non_negative(
     # All sets at once [sets, starts, ...]: what is not chosen is a row of the identity.
     chosen = _sets(terms)[:, None]
     both = chosen[..., None] & chosen[..., None, :]
-    found = _solve(np.where(both, gram, np.eye(terms)), chosen * moment)
+    found = np.linalg.solve(
+        np.where(both, gram, np.eye(terms)), (chosen * moment)[..., None]
+    )[..., 0]
     gain = np.where(np.all(found >= 0, axis=2), np.sum(found * moment, axis=2), 0.0)
     best = np.argmax(gain, axis=0)[None]
     gain = np.take_along_axis(gain, best, axis=0)[0]
     amplitude = np.take_along_axis(found, best[..., None], axis=0)[0]
     return amplitude / size, gain
-
-
-def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Solves very many small positive definite systems, all at once.
-
-    Args:
-        matrix: [..., terms, terms].
-        vector: [..., terms].
-    """
-    columns = np.concatenate([matrix, vector[..., None]], axis=-1)
-    for k in range(vector.shape[-1]):
-        row = columns[..., k, None, :] / columns[..., k, k, None, None]
-        columns -= columns[..., k, None] * row
-        columns[..., k, :] = row[..., 0, :]
-    return columns[..., -1]
