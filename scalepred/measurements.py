@@ -331,6 +331,11 @@ class Surface:
         return self.params * self.seen
 
     @property
+    def highest(self) -> float:
+        """That a value can be."""
+        return 1.0 if self.metric == "error" else math.inf
+
+    @property
     def num_seeds(self) -> np.ndarray:
         """Runs behind each point [points]."""
         return np.sum(np.isfinite(self.seed_values), axis=1)

@@ -312,6 +312,24 @@ def test_random_guess_is_fitted_where_unknown_and_said():
     assert any("random-guess level is fitted" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("law", ["auto", "rosenfeld_fitted_guess", "chinchilla"])
+def test_no_error_is_expected_above_one(law):
+    m, n = (
+        a.reshape(-1) for a in np.meshgrid(2.0 ** np.arange(4), 2.0 ** np.arange(4))
+    )
+    noise = 0.1 * np.random.default_rng(1).standard_normal(len(m))
+    value = np.minimum(0.95 * (m * n) ** -0.05 * np.exp(noise), 1.0)
+    far = 1e-3 * m, 1e-3 * n
+    fit = scalepred.fit(scalepred.Surface.from_arrays(m, n, value), law, resamples=200)
+    said = fit.predict(*far)
+    most = np.maximum(said.value, 1.0)  # Chinchilla's sum knows no bound
+    assert np.all(said.upper <= most)
+    assert np.all(said.mean_upper <= most)
+    assert np.any(said.upper == most)
+    loss = scalepred.Surface.from_arrays(m, n, value, metric="loss")
+    assert np.any(scalepred.fit(loss, law, resamples=200).predict(*far).upper > most)
+
+
 def test_no_resamples_means_no_intervals():
     found = scalepred.fit(corner_surface(), "rosenfeld", resamples=0)
     said = found.predict(1.0, 1.0)

@@ -34,6 +34,7 @@ def test_rosenfeld_and_chinchilla_are_corners():
     t = 0.4 * np.exp(-0.5 * x) + 0.2 * np.exp(-0.3 * y)
     theta = np.array([np.log(0.4), np.log(0.5), np.log(0.2), np.log(0.3), 0, 0, 0, 0])
     theta[flexible.CORE.index("bend")] = np.log(2.0)
+    theta[flexible.CORE.index("top")] = -40.0  # the level is the given one
     z = (0.15 + 0.3 * t) / 0.9
     law = flexible.make_law(0, is_loss=False)
     np.testing.assert_allclose(
@@ -150,6 +151,32 @@ def test_loss_with_a_known_guess_stays_below_it():
     fit = scalepred.fit(known, resamples=0)
     assert fit.predict(1e-9, 1e-9).value == pytest.approx(6.6, rel=1e-3)
     assert fit.parameters["random_guess"].value == pytest.approx(6.6)
+
+
+def test_level_of_an_error_is_fitted_only_where_nobody_gave_it():
+    """A choice between two: 50 % at first, then steeply better."""
+    m, n = (a.reshape(-1) for a in np.meshgrid(*[4.0 ** np.arange(7)] * 2))
+    t = 0.01 + 3 * m**-0.5 + 6 * n**-0.5
+    value = 0.5 * t / np.sqrt(1 + t**2)
+    value *= np.exp(0.005 * np.random.default_rng(0).standard_normal(len(m)))
+    surface = Surface.from_arrays(m, n, value)
+    fitted = surface.params * surface.data <= surface.work.max() / 16
+    part, rest = surface.where(fitted), surface.where(~fitted)
+
+    def error(fit):
+        said = fit.predict(rest.params, rest.data).value
+        return float(np.mean(np.abs(said / rest.value - 1)))
+
+    found = scalepred.fit(part, resamples=0)
+    by_name = {member.name: member for member in found.members}
+    assert by_name["level below 1"].weight > 0.9
+    assert found.parameters["random_guess"].value == pytest.approx(0.5, rel=0.03)
+    assert any("fitted by one member" in note for note in found.notes)
+    for guess in (0.5, 1.0):
+        told = scalepred.fit(dataclasses.replace(part, random_guess=guess), resamples=0)
+        assert "level below 1" not in {member.name for member in told.members}
+        assert told.parameters["random_guess"].value == pytest.approx(guess, rel=1e-12)
+        assert (error(told) > 5 * error(found)) == (guess == 1.0)
 
 
 def test_members_that_failed_have_no_weight():

@@ -85,7 +85,10 @@ class _Kind:
         if len(axes) == 1:
             members = flexible.curve_members(axes[0])
             return _Kind(flexible.for_curves(settings), members, fits_guess, axes)
-        return _Kind(settings, flexible.MEMBERS, fits_guess, ("params", "data"))
+        members = flexible.MEMBERS
+        if not is_loss and surface.random_guess is None:
+            members += (flexible.UNKNOWN_LEVEL,)
+        return _Kind(settings, members, fits_guess, ("params", "data"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +207,7 @@ class Auto:
             growth=self._growth,
             noise=self.noise,
             seed=self.seed,
+            highest=self.surface.highest,
         )
 
     @property
@@ -373,7 +377,9 @@ def _notes(surface: Surface, kind: _Kind) -> list[str]:
     if kind.fits_guess:
         notes.append("the random-guess level is fitted, because none was given")
     elif surface.random_guess is None:
-        notes.append("the random-guess level is taken for 1, because none was given")
+        level = "the random-guess level is taken for 1, because none was given"
+        is_fitted = flexible.UNKNOWN_LEVEL in kind.members
+        notes.append(level + (", and fitted by one member" if is_fitted else ""))
     notes.append(
         "law=auto predicts the weighted mean of its members; the parameters are the "
         "flexible law's, under the prior that weighs most"

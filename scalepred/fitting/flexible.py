@@ -41,6 +41,9 @@ _DRAW_ITERATIONS = 4  # of a draw, from the estimate: later steps change little
 _FAR = 1e3  # sigmas of the residual in which draws are fitted
 _FROZEN = 1e12  # precision of a prior that is no choice
 _HELD_SD = 1e-3  # of a member's held parameters
+# Prior of the top where the level is the given one, or anything below it.
+_GIVEN_LEVEL = -30.0, _HELD_SD
+_LEVEL_BELOW = 0.0, 2.0
 
 NUM_STARTS = 3  # the prior's mean, and draws this far around it, in its deviations
 _START_SPREAD = 0.8
@@ -119,20 +122,25 @@ class Member:
         weight: before the back-tests have spoken.
         mean: inner values at which core parameters are held, by name.
         widen: factor on the standard deviations of the priors.
+        is_below: the level of an error is fitted, from the largest value to 1.
     """
 
     name: str
     weight: float
     mean: tuple[tuple[str, float], ...] = ()
     widen: float = 1.0
+    is_below: bool = False
 
-    def prior(self, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    def prior(self, settings: Settings, is_loss: bool) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the core parameters."""
         mean = np.array(settings.mean)
         sd = np.where(np.array(settings.sd) > _HELD_SD, self.widen, 1.0) * settings.sd
         for name, value in self.mean:
             mean[CORE.index(name)] = value
             sd[CORE.index(name)] = _HELD_SD
+        if not is_loss:
+            top = CORE.index("top")
+            mean[top], sd[top] = _LEVEL_BELOW if self.is_below else _GIVEN_LEVEL
         return mean, sd
 
 
@@ -144,8 +152,11 @@ MEMBERS = (
     Member("sum (Chinchilla)", 0.1, (("top", 7.0), ("bend", 0.0), ("hardness", 0.0))),
     Member("scarcer of the two", 0.1, (("hardness", np.log(3.0)),)),
     # Where nothing is like the studies that the priors come from.
-    Member("wide priors", 0.1, (), 4.0),
+    Member("wide priors", 0.1, widen=4.0),
 )
+# Of errors whose random-guess level nobody gave: a choice among four is wrong in three
+# of four, and what starts there falls later and faster than from 1.
+UNKNOWN_LEVEL = Member("level below 1", 0.1, widen=4.0, is_below=True)
 
 
 # Learning curves are dense and smooth: they say themselves what the priors say of
@@ -241,7 +252,12 @@ def _log_value(
     of_data = log_b - jnp.exp(log_beta + steeper) * y
     log_t = jnp.logaddexp(hard * of_model, hard * of_data) / hard + offset
     log_floor = scale.log_low + jax.nn.log_sigmoid(floor)
-    log_top = scale.log_high + jnp.logaddexp(0.0, top) if is_loss else scale.log_guess
+    # The level of a loss is above all values, of an error between them and the given.
+    if is_loss:
+        log_top = scale.log_high + jnp.logaddexp(0.0, top)
+    else:
+        below = jax.nn.sigmoid(top)
+        log_top = (1 - below) * scale.log_guess + below * scale.log_high
     log_z = jnp.logaddexp(log_floor, scale.log_low + log_t) - log_top
     return jnp.asarray(log_top - jax.nn.softplus(-bend * log_z) / bend)
 
@@ -278,9 +294,11 @@ def make_law(
         del params_unit, data_unit
         low = np.exp(scale.log_low)
         floor = low / (1 + np.exp(-theta[..., 4]))
-        top = np.exp(np.broadcast_to(scale.log_guess, floor.shape))
+        high, guess = np.exp(scale.log_high), np.exp(scale.log_guess)
         if is_loss:
-            top = np.exp(scale.log_high) * (1 + np.exp(theta[..., 5]))
+            top = high * (1 + np.exp(theta[..., 5]))
+        else:
+            top = guess * (high / guess) ** (1 / (1 + np.exp(-theta[..., 5])))
         bend = np.exp(theta[..., 6])
         ratio = floor / top
         numbers = {
@@ -376,7 +394,7 @@ def estimate(
     weight = masks[lanes] * points.weight * work**settings.compute_power
     has_level = has_level[lanes]
 
-    priors = [member.prior(settings) for member in members]
+    priors = [member.prior(settings, is_loss) for member in members]
     mean = np.zeros((len(lanes), _CORE_SIZE + 2 * has_level.shape[1]))
     mean[:, :_CORE_SIZE] = np.stack([mean for mean, _ in priors])[lanes]
     core_sd = np.stack([sd for _, sd in priors])[lanes]

@@ -103,6 +103,7 @@ class LeastSquares:
             noise=self.noise,
             seed=self.seed,
             epochs=self.epochs,
+            highest=self.surface.highest,
         )
 
     @functools.cached_property

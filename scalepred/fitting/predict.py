@@ -1,6 +1,7 @@
 """Predictions with intervals from a fitted law and its resampled parameters."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -81,6 +82,7 @@ class FittedLaw:
         seed: of the draws of misfit and noise.
         epochs: passes over the data where nothing else is said; None: not known, or
             the law knows nothing of them.
+        highest: that a measurement can be: 1 for an error.
     """
 
     law: Law
@@ -94,6 +96,7 @@ class FittedLaw:
     noise: Noise
     seed: int
     epochs: float | None = None
+    highest: float = math.inf
 
     def parameters(self) -> dict[str, Estimate]:
         """The published parameters; NaN intervals where there are no draws."""
@@ -151,7 +154,11 @@ class FittedLaw:
         shape = (len(log_values),) + (1,) * (log_values.ndim - 1)
         wander = np.random.default_rng(self.seed).standard_normal(shape)
         deviation = log_values - log_value + self.misfit * wander
-        return log_value + self.growth * deviation
+        return self._capped(log_value + self.growth * deviation, log_value)
+
+    def _capped(self, log_values: np.ndarray, log_value: np.ndarray) -> np.ndarray:
+        """At most what can be measured, or what the law itself says."""
+        return np.minimum(log_values, np.maximum(log_value, math.log(self.highest)))
 
     def predict(
         self,
@@ -176,9 +183,10 @@ class FittedLaw:
         means = self.spread(drawn, center)
         rng = np.random.default_rng(self.seed + 1)
         noise = rng.standard_normal(means.shape) * self.noise.of(means)
-        runs = means + noise / np.sqrt(num_seeds)
-        lower, upper = np.exp(np.quantile(runs, _TAILS, axis=0))
-        mean_lower, mean_upper = np.exp(np.quantile(means, _TAILS, axis=0))
+        runs = self._capped(means + noise / np.sqrt(num_seeds), center)
+        with np.errstate(over="ignore"):  # no upper end, where draws say nothing
+            lower, upper = np.exp(np.quantile(runs, _TAILS, axis=0))
+            mean_lower, mean_upper = np.exp(np.quantile(means, _TAILS, axis=0))
         return Prediction(np.exp(center), lower, upper, mean_lower, mean_upper)
 
 
