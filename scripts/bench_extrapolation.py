@@ -6,12 +6,13 @@ runs within 90 % intervals, averaged over the problems of a study; then the geom
 mean of the errors and the mean coverage over studies.
 
     python scripts/bench_extrapolation.py [--data=DIR] [--ratios=10,50,200,1000]
-        [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense] [--outliers]
+        [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense,other] [--outliers]
     python scripts/bench_extrapolation.py --studies=curves --laws=m4,bnsl,auto
 
-DIR holds public scaling studies as CSV with columns params, data, value. `curves` are
-learning curves of one model each, with the split into fitted and held-out points that
-their authors published; the ratios do not apply to them.
+DIR holds public scaling studies as CSV with columns params, data, value. `other` are
+studies that no prior or weight was chosen by. `curves` are learning curves of one model
+each, with the split into fitted and held-out points that their authors published; the
+ratios do not apply to them.
 """
 
 import collections
@@ -33,7 +34,7 @@ from scalepred.measurements import Surface
 _DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV files.")
 _RATIOS = flags.DEFINE_list("ratios", ["10", "50", "200", "1000"], "Of compute.")
 _LAWS = flags.DEFINE_list("laws", ["rosenfeld", "chinchilla", "auto"], "Laws.")
-_STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense, curves.")
+_STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense, other, curves.")
 _OUTLIERS = flags.DEFINE_bool("outliers", False, "Keep what Epoch leaves out, too.")
 
 _MIN_POINTS = 6
@@ -138,6 +139,27 @@ def dense_studies() -> Iterator[Problem]:
         yield Problem("pythia", name, surface_of_runs(rows, metric))
 
 
+def other_studies() -> Iterator[Problem]:
+    """What no prior or weight was chosen by: other metrics, tasks and domains."""
+    for name, rows in split(read("porian_isoflop"), "task", "metric", "stage"):
+        yield Problem("porian", name, make_surface(rows, "loss", min))
+    for name, rows in split(read("il_atari_a"), "task"):
+        yield Problem("atari", name, make_surface(rows, "loss", min))
+    tasks = [*split(read("openclip_zeroshot"), "task", "metric", "family")]
+    for name, rows in tasks[::3]:
+        yield Problem("zeroshot", name, make_surface(rows, "error", min))
+    for name, rows in [*split(read("gadre_overtraining_downstream"), "task")][::3]:
+        yield Problem("downstream", name, make_surface(rows, "error", _mean))
+    curves = read("hitchhiker_curves_thinned")
+    curves = [row for row in curves if float(row["value"]) > 0]
+    for name, rows in split(curves, "task", "metric"):
+        if len({row["params"] for row in rows}) >= 3:
+            yield Problem("hitchhiker", name, make_surface(rows, "loss", _mean))
+    for name, rows in split(read("primate_vvs_imagenet_brain"), "task", "metric"):
+        yield Problem("brain", name, make_surface(rows, "loss"))
+    yield Problem("steplaw", "", make_surface(read("steplaw_dense_best"), "loss"))
+
+
 def curve_studies() -> Iterator[Problem]:
     """Learning curves of "Revisiting Neural Scaling Laws", by its five groups."""
     for file in ("google_vision_imagenet", "google_vision_caltech101", "google_lang"):
@@ -215,7 +237,12 @@ def print_table(problems: list[Problem], ratio: float, laws: list[str]) -> None:
     print("| geometric mean (mean) | | " + " | ".join(summary) + " |", flush=True)
 
 
-_PROBLEMS = {"main": main_studies, "dense": dense_studies, "curves": curve_studies}
+_PROBLEMS = {
+    "main": main_studies,
+    "dense": dense_studies,
+    "other": other_studies,
+    "curves": curve_studies,
+}
 
 
 def main(argv: list[str]) -> None:

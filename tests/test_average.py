@@ -76,6 +76,12 @@ def test_a_prediction_is_the_mean_of_the_parts(axis):
     np.testing.assert_allclose(chosen.mean(axis=0), found.weights, atol=0.12)
     assert np.all((said.lower < whole.value) & (whole.value < said.upper))
     assert fit.inner_tests
+    # Weights go as one over the square of the errors in the back-tests that all have.
+    scores = [{one.ratio: one.score() for one in p.back_tests} for p in found.parts]
+    shared = set.intersection(*(set(own) for own in scores))
+    errors = [np.mean([np.log(own[ratio].error) for ratio in shared]) for own in scores]
+    expected = np.exp(-2 * np.array(errors))
+    np.testing.assert_allclose(found.weights, expected / expected.sum(), rtol=1e-3)
     assert np.all(np.abs(np.expm1(found.differences)) < 0.02)
 
 
