@@ -205,7 +205,7 @@ class Auto:
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
             misfit=self.misfit,
-            growth=self._growth,
+            growth=backtest.learn_growth(self.inner_tests),
             noise=self.noise,
             seed=self.seed,
             highest=self.surface.highest,
@@ -215,15 +215,6 @@ class Auto:
     def _thetas(self) -> np.ndarray:
         """Of the members [members, parameters]; those of no weight may have failed."""
         return np.where(self.shares[:, None] > 0, self.estimate.theta, self.theta)
-
-    @property
-    def _growth(self) -> float:
-        """1: the members' disagreement takes its place. Along one size there are few
-        members and they agree.
-        """
-        if len(self.law.axes) > 1:
-            return 1.0
-        return backtest.learn_growth(self.inner_tests)
 
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
