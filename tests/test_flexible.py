@@ -302,6 +302,40 @@ def test_checkpoints_of_a_run_count_for_less_though_other_runs_lie_between(persi
         assert widths[1] == pytest.approx(widths[0], rel=0.15)
 
 
+def test_checkpoints_before_the_end_of_a_schedule_count_for_less():
+    """They lie up to a tenth above what a run that ends there has."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for size in 10.0 ** np.arange(6, 9.1, 0.5):
+        for end in 10.0 ** np.arange(8, 10.1, 0.5):
+            run = len({row[3] for row in rows})
+            for share in np.linspace(0.2, 1.0, 9):
+                ended = 0.1 + 20 * size**-0.35 + 150 * (share * end) ** -0.35
+                error = ended * (1.1 - 0.1 * share**2)
+                error *= np.exp(0.003 * rng.standard_normal())
+                rows.append((size, share * end, error, run))
+    size, data, value, run = np.array(rows).T
+    target = 1e9, 1e11
+    truth = 0.1 + 20 * target[0] ** -0.35 + 150 * target[1] ** -0.35
+    error, notes = [], []
+    for named in (False, True):
+        surface = Surface.from_arrays(size, data, value, seed=run if named else None)
+        assert auto.has_checkpoints(surface) == named
+        fit = scalepred.fit(surface, resamples=0)
+        notes.append([note for note in fit.notes if "checkpoints" in note])
+        error.append(float(fit.predict(*target).value) / truth - 1)
+    assert [len(own) for own in notes] == [0, 1]
+    assert abs(error[1]) < 0.5 * abs(error[0])
+
+
+def test_runs_of_a_grid_are_no_checkpoints():
+    m, n = (a.reshape(-1) for a in np.meshgrid([1e3, 1e4, 1e5], [1e3, 1e4, 1e5]))
+    value = 0.1 + m**-0.3 + n**-0.3
+    for seed in (None, np.zeros(9, int), np.arange(9)):
+        surface = Surface.from_arrays(m, n, value, seed=seed, metric="loss")
+        assert not auto.has_checkpoints(surface)
+
+
 def test_answers_work_for_the_flexible_law():
     fit = scalepred.fit(study("ImageNet", np.random.default_rng(0), 0.01))
     answer = fit.data_needed(0.3, params=1.0)

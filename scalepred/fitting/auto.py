@@ -89,6 +89,11 @@ class _Kind:
         members = flexible.MEMBERS
         if not is_loss and surface.random_guess is None:
             members += (flexible.UNKNOWN_LEVEL,)
+        if has_checkpoints(surface):
+            # What a run says before its schedule ends lies above what it would say
+            # had that been the end.
+            above = min(settings.above, flexible.LOSS.above)
+            settings = dataclasses.replace(settings, above=above)
         return _Kind(settings, members, fits_guess, ("params", "data"))
 
 
@@ -264,6 +269,16 @@ class Auto:
         return flexible.draw(self.law, self.estimate, members, rng)
 
 
+def has_checkpoints(surface: Surface) -> bool:
+    """Whether runs (seeds) are measured as they go on: several times, at one size of
+    model each.
+    """
+    run, point = np.nonzero(np.isfinite(surface.seed_values.T))
+    same = run[1:] == run[:-1]
+    sizes = surface.params[point]
+    return bool(np.any(same) and np.all(sizes[1:][same] == sizes[:-1][same]))
+
+
 def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
     """Fits and weighs every member.
 
@@ -374,6 +389,12 @@ def _notes(surface: Surface, kind: _Kind) -> list[str]:
         level = "the random-guess level is taken for 1, because none was given"
         is_fitted = flexible.UNKNOWN_LEVEL in kind.members
         notes.append(level + (", and fitted by one member" if is_fitted else ""))
+    if len(kind.axes) > 1 and has_checkpoints(surface):
+        notes.append(
+            "each run has several points at one size of model: they are taken for "
+            f"checkpoints, and weigh {kind.settings.above:g} where they lie above the "
+            "law, as schedules that have not ended do"
+        )
     notes.append(
         "law=auto predicts the weighted mean of its members; the parameters are the "
         "flexible law's, under the prior that weighs most"
