@@ -1,5 +1,6 @@
 """Answers against closed forms of the paper (paper.md 6.1) and against the law."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -146,6 +147,19 @@ def test_chinchilla_optimum_in_closed_form():
     assert best.details["data"][0] == pytest.approx(
         (budget / 6) ** (alpha / (alpha + beta)) / factor, rel=1e-8
     )
+
+
+def test_intervals_grow_beyond_the_reach_of_the_fit():
+    plain = make_fitted(published.BY_NAME["CIFAR100"], draws=200, spread=0.02)
+    everywhere = dataclasses.replace(plain, growth=3.0)
+    beyond = dataclasses.replace(everywhere, reach=math.log(0.02))
+    params = np.array([0.001, 0.1, 0.1 * 50**0.5, 5.0, 500.0])
+    one, three, grown = (
+        np.log(fitted.predict(params, 0.2).mean_lower) - fitted.log_value(params, 0.2)
+        for fitted in (plain, everywhere, beyond)
+    )
+    np.testing.assert_allclose(three, 3 * one)
+    np.testing.assert_allclose(grown, np.array([1, 1, 2, 3, 3]) * one)
 
 
 def test_unreachable_is_an_answer():

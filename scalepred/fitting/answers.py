@@ -128,12 +128,10 @@ def best_for_budget(
     log_budget = np.full(1 + len(fitted.draws), math.log(budget))
     x, y = _split(fitted, log_budget, cost, max_data)
     log_values = _at(fitted, x, y)
-    means = fitted.spread(log_values[1:], log_values[:1])
+    params, data = fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
+    means = fitted.spread(log_values[1:], log_values[:1], params[1:], data[1:])
     values = np.exp(np.concatenate([log_values[:1], means]))
-    details = {
-        "params": _interval(fitted.params_unit * np.exp(x)),
-        "data": _interval(fitted.data_unit * np.exp(y)),
-    }
+    details = {"params": _interval(params), "data": _interval(data)}
     epochs = _epochs_asked(fitted)
     value, lower, upper = _interval(values)
     edge = bool(abs(x[0]) > _REACH - 1 or abs(y[0]) > _REACH - 1)

@@ -200,6 +200,7 @@ class Auto:
         draws = self._draw()
         alone = np.eye(1, len(order))
         others = np.concatenate([thetas[1:].reshape(1, -1), alone], axis=1)
+        is_grid = len(self.law.axes) > 1
         return predict.FittedLaw(
             law=mixture.make_law((self.law,) * len(order)),
             theta=np.concatenate([thetas.reshape(-1), self.shares[order]]),
@@ -214,6 +215,9 @@ class Auto:
             noise=self.noise,
             seed=self.seed,
             highest=self.surface.highest,
+            # On a grid the members disagree where they extrapolate, which is most of
+            # what back-tests reveal.
+            reach=float(np.max(self.points.x + self.points.y)) if is_grid else -np.inf,
         )
 
     @property
@@ -386,9 +390,11 @@ def _notes(surface: Surface, kind: _Kind) -> list[str]:
     if kind.fits_guess:
         notes.append("the random-guess level is fitted, because none was given")
     elif surface.random_guess is None:
-        level = "the random-guess level is taken for 1, because none was given"
         is_fitted = flexible.UNKNOWN_LEVEL in kind.members
-        notes.append(level + (", and fitted by one member" if is_fitted else ""))
+        also = " (and fitted by one member)" if is_fitted else ""
+        notes.append(
+            f"the random-guess level is taken for 1{also}, because none was given"
+        )
     if len(kind.axes) > 1 and has_checkpoints(surface):
         notes.append(
             "each run has several points at one size of model: they are taken for "

@@ -13,6 +13,8 @@ from scalepred.fitting.laws import Array, Law, Scale
 
 LEVEL = 0.90  # of every interval
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+# ln of how much more compute growth takes to be whole: that of the farthest back-test.
+_FULL_GROWTH = math.log(50.0)
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
 # one program a law.
 _ROWS, _PLACES = 64, 32
@@ -83,6 +85,8 @@ class FittedLaw:
         epochs: passes over the data where nothing else is said; None: not known, or
             the law knows nothing of them.
         highest: that a measurement can be: 1 for an error.
+        reach: ln(m n / (M N)) beyond which `growth` sets in; it is whole where the
+            farthest back-test would end. -inf: it is whole everywhere.
     """
 
     law: Law
@@ -97,6 +101,7 @@ class FittedLaw:
     seed: int
     epochs: float | None = None
     highest: float = math.inf
+    reach: float = -math.inf
 
     def parameters(self) -> dict[str, Estimate]:
         """The published parameters; NaN intervals where there are no draws."""
@@ -144,17 +149,28 @@ class FittedLaw:
         values = evaluate(self.law, theta, x, y, self.scale, z)
         return values.reshape((-1, *params.shape) if draws else params.shape)
 
-    def spread(self, log_values: np.ndarray, log_value: np.ndarray) -> np.ndarray:
+    def spread(
+        self,
+        log_values: np.ndarray,
+        log_value: np.ndarray,
+        params: ArrayLike,
+        data: ArrayLike,
+    ) -> np.ndarray:
         """Draws of ln of the true mean: parameters and misfit, grown as learnt.
 
         Args:
             log_values: ln of the law under each draw [draws, ...].
             log_value: ln of the law at the best fit [...].
+            params: model sizes that these are at, counts [...] or [draws, ...].
+            data: data sizes, counts, likewise.
         """
         shape = (len(log_values),) + (1,) * (log_values.ndim - 1)
         wander = np.random.default_rng(self.seed).standard_normal(shape)
         deviation = log_values - log_value + self.misfit * wander
-        return self._capped(log_value + self.growth * deviation, log_value)
+        units = self.params_unit * self.data_unit
+        beyond = np.log(np.multiply(params, data, dtype=float) / units) - self.reach
+        growth = 1 + (self.growth - 1) * np.clip(beyond / _FULL_GROWTH, 0.0, 1.0)
+        return self._capped(log_value + growth * deviation, log_value)
 
     def _capped(self, log_values: np.ndarray, log_value: np.ndarray) -> np.ndarray:
         """At most what can be measured, or what the law itself says."""
@@ -180,7 +196,7 @@ class FittedLaw:
             unknown = np.full(center.shape, np.nan)
             return Prediction(np.exp(center), unknown, unknown, unknown, unknown)
         drawn = self.log_value(params, data, draws=True, epochs=epochs)
-        means = self.spread(drawn, center)
+        means = self.spread(drawn, center, params, data)
         rng = np.random.default_rng(self.seed + 1)
         noise = rng.standard_normal(means.shape) * self.noise.of(means)
         runs = self._capped(means + noise / np.sqrt(num_seeds), center)

@@ -6,6 +6,7 @@ anyone may have written. Figures are images inside the file; there is no script.
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 
 from etils import epath
@@ -365,6 +366,8 @@ def _trust(results: Results) -> str:
     if has_intervals and fit.fitted.growth > 1:
         grown = words.ratio(fit.fitted.growth, 1.0)
         intervals += f", widened {grown} times for what the back-tests missed"
+        if math.isfinite(fit.fitted.reach):
+            intervals += ": the more so the farther they are from the fit region"
     text += _list([f"misfit of the law {words.percent(misfit)}; {repeated}", intervals])
     return text + "</section>\n"
 
