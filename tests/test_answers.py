@@ -153,7 +153,7 @@ def test_intervals_grow_beyond_the_reach_of_the_fit():
     plain = make_fitted(published.BY_NAME["CIFAR100"], draws=200, spread=0.02)
     everywhere = dataclasses.replace(plain, growth=3.0)
     beyond = dataclasses.replace(everywhere, reach=math.log(0.02))
-    params = np.array([0.001, 0.1, 0.1 * 50**0.5, 5.0, 500.0])
+    params = np.array([0.001, 0.1, 0.1 * 12**0.5, 1.2, 500.0])
     one, three, grown = (
         np.log(fitted.predict(params, 0.2).mean_lower) - fitted.log_value(params, 0.2)
         for fitted in (plain, everywhere, beyond)

@@ -13,8 +13,8 @@ from scalepred.fitting.laws import Array, Law, Scale
 
 LEVEL = 0.90  # of every interval
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-# ln of how much more compute growth takes to be whole: that of the farthest back-test.
-_FULL_GROWTH = math.log(50.0)
+# ln of how much more compute growth takes to be whole: that of the middle back-test.
+_FULL_GROWTH = math.log(12.0)
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
 # one program a law.
 _ROWS, _PLACES = 64, 32
@@ -85,8 +85,8 @@ class FittedLaw:
         epochs: passes over the data where nothing else is said; None: not known, or
             the law knows nothing of them.
         highest: that a measurement can be: 1 for an error.
-        reach: ln(m n / (M N)) beyond which `growth` sets in; it is whole where the
-            farthest back-test would end. -inf: it is whole everywhere.
+        reach: ln(m n / (M N)) beyond which `growth` sets in; it is whole where a
+            back-test of middling distance would end. -inf: it is whole everywhere.
     """
 
     law: Law
