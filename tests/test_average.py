@@ -1,5 +1,7 @@
 """law=auto along one size: curves averaged."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,23 @@ def test_the_law_is_a_geometric_mean():
         found = predict.evaluate(law, theta, 0 * y, y, scale)[0]
         expected = weight * each[0] + (1 - weight) * each[1]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_mean_of_one_law_is_evaluated_by_its_parts():
+    law = mixture.make_law((one_axis.m4,) * 3)
+    other = dataclasses.replace(law, part=None)  # as a whole
+    scale = Scale(0.0, np.log(0.1), np.log(0.8))
+    rng = np.random.default_rng(0)
+    thetas = one_axis.m4.start(rng.uniform(size=(15, 6)), scale).reshape(5, -1)
+    weights = rng.dirichlet(np.ones(3), 5)
+    weights[0], weights[1] = [0, 1, 0], [0.5, 0, 0.5]
+    theta = np.concatenate([thetas, weights], axis=1)
+    y = -np.linspace(0, 5, 9)
+    whole = predict.evaluate(other, theta, 0 * y, y, scale)
+    found = predict.evaluate(law, theta, 0 * y, y, scale)
+    np.testing.assert_allclose(found, whole, rtol=1e-12)
+    theta[1, one_axis.m4.num_parameters] = np.nan  # what has no weight may have failed
+    np.testing.assert_array_equal(predict.evaluate(law, theta, 0 * y, y, scale), found)
 
 
 def test_a_back_test_of_a_mean_promises_what_its_parts_do_and_their_distance():

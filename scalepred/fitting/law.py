@@ -110,6 +110,8 @@ class Law:
             data, which are then unique data).
         terms: its powers of the sizes, where it is made of such.
         sum: that it is their sum, which makes for good starting points; or None.
+        part: the one law of which it is a weighted geometric mean (`mixture.py`):
+            theta is several of that law's, and then their weights.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Law:
     axes: tuple[str, ...] = ("params", "data")
     terms: tuple[Term, ...] = ()
     sum: Sum | None = None
+    part: "Law | None" = None
 
     def at(self, z: Array | float | None) -> "Law":
         """The law for z = ln(epochs), which broadcasts with x and y.

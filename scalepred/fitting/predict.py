@@ -215,6 +215,16 @@ def evaluate(
     z: np.ndarray | None = None,
 ) -> np.ndarray:
     """ln of the law for every theta at every place [thetas, places]."""
+    if law.part is not None:  # a draw is one part of six, and the others no work
+        size = law.part.num_parameters
+        count = law.num_parameters // (size + 1)
+        weights = theta[:, count * size :]
+        own = theta[:, : count * size].reshape(-1, count, size)
+        mean, which = np.nonzero(weights)
+        parts = evaluate(law.part, own[mean, which], x, y, scale, z)
+        values = np.zeros((len(theta), len(x)))
+        np.add.at(values, mean, weights[mean, which, None] * parts)
+        return values
     chunks = -(-len(x) // _PLACES)
     order = np.minimum(np.arange(chunks * _PLACES), len(x) - 1).reshape(chunks, _PLACES)
     places = jax.tree.map(lambda values: np.asarray(values)[order], (x, y, z))
