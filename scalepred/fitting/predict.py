@@ -215,7 +215,7 @@ def evaluate(
     z: np.ndarray | None = None,
 ) -> np.ndarray:
     """ln of the law for every theta at every place [thetas, places]."""
-    if law.part is not None:  # a draw is one part of six, and the others no work
+    if law.part is not None:  # a draw follows one part: the others are left out
         size = law.part.num_parameters
         count = law.num_parameters // (size + 1)
         weights = theta[:, count * size :]
