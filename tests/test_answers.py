@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import scalepred
 from scalepred.config import UserError
-from scalepred.fitting import answers
+from scalepred.fitting import answers, backtest
 from scalepred.fitting.answers import Cost
 from scalepred.fitting.laws import Scale, chinchilla, rosenfeld
 from scalepred.fitting.predict import FittedLaw, Noise
@@ -153,7 +153,8 @@ def test_intervals_grow_beyond_the_reach_of_the_fit():
     plain = make_fitted(published.BY_NAME["CIFAR100"], draws=200, spread=0.02)
     everywhere = dataclasses.replace(plain, growth=3.0)
     beyond = dataclasses.replace(everywhere, reach=math.log(0.02))
-    params = np.array([0.001, 0.1, 0.1 * 12**0.5, 1.2, 500.0])
+    middle = float(np.median(backtest._RATIOS))
+    params = np.array([0.001, 0.1, 0.1 * middle**0.5, 0.1 * middle, 500.0])
     one, three, grown = (
         np.log(fitted.predict(params, 0.2).mean_lower) - fitted.log_value(params, 0.2)
         for fitted in (plain, everywhere, beyond)

@@ -365,9 +365,11 @@ def _trust(results: Results) -> str:
         intervals = f"intervals are from {len(fit.fitted.draws):,} resamples"
     if has_intervals and fit.fitted.growth > 1:
         grown = words.ratio(fit.fitted.growth, 1.0)
-        intervals += f", widened {grown} times for what the back-tests missed"
-        if math.isfinite(fit.fitted.reach):
-            intervals += ": the more so the farther they are from the fit region"
+        is_gradual = math.isfinite(fit.fitted.reach)
+        intervals += ", widened " + ("up to " if is_gradual else "")
+        intervals += f"{grown} times for what the back-tests missed"
+        if is_gradual:
+            intervals += ", the farther from the fit region the more"
     text += _list([f"misfit of the law {words.percent(misfit)}; {repeated}", intervals])
     return text + "</section>\n"
 
