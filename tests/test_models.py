@@ -1,6 +1,7 @@
 """Every family: pure functions, counts that add up, and what the law counts."""
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from flax import nnx
 
 from scalepred import config
-from scalepred.models.model import build_model, cross_entropy, from_nnx
+from scalepred.models.model import build_model, cross_entropy, from_nnx, multiply
 
 
 @pytest.mark.parametrize("width", [1, 4, 32])
@@ -100,6 +101,46 @@ def test_cross_entropy():
     logits = jnp.array([[0.0, math.log(3.0)], [50.0, -50.0], [1000.0, 0.0]])
     loss = cross_entropy(logits, jnp.array([0, 0, 1]))
     np.testing.assert_allclose(loss, [math.log(4.0), 0.0, 1000.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (2, 3), (300, 500)], ids=str)
+def test_products_and_their_derivatives(sizes):
+    """Against numpy, in float64: of many axes, side by side, small and large."""
+    inputs, outputs = sizes
+    random = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x = random.normal(size=(4, 5, 2, inputs))  # four lanes
+        weights = random.normal(size=(4, inputs, outputs, 1))
+        dy = random.normal(size=(4, 5, 2, outputs, 1))
+        y, pull = jax.vjp(jax.jit(jax.vmap(multiply)), x, weights)
+        dx, dweights = jax.jit(pull)(dy)
+        assert (y.dtype, dx.dtype, dweights.dtype) == (np.float64,) * 3
+        for found, formula, factors in (
+            (y, "labi,lioj->laboj", (x, weights)),
+            (dx, "laboj,lioj->labi", (dy, weights)),
+            (dweights, "labi,laboj->lioj", (x, dy)),
+        ):
+            expected = np.einsum(formula, *factors)
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_factors_of_small_derivatives_are_turned_first():
+    """Else a CPU reads along columns, which no result shows: the compiled text does."""
+
+    def find_turned(rows, inputs, outputs):
+        def loss(weights, x):
+            return jnp.sum(jnp.square(multiply(x, weights)))
+
+        shapes = (jnp.ones((3, inputs, outputs)), jnp.ones((3, rows, inputs)))
+        step = jax.jit(jax.vmap(jax.grad(loss)))
+        text = step.lower(*shapes).compile().as_text()
+        assert text is not None
+        turned = re.findall(r"f32\[3,(\d+),(\d+)\]\S* transpose\(", text)
+        return {tuple(map(int, shape)) for shape in turned}
+
+    assert (8, 32) in find_turned(32, 8, 16)  # x
+    assert (8, 32) in find_turned(32, 16, 8)  # dy
+    assert not find_turned(32, 200, 300)
 
 
 @pytest.mark.parametrize("name", ["mpl", "model", "no.such", ""])

@@ -8,9 +8,21 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from scalepred.models.model import Model, draw_arrays, from_nnx
+from scalepred.models.model import Model, draw_arrays, from_nnx, multiply
+
+
+class Linear(nnx.Module):
+    """A product with weights that are given, and a bias that starts at zero."""
+
+    def __init__(self, weights: jax.Array):
+        self.kernel = nnx.Param(weights)
+        self.bias = nnx.Param(jnp.zeros(weights.shape[1]))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return multiply(x, self.kernel[...]) + self.bias[...]
 
 
 class MLP(nnx.Module):
@@ -22,13 +34,10 @@ class MLP(nnx.Module):
         sizes = [num_inputs] + [width] * depth + [num_classes]
         shapes = list(itertools.pairwise(sizes))
         drawn = draw_arrays(_uniform, rngs.params(), shapes)
-        self.layers = nnx.List()
-        for (fan_in, fan_out), noise in zip(shapes, drawn, strict=True):
-            # Variance 1 / fan_in.
-            weights = noise * math.sqrt(3 / fan_in)
-            self.layers.append(
-                nnx.Linear(fan_in, fan_out, kernel_init=_given(weights), rngs=rngs)
-            )
+        # Variance 1 / fan_in.
+        self.layers = nnx.List(
+            [Linear(noise * math.sqrt(3 / len(noise))) for noise in drawn]
+        )
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
         del rngs  # nothing random
@@ -40,10 +49,6 @@ class MLP(nnx.Module):
 
 def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.uniform(key, shape, minval=-1, maxval=1)
-
-
-def _given(weights: jax.Array) -> nnx.Initializer:
-    return lambda key, shape, dtype: weights.astype(dtype)
 
 
 def build(
