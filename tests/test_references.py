@@ -14,7 +14,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.models import awd_lstm
 from scalepred.models.model import Model, build_model
-from scalepred.training import lane, sampling
+from scalepred.training import lane, noise, sampling
 
 NUM_STEPS = 6
 RANDOM = np.random.default_rng(0)
@@ -59,10 +59,8 @@ def _train(cell: Cell, model: Model, dataset: Dataset):
 def _keys(cell: Cell):
     """Of the start, and of the noise."""
     words = jnp.array(cell.random_words, jnp.uint32)
-    noise = jnp.array([words[0], words[1] ^ 1])
-    return tuple(
-        jax.random.wrap_key_data(w, impl="threefry2x32") for w in (words, noise)
-    )
+    start = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return start, noise.make_key(jnp.array([words[0], words[1] ^ 1]))
 
 
 def _sgd(params, velocity, gradient, rate, momentum, decay):

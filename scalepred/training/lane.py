@@ -18,7 +18,7 @@ from scalepred.config import MAX_DECAY_POINTS, UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell, ProgramKey
 from scalepred.models.model import Model, Tree, cross_entropy
-from scalepred.training import padding, sampling
+from scalepred.training import noise, padding, sampling
 from scalepred.training.augment import augment
 
 # A loss on its own training examples above this many times ln K: diverged.
@@ -530,5 +530,4 @@ def _init_key(args: LaneArgs) -> jax.Array:
 
 def _noise_key(args: LaneArgs) -> jax.Array:
     """Key of noise in training. (The batch order uses the words themselves.)"""
-    words = jnp.asarray(args.words) ^ jnp.array([0, 1], jnp.uint32)
-    return jax.random.wrap_key_data(words, impl="threefry2x32")
+    return noise.make_key(jnp.asarray(args.words) ^ jnp.array([0, 1], jnp.uint32))

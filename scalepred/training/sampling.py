@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scalepred.training.noise import mix
+
 _NUM_ROUNDS = 4
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive numbers
 
@@ -123,14 +125,14 @@ def permute(words: Any, epoch: Any, position: Any, size: Any) -> Any:
     xp = np if isinstance(position, np.ndarray) else jnp
     rows = _ceil_root(size, xp)
     columns = (size + rows - 1) // rows
-    epoch_word = _hash(_hash(epoch * np.uint32(_GOLDEN) ^ words[0]) ^ words[1])
-    round_keys = [_hash(epoch_word + np.uint32(r)) for r in range(_NUM_ROUNDS)]
+    epoch_word = mix(mix(epoch * np.uint32(_GOLDEN) ^ words[0]) ^ words[1])
+    round_keys = [mix(epoch_word + np.uint32(r)) for r in range(_NUM_ROUNDS)]
 
     def shuffle(x: Any) -> Any:
         right, left = x // rows, x % rows
         for r in range(0, _NUM_ROUNDS, 2):
-            left = _add(left, _hash(right ^ round_keys[r]), rows, xp)
-            right = _add(right, _hash(left ^ round_keys[r + 1]), columns, xp)
+            left = _add(left, mix(right ^ round_keys[r]), rows, xp)
+            right = _add(right, mix(left ^ round_keys[r + 1]), columns, xp)
         return right * rows + left
 
     def is_outside(x: Any) -> Any:
@@ -161,14 +163,3 @@ def _add(x: Any, random: Any, modulus: Any, xp: Any) -> Any:
     """(x + random) mod `modulus`, which is below 2**16; a division would cost 3x."""
     total = x + (((random >> 16) * modulus) >> 16)
     return xp.where(total >= modulus, total - modulus, total)
-
-
-def _hash(x: Any) -> Any:
-    """Mixes 32 bits so that each depends on all: shift-multiply rounds.
-
-    Source: constants of the `lowbias32` mixer, C. Wellons, "Prospecting for hash
-    functions", 2018 (public domain).
-    """
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)
