@@ -40,7 +40,7 @@ KEYS = {
 def test_numbers_are_uniform_and_independent(name):
     """Each test fails by chance once in ten thousand sets of numbers; these do not."""
     bits = _draw(KEYS[name])
-    assert len(np.unique(bits)) > len(bits) - 10  # of 2**16, some half are expected
+    assert len(np.unique(bits)) > len(bits) - 10  # half a pair meets by chance
     least = 1e-4
     for low in range(0, 32, 8):  # every byte, alone and with the byte after
         byte = (bits >> low) & 255
