@@ -14,7 +14,8 @@ from scalepred.training import ensemble
 
 _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
-    [--config.grid.seeds=4 ...] [--stages=train,fit,report] [--dry_run]
+    [--config.grid.seeds=4 ...] [--stages=train,fit,report]
+    [--dry_run [--topology=v5e:2x4]]
     [--distributed [--coordinator=HOST:PORT --num_processes=2 --process_id=0]]
 
 Trains every cell of the experiment's grid that DIR has no row of, fits the fit
@@ -25,6 +26,8 @@ region, predicts the rest and writes DIR/report.html.
   --workdir     where everything is kept; the same command again goes on from there
   --stages      which of train, fit, report to do (default: all)
   --dry_run     print cells, programs and lanes, and touch nothing
+  --topology    plan and compile for a machine that need not be here: a TPU slice, or a
+                file that describes a GPU and how many (h100_sxm.txtpb:8)
   --distributed one of several processes that train together; on a TPU pod and under
                 Slurm they find each other, elsewhere the other three flags say how.
                 All must see the same DIR
@@ -42,6 +45,9 @@ _STAGES = flags.DEFINE_list(
     "stages", list(study.STAGES), "Stages to do.", flag_values=FLAGS
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan.", flag_values=FLAGS)
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", "", "Machine to plan for, with --dry_run.", flag_values=FLAGS
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes.", flag_values=FLAGS
 )
@@ -81,7 +87,13 @@ def _main() -> None:
             "--coordinator, --num_processes, --process_id: of no use without "
             "--distributed"
         )
-    study.run(experiment, epath.Path(_WORKDIR.value), _STAGES.value, _DRY_RUN.value)
+    study.run(
+        experiment,
+        epath.Path(_WORKDIR.value),
+        _STAGES.value,
+        _DRY_RUN.value,
+        _TOPOLOGY.value,
+    )
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PRECISIONS = ("float32", "fast", "bfloat16")
 OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "linear", "cosine", "step", "wsd")
 CONVOLUTIONS = ("auto", "canonical", "native", "patches")
@@ -81,7 +82,9 @@ class Training:
     # Random changes of training images: none | crop (pad by 4, cut out again) |
     # crop_flip (and mirror every other).
     augment: str = "none"
-    # Of forward and backward pass: float32 | bfloat16. Weights are float32 always.
+    # Of forward and backward pass: float32 (on every device) | fast (float32 numbers,
+    # whose products an accelerator rounds: to TF32 on a GPU, to bfloat16 on a TPU; on a
+    # CPU as float32) | bfloat16. Weights are float32 always.
     precision: str = "float32"
     # Length of a run: give one and leave the other 0. With `epochs` the number
     # of steps grows with n, as in the paper; with `steps` it does not.
@@ -229,7 +232,7 @@ def validate(experiment: Experiment) -> None:
     _one_of("training.optimizer", training.optimizer, OPTIMIZERS)
     _one_of("training.schedule", training.schedule, SCHEDULES)
     _one_of("training.augment", training.augment, ("none", "crop", "crop_flip"))
-    _one_of("training.precision", training.precision, ("float32", "bfloat16"))
+    _one_of("training.precision", training.precision, PRECISIONS)
     rate = training.learning_rate
     _check(0 < rate < math.inf, "training.learning_rate", rate, "a number above 0")
     for field in (

@@ -28,7 +28,7 @@ class ProgramKey(NamedTuple):
     nesterov: bool
     schedule: str
     # Words for what only some programs do: clip, smooth, average, micro, crop,
-    # crop_flip, bfloat16.
+    # crop_flip, fast, bfloat16.
     extras: tuple[str, ...] = ()
 
     def __str__(self) -> str:

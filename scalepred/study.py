@@ -24,7 +24,7 @@ from scalepred.files import make_absolute, write_whole
 from scalepred.fitting import fit as fitting
 from scalepred.measurements import Measurement, Surface, Table
 from scalepred.report import console, words
-from scalepred.training import cost, ensemble, streaming
+from scalepred.training import cost, ensemble, packing, rehearsal, streaming
 from scalepred.workdir import log, prepare_workdir, warn
 
 STAGES = ("train", "fit", "report")
@@ -35,6 +35,7 @@ def run(
     workdir: epath.Path,
     stages: Sequence[str] = STAGES,
     dry_run: bool = False,
+    topology: str = "",
 ) -> None:
     """Trains what is missing, fits the fit region, predicts the rest, reports.
 
@@ -43,11 +44,16 @@ def run(
         workdir: where everything is kept; made if missing.
         stages: which of train, fit, report to do; report needs fit.
         dry_run: prints the plan and touches nothing.
+        topology: a machine that need not be here, to plan and compile for instead;
+            only with `dry_run`. See `rehearsal.find_machines`.
 
     Raises:
         UserError: the config, the workdir or the table cannot be used.
     """
     config.validate(experiment)
+    if topology and not dry_run:
+        raise UserError(f"--topology={topology}: only compiles; add --dry_run")
+    machines = rehearsal.find_machines(topology) if topology else None
     if "report" in stages and "fit" not in stages:
         raise UserError(
             f"stages={','.join(stages)}: report draws what fit finds; add fit"
@@ -63,7 +69,7 @@ def run(
     dataset = load_dataset(experiment.dataset, outline=dry_run)
     cells = grid.make_cells(experiment, dataset)
     if dry_run:
-        print_plan(experiment, dataset, cells, load_done(workdir))
+        print_plan(experiment, dataset, cells, load_done(workdir), machines)
         return
     table = None
     if processes.is_first():
@@ -239,20 +245,29 @@ def print_plan(
     dataset: Dataset,
     cells: Sequence[grid.Cell],
     done: set[str],
+    machines: rehearsal.Machines | None = None,
 ) -> None:
     """What `run` would train, what that takes, and for how long.
 
-    The largest program is compiled and tried; the others are scaled from it.
+    The largest program is compiled and tried; the others are scaled from it. For
+    another machine all are compiled and none is tried.
 
     Raises:
         UserError: a cell cannot fit.
     """
-    plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
-    device, num_devices = jax.devices()[0], len(jax.devices())
+    devices = machines.devices if machines else jax.devices()
+    plan = ensemble.plan_cells(
+        experiment,
+        dataset,
+        cells,
+        done=done,
+        devices=devices,
+        memory_bytes=machines and machines.memory_bytes,
+    )
     print(
         f"{experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
         f"{len(plan.packs)} programs, lanes busy {plan.lane_utilization:.1%} as "
-        f"planned, on {num_devices} x {device.device_kind}"
+        f"planned, on {len(devices)} x {devices[0].device_kind}"
     )
     if not plan.packs:
         return
@@ -266,13 +281,38 @@ def print_plan(
             f"  {pack.explain()}, up to {ensemble.count_params(pack, dataset):,} "
             f"parameters, {words.count(flops)} FLOPs"
         )
-    if dataset.is_outline:
+    if machines:
+        _print_rehearsal(plan, dataset, machines)
+    elif dataset.is_outline:
         print("memory, time: not tried, as the data are not here yet")
-        return
+    else:
+        _print_trial(plan, dataset, all_flops)
+
+
+def _print_rehearsal(
+    plan: packing.Plan, dataset: Dataset, machines: rehearsal.Machines
+) -> None:
+    """What the programs need of another machine, as compiled for it."""
+    kind, room = machines.devices[0].device_kind, machines.memory_bytes
+    print(f"compiled for {kind}, with {room / 1e6:,.0f} MB each:")
+    num_seeds = len({cell.seed for pack in plan.packs for cell in pack.queue})
+    for pack in plan.packs:
+        found = rehearsal.rehearse(pack, dataset, num_seeds, machines)
+        fewer = f", with {found.pack.lanes} lanes" if found.pack is not pack else ""
+        print(
+            f"  {found.pack.describe()}: {found.device_bytes / 1e6:,.1f} MB a device, "
+            f"data included{fewer}; compiling took {found.compile_seconds:.0f} s here",
+            flush=True,
+        )
+    print("time: not tried, as the machine is not here")
+
+
+def _print_trial(plan: packing.Plan, dataset: Dataset, all_flops: float) -> None:
+    """What the largest program takes on this machine, and how long all will."""
     largest = max(plan.packs, key=lambda pack: pack.bytes_per_device)
     trial = ensemble.try_pack(largest, dataset)
     used = f"{trial.device_bytes / 1e6:,.1f} MB" if trial.device_bytes else "unknown"
-    room = cost.describe_machine(device).memory_bytes
+    room = cost.describe_machine(jax.devices()[0]).memory_bytes
     print(
         f"memory: {used} a device for the largest program, as compiled; there are "
         f"{room / 1e6:,.0f} MB for it"

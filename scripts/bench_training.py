@@ -166,8 +166,8 @@ def run_loop(name: str) -> Outcome:
     import optax
 
     from scalepred import grid
-    from scalepred.models.convolution import traced_as
     from scalepred.models.model import build_model, cross_entropy
+    from scalepred.models.target import traced_as
 
     dataset, experiment = make_dataset(name), make_experiment(name)
     cells = grid.make_cells(experiment, dataset)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalepred.models.convolution import FORMS, convolve, traced_as
+from scalepred.models.convolution import FORMS, convolve
 from scalepred.models.model import build_model
+from scalepred.models.target import traced_as
 
 SHAPES = [
     (size, taps, stride)

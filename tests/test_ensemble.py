@@ -48,6 +48,7 @@ def _train(
     chunk_steps=0,
     data_shards=1,
     turns=1,
+    block_steps=1,
 ):
     """Rows by cell, trained in one pack of exactly `lanes` lanes a turn and device."""
     wishes = config.Packing(lanes=lanes, chunk_steps=chunk_steps)
@@ -60,6 +61,7 @@ def _train(
             num_devices=groups,
             data_shards=data_shards,
             turns=turns,
+            block_steps=block_steps,
         )
         for pack in plan.packs
     )
@@ -84,6 +86,16 @@ def axis(request) -> str:
 def full(axis) -> dict[str, Measurement]:
     """All twelve cells in eight lanes of two devices: some are refilled."""
     return _train(_losses(CELLS), axis)
+
+
+@pytest.mark.parametrize(("block_steps", "chunk_steps"), [(4, 0), (16, 7), (3, 30)])
+def test_blocks_of_steps_change_nothing(full, axis, block_steps, chunk_steps):
+    """Runs of 10, 20 and 40 steps; some end within a block, some chunks do."""
+    rows = _train(
+        _losses(CELLS), axis, block_steps=block_steps, chunk_steps=chunk_steps
+    )
+    for cell_id, row in rows.items():
+        assert _values(row) == pytest.approx(_values(full[cell_id]), rel=2e-5)
 
 
 def _losses(cells):
@@ -201,7 +213,7 @@ def test_a_resumed_study_gives_the_same_rows(axis):
         assert row.program == rows[row.cell_id].program
 
 
-def _compile(axis):
+def _compile(axis, **changes):
     """A program of two widths, eight lanes on two devices, its pack, and its orders."""
     experiment = _experiment(
         grid__widths=(6, 8), packing__lane_axis=axis, packing__width_bucket=2.0
@@ -209,6 +221,7 @@ def _compile(axis):
     cells = grid.make_cells(experiment, DATASET)
     plan = ensemble.plan_cells(experiment, DATASET, cells)
     (pack,) = plan.packs
+    pack = dataclasses.replace(pack, **changes)
     data, order = ensemble._put_data(plan, DATASET, DEVICES)
     return pack, engine.compile_pack(pack, DATASET, data, DEVICES), order
 
@@ -227,6 +240,19 @@ def test_no_device_speaks_to_another_or_to_the_host(compiled):
         "infeed", "outfeed", "callback", "send(", "recv(",
     ):  # fmt: skip
         assert word not in text
+
+
+def test_a_block_has_a_known_length_and_draws_once(axis):
+    """Of the loops in a step the compiler knows the length, so no host is asked."""
+    if axis == "map":
+        pytest.skip("only lanes side by side take blocks")
+    pack, _, _ = _compile(axis)
+    text = _compile(axis, block_steps=7)[1].step_lanes.as_text()
+    lengths = re.findall(r'known_trip_count":\{"n":"(\d+)"', text)
+    assert "7" in lengths
+    # Chunks hold blocks, these hold steps; the third walks to where it draws.
+    assert text.count(" while(") == len(lengths) + 2
+    assert pack.block_steps == 1  # a CPU asks nobody
 
 
 @pytest.mark.parametrize("cores", [len(DEVICES), len(DEVICES) + 1])

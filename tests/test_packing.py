@@ -64,6 +64,7 @@ def _cost(key, can_be_padded=True) -> ProgramCost:
         flops=1e5 * key.width**2,
         state_bytes=1e3 * key.width**2,
         work_bytes=1e4 * key.width,
+        kept_bytes=0.0,
         has_convolution=False,
         can_be_padded=can_be_padded,
     )
@@ -264,7 +265,7 @@ def test_devices_share_a_batch_where_one_cannot_hold_it():
     """As few as hold it, where the family allows."""
 
     def plan(cost_of, memory, **wishes):
-        machine = dataclasses.replace(CPU, memory_bytes=memory)
+        machine = dataclasses.replace(CPU, memory_bytes=memory, kept=1.0)
         cells = [_cell(batch_size=32)]
         return packing.plan_packs(
             cells, Packing(**wishes), 4, "vmap", (), cost_of, machine
@@ -272,7 +273,7 @@ def test_devices_share_a_batch_where_one_cannot_hold_it():
 
     def splitting(key):
         return _cost(key)._replace(
-            state_bytes=1e3, work_bytes=8e3, can_split_batch=True
+            state_bytes=1e3, work_bytes=0.0, kept_bytes=8e3, can_split_batch=True
         )
 
     for memory, shards in ((1e4, 1), (5e3, 2), (3e3, 4)):

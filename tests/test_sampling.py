@@ -47,6 +47,25 @@ def test_each_example_once_an_epoch(size, batch_size):
         assert np.array_equal(np.sort(seen), np.arange(size))
 
 
+@settings(max_examples=25)
+@given(
+    size=st.integers(1, 40),
+    batch_size=st.sampled_from([1, 8, 13]),
+    steps=st.integers(1, 9),
+    before=st.integers(0, 99),
+)
+def test_several_batches_at_once_are_the_same(size, batch_size, steps, before):
+    draw, n = jax.jit(sampling.draw_batch, static_argnums=3), jnp.uint32(size)
+    start = sampling.advance(sampling.start(), n, before)
+    together, after = draw(WORDS, start, n, steps * batch_size)
+    cursor, apart = start, []
+    for _ in range(steps):
+        batch, cursor = draw(WORDS, cursor, n, batch_size)
+        apart.extend(np.asarray(batch))
+    assert np.array_equal(together, apart)
+    assert cursor == after
+
+
 def test_epochs_and_keys_differ():
     size = jnp.uint32(100)
     first = np.asarray(_epoch(WORDS, jnp.uint32(0), size))[:100]

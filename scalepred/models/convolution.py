@@ -8,40 +8,23 @@ kernels make little; there a matrix product of the image's patches is up to nine
 as fast.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
+from scalepred.models import target
+
 # canonical: as above; native: XLA's own derivatives; patches: a matrix product.
 FORMS = ("canonical", "native", "patches")
-_form: contextvars.ContextVar[str] = contextvars.ContextVar("form", default="auto")
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW_CHANNELS = 4
 
 
-@contextlib.contextmanager
-def traced_as(form: str) -> Iterator[None]:
-    """Convolutions traced in here have this form.
-
-    jax remembers the trace of a function: give it a new one for each form.
-
-    Args:
-        form: one of `FORMS`; or auto: native, but on a CPU canonical, or patches where
-            channels are few.
-    """
-    token = _form.set(form)
-    try:
-        yield
-    finally:
-        _form.reset(token)
-
-
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolution with zeros around the image ("SAME").
+    """Convolution with zeros around the image ("SAME"), in the form of `traced_as`.
+
+    auto: native, but on a CPU canonical, or patches where channels are few.
 
     Args:
         x: [batch, height, width, channels].
@@ -51,19 +34,30 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Returns:
         [batch, ceil(height / stride), ceil(width / stride), channels after].
     """
-    form = _form.get()
+    form = target.convolution_form()
     if form == "auto":
         form = "native"
-        if jax.default_backend() == "cpu":
+        if target.is_cpu():
             few = kernel.shape[2] <= _FEW_CHANNELS
             form = "patches" if few else "canonical"
     if kernel.shape[:2] == (1, 1):
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
+        return _every(x, stride) @ kernel[0, 0]
     if form == "patches":
         return _convolve_patches(x, kernel, stride)
     if form == "native":
         return _convolve(x, kernel, _same(x, kernel, stride), strides=stride)
     return _convolve_canonical(x, kernel, stride)
+
+
+def _every(x: jax.Array, stride: int) -> jax.Array:
+    """The pixels that a convolution with a single tap looks at.
+
+    XLA's compiler for GPUs (jaxlib 0.10.2) aborts where it would read only these in
+    the matrix product itself: "subdim_size_accumulator == dim_size".
+    """
+    if stride == 1:
+        return x
+    return jax.lax.optimization_barrier(x[:, ::stride, ::stride])
 
 
 def _convolve(

@@ -13,7 +13,7 @@ from flax import nnx
 
 from scalepred import models as package
 from scalepred.data.dataset import find_module
-from scalepred.models.convolution import traced_as
+from scalepred.models import target
 
 Tree = dict[str, Any]
 
@@ -94,7 +94,7 @@ class Model:
         def forward(variables: Variables, x: jax.Array, key: jax.Array) -> jax.Array:
             return self.apply(*variables, x[None], train=False, key=key)[0]
 
-        with traced_as("native"):  # the same whatever is faster here
+        with target.traced_as("native"):  # the same whatever is faster here
             lowered = jax.jit(forward).lower(self.shapes, example, jax.random.key(0))
         cost = lowered.cost_analysis() or {}
         return float(cost.get("flops", math.nan))
@@ -175,7 +175,7 @@ def multiply(x: jax.Array, weights: jax.Array) -> jax.Array:
     """
     rows, matrix = x.reshape(-1, len(weights)), weights.reshape(len(weights), -1)
     is_small = len(rows) * matrix.size <= _SMALL_PRODUCT
-    form = _multiply_small if is_small and jax.default_backend() == "cpu" else jnp.dot
+    form = _multiply_small if is_small and target.is_cpu() else jnp.dot
     return form(rows, matrix).reshape(*x.shape[:-1], *weights.shape[1:])
 
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from scalepred.data.dataset import Dataset
 from scalepred.grid import ProgramKey
-from scalepred.models.convolution import traced_as
 from scalepred.models.model import Model, Tree, build_model, cross_entropy
+from scalepred.models.target import traced_as
 from scalepred.training import lane as lane_lib
 
 
@@ -24,7 +24,8 @@ class ProgramCost(NamedTuple):
 
     flops: float  # of an optimiser step
     state_bytes: float  # weights, what the optimiser and the model carry
-    work_bytes: float  # more while it steps: gradient, and what the backward pass needs
+    work_bytes: float  # more while it steps: gradient, patches of images
+    kept_bytes: float  # what the forward pass keeps for the backward, at most
     has_convolution: bool
     can_be_padded: bool
     can_split_batch: bool = False  # over devices: no row of it looks at another
@@ -44,6 +45,9 @@ class Machine:
         memory_bytes: of one device.
         most_lanes: on a device; beyond it nothing is gained.
         stream_rows: examples of the data that it holds at a time; 0: all.
+        block_steps: steps of a vmapped loop whose length the compiler knows.
+        kept: share of `kept_bytes` that needs memory; the rest is computed again where
+            it is used.
     """
 
     is_cpu: bool
@@ -55,6 +59,8 @@ class Machine:
     memory_bytes: float = math.inf
     most_lanes: int = 8
     stream_rows: int = 0
+    block_steps: int = 1
+    kept: float = 1.0
 
     def choose_axis(self, cost: ProgramCost) -> str:
         """map: a CPU is kept busy by one lane, and vmapped convolutions are slow on it.
@@ -81,15 +87,16 @@ class Machine:
 
     def bytes(self, cost: ProgramCost, lanes: int, axis: str, turns: int = 1) -> float:
         """Memory of so many lanes on one device, for each of the turns they take."""
+        work_bytes = cost.work_bytes + self.kept * cost.kept_bytes
         if axis == "map":  # one lane at a time is taken out, stepped and put back
-            return (turns * lanes + 1) * cost.state_bytes + cost.work_bytes
+            return (turns * lanes + 1) * cost.state_bytes + work_bytes
         held = turns + 1 if turns > 1 else 1  # so are the lanes of a turn
-        return lanes * (held * cost.state_bytes + cost.work_bytes)
+        return lanes * (held * cost.state_bytes + work_bytes)
 
 
 def split_batch(cost: ProgramCost, shards: int) -> ProgramCost:
     """What one of the devices has to do that share a lane's batch."""
-    return cost._replace(flops=cost.flops / shards, work_bytes=cost.work_bytes / shards)
+    return cost._replace(flops=cost.flops / shards, kept_bytes=cost.kept_bytes / shards)
 
 
 # Measured on one core of an EPYC (docs/benchmarks.md).
@@ -100,9 +107,10 @@ CPU = Machine(
     lane_seconds=6e-6,
     compile_seconds=2.0,
     width_seconds=0.3,
+    kept=0.65,
 )
 # Not measured: from the data sheet of an accelerator, and the time to start some fifty
-# kernels. The autotuner corrects the lanes.
+# kernels; `kept` as compiled for an H100. The autotuner corrects the lanes.
 ACCELERATOR = Machine(
     is_cpu=False,
     flops_per_second=1e13,
@@ -111,24 +119,27 @@ ACCELERATOR = Machine(
     compile_seconds=20.0,
     width_seconds=2.0,
     most_lanes=256,
+    # A GPU asks the host before every round of a loop of unknown length.
+    block_steps=16,
+    kept=0.55,
 )
 
 
-# Of what the forward pass keeps for the backward this share needs memory, the rest is
-# computed again where it is used (measured: MLP, ResNet and decoder, to a fifth).
-# Patches of images need all of theirs.
-_KEPT = 0.65
+def describe_machine(device: Any, memory_bytes: float | None = None) -> Machine:
+    """The kind of device.
 
-
-def describe_machine(device: Any) -> Machine:
-    """The kind of device at hand, with its memory."""
+    Args:
+        device: of jax.
+        memory_bytes: it has; None: it is here, and is asked.
+    """
     if device.platform == "cpu":
         pages, size = (os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_PAGE_SIZE"))
         share = pages * size / 2 / max(1, jax.local_device_count())
-        return dataclasses.replace(CPU, memory_bytes=share)
-    stats = device.memory_stats() or {}
-    limit = 0.9 * stats.get("bytes_limit", math.inf)
-    return dataclasses.replace(ACCELERATOR, memory_bytes=limit)
+        return dataclasses.replace(CPU, memory_bytes=memory_bytes or share)
+    if memory_bytes is None:
+        stats = device.memory_stats() or {}
+        memory_bytes = float(stats.get("bytes_limit", math.inf))
+    return dataclasses.replace(ACCELERATOR, memory_bytes=0.9 * memory_bytes)
 
 
 def num_cores() -> int:
@@ -160,16 +171,17 @@ def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
     slots = 1 + optimizer_slots + ("average" in key.extras)
     num_params = model.num_params_total
     carried = sum(leaf.size for leaf in jax.tree.leaves(model.shapes.state))
-    residuals, has_convolution = _trace_backward(model, dataset, key.batch_size)
+    residuals, has_convolution = _trace_backward(model, dataset, key)
     patches = 0.0
     if len(dataset.input_shape) == 3:  # images
         with traced_as("native"):
-            without, _ = _trace_backward(model, dataset, key.batch_size)
+            without, _ = _trace_backward(model, dataset, key)
         patches = max(residuals - without, 0.0)
     return ProgramCost(
         flops=3 * model.count_forward_flops(dataset.input_spec) * key.batch_size,
         state_bytes=4.0 * (slots * num_params + carried),
-        work_bytes=4.0 * num_params + _KEPT * (residuals - patches) + patches,
+        work_bytes=4.0 * num_params + patches,
+        kept_bytes=residuals - patches,
         has_convolution=has_convolution,
         # Muon scales an update by the shape of the weights, which padding changes.
         can_be_padded=model.can_be_padded and key.optimizer != "muon",
@@ -178,10 +190,10 @@ def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
 
 
 def _trace_backward(
-    model: Model, dataset: Dataset, batch_size: int
+    model: Model, dataset: Dataset, key: ProgramKey
 ) -> tuple[float, bool]:
     """Bytes that the forward pass keeps for the backward, and if it convolves."""
-    spec = dataset.input_spec
+    spec, batch_size = dataset.input_spec, key.batch_size
     x = jax.ShapeDtypeStruct((batch_size, *spec.shape), spec.dtype)
     labels = jax.ShapeDtypeStruct((batch_size, *dataset.labels.shape[1:]), jnp.int32)
 
@@ -190,8 +202,15 @@ def _trace_backward(
             state = model.restart(state, batch_size)
 
         def loss(params: Tree) -> jax.Array:
-            key = jax.random.key(0)
-            logits, _ = model.apply(params, state, x, train=True, key=key)
+            logits, _ = lane_lib.apply_model(
+                model,
+                frozenset(key.extras),
+                params,
+                state,
+                x,
+                train=True,
+                key=jax.random.key(0),
+            )
             return jnp.mean(cross_entropy(logits, labels))
 
         return jax.vjp(loss, params)[1]

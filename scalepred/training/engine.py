@@ -6,7 +6,9 @@ seldom is compiled in a hurry.
 """
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,10 +20,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scalepred import compiler, processes
 from scalepred.compiler import PLAIN_LOOPS, Options
+from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import ProgramKey
-from scalepred.models.convolution import traced_as
 from scalepred.models.model import Model, build_model
+from scalepred.models.target import traced_as
 from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
 from scalepred.training.lane import (
@@ -150,31 +153,34 @@ def compile_pack(
     Args:
         pack: what they are for.
         dataset: what it is trained on.
-        data: the same on the devices; streamed, only the order.
+        data: the same on the devices; streamed, only the order. Shapes in the place of
+            arrays will do, and then the devices need not be here.
         devices: all that the pack was planned for.
     """
     began = time.perf_counter()
     mesh = make_mesh(devices, pack.data_shards)
-    if pack.data_shards > 1:  # the same copies, seen in the other mesh
-        data = jax.device_put(data, NamedSharding(mesh, _EVERYWHERE))
+    data = jax.tree.map(lambda leaf: _hold_everywhere(leaf, mesh), data)
     models = {width: build(pack.key, width, dataset) for width in pack.widths}
     program = lane_lib.make_program(
         pack.key, list(models.values()), dataset, pack.data_shards
     )
     # Traced once for the shapes and once for the lanes, unless jit remembers it.
     program = program._replace(init_lane=jax.jit(program.init_lane))
-    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    platform = mesh.devices.flat[0].platform
+    is_cpu = platform == "cpu"
     lanes_here = pack.lanes // pack.num_devices
     at_once = 1 if is_cpu or pack.lane_axis == "map" else min(8, lanes_here)
 
-    args = put_lanes([pack_args(_IDLE)] * pack.lanes, mesh)
-    marked = put(np.zeros(pack.lanes, bool), mesh)
     sharding = NamedSharding(mesh, _LANES)
-    shapes = jax.tree.map(
+    shapes, args, marked = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
             (pack.lanes, *leaf.shape), leaf.dtype, sharding=sharding
         ),
-        jax.eval_shape(program.init_lane, _IDLE),
+        (
+            jax.eval_shape(program.init_lane, _IDLE),
+            pack_args(_IDLE),
+            np.bool_(False),
+        ),
     )
 
     data_specs: Any = _EVERYWHERE
@@ -190,12 +196,17 @@ def compile_pack(
         sharded = jax.shard_map(
             function, mesh=mesh, in_specs=specs, out_specs=_LANES, check_vma=False
         )
-        with traced_as(pack.convolution):
+        with traced_as(pack.convolution, platform), _products(pack.key, platform):
             lowered = jax.jit(sharded, **kwargs).lower(*args)
         return lowered.compile(compiler.known(options) if is_cpu else None)
 
     start, step, score, score_some = _make_functions(
-        program, lanes_here // pack.turns, pack.lane_axis, at_once, pack.describe()
+        program,
+        lanes_here // pack.turns,
+        pack.lane_axis,
+        at_once,
+        pack.block_steps,
+        pack.describe(),
     )
     score_specs, score_args = (_LANES, _LANES, _LANES, data_specs), ()
     if pack.stream_rows:
@@ -247,6 +258,29 @@ def compile_pack(
     )
 
 
+def _products(key: ProgramKey, platform: str) -> contextlib.AbstractContextManager:
+    """In it products of float32 numbers are float32, unless others are asked for.
+
+    By themselves accelerators round what they multiply, each to bits of its own.
+    """
+    is_exact = platform != "cpu" and {"fast", "bfloat16"}.isdisjoint(key.extras)
+    return jax.default_matmul_precision("highest" if is_exact else None)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the compiler for it, says so."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def does_not_fit(pack: packing.Pack, device: str) -> UserError:
+    """That not even one lane a device fits."""
+    return UserError(
+        f"{pack.describe()}: does not fit into the memory of {device}; choose fewer "
+        "packing.lanes, a smaller training.batch_size, or leave out "
+        f"grid.widths={pack.key.width}; finished runs are kept"
+    )
+
+
 def build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
     """The model of a program at one of its widths."""
     shape, classes = dataset.input_shape, dataset.num_classes
@@ -256,6 +290,14 @@ def build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
 def make_mesh(devices: Sequence[Any], data_shards: int = 1) -> Mesh:
     """Groups of devices along "lane", the devices of a group along "data"."""
     return Mesh(np.array(devices).reshape(-1, data_shards), ("lane", "data"))
+
+
+def _hold_everywhere(leaf: Any, mesh: Mesh) -> Any:
+    """A copy on every device as this mesh sees it: no bytes move. Or its shape."""
+    sharding = NamedSharding(mesh, _EVERYWHERE)
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return leaf if leaf.sharding == sharding else jax.device_put(leaf, sharding)
 
 
 def put(tree: Any, mesh: Mesh) -> Any:
@@ -348,7 +390,12 @@ class _Functions(NamedTuple):
 
 
 def _make_functions(
-    program: Program, together: int, lane_axis: str, at_once: int, name: str
+    program: Program,
+    together: int,
+    lane_axis: str,
+    at_once: int,
+    block_steps: int,
+    name: str,
 ) -> _Functions:
     """The lane axis around the functions of one lane.
 
@@ -371,7 +418,9 @@ def _make_functions(
         wanted = _unpack_args(rows).steps
         left = jnp.minimum(jnp.maximum(wanted - state.step, 0), num_steps)
         if lane_axis == "vmap":
-            state = _step_together(program, state, rows, left, data, together)
+            state = _step_together(
+                program, state, rows, left, data, together, block_steps
+            )
         else:
             state = _step_in_turn(program, state, rows, left, data)
         return state, state.step >= wanted
@@ -487,27 +536,37 @@ def _step_together(
     left: jax.Array,
     data: LaneData,
     together: int,
+    block_steps: int,
 ) -> LaneState:
     """Steps so many lanes side by side, and then the next so many.
 
-    A lane with no steps left keeps its state.
+    A lane with no steps left keeps its state. Steps are done in blocks of a length that
+    the compiler knows, whose batches are drawn at once.
     """
-    step_lanes = jax.vmap(program.step_lane, (0, 0, None))
+    step_lanes = jax.vmap(program.step_lane, (0, 0, None, 0))
+    draw_lanes = jax.vmap(functools.partial(program.draw_lane, steps=block_steps))
 
     def step_part(state: LaneState, rows: jax.Array, left: jax.Array) -> LaneState:
         args = _unpack_args(rows)
 
-        def step(index: jax.Array, state: LaneState) -> LaneState:
-            is_live = index < left
-            return jax.tree.map(
-                lambda new, old: jnp.where(
-                    is_live.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
-                ),
-                step_lanes(state, args, data),
-                state,
-            )
+        def step_block(block: jax.Array, state: LaneState) -> LaneState:
+            drawn = draw_lanes(state, args)
 
-        return jax.lax.fori_loop(0, jnp.max(left), step, state)
+            def step(index: jax.Array, state: LaneState) -> LaneState:
+                is_live = block * block_steps + index < left
+                own = jax.tree.map(lambda leaf: leaf[:, index], drawn)
+                return jax.tree.map(
+                    lambda new, old: jnp.where(
+                        is_live.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
+                    ),
+                    step_lanes(state, args, data, own),
+                    state,
+                )
+
+            return jax.lax.fori_loop(0, block_steps, step, state)
+
+        num_blocks = (jnp.max(left) + block_steps - 1) // block_steps
+        return jax.lax.fori_loop(0, num_blocks, step_block, state)
 
     def take_turn(turn: jax.Array, state: LaneState) -> LaneState:
         first = turn * together

@@ -24,7 +24,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scalepred import processes, stopping
-from scalepred.config import Experiment, UserError
+from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.measurements import Measurement
@@ -37,6 +37,8 @@ from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.engine import (
     Engine,
     compile_pack,
+    does_not_fit,
+    is_out_of_memory,
     make_mesh,
     pack_args,
     put,
@@ -114,6 +116,7 @@ def plan_cells(
     *,
     done: Collection[str] = frozenset(),
     devices: Sequence[Any] | None = None,
+    memory_bytes: float | None = None,
 ) -> packing.Plan:
     """The plan for these devices.
 
@@ -124,8 +127,15 @@ def plan_cells(
             from all, so that a resumed study repeats the same programs.
         done: ids of cells that have a row.
         devices: default: all.
+        memory_bytes: of each, for devices that are not here.
     """
     devices = list(devices or jax.devices())
+    machine = cost.describe_machine(devices[0], memory_bytes)
+    if dataset.is_outline and memory_bytes is None:
+        # The plan is for the machine that has the data, whose memory nobody knows.
+        machine = dataclasses.replace(machine, memory_bytes=_UNLIMITED)
+    else:
+        machine = _place_data(machine, dataset, experiment.packing.stream)
     return packing.plan_packs(
         cells,
         experiment.packing,
@@ -133,18 +143,12 @@ def plan_cells(
         experiment.packing.lane_axis,
         done,
         cost_of=cost.ProgramCosts(dataset),
-        machine=_describe_machine(devices[0], dataset, experiment.packing.stream),
+        machine=machine,
     )
 
 
-def _describe_machine(device: Any, dataset: Dataset, stream: str) -> cost.Machine:
-    """The device, less the data that stand on it.
-
-    Where the data are absent the plan is for another machine, of unknown memory.
-    """
-    machine = cost.describe_machine(device)
-    if dataset.is_outline:
-        return dataclasses.replace(machine, memory_bytes=_UNLIMITED)
+def _place_data(machine: cost.Machine, dataset: Dataset, stream: str) -> cost.Machine:
+    """The machine, less the data that stand on it."""
     rows = streaming.choose_rows(dataset, machine.memory_bytes, stream)
     left = machine.memory_bytes - streaming.count_bytes(dataset, rows)
     return dataclasses.replace(machine, memory_bytes=left, stream_rows=rows)
@@ -324,7 +328,7 @@ def _start_trial(
         _, placed, state = _start_lanes(pack, engine, order_of_seed)
         state = run(state, 1)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return None
     num_steps = 1
@@ -394,29 +398,17 @@ def _train_pack_that_fits(
                     yield progress
             return
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             smaller = packing.halve_lanes(pack, done)
             if smaller is None or jax.process_count() > 1:
-                raise _does_not_fit(pack, devices[0].device_kind) from error
+                raise does_not_fit(pack, devices[0].device_kind) from error
             print(
                 f"warning: {pack.describe()}: out of memory with {pack.lanes} lanes, "
                 f"trying {smaller.lanes}",
                 file=sys.stderr,
             )
             pack = smaller
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _does_not_fit(pack: packing.Pack, device: str) -> UserError:
-    return UserError(
-        f"{pack.describe()}: does not fit into the memory of {device}; choose fewer "
-        "packing.lanes, a smaller training.batch_size, or leave out "
-        f"grid.widths={pack.key.width}; finished runs are kept"
-    )
 
 
 def _train_pack(

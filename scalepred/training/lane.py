@@ -104,7 +104,11 @@ class Program(NamedTuple):
     """The functions of a lane, closed over what is static."""
 
     init_lane: Callable[[LaneArgs], LaneState]
-    step_lane: Callable[[LaneState, LaneArgs, LaneData], LaneState]
+    # (state, args, data, what `draw_lane` drew for this step, or None) -> state
+    step_lane: Callable[..., LaneState]
+    # (state, args, steps) -> what the next steps will draw, int32 [steps, batch]; None
+    # where each step must draw for itself.
+    draw_lane: Callable[..., jax.Array | None]
     evaluate_lane: Callable[[LaneState, LaneArgs, LaneData], Scores]
     # The last in two: the beginning, and the batches from one number up to another,
     # with the scores of all so far.
@@ -168,7 +172,9 @@ def make_program(
     def mean_loss(
         params: Tree, state: Tree, args: LaneArgs, x: jax.Array, labels: jax.Array, key
     ) -> tuple[jax.Array, Tree]:
-        logits, after = _apply(widest, extras, params, state, x, train=True, key=key)
+        logits, after = apply_model(
+            widest, extras, params, state, x, train=True, key=key
+        )
         smoothing = args.label_smoothing if "smooth" in extras else None
         return jnp.mean(cross_entropy(logits, labels, smoothing)), after
 
@@ -181,6 +187,7 @@ def make_program(
         args: LaneArgs,
         data: LaneData,
         noise_key: jax.Array,
+        drawn: jax.Array | None = None,
     ) -> tuple[jax.Array, Tree, Tree, sampling.Cursor]:
         """Loss and gradient of the next (micro) batch, and what is carried on."""
         if widest.restart:
@@ -193,6 +200,9 @@ def make_program(
             batch, cursor = sampling.draw_consecutive(
                 cursor, args.dataset_size, batch_size
             )
+        elif drawn is not None:
+            batch = drawn
+            cursor = sampling.advance(cursor, args.dataset_size, batch_size)
         else:
             batch, cursor = sampling.draw_batch(
                 args.words, cursor, args.dataset_size, batch_size
@@ -217,7 +227,20 @@ def make_program(
             loss, gradient = jax.lax.pmean((loss, gradient), "data")
         return loss, gradient, model_state, cursor
 
-    def step_lane(state: LaneState, args: LaneArgs, data: LaneData) -> LaneState:
+    def draw_lane(state: LaneState, args: LaneArgs, steps: int) -> jax.Array | None:
+        if widest.restart or "micro" in extras:
+            return None
+        drawn, _ = sampling.draw_batch(
+            args.words, state.cursor, args.dataset_size, steps * batch_size
+        )
+        return drawn.reshape(steps, batch_size)
+
+    def step_lane(
+        state: LaneState,
+        args: LaneArgs,
+        data: LaneData,
+        drawn: jax.Array | None = None,
+    ) -> LaneState:
         noise_key = jax.random.fold_in(_noise_key(args), state.step)
         if "micro" in extras:
 
@@ -242,7 +265,7 @@ def make_program(
             gradient = jax.tree.map(lambda g: g / args.micro_batches, gradient)
         else:
             loss, gradient, model_state, cursor = find_gradient(
-                *_carried(state), state.params, args, data, noise_key
+                *_carried(state), state.params, args, data, noise_key, drawn
             )
         optimizer = _make_optimizer(key, args, state.step)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -284,7 +307,7 @@ def make_program(
                 )
                 rows = data.find_rows(args.order, first + position)
                 labels = data.labels[rows].astype(jnp.int32)
-                logits, model_state = _apply(
+                logits, model_state = apply_model(
                     widest,
                     extras,
                     params,
@@ -323,7 +346,9 @@ def make_program(
         every = jnp.iinfo(jnp.int32).max
         return add_batches(begin_sums(state), state, args, data, 0, every)[0]
 
-    return Program(init_lane, step_lane, evaluate_lane, begin_sums, add_batches)
+    return Program(
+        init_lane, step_lane, draw_lane, evaluate_lane, begin_sums, add_batches
+    )
 
 
 def evaluation_batch(key: ProgramKey, dataset: Dataset) -> int:
@@ -373,7 +398,7 @@ def _carried(state: LaneState) -> tuple[Tree, sampling.Cursor]:
     return state.model_state, state.cursor
 
 
-def _apply(
+def apply_model(
     model: Model,
     extras: frozenset[str],
     params: Tree,

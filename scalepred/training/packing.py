@@ -7,7 +7,7 @@ so everything that will happen to a lane is known before the first step.
 import dataclasses
 import heapq
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -60,6 +60,8 @@ class Pack:
         stream_rows: examples of the data that a device holds at a time; 0: all.
         turns: with vmap the lanes of a device step together in so many equal parts,
             one after the other.
+        block_steps: with vmap steps are done in blocks of so many, whose batches are
+            drawn at once; what a chunk does not need of its last block is masked.
         has_convolution: its steps have one.
         seconds: predicted, of all devices together, without compiling.
         compile_seconds: predicted.
@@ -81,6 +83,7 @@ class Pack:
     data_shards: int = 1
     stream_rows: int = 0
     turns: int = 1
+    block_steps: int = 1
     has_convolution: bool = False
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -102,9 +105,15 @@ class Pack:
             size //= self.turns
         parts = [steps[first : first + size] for first in range(0, self.lanes, size)]
         if self.lane_axis == "vmap":  # an idle lane waits for the longest beside it
-            return sum(max(part) * size for part in parts)
+            return sum(self.fill_block(max(part)) * size for part in parts)
         # One lane after the other: a device waits for the device with most to do.
         return max(map(sum, parts)) * self.num_devices
+
+    def fill_block(self, num_steps: int) -> int:
+        """So many steps and the rest of their last block."""
+        if self.lane_axis == "map":
+            return num_steps
+        return math.ceil(num_steps / self.block_steps) * self.block_steps
 
     def describe(self) -> str:
         """The program as a row names it: with the lanes, as they round differently.
@@ -325,6 +334,9 @@ class _Planner:
         most = self.packing.chunk_steps or most
         if machine.stream_rows:
             most = min(most, self._count_batches(key, queue) // lanes)
+        block_steps = _choose_block(queue, machine.block_steps)
+        if axis == "vmap" and most > block_steps:  # whole ones
+            most -= most % block_steps
         compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
         pack = Pack(
             key=key,
@@ -342,6 +354,7 @@ class _Planner:
             data_shards=shards,
             stream_rows=machine.stream_rows,
             turns=turns,
+            block_steps=block_steps,
             has_convolution=cost.has_convolution,
             seconds=self.num_devices * seconds,
             compile_seconds=compiling,
@@ -510,11 +523,22 @@ def _last_end(queue: Sequence[Cell], total: int, lanes: int) -> float:
     return max(ends)
 
 
+def _choose_block(queue: Sequence[Cell], most: int) -> int:
+    """Steps a block, half of the most at least: those that mask least of the runs."""
+    runs = Counter(cell.steps for cell in queue)
+
+    def count_masked(block: int) -> int:
+        return sum(-steps % block * count for steps, count in runs.items())
+
+    return min(range(most, most // 2, -1), key=count_masked)
+
+
 # A program of which nothing is known.
 _UNKNOWN = ProgramCost(
     flops=0.0,
     state_bytes=0.0,
     work_bytes=0.0,
+    kept_bytes=0.0,
     has_convolution=True,
     can_be_padded=False,
 )
@@ -555,7 +579,8 @@ def make_chunks(
             return
         left = {lane: cell.steps - steps_done[lane] for lane, cell in live}
         num_steps = max(min(left.values()), pack.min_chunk_steps)
-        num_steps = min(num_steps, pack.max_chunk_steps, max(left.values()))
+        num_steps = min(num_steps, max(left.values()))
+        num_steps = min(pack.fill_block(num_steps), pack.max_chunk_steps)
         num_steps = max(1, int(min(num_steps, limit())))
         steps = [min(left.get(lane, 0), num_steps) for lane in range(pack.lanes)]
         steps_done = [sum(both) for both in zip(steps_done, steps, strict=True)]

@@ -50,8 +50,13 @@ def draw_batch(
     """
     position = cursor.position + jnp.arange(batch_size, dtype=jnp.uint32)
     examples = permute(words, cursor.epoch + position // size, position % size, size)
-    end = cursor.position + jnp.uint32(batch_size)
-    return examples, Cursor(cursor.epoch + end // size, end % size)
+    return examples, advance(cursor, size, batch_size)
+
+
+def advance(cursor: Cursor, size: jax.Array, count: int) -> Cursor:
+    """The cursor after `count` more examples of `draw_batch`."""
+    end = cursor.position + jnp.uint32(count)
+    return Cursor(cursor.epoch + end // size, end % size)
 
 
 def draw_consecutive(

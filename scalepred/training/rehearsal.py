@@ -1,0 +1,147 @@
+"""A plan compiled for machines that are not here: whether it does, and what it takes.
+
+XLA compiles for TPUs and GPUs without one, given its plugin (`pip install libtpu`, or
+`jax-cuda12-plugin`). What it finds is what it would find there: programs that it
+cannot compile, and the memory they need.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+
+from scalepred.config import UserError
+from scalepred.data.dataset import Dataset
+from scalepred.training import engine as engine_lib
+from scalepred.training import packing
+from scalepred.training.lane import LaneData
+
+# Of a device, in bytes: data sheets.
+_MEMORY = {
+    "TPU v4": 32e9,
+    "TPU v5 lite": 16e9,
+    "TPU v5": 95e9,
+    "TPU v6 lite": 32e9,
+}
+# libtpu looks for the machine it is on, and waits for an answer where there is none.
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nothing runs, so several may compile
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+}
+
+
+class Machines(NamedTuple):
+    """Devices that need not be here."""
+
+    devices: Sequence[Any]
+    memory_bytes: float  # of each
+
+
+class Rehearsal(NamedTuple):
+    """A program as it would run."""
+
+    pack: packing.Pack  # with fewer lanes than planned where they do not fit
+    device_bytes: int  # data included
+    compile_seconds: float  # here
+
+
+def find_machines(topology: str) -> Machines:
+    """Devices to compile for; call it before anything asks for those that are here.
+
+    Args:
+        topology: a TPU slice as libtpu names it (v5e:2x4); or a file that describes a
+            GPU, as XLA keeps them (h100_sxm.txtpb), and how many (h100_sxm.txtpb:8).
+
+    Raises:
+        UserError: there is no such machine, or no plugin that compiles for it.
+    """
+    jax.config.update("jax_platforms", "cpu")  # nothing runs; a TPU here stays free
+    name, _, count = topology.partition(":")
+    is_gpu = name.endswith(".txtpb")
+    try:
+        if is_gpu:
+            config = pathlib.Path(name).read_text()
+            found = topologies.get_topology_desc(
+                "gpu", "cuda", target_config=config, topology=f"1x1x{int(count or 1)}"
+            )
+            size = re.search(r"device_memory_size: *(\d+)", config)
+            memory = float(size[1]) if size else np.inf
+        else:
+            for variable, value in _NO_TPU.items():
+                os.environ.setdefault(variable, value)
+            found = topologies.get_topology_desc(topology, "tpu")
+            memory = _MEMORY.get(found.devices[0].device_kind, np.inf)
+    except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        plugin = "jax-cuda12-plugin" if is_gpu else "libtpu"
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"--topology={topology}: {reason}; give a TPU slice "
+            "such as v5e:2x4, or a file that describes a GPU and their number such as "
+            f"h100_sxm.txtpb:8, and have {plugin} installed"
+        ) from None
+    return Machines(found.devices, memory)
+
+
+def rehearse(
+    pack: packing.Pack, dataset: Dataset, num_seeds: int, machines: Machines
+) -> Rehearsal:
+    """Compiles a pack's programs, with fewer lanes where they do not fit.
+
+    Args:
+        pack: as planned for these machines.
+        dataset: what it is trained on; an outline will do.
+        num_seeds: of the whole plan.
+        machines: what to compile for.
+
+    Raises:
+        UserError: not even one lane a device fits.
+    """
+    examples = [
+        engine_lib.widen(np.empty((0, *array.shape[1:]), array.dtype))
+        for array in (dataset.inputs, dataset.labels)
+    ]
+    size = len(dataset.labels)
+    inputs, labels = (
+        jax.ShapeDtypeStruct((size, *like.shape[1:]), like.dtype) for like in examples
+    )
+    order = jax.ShapeDtypeStruct((num_seeds, size), np.int32)
+    data = LaneData(inputs, labels, order)
+    if pack.stream_rows:
+        data = LaneData(None, None, order)
+    wanted: packing.Pack | None = pack
+    with _without_cache():
+        while wanted is not None:
+            try:
+                engine = engine_lib.compile_pack(
+                    wanted, dataset, data, machines.devices
+                )
+            except jax.errors.JaxRuntimeError as error:
+                if not engine_lib.is_out_of_memory(error):
+                    raise
+            else:
+                needed = engine.count_bytes() or 0
+                if needed <= machines.memory_bytes:
+                    return Rehearsal(wanted, needed, engine.compile_seconds)
+            wanted = packing.halve_lanes(wanted, ())
+    raise engine_lib.does_not_fit(pack, machines.devices[0].device_kind)
+
+
+@contextlib.contextmanager
+def _without_cache() -> Iterator[None]:
+    """Programs for machines that are not here can be written to it, but not read."""
+    name = "jax_enable_compilation_cache"
+    before = jax.config.values[name]
+    jax.config.update(name, False)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
