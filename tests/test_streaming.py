@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_streamed(monkeypatch, capsys):
     plan = case.plan("auto")
     assert not plan.is_streamed
     machine = dataclasses.replace(cost.CPU, memory_bytes=1.9 * size)
-    monkeypatch.setattr(cost, "describe_machine", lambda _: machine)
+    monkeypatch.setattr(cost, "describe_machine", lambda *_: machine)
     plan = case.plan("auto")
     (pack,) = plan.packs
     assert pack.stream_rows == 123
