@@ -135,6 +135,11 @@ def _parse(known: flags.FlagValues, argv: list[str]) -> None:
     except KeyError as error:  # an override of a field that the config has not
         raise UserError(_unknown_field(str(error))) from None
     except (flags.Error, TypeError, ValueError) as error:
+        if "TypeError: get_config() takes 0 positional" in str(error):
+            raise UserError(
+                "--config: this experiment has one form; leave out the colon and what "
+                "follows it"
+            ) from None
         # What get_config() raises comes wrapped in its traceback.
         raise UserError(str(error).rpartition("UserError: ")[2]) from None
     if len(rest) > 1:

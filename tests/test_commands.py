@@ -108,6 +108,8 @@ def test_bad_experiment_files(monkeypatch, capsys, tmp_path):
     assert_refused(missing, "--config=nowhere.py: there is no such file")
     assert_refused(run("def get_config():\n    return 3\n"), "must give a")
     assert_refused(run_train(monkeypatch, capsys, workdir), "--config: missing")
+    small = run_train(monkeypatch, capsys, f"{DIGITS}:small", workdir)
+    assert_refused(small, "--config: this experiment has one form; leave out the colon")
     assert_refused(run_train(monkeypatch, capsys, DIGITS), "--workdir: missing")
     assert_refused(
         run_train(monkeypatch, capsys, DIGITS, workdir, "--stages=fit"),

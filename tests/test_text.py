@@ -89,18 +89,23 @@ def test_subsets_are_nested_stretches_that_differ_between_seeds():
     assert set(orders[0][:small]) != set(orders[1][:small])
 
 
-@pytest.mark.parametrize("name", ["ptb", "wikitext2", "wikitext103"])
+@pytest.mark.parametrize(
+    "name", ["ptb", "ptb_2000", "wikitext2", "wikitext2_2000", "wikitext103"]
+)
 def test_outlines_have_the_published_sizes(name):
     outline = load_dataset(name, outline=True)
     published = {
         "ptb": (929_589, 10_000),
+        "ptb_2000": (929_589, 2000),
         "wikitext2": (2_088_628, 33_278),
+        "wikitext2_2000": (2_088_628, 2000),
         "wikitext103": (103_227_021, 267_735),
     }
     words, vocabulary_size = published[name]
     window = outline.units_per_example
     assert 0 <= words - outline.num_train * window < window
     assert outline.num_classes == vocabulary_size
+    assert np.iinfo(outline.inputs.dtype).max >= vocabulary_size - 1
     module = importlib.import_module(f"scalepred.data.{name}")
     with pytest.raises(files.MissingData):
         module.load()

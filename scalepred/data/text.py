@@ -180,8 +180,7 @@ def from_arrays(
     vocabulary_size = 256
     if is_words:
         vocabulary_size = bytes(arrays["vocabulary"]).count(b"\n") + 1
-    dtype = np.uint8 if vocabulary_size <= 1 << 8 else np.uint16
-    dtype = dtype if vocabulary_size <= 1 << 16 else np.int32
+    dtype = _token_type(vocabulary_size)
     parts = [cut_windows(part.astype(dtype), window) for part in (train, test)]
     return Dataset(
         name=name,
@@ -200,7 +199,8 @@ def make_outline(
 ) -> Dataset:
     """A text's sizes in words without its content, for a plan made without it."""
     num_windows = num_train // window
-    blank = np.broadcast_to(np.int32(0), (num_windows + num_test // window, window))
+    shape = (num_windows + num_test // window, window)
+    blank = np.broadcast_to(np.zeros((), _token_type(vocabulary_size)), shape)
     return Dataset(
         name=name,
         inputs=blank,
@@ -210,6 +210,13 @@ def make_outline(
         has_fixed_test=True,
         unit="words",
     )
+
+
+def _token_type(vocabulary_size: int) -> type[np.integer]:
+    """The smallest integers that number the tokens."""
+    if vocabulary_size <= 1 << 8:
+        return np.uint8
+    return np.uint16 if vocabulary_size <= 1 << 16 else np.int32
 
 
 def cut_windows(tokens: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:

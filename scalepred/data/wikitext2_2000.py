@@ -9,3 +9,8 @@ _WINDOW = 64
 def load() -> Dataset:
     """The words as `scripts/prepare_data.py --dataset=wikitext2` wrote them."""
     return text.load_prepared("wikitext2", _WINDOW, num_words=2000)
+
+
+def outline() -> Dataset:
+    """Its sizes, for a plan made where the words are absent."""
+    return text.make_outline("wikitext2_2000", 2_088_628, 245_569, 2000, _WINDOW)
