@@ -253,14 +253,6 @@ def train(
     if not plan.packs:
         return
     data, order_of_seed = _put_data(plan, dataset, devices)
-    # Several would have to agree; and of streamed data reading takes the time.
-    if autotune and jax.process_count() == 1 and not plan.is_streamed:
-        plan = tuning.tune(
-            plan,
-            lambda packs: _time_packs(packs, dataset, data, order_of_seed, devices),
-            f"{devices[0].device_kind}-x{len(devices)}",
-            [epath.Path(path) for path in (choices_dir, tuning.cache_folder()) if path],
-        )
     totals = _Totals(num_cells=plan.num_cells)
     checkpoints = None
     if checkpoint_dir is not None and checkpoint_minutes > 0:
@@ -271,35 +263,70 @@ def train(
             at_end.enter_context(stopping.deferred())
         if checkpoints:
             at_end.callback(checkpoints.close)
-        # Compiling leaves a core idle and trains nothing: all programs at once.
-        pool = concurrent.futures.ThreadPoolExecutor(cost.num_cores())
-        at_end.callback(pool.shutdown, wait=False, cancel_futures=True)
-        compiling = [
-            pool.submit(compile_pack, pack, dataset, data, devices)
-            for pack in plan.packs
-        ]
-        for pack, future in zip(plan.packs, compiling, strict=True):
+        compiler = _Compiler(dataset, data, devices)
+        at_end.callback(compiler.close)
+        # Several would have to agree; and of streamed data reading takes the time.
+        if autotune and jax.process_count() == 1 and not plan.is_streamed:
+            folders = (choices_dir, tuning.cache_folder())
+            plan = tuning.tune(
+                plan,
+                lambda packs: _time_packs(packs, compiler, order_of_seed),
+                f"{devices[0].device_kind}-x{len(devices)}",
+                [epath.Path(path) for path in folders if path],
+            )
+        compiler.start(plan.packs)
+        for pack in plan.packs:
             yield from _train_pack_that_fits(
-                pack, future, dataset, data, order_of_seed, devices, totals, checkpoints
+                pack, compiler, order_of_seed, totals, checkpoints
             )
     if checkpoints:
         checkpoints.remove()
 
 
+class _Compiler:
+    """Compiles packs side by side, as one leaves a core idle and trains nothing.
+
+    What was compiled for a trial is not compiled again.
+    """
+
+    def __init__(self, dataset: Dataset, data: LaneData, devices: Sequence[Any]):
+        self.device_kind: str = devices[0].device_kind
+        self._needs = dataset, data, devices
+        self._pool = concurrent.futures.ThreadPoolExecutor(cost.num_cores())
+        self._futures: dict[Any, concurrent.futures.Future[Engine]] = {}
+
+    def start(
+        self, packs: Sequence[packing.Pack]
+    ) -> list[concurrent.futures.Future[Engine]]:
+        """An engine to come for each pack."""
+        for pack in packs:
+            name = pack.key, pack.choice
+            if name not in self._futures:
+                self._futures[name] = self._pool.submit(
+                    compile_pack, pack, *self._needs
+                )
+        return [self._futures[pack.key, pack.choice] for pack in packs]
+
+    def close(self) -> None:
+        """Nobody waits for what is not compiled yet."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _time_packs(
     packs: Sequence[packing.Pack],
-    dataset: Dataset,
-    data: LaneData,
+    compiler: _Compiler,
     order_of_seed: Mapping[int, int],
-    devices: Sequence[Any],
 ) -> list[float]:
     """Seconds of a lane-step of each pack: the least of three rounds, in turn.
 
     A pack that is out of memory, or takes twice as long as the best, is left out of
     the rounds.
     """
+    compiling = compiler.start(packs)
+    concurrent.futures.wait(compiling)  # it would be in the way of the first trials
     trials = [
-        _start_trial(pack, dataset, data, order_of_seed, devices) for pack in packs
+        _start_trial(pack, future, order_of_seed)
+        for pack, future in zip(packs, compiling, strict=True)
     ]
     seconds = [math.inf if trial is None else trial() for trial in trials]
     for _ in range(2):
@@ -311,10 +338,8 @@ def _time_packs(
 
 def _start_trial(
     pack: packing.Pack,
-    dataset: Dataset,
-    data: LaneData,
+    compiling: concurrent.futures.Future[Engine],
     order_of_seed: Mapping[int, int],
-    devices: Sequence[Any],
 ) -> Callable[[], float] | None:
     """A function that trains the pack's first cells; gives seconds a lane-step."""
 
@@ -324,7 +349,7 @@ def _start_trial(
         return jax.block_until_ready(state)
 
     try:
-        engine = compile_pack(pack, dataset, data, devices)
+        engine = compiling.result()
         _, placed, state = _start_lanes(pack, engine, order_of_seed)
         state = run(state, 1)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -364,11 +389,8 @@ class _Totals:
 
 def _train_pack_that_fits(
     pack: packing.Pack,
-    compiling: concurrent.futures.Future[Engine],
-    dataset: Dataset,
-    data: LaneData,
+    compiler: _Compiler,
     order_of_seed: Mapping[int, int],
-    devices: Sequence[Any],
     totals: _Totals,
     checkpoints: Checkpoints | None,
 ) -> Iterator[Progress]:
@@ -378,14 +400,11 @@ def _train_pack_that_fits(
         UserError: not even one lane a device fits.
     """
     done: set[str] = set()
-    wanted = pack
     while True:
         began = time.perf_counter()
         try:
-            if pack is wanted:
-                engine = compiling.result()
-            else:
-                engine = compile_pack(pack, dataset, data, devices)
+            (compiling,) = compiler.start([pack])
+            engine = compiling.result()
             totals.wait_seconds += time.perf_counter() - began
             totals.compile_seconds += engine.compile_seconds
             totals.num_programs += 1
@@ -402,7 +421,7 @@ def _train_pack_that_fits(
                 raise
             smaller = packing.halve_lanes(pack, done)
             if smaller is None or jax.process_count() > 1:
-                raise does_not_fit(pack, devices[0].device_kind) from error
+                raise does_not_fit(pack, compiler.device_kind) from error
             print(
                 f"warning: {pack.describe()}: out of memory with {pack.lanes} lanes, "
                 f"trying {smaller.lanes}",

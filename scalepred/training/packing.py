@@ -124,6 +124,11 @@ class Pack:
         shards = "" if self.data_shards == 1 else f"/data{self.data_shards}"
         return f"{self.key}{form}/{self.lane_axis}{self.lanes // self.turns}{shards}"
 
+    @property
+    def choice(self) -> Choice:
+        """What it is trained with."""
+        return Choice(self.lane_axis, self.lanes, self.convolution, self.turns)
+
     def choose(self, choice: Choice) -> "Pack":
         """The same cells, trained with another of the choices."""
         return dataclasses.replace(self, **choice._asdict())
