@@ -225,6 +225,8 @@ def _num_steps(epochs: float, steps: int, size: int, batch_size: int) -> int:
     return int(steps)
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def _hash(fields: dict[str, Any]) -> str:
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_ENCODER.encode(fields).encode()).hexdigest()

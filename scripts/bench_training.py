@@ -5,6 +5,11 @@ own; methods take turns, and the table holds medians over the rounds.
 
     python scripts/bench_training.py [--families=mlp,conv,decoder] [--rounds=3]
         [--methods=loop,scan,torch,torch_func,scalepred] [--seeds=4] [--length=1]
+        [--widths=64] [--sweep]
+
+With --sweep each program is timed with 1, 2, 4, ... lanes instead, and with the lanes
+that the autotuner takes. An accelerator that is not here can be compiled for, see
+`scalepred --dry_run --topology`.
 
 loop        a Python loop around a jitted step, batches cut on the host, as the
             examples of Flax do it
@@ -26,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import app, flags, logging
 
 _ALL_FAMILIES = ["mlp", "conv", "decoder"]
 _ALL_METHODS = ["loop", "scan", "torch", "torch_func", "scalepred"]
@@ -40,6 +45,8 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "Of all methods; medians are printed
 _SEEDS = flags.DEFINE_integer("seeds", 4, "Runs of each width and size.")
 _LENGTH = flags.DEFINE_float("length", 1.0, "Times the epochs of each family.")
 _WIDTHS = flags.DEFINE_list("widths", [], "Instead of the family's.")
+_SWEEP = flags.DEFINE_bool("sweep", False, "Times lanes, not grids.")
+_MOST_LANES = flags.DEFINE_integer("most_lanes", 4096, "Of a sweep, a device.")
 _WORKER = flags.DEFINE_string("worker", "", "Internal: family/method.")
 
 
@@ -126,6 +133,7 @@ def make_experiment(name: str) -> Any:
             learning_rate=task.learning_rate,
             batch_size=task.batch_size,
             epochs=task.epochs * _LENGTH.value,
+            precision="fast",  # as jax multiplies by itself, and so does the loop
         ),
     )
 
@@ -448,8 +456,62 @@ def print_tables() -> None:
             )
 
 
+def print_sweep(name: str) -> None:
+    """A row a program and number of lanes: microseconds of a lane-step.
+
+    The autotuner's lanes are those of the plan's choices that took least.
+    """
+    import jax
+
+    from scalepred import grid
+    from scalepred.training import autotune, ensemble, packing
+
+    ensemble.use_all_cores()
+    devices = jax.devices()
+    is_cpu = devices[0].platform == "cpu"
+    dataset, experiment = make_dataset(name), make_experiment(name)
+    experiment.packing.width_bucket = 1.0  # every width by itself
+    cells = grid.make_cells(experiment, dataset)
+    plan = ensemble.plan_cells(experiment, dataset, cells)
+    data, order = ensemble.put_data(plan, dataset, devices)
+    compiler = ensemble.Compiler(dataset, data, devices)
+    print(f"\n### {name}, {len(devices)} x {devices[0].device_kind}\n")
+    print("| program | axis | lanes a device | us a lane-step | against the best |")
+    print("| --- " * 5 + "|", flush=True)
+    for pack in plan.packs:
+        choices = list(pack.choices)
+        per_device = 1
+        # A CPU takes minutes for convolutions side by side.
+        while per_device <= _MOST_LANES.value and not (is_cpu and pack.has_convolution):
+            lanes = per_device * pack.num_devices
+            choices.append(packing.Choice("vmap", lanes, pack.convolution))
+            per_device *= 2
+        choices.append(packing.Choice("map", pack.num_devices, pack.convolution))
+        choices = sorted(set(choices))
+        seconds = ensemble.time_packs(
+            [pack.choose(choice) for choice in choices], compiler, order
+        )
+        took = dict(zip(choices, seconds, strict=True))
+        own = [took[choice] for choice in pack.choices]
+        chosen = autotune.pick(pack.choices, own)
+        for choice, value in took.items():
+            mark = " (chosen)" if choice == chosen else ""
+            told = "out of memory" if math.isinf(value) else f"{1e6 * value:.2f}"
+            print(
+                f"| {pack.key} {choice.convolution} | {choice.lane_axis} "
+                f"| {choice.lanes // pack.num_devices}{mark} | {told} "
+                f"| {value / min(seconds):.2f} |",
+                flush=True,
+            )
+
+
 def main(argv: list[str]) -> None:
     del argv
+    logging.set_verbosity(logging.WARNING)  # jax tells of plugins that are not there
+    if _SWEEP.value:
+        for family in _FAMILIES.value:
+            print_sweep(family)
+        return
     if not _WORKER.value:
         print_tables()
         return

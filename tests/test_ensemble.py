@@ -222,7 +222,7 @@ def _compile(axis, **changes):
     plan = ensemble.plan_cells(experiment, DATASET, cells)
     (pack,) = plan.packs
     pack = dataclasses.replace(pack, **changes)
-    data, order = ensemble._put_data(plan, DATASET, DEVICES)
+    data, order = ensemble.put_data(plan, DATASET, DEVICES)
     return pack, engine.compile_pack(pack, DATASET, data, DEVICES), order
 
 
@@ -268,7 +268,7 @@ def test_large_steps_share_no_loop_if_every_core_has_a_device(cores, monkeypatch
     )
     (pack,) = plan.packs
     assert pack.step_flops > engine._SMALL_STEP_FLOPS
-    data, _ = ensemble._put_data(plan, DATASET, DEVICES)
+    data, _ = ensemble.put_data(plan, DATASET, DEVICES)
     built = engine.compile_pack(pack, DATASET, data, DEVICES)
     shared = 'outer_dimension_partitions":["' in built.step_lanes.as_text()
     assert shared == (cores > len(DEVICES))
@@ -375,7 +375,7 @@ def test_images_take_the_memory_that_was_planned(width):
     cells = grid.make_cells(experiment, dataset)
     plan = ensemble.plan_cells(experiment, dataset, cells)
     (pack,) = plan.packs
-    data, _ = ensemble._put_data(plan, dataset, DEVICES)
+    data, _ = ensemble.put_data(plan, dataset, DEVICES)
     built = engine.compile_pack(pack, dataset, data, DEVICES)
     needed = _count_bytes(built.step_lanes)
     assert 0.8 < pack.bytes_per_device / needed < 1.2
@@ -392,7 +392,7 @@ def test_devices_that_share_batches_give_the_rows_of_one(full, axis):
 def test_only_devices_that_share_batches_speak(compiled):
     pack, _, _ = compiled
     pack = dataclasses.replace(pack, num_devices=1, data_shards=2)
-    data, _ = ensemble._put_data(packing.Plan((pack,), 2), DATASET, DEVICES)
+    data, _ = ensemble.put_data(packing.Plan((pack,), 2), DATASET, DEVICES)
     text = engine.compile_pack(pack, DATASET, data, DEVICES).step_lanes.as_text()
     assert "all-reduce" in text
 

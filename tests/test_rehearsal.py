@@ -150,7 +150,7 @@ def test_a_program_is_compiled_without_its_data():
     (pack,) = plan.packs
     machines = rehearsal.Machines(DEVICES, float("inf"))
     found = rehearsal.rehearse(pack, dataset, 3, machines)
-    data, _ = ensemble._put_data(plan, dataset, DEVICES)
+    data, _ = ensemble.put_data(plan, dataset, DEVICES)
     built = engine.compile_pack(pack, dataset, data, DEVICES)
     assert found.pack is pack
     assert found.device_bytes == built.count_bytes()

@@ -61,7 +61,7 @@ def _tune_pack(
     record: dict[str, object] = {"choice": list(known or ())}
     if known is None:
         seconds = measure([pack.choose(option) for option in options])
-        known = _pick(options, seconds)
+        known = pick(options, seconds)
         timed = dict(zip(map(str, options), seconds, strict=True))
         record = {"choice": list(known), "seconds_a_lane_step": timed}
     for path, choice in zip(paths, found, strict=True):
@@ -70,7 +70,7 @@ def _tune_pack(
     return pack.choose(known)
 
 
-def _pick(options: Sequence[Choice], seconds: Sequence[float]) -> Choice:
+def pick(options: Sequence[Choice], seconds: Sequence[float]) -> Choice:
     """The fastest; the first, which is the default, unless one is clearly faster."""
     best = min(range(len(options)), key=lambda index: seconds[index])
     return options[best] if seconds[best] < _MARGIN * seconds[0] else options[0]

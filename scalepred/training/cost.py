@@ -118,7 +118,7 @@ ACCELERATOR = Machine(
     lane_seconds=0.0,
     compile_seconds=20.0,
     width_seconds=2.0,
-    most_lanes=256,
+    most_lanes=1024,
     # A GPU asks the host before every round of a loop of unknown length.
     block_steps=16,
     kept=0.55,

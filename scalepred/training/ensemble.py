@@ -186,7 +186,7 @@ def try_pack(
 ) -> Trial:
     """Compiles a pack's program and takes some steps; nothing is kept of them."""
     devices = list(devices or jax.devices())
-    data, order = _put_data(packing.Plan((pack,), len(devices)), dataset, devices)
+    data, order = put_data(packing.Plan((pack,), len(devices)), dataset, devices)
     engine = compile_pack(pack, dataset, data, devices)
     cells, placed, state = _start_lanes(pack, engine, order)
     feed = _open_data(pack, engine, order)
@@ -252,7 +252,7 @@ def train(
         raise ValueError(f"{len(devices)} devices, but planned for {plan.num_devices}")
     if not plan.packs:
         return
-    data, order_of_seed = _put_data(plan, dataset, devices)
+    data, order_of_seed = put_data(plan, dataset, devices)
     totals = _Totals(num_cells=plan.num_cells)
     checkpoints = None
     if checkpoint_dir is not None and checkpoint_minutes > 0:
@@ -263,14 +263,14 @@ def train(
             at_end.enter_context(stopping.deferred())
         if checkpoints:
             at_end.callback(checkpoints.close)
-        compiler = _Compiler(dataset, data, devices)
+        compiler = Compiler(dataset, data, devices)
         at_end.callback(compiler.close)
         # Several would have to agree; and of streamed data reading takes the time.
         if autotune and jax.process_count() == 1 and not plan.is_streamed:
             folders = (choices_dir, tuning.cache_folder())
             plan = tuning.tune(
                 plan,
-                lambda packs: _time_packs(packs, compiler, order_of_seed),
+                lambda packs: time_packs(packs, compiler, order_of_seed),
                 f"{devices[0].device_kind}-x{len(devices)}",
                 [epath.Path(path) for path in folders if path],
             )
@@ -283,7 +283,7 @@ def train(
         checkpoints.remove()
 
 
-class _Compiler:
+class Compiler:
     """Compiles packs side by side, as one leaves a core idle and trains nothing.
 
     What was compiled for a trial is not compiled again.
@@ -312,9 +312,9 @@ class _Compiler:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _time_packs(
+def time_packs(
     packs: Sequence[packing.Pack],
-    compiler: _Compiler,
+    compiler: Compiler,
     order_of_seed: Mapping[int, int],
 ) -> list[float]:
     """Seconds of a lane-step of each pack: the least of three rounds, in turn.
@@ -389,7 +389,7 @@ class _Totals:
 
 def _train_pack_that_fits(
     pack: packing.Pack,
-    compiler: _Compiler,
+    compiler: Compiler,
     order_of_seed: Mapping[int, int],
     totals: _Totals,
     checkpoints: Checkpoints | None,
@@ -641,7 +641,7 @@ def _unfinished(chunk: packing.Chunk, seconds: Mapping[Cell, float]) -> dict[int
     }
 
 
-def _put_data(
+def put_data(
     plan: packing.Plan, dataset: Dataset, devices: Sequence[Any]
 ) -> tuple[LaneData, dict[int, int]]:
     """The dataset on every device, and the row of each seed's order.

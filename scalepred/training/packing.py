@@ -417,8 +417,7 @@ class _Planner:
                 most = self._lane_choices(key, cost, total, queue, other, groups)[-1]
                 axes[other] = {most}
         elif not self.machine.is_cpu and not self.packing.lanes:
-            possible = self._lane_choices(key, cost, total, queue, axis, groups)
-            axes[axis] |= {n for n in (lanes // 16, lanes // 4) if n in possible}
+            axes[axis] |= {max(1, lanes // 16), max(1, lanes // 4)}
 
         def choose(axis: str, lanes: int, form: str) -> Choice:
             turns = self._count_turns(cost, queue, lanes, axis, groups)
@@ -515,7 +514,10 @@ class _Planner:
         most = max(1, most)
         if axis == "map" or self.packing.lanes:
             return [most]
-        return list(range(1, most + 1))
+        counts = [1]
+        while counts[-1] < most:  # every one, and of many every twentieth or so
+            counts.append(min(most, counts[-1] + 1 + counts[-1] // 20))
+        return counts
 
 
 def _last_end(queue: Sequence[Cell], total: int, lanes: int) -> float:
