@@ -17,8 +17,9 @@ from scalepred.models import target
 
 Tree = dict[str, Any]
 
-# Multiplications. The derivative of a larger product is as fast either way.
-_SMALL_PRODUCT = 1e6
+# Turning a factor costs little beside a product of few multiplications, or of many rows.
+_FEW_MULTIPLICATIONS = 1e6
+_MANY_ROWS = 256
 
 
 class Variables(NamedTuple):
@@ -174,18 +175,19 @@ def multiply(x: jax.Array, weights: jax.Array) -> jax.Array:
         The axes of x but the last, then those of the weights but the first.
     """
     rows, matrix = x.reshape(-1, len(weights)), weights.reshape(len(weights), -1)
-    is_small = len(rows) * matrix.size <= _SMALL_PRODUCT
-    form = _multiply_small if is_small and target.is_cpu() else jnp.dot
+    is_small = len(rows) * matrix.size <= _FEW_MULTIPLICATIONS
+    is_worth = is_small or len(rows) >= _MANY_ROWS
+    form = _multiply_turned if is_worth and target.is_cpu() else jnp.dot
     return form(rows, matrix).reshape(*x.shape[:-1], *weights.shape[1:])
 
 
 @jax.custom_vjp
-def _multiply_small(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """A product of two matrices of which a CPU may do several side by side.
+def _multiply_turned(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """A product of two matrices, for a CPU.
 
     For the derivative by the weights the smaller factor is turned first. XLA would
     read one along its columns, with another kernel: a fifth more time for a whole step
-    of few units.
+    of an MLP of few units, a twentieth for one of a decoder.
     """
     return x @ weights
 
@@ -208,7 +210,7 @@ def _multiply_backward(
     return dy @ weights.T, dweights
 
 
-_multiply_small.defvjp(_multiply_forward, _multiply_backward)
+_multiply_turned.defvjp(_multiply_forward, _multiply_backward)
 
 
 def draw_arrays(
