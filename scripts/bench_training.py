@@ -35,9 +35,9 @@ from absl import app, flags, logging
 
 _ALL_FAMILIES = ["mlp", "conv", "decoder"]
 _ALL_METHODS = ["loop", "scan", "torch", "torch_func", "scalepred"]
-_FAMILIES = flags.DEFINE_list("families", _ALL_FAMILIES, "Which.")
+FAMILIES = flags.DEFINE_list("families", _ALL_FAMILIES, "Which.")
 _METHODS = flags.DEFINE_list("methods", _ALL_METHODS, "Which.")
-for _flag, _choices in ((_FAMILIES, _ALL_FAMILIES), (_METHODS, _ALL_METHODS)):
+for _flag, _choices in ((FAMILIES, _ALL_FAMILIES), (_METHODS, _ALL_METHODS)):
     flags.register_validator(
         _flag, lambda given, known=_choices: set(given) <= set(known), f"of {_choices}"
     )
@@ -418,7 +418,7 @@ def print_tables() -> None:
         methods = [method for method in methods if method not in absent]
         if absent:
             print(f"{', '.join(absent)}: left out, torch is not installed")
-    for name in _FAMILIES.value:
+    for name in FAMILIES.value:
         from scalepred import grid
 
         cells = grid.make_cells(make_experiment(name), make_dataset(name))
@@ -509,7 +509,7 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.WARNING)  # jax tells of plugins that are not there
     if _SWEEP.value:
-        for family in _FAMILIES.value:
+        for family in FAMILIES.value:
             print_sweep(family)
         return
     if not _WORKER.value:

@@ -17,7 +17,7 @@ from scalepred.models import target
 
 Tree = dict[str, Any]
 
-# Turning a factor costs little beside a product of few multiplications, or of many rows.
+# Turning a factor costs little beside a product of few multiplications or many rows.
 _FEW_MULTIPLICATIONS = 1e6
 _MANY_ROWS = 256
 

@@ -17,16 +17,20 @@ _convolution: contextvars.ContextVar[str] = contextvars.ContextVar(
 
 
 @contextlib.contextmanager
-def traced_as(convolution: str = "auto", platform: str = "") -> Iterator[None]:
+def traced_as(convolution: str = "auto", platform: str | None = None) -> Iterator[None]:
     """What is traced in here is for this platform, with convolutions of this form.
 
     jax remembers the trace of a function: give it a new one for each.
 
     Args:
         convolution: one of `convolution.FORMS`, or auto: what suits the platform.
-        platform: cpu, gpu, tpu; empty: the one that jax runs on.
+        platform: cpu, gpu, tpu; None: as outside, which is the one that jax runs on.
     """
-    tokens = _convolution.set(convolution), _platform.set(platform)
+    before = _platform.get()
+    tokens = (
+        _convolution.set(convolution),
+        _platform.set(before if platform is None else platform),
+    )
     try:
         yield
     finally:

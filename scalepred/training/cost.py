@@ -152,14 +152,18 @@ def num_cores() -> int:
 class ProgramCosts:
     """The costs of a dataset's programs, each traced once and compiled never."""
 
-    def __init__(self, dataset: Dataset):
-        self._dataset = dataset
+    def __init__(
+        self, dataset: Dataset, convolution: str = "auto", platform: str | None = None
+    ):
+        """Of programs traced as `target.traced_as` says."""
+        self._dataset, self._as = dataset, (convolution, platform)
         self._known: dict[ProgramKey, ProgramCost] = {}
 
     def __call__(self, key: ProgramKey) -> ProgramCost:
         """Cost of one lane of a program."""
         if key not in self._known:
-            self._known[key] = _trace(key, self._dataset)
+            with traced_as(*self._as):
+                self._known[key] = _trace(key, self._dataset)
         return self._known[key]
 
 

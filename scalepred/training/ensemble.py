@@ -142,7 +142,9 @@ def plan_cells(
         len(devices),
         experiment.packing.lane_axis,
         done,
-        cost_of=cost.ProgramCosts(dataset),
+        cost_of=cost.ProgramCosts(
+            dataset, experiment.packing.convolution, devices[0].platform
+        ),
         machine=machine,
     )
 

@@ -105,34 +105,37 @@ def rehearse(
     Raises:
         UserError: not even one lane a device fits.
     """
-    examples = [
-        engine_lib.widen(np.empty((0, *array.shape[1:]), array.dtype))
-        for array in (dataset.inputs, dataset.labels)
-    ]
+    wanted: packing.Pack | None = pack
+    while wanted is not None:
+        try:
+            engine = compile_for(wanted, dataset, num_seeds, machines)
+        except jax.errors.JaxRuntimeError as error:
+            if not engine_lib.is_out_of_memory(error):
+                raise
+        else:
+            needed = engine.count_bytes() or 0
+            if needed <= machines.memory_bytes:
+                return Rehearsal(wanted, needed, engine.compile_seconds)
+        wanted = packing.halve_lanes(wanted, ())
+    raise engine_lib.does_not_fit(pack, machines.devices[0].device_kind)
+
+
+def compile_for(
+    pack: packing.Pack, dataset: Dataset, num_seeds: int, machines: Machines
+) -> engine_lib.Engine:
+    """The pack's programs, which cannot be run here; arguments of `rehearse`."""
     size = len(dataset.labels)
     inputs, labels = (
-        jax.ShapeDtypeStruct((size, *like.shape[1:]), like.dtype) for like in examples
+        jax.ShapeDtypeStruct(
+            array.shape, engine_lib.widen(np.empty(0, array.dtype)).dtype
+        )
+        for array in (dataset.inputs, dataset.labels)
     )
-    order = jax.ShapeDtypeStruct((num_seeds, size), np.int32)
-    data = LaneData(inputs, labels, order)
+    data = LaneData(inputs, labels, jax.ShapeDtypeStruct((num_seeds, size), np.int32))
     if pack.stream_rows:
-        data = LaneData(None, None, order)
-    wanted: packing.Pack | None = pack
+        data = data._replace(inputs=None, labels=None)
     with _without_cache():
-        while wanted is not None:
-            try:
-                engine = engine_lib.compile_pack(
-                    wanted, dataset, data, machines.devices
-                )
-            except jax.errors.JaxRuntimeError as error:
-                if not engine_lib.is_out_of_memory(error):
-                    raise
-            else:
-                needed = engine.count_bytes() or 0
-                if needed <= machines.memory_bytes:
-                    return Rehearsal(wanted, needed, engine.compile_seconds)
-            wanted = packing.halve_lanes(wanted, ())
-    raise engine_lib.does_not_fit(pack, machines.devices[0].device_kind)
+        return engine_lib.compile_pack(pack, dataset, data, machines.devices)
 
 
 @contextlib.contextmanager
