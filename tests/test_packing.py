@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scalepred.config import Packing, UserError
 from scalepred.grid import Cell
 from scalepred.training import packing
-from scalepred.training.cost import ACCELERATOR, CPU, Machine, ProgramCost
+from scalepred.training.cost import CPU, GPU, TPU, Machine, ProgramCost
 
 
 def _cell(width=8, steps=10, seed=0, depth=2, batch_size=8) -> Cell:
@@ -359,7 +359,58 @@ def test_axis_that_suits_the_program():
     assert CPU.choose_axis(small) == "vmap"
     assert CPU.choose_axis(large) == "map"
     assert CPU.choose_axis(small._replace(has_convolution=True)) == "map"
-    assert ACCELERATOR.choose_axis(large._replace(has_convolution=True)) == "vmap"
+    large = large._replace(flops=1e10)
+    for machine in (GPU, TPU):
+        assert machine.choose_axis(large) == "vmap"
+    convolving = large._replace(has_convolution=True)
+    assert GPU.choose_axis(convolving) == "vmap"
+    # Side by side these lose more than starting them one after the other does.
+    assert TPU.choose_axis(convolving) == "map"
+    assert TPU.choose_axis(convolving._replace(flops=1e8)) == "vmap"
+
+
+def test_lanes_stay_near_the_cores():
+    """Where the memory beside them is small, more lanes are not taken for faster."""
+    cells = [_cell(width=64, seed=seed, steps=50) for seed in range(2000)]
+    cost = _cost(cells[0].program_key)._replace(flops=1e9)
+
+    def plan(near):
+        machine = dataclasses.replace(TPU, near_bytes=near)
+        (pack,) = packing.plan_packs(
+            cells, Packing(), 1, "auto", (), lambda key: cost, machine
+        ).packs
+        return pack.lanes
+
+    one = TPU.bytes(cost, 1, "vmap")
+    assert plan(near=float("inf")) >= 200
+    assert 20 <= plan(near=30 * one) <= 45
+    seconds = [TPU.seconds(cost, lanes, "vmap") / lanes for lanes in (1, 8, 32)]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+def test_accelerators_try_fewer_lanes_and_both_axes_of_convolutions():
+    cells = [_cell(seed=seed, steps=50) for seed in range(200)]
+
+    def choices(machine, **changes):
+        (pack,) = packing.plan_packs(
+            cells, Packing(), 2, "auto", (),
+            lambda key: _cost(key)._replace(**changes), machine,
+        ).packs  # fmt: skip
+        assert pack.choices[0] == pack.choice
+        return pack.lanes, {
+            (choice.lane_axis, choice.lanes, choice.convolution)
+            for choice in pack.choices
+        }
+
+    lanes, found = choices(GPU)
+    assert lanes == 200
+    assert found == {("vmap", n, "auto") for n in (200, 50, 12)}
+    lanes, found = choices(GPU, has_convolution=True)
+    assert {(axis, form) for axis, _, form in found} == {
+        (axis, form) for axis in ("vmap", "map") for form in ("auto", "patches")
+    }
+    _, found = choices(CPU, has_convolution=True)
+    assert {axis for axis, _, _ in found} == {"map"}
 
 
 def test_many_cells_are_planned_with_few_looks_at_programs():

@@ -48,6 +48,8 @@ class Machine:
         block_steps: steps of a vmapped loop whose length the compiler knows.
         kept: share of `kept_bytes` that needs memory; the rest is computed again where
             it is used.
+        beside: work of convolutions side by side over that of one after the other.
+        near_bytes: memory beside the cores. Lanes that need more step slower.
     """
 
     is_cpu: bool
@@ -61,22 +63,31 @@ class Machine:
     stream_rows: int = 0
     block_steps: int = 1
     kept: float = 1.0
+    beside: float = 1.0
+    near_bytes: float = math.inf
 
     def choose_axis(self, cost: ProgramCost) -> str:
         """map: a CPU is kept busy by one lane, and vmapped convolutions are slow on it.
 
-        vmap: an accelerator; or steps so small that starting them is most of them.
+        vmap: an accelerator, unless large convolutions are slower so; or steps so small
+        that starting them is most of them.
         """
-        if not self.is_cpu:
-            return "vmap"
-        is_small = cost.flops / self.flops_per_second < 4 * self.step_seconds
-        return "vmap" if is_small and not cost.has_convolution else "map"
+        work = cost.flops / self.flops_per_second
+        if self.is_cpu:
+            is_small = work < 4 * self.step_seconds
+            return "vmap" if is_small and not cost.has_convolution else "map"
+        lost = (self.beside - 1) * work if cost.has_convolution else 0.0
+        return "map" if lost > self.step_seconds else "vmap"
 
     def seconds(self, cost: ProgramCost, lanes: int, axis: str) -> float:
         """One step of so many lanes of one device."""
         work = cost.flops / self.flops_per_second
         if axis == "map":
             return lanes * (self.step_seconds + work)
+        if cost.has_convolution:
+            work *= self.beside
+        doublings = math.log2(max(1, self.bytes(cost, lanes, axis) / self.near_bytes))
+        work *= 1 + _FAR * doublings
         return self.step_seconds + lanes * (self.lane_seconds + work)
 
     def fits(
@@ -109,9 +120,9 @@ CPU = Machine(
     width_seconds=0.3,
     kept=0.65,
 )
-# Not measured: from the data sheet of an accelerator, and the time to start some fifty
-# kernels; `kept` as compiled for an H100. The autotuner corrects the lanes.
-ACCELERATOR = Machine(
+# Nobody has measured the others. This is from the data sheet of an H100 and the time to
+# start a hundred kernels; `kept` as compiled for it. The autotuner corrects the lanes.
+GPU = Machine(
     is_cpu=False,
     flops_per_second=1e13,
     step_seconds=3e-4,
@@ -123,6 +134,12 @@ ACCELERATOR = Machine(
     block_steps=16,
     kept=0.55,
 )
+# What the compiler for a v5e thinks of MLP, ResNet and decoder (docs/benchmarks.md).
+TPU = dataclasses.replace(
+    GPU, flops_per_second=5e12, step_seconds=1e-4, beside=1.5, near_bytes=3e8
+)
+# More work for each doubling of the memory beyond `near_bytes`.
+_FAR = 0.3
 
 
 def describe_machine(device: Any, memory_bytes: float | None = None) -> Machine:
@@ -139,7 +156,8 @@ def describe_machine(device: Any, memory_bytes: float | None = None) -> Machine:
     if memory_bytes is None:
         stats = device.memory_stats() or {}
         memory_bytes = float(stats.get("bytes_limit", math.inf))
-    return dataclasses.replace(ACCELERATOR, memory_bytes=0.9 * memory_bytes)
+    kind = TPU if device.platform == "tpu" else GPU
+    return dataclasses.replace(kind, memory_bytes=0.9 * memory_bytes)
 
 
 def num_cores() -> int:

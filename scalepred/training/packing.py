@@ -402,22 +402,21 @@ class _Planner:
         """The default, and what else the user left open and the device may be fast at.
 
         A CPU: either axis, but no convolution under vmap, and images as patches. An
-        accelerator: fewer and more lanes by factors of four, and patches.
+        accelerator: fewer lanes by factors of four; of convolutions either axis, and
+        patches.
         """
         forms = [self.packing.convolution]
         if cost.has_convolution and forms == ["auto"]:
             forms.append("patches")
         axes = {axis: {lanes}}
-        if (
-            self.machine.is_cpu
-            and self.lane_axis == "auto"
-            and not cost.has_convolution
-        ):
+        machine = self.machine
+        if not machine.is_cpu and axis == "vmap" and not self.packing.lanes:
+            axes[axis] |= {max(1, lanes // 16), max(1, lanes // 4)}
+        # A CPU takes minutes for convolutions side by side; accelerators differ.
+        if self.lane_axis == "auto" and cost.has_convolution != machine.is_cpu:
             for other in {"map", "vmap"} - {axis}:
                 most = self._lane_choices(key, cost, total, queue, other, groups)[-1]
                 axes[other] = {most}
-        elif not self.machine.is_cpu and not self.packing.lanes:
-            axes[axis] |= {max(1, lanes // 16), max(1, lanes // 4)}
 
         def choose(axis: str, lanes: int, form: str) -> Choice:
             turns = self._count_turns(cost, queue, lanes, axis, groups)
