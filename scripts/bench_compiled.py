@@ -10,6 +10,8 @@ the machine and prints
 - what a step starts there, such as kernels of a GPU, and the loops in it whose rounds
   the compiler cannot count: a GPU asks the host before each;
 - for a TPU what its compiler thinks that a step takes, in thousands of cycles a lane.
+
+Lanes are beside each other; one lane is also what lanes after each other take.
 """
 
 import re
@@ -81,6 +83,7 @@ def print_table(name: str) -> None:
         experiment.packing.width_bucket = 1.0
         experiment.packing.convolution = _CONVOLUTION.value
         experiment.packing.lanes = lanes
+        experiment.packing.lane_axis = "vmap"
         plan = ensemble.plan_cells(
             experiment,
             dataset,
