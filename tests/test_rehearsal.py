@@ -14,6 +14,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from test_commands import DIGITS, assert_refused, run_train
 
 from scalepred import config, grid
@@ -155,8 +156,39 @@ def test_a_program_is_compiled_without_its_data():
     assert found.pack is pack
     assert found.device_bytes == built.count_bytes()
     assert found.compile_seconds > 0
-    # Whoever compiles for others must not switch off the cache of all that follows.
-    assert jax.config.values["jax_enable_compilation_cache"]
+
+
+@pytest.fixture
+def program_cache(tmp_path):
+    """The folder where jax keeps every program, however fast it compiled."""
+    changed = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: jax.config.values[name] for name in changed}
+    for name, value in changed.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_programs_for_others_stay_out_of_the_cache(program_cache):
+    """It could not give them back; what follows must be cached all the same."""
+
+    def count_after_compiling(factor: float) -> int:
+        jax.jit(lambda x: x * factor)(1.0)
+        return len(list(program_cache.glob("*-cache")))
+
+    plan, dataset = _plan("mlp")
+    began = count_after_compiling(2.0)
+    assert began > 0
+    machines = rehearsal.Machines(DEVICES, float("inf"))
+    rehearsal.rehearse(plan.packs[0], dataset, 3, machines)
+    assert len(list(program_cache.glob("*-cache"))) == began
+    assert count_after_compiling(3.0) > began
 
 
 def test_fewer_lanes_where_memory_is_short():
@@ -264,6 +296,7 @@ def test_studies_compile_for_machines_that_are_not_here(kind, study, tmp_path):
         env={**os.environ, "SCALEPRED_DATA": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "compilation cache" not in done.stderr
     assert f"on 4 x {name}" in done.stdout
     assert f"compiled for {name}, with {memory} MB each:" in done.stdout
     assert "MB a device, data included; compiling took" in done.stdout

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
@@ -144,7 +145,9 @@ def _without_cache() -> Iterator[None]:
     name = "jax_enable_compilation_cache"
     before = jax.config.values[name]
     jax.config.update(name, False)
+    compilation_cache.reset_cache()  # jax looks at the flag once
     try:
         yield
     finally:
         jax.config.update(name, before)
+        compilation_cache.reset_cache()
