@@ -153,17 +153,19 @@ def draw_batches(cell: Any, dataset: Any) -> Iterator[Any]:
         drawn = drawn[cell.batch_size :]
 
 
-def cut_scored(cell: Any, dataset: Any) -> list[Any]:
-    """The test part in pieces, then as many of the run's own, like all methods."""
+def cut_scored(cell: Any, dataset: Any) -> tuple[list[Any], list[Any]]:
+    """In pieces the test part, and the run's own examples, at most as many.
+
+    A last piece is filled up, so that all have one shape.
+    """
     import numpy as np
 
     order = dataset.order(cell.seed)
     test = order[dataset.num_train :]
-    own = np.resize(order[: cell.dataset_size], len(test))
     size = 16 if dataset.unit == "tokens" else 256
-    return [
-        part for whole in (test, own) for part in np.split(whole, len(whole) // size)
-    ]
+    num_own = min(cell.dataset_size, len(test))
+    own = np.resize(order[:num_own], -(-num_own // size) * size)
+    return np.split(test, len(test) // size), np.split(own, len(own) // size)
 
 
 def run_loop(name: str) -> Outcome:
@@ -238,11 +240,14 @@ def run_loop(name: str) -> Outcome:
                     cell.learning_rate * (1 + math.cos(math.pi * done)) / 2
                 )
                 carried = step(*carried, rate, dataset.inputs[batch], labels[batch])
-            found = [
-                evaluate(*carried[:2], dataset.inputs[part], labels[part])
+            test, _ = (
+                [
+                    evaluate(*carried[:2], dataset.inputs[piece], labels[piece])
+                    for piece in part
+                ]
                 for part in cut_scored(cell, dataset)
-            ]
-        losses.append(float(np.mean(found[: len(found) // 2])))
+            )
+        losses.append(float(np.mean(test)))
     return Outcome(0.0, compiles, statistics.mean(losses))
 
 

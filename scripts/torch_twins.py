@@ -128,7 +128,7 @@ def train(
     dataset: Dataset,
     seeds_at_once: int,
     draw_batches: Callable[[Cell, Dataset], Iterable[np.ndarray]],
-    cut_scored: Callable[[Cell, Dataset], Iterable[np.ndarray]],
+    cut_scored: Callable[[Cell, Dataset], Iterable[Iterable[np.ndarray]]],
 ) -> list[float]:
     """Test losses of the cells.
 
@@ -138,7 +138,7 @@ def train(
         seeds_at_once: 1: one run after the other; else so many cells that follow one
             another, the seeds of a grid point, are stacked by torch.func.
         draw_batches: numbers of the examples of a run's batches.
-        cut_scored: of those it is scored by, the first half the test part.
+        cut_scored: of those it is scored by, in pieces: the test part, its own.
     """
     inputs = torch.from_numpy(np.asarray(dataset.inputs))
     labels = torch.from_numpy(dataset.labels).long()
@@ -150,10 +150,8 @@ def train(
     for first in range(0, len(cells), seeds_at_once):
         group = cells[first : first + seeds_at_once]
         models = [make_model(cell, dataset) for cell in group]
-        batches, scored = (
-            zip(*(cut(cell, dataset) for cell in group), strict=True)
-            for cut in (draw_batches, cut_scored)
-        )
+        batches = zip(*(draw_batches(cell, dataset) for cell in group), strict=True)
+        parts = zip(*(cut_scored(cell, dataset) for cell in group), strict=True)
         if seeds_at_once == 1:
             (model,) = models
             params, loss_of = list(model.parameters()), _plain_loss(model)
@@ -169,8 +167,14 @@ def train(
         for model in models:
             model.eval()
         with torch.no_grad():
-            found = [loss_of(*look_up(np.stack(part))).numpy() for part in scored]
-        losses += np.mean(found[: len(found) // 2], axis=0).tolist()
+            test, _ = (
+                [
+                    loss_of(*look_up(np.stack(pieces))).numpy()
+                    for pieces in zip(*part, strict=True)
+                ]
+                for part in parts
+            )
+        losses += np.mean(test, axis=0).tolist()
     return losses
 
 
