@@ -68,7 +68,6 @@ def print_table(name: str) -> None:
     machines = rehearsal.find_machines(_TOPOLOGY.value)
     machines = machines._replace(devices=machines.devices[:1])
     dataset = bench_training.make_dataset(name)
-    data_bytes = dataset.inputs.nbytes + 4 * dataset.labels.size
     print(f"\n### {name}, {_PRECISION.value}, {machines.devices[0].device_kind}\n")
     print(
         "| width | lanes | planned | compiled | starts a step | uncounted loops "
@@ -93,10 +92,8 @@ def print_table(name: str) -> None:
         )
         for pack in sorted(plan.packs, key=lambda pack: pack.key.width):
             engine = rehearsal.compile_for(pack, dataset, lanes, machines)
-            needed = (
-                (engine.count_bytes() or 0)
-                - data_bytes
-                - 4 * lanes * len(dataset.labels)
+            needed = bench_training.without_data(
+                engine.count_bytes() or 0, dataset, lanes
             )
             starts, loops, cycles = read_step(engine.step_lanes.as_text())
             told = f"{cycles / 1e3 / pack.lanes:.2f}" if cycles else ""

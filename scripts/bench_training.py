@@ -80,6 +80,8 @@ class Outcome(NamedTuple):
     utilization: float = math.nan
     compile_seconds: float = math.nan  # programs compile side by side
     cpu_seconds: float = math.nan  # of all threads; steadier on a shared machine
+    lane_bytes: float = math.nan  # of the program whose lanes take most, as compiled
+    planned_lane_bytes: float = math.nan
 
 
 def make_dataset(name: str) -> Any:
@@ -314,6 +316,31 @@ def run_scalepred(name: str) -> Outcome:
     )
 
 
+def count_lane_bytes(name: str) -> tuple[float, float]:
+    """Memory of a lane, of the program whose lanes take most: compiled, planned."""
+    import jax
+
+    from scalepred import grid
+    from scalepred.training import engine, ensemble
+
+    dataset, experiment = make_dataset(name), make_experiment(name)
+    cells = grid.make_cells(experiment, dataset)
+    plan = ensemble.plan_cells(experiment, dataset, cells)
+    pack = max(plan.packs, key=lambda pack: pack.bytes_per_device / pack.lanes)
+    devices = jax.devices()
+    data, _ = ensemble.put_data(plan, dataset, devices)
+    compiled = engine.compile_pack(pack, dataset, data, devices)
+    lanes = pack.lanes // pack.num_devices
+    needed = without_data(compiled.count_bytes() or 0, dataset, _SEEDS.value)
+    return needed / lanes, pack.bytes_per_device / lanes
+
+
+def without_data(num_bytes: int, dataset: Any, num_seeds: int) -> int:
+    """Of a device's memory what is left for lanes."""
+    order_bytes = 4 * num_seeds * len(dataset.labels)
+    return num_bytes - dataset.inputs.nbytes - 4 * dataset.labels.size - order_bytes
+
+
 def run_torch(name: str, is_stacked: bool = False) -> Outcome:
     """The same loop in PyTorch, eager; stacked: the seeds of a cell in one call."""
     twins = importlib.import_module("torch_twins")
@@ -441,14 +468,17 @@ def print_tables() -> None:
         base = statistics.median(o.seconds for o in outcomes[methods[0]])
         print(
             f"| method | seconds | of all cores | runs/s | against {methods[0]} "
-            "| FLOP/s | share of matmul | compiles | lanes busy | mean loss |"
+            "| FLOP/s | share of matmul | compiles | lanes busy | mean loss "
+            "| MB a lane, planned |"
         )
-        print("| --- " * 10 + "|")
+        print("| --- " * 11 + "|")
         for method, found in outcomes.items():
             if not found:
                 continue
             seconds = statistics.median(o.seconds for o in found)
-            busy = found[0].utilization
+            busy, lane_bytes = found[0].utilization, found[0].lane_bytes
+            planned = found[0].planned_lane_bytes
+            memory = f"{lane_bytes / 1e6:.2f}, {planned / 1e6:.2f}"
             print(
                 f"| {method} | {seconds:.1f} "
                 f"| {statistics.median(o.cpu_seconds for o in found):.1f} "
@@ -456,7 +486,8 @@ def print_tables() -> None:
                 f"| {base / seconds:.2f} | {sum(flops.values()) / seconds:.2e} "
                 f"| {ideal / seconds:.0%} | {found[0].compiles} "
                 f"| {'' if math.isnan(busy) else f'{busy:.1%}'} "
-                f"| {found[0].loss:.3f} |",
+                f"| {found[0].loss:.3f} "
+                f"| {'' if math.isnan(lane_bytes) else memory} |",
                 flush=True,
             )
 
@@ -533,7 +564,11 @@ def main(argv: list[str]) -> None:
     began, began_cpu = time.perf_counter(), time.process_time()
     outcome = RUN[method](name)
     seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
-    print(json.dumps(outcome._replace(seconds=seconds, cpu_seconds=cpu)._asdict()))
+    outcome = outcome._replace(seconds=seconds, cpu_seconds=cpu)
+    if method == "scalepred":
+        found, planned = count_lane_bytes(name)
+        outcome = outcome._replace(lane_bytes=found, planned_lane_bytes=planned)
+    print(json.dumps(outcome._asdict()))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from scalepred.config import UserError
+from scalepred.models.attention import attend
 from scalepred.models.model import Model, Tree, Variables, draw_arrays, multiply
 
 _HEAD = 16  # features
@@ -100,6 +101,7 @@ def build(
         true_width = state["width"].astype(stream.dtype)
         shrink = base_width / true_width if base_width else 1.0
         norm = functools.partial(_normalise, true_width)
+        is_past = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
         for index in range(depth):
             block = params[f"block{index}"]
             queries, keys, values = jnp.moveaxis(
@@ -107,9 +109,9 @@ def build(
                 2,
                 0,
             )
-            mixed = _attend(_rotate(queries), _rotate(keys), values)
-            mixed = mixed.reshape(stream.shape)
-            stream += multiply(mixed, block["project"].reshape(width, width)) * shrink
+            read = attend(_rotate(queries), _rotate(keys), values, is_past)
+            read = read.reshape(stream.shape)
+            stream += multiply(read, block["project"].reshape(width, width)) * shrink
             hidden = multiply(norm(stream, block["norm2"]), block["expand"]) * shrink
             stream += multiply(jax.nn.gelu(hidden), block["contract"]) * shrink
         logits = multiply(norm(stream, params["norm"]), params["output"]) * shrink
@@ -138,12 +140,3 @@ def _rotate(x: jax.Array) -> jax.Array:
     first, second = x[..., :pairs], x[..., pairs:]
     turned = first * cosine - second * sine, first * sine + second * cosine
     return jnp.concatenate(turned, axis=-1)
-
-
-def _attend(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
-    """Causal attention [batch, time, heads, features]."""
-    time = queries.shape[1]
-    scores = jnp.einsum("bthk,bshk->bhts", queries, keys) / math.sqrt(keys.shape[-1])
-    is_past = jnp.tril(jnp.ones((time, time), bool))
-    weights = jax.nn.softmax(jnp.where(is_past, scores, -1e9), axis=-1)
-    return jnp.einsum("bhts,bshk->bthk", weights, values)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from scalepred.models.attention import compare, mix
 from scalepred.models.language import TiedEmbedding, check_tokens
 from scalepred.models.model import Model, Tree, from_nnx, multiply
 
@@ -75,11 +76,11 @@ class Layer(nnx.Module):
         query = multiply(x, self.qkv[0])
         key, value = (multiply(both, weights) for weights in self.qkv[1:])
         distance = jnp.einsum("ks,shd->khd", waves, self.positions[...])
-        content = jnp.einsum("bthd,bkhd->bhtk", query + biases[0], key)
+        content = compare(*(jnp.moveaxis(a, 2, 1) for a in (query + biases[0], key)))
         position = jnp.einsum("bthd,khd->bhtk", query + biases[1], distance)
         scores = (content + shift(position)) / math.sqrt(query.shape[-1])
-        weights = nnx.softmax(jnp.where(is_seen, scores, -1e9), axis=-1)
-        read = jnp.einsum("bhtk,bkhd->bthd", weights, value)
+        scores = jnp.where(is_seen, scores, -1e9)
+        read = jnp.moveaxis(mix(scores, jnp.moveaxis(value, 2, 1)), 1, 2)
         size = x.shape[-1]
         read = multiply(read.reshape(x.shape), self.out[...].reshape(size, size))
         x = self.norm_attention(x + self.dropout(read, rngs=rngs))

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from scalepred.config import UserError
+from scalepred.models.attention import attend
 from scalepred.models.model import Model, Tree, Variables, draw_arrays, multiply
 from scalepred.models.vision import check_images
 
@@ -91,8 +92,7 @@ def build(
             block = params[f"block{index}"]
             normed = _normalise(stream, block["norm1"], true_width)
             qkv = jnp.moveaxis(multiply(normed, block["attend"]), 2, 0)
-            read = jax.nn.dot_product_attention(*qkv, scale=1 / math.sqrt(head))
-            read = read.reshape(stream.shape)
+            read = attend(*qkv).reshape(stream.shape)
             stream += multiply(read, block["project"].reshape(width, width))
             normed = _normalise(stream, block["norm2"], true_width)
             hidden = jax.nn.gelu(multiply(normed, block["expand"]))
