@@ -28,9 +28,9 @@ def _draw(shape, seed=0, count=4):
     return [random.normal(size=shape).astype(np.float32) for _ in range(count)]
 
 
-def _derivatives(attend, *args):
-    """Values and the derivatives of their product with something, by all three."""
-    *inputs, wanted = args
+def _derivatives(attend, arrays):
+    """Values of three arrays, and the derivatives of their product with a fourth."""
+    *inputs, wanted = arrays
     mixed, pull = jax.vjp(attend, *inputs)
     return [mixed, *pull(wanted)]
 
@@ -46,12 +46,12 @@ def test_values_and_derivatives_are_those_of_plain_attention(
     shape, is_causal, platform, seed
 ):
     time = shape[1]
-    is_seen = np.tril(np.ones((time, time), bool)) if is_causal else None
+    is_seen = jnp.tril(jnp.ones((time, time), bool)) if is_causal else None
     with traced_as(platform=platform):
         found = _derivatives(
-            lambda *a: attention.attend(*a, is_seen), *_draw(shape, seed)
+            lambda q, k, v: attention.attend(q, k, v, is_seen), _draw(shape, seed)
         )
-    wanted = _derivatives(lambda *a: _plain(*a, is_seen), *_draw(shape, seed))
+    wanted = _derivatives(lambda q, k, v: _plain(q, k, v, is_seen), _draw(shape, seed))
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
 
@@ -59,7 +59,7 @@ def test_values_and_derivatives_are_those_of_plain_attention(
 @pytest.mark.parametrize("in_turn", [True, False])
 def test_lanes_in_turn_or_together(in_turn):
     inputs = _draw((3, 2, 6, 2, 4))
-    one = jax.jit(lambda args: _derivatives(attention.attend, *args))
+    one = jax.jit(lambda arrays: _derivatives(attention.attend, arrays))
     over = (lambda args: jax.lax.map(one, args)) if in_turn else jax.vmap(one)
     for index, alone in enumerate(zip(*over(inputs), strict=True)):
         wanted = one([array[index] for array in inputs])
@@ -71,9 +71,9 @@ def test_zeros_appended_read_nothing_and_learn_nothing():
     """So that padded heads and features stay zero."""
     inputs = _draw((2, 6, 2, 4))
     padded = [np.pad(array, ((0, 0), (0, 0), (0, 3), (0, 0))) for array in inputs]
-    narrow = _derivatives(attention.attend, *inputs)
+    narrow = _derivatives(attention.attend, inputs)
     for found, wanted in zip(
-        _derivatives(attention.attend, *padded), narrow, strict=True
+        _derivatives(attention.attend, padded), narrow, strict=True
     ):
         np.testing.assert_allclose(found[:, :, :2], wanted, rtol=2e-5, atol=2e-6)
         assert not np.any(found[:, :, 2:])
@@ -81,7 +81,7 @@ def test_zeros_appended_read_nothing_and_learn_nothing():
 
 def test_far_scores_do_not_overflow():
     queries, keys, values, wanted = _draw((1, 5, 1, 4))
-    found = _derivatives(attention.attend, 1e4 * queries, keys, values, wanted)
+    found = _derivatives(attention.attend, [1e4 * queries, keys, values, wanted])
     assert all(np.all(np.isfinite(array)) for array in found)
 
 

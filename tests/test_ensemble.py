@@ -274,6 +274,38 @@ def test_large_steps_share_no_loop_if_every_core_has_a_device(cores, monkeypatch
     assert shared == (cores > len(DEVICES))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "steps_hurried", "scores_hurried"),
+    [(1.0, True, True), (10.0, False, True), (100.0, False, False)],
+)
+def test_what_runs_briefly_is_compiled_in_a_hurry(
+    seconds, steps_hurried, scores_hurried, monkeypatch
+):
+    if DEVICES[0].platform != "cpu":
+        pytest.skip("only its compiler can be hurried")
+    experiment = _experiment(
+        grid__widths=(512,), grid__data_fractions=(1.0,), training__batch_size=256
+    )
+    plan = ensemble.plan_cells(
+        experiment, DATASET, grid.make_cells(experiment, DATASET)
+    )
+    (pack,) = plan.packs
+    assert pack.step_flops > engine._SMALL_STEP_FLOPS
+    asked = []
+
+    def know(options):
+        asked.append("xla_backend_optimization_level" in options)
+        return known(options)
+
+    known = engine.compiler.known
+    monkeypatch.setattr(engine.compiler, "known", know)
+    data, _ = ensemble.put_data(plan, DATASET, DEVICES)
+    pack = dataclasses.replace(pack, seconds=seconds)
+    engine.compile_pack(pack, DATASET, data, DEVICES)
+    started, stepped, scored = asked
+    assert (started, stepped, scored) == (True, steps_hurried, scores_hurried)
+
+
 _PROFILED_STEPS = 20
 # The runtime's own: launching a program once on each device, and going through it.
 _RUNTIME = re.compile(

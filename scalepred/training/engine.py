@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -50,6 +51,9 @@ _SMALL_STEP_FLOPS = 1e7
 _ONE_CORE_STEP: Options = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 # A third less again; a step would be up to a third slower.
 _SMALL_SCORE: Options = {**_SMALL_STEP, **PLAIN_LOOPS}
+# So are large steps that take a core so few seconds in all, and their scoring: they are
+# a thirtieth and a tenth slower then; with convolutions more.
+_BRIEF_STEPS, _BRIEF_SCORES = 5.0, 30.0
 # Four times less; a start is a few random numbers.
 _START: Options = {"xla_backend_optimization_level": "0", **PLAIN_LOOPS}
 
@@ -216,7 +220,11 @@ def compile_pack(
         score_args = (*carried, np.int32(0), np.int32(0))
     is_small = pack.step_flops < _SMALL_STEP_FLOPS
     is_alone = len(devices) >= cost.num_cores() and not pack.has_convolution
-    large_step = _ONE_CORE_STEP if is_alone else {}
+    seconds = math.inf if pack.has_convolution else pack.seconds
+    large_step: Options = {
+        **(_ONE_CORE_STEP if is_alone else {}),
+        **(_SMALL_STEP if seconds < _BRIEF_STEPS else {}),
+    }
     return Engine(
         shapes=shapes,
         start_lanes=compiled(
@@ -233,7 +241,7 @@ def compile_pack(
             score,
             score_specs,
             (shapes, args, marked, data, *score_args),
-            _SMALL_SCORE if is_small else {},
+            _SMALL_SCORE if is_small or seconds < _BRIEF_SCORES else {},
             donate_argnums=(4, 5) if pack.stream_rows else (),
         ),
         add_rows=slab
