@@ -255,19 +255,24 @@ def test_a_block_has_a_known_length_and_draws_once(axis):
     assert pack.block_steps == 1  # a CPU asks nobody
 
 
-@pytest.mark.parametrize("cores", [len(DEVICES), len(DEVICES) + 1])
-def test_large_steps_share_no_loop_if_every_core_has_a_device(cores, monkeypatch):
-    if DEVICES[0].platform != "cpu":
-        pytest.skip("what the CPU compiler does to loops")
-    monkeypatch.setattr(cost, "num_cores", lambda: cores)
+def _plan_large_steps():
     experiment = _experiment(
         grid__widths=(512,), grid__data_fractions=(1.0,), training__batch_size=256
     )
     plan = ensemble.plan_cells(
         experiment, DATASET, grid.make_cells(experiment, DATASET)
     )
+    assert plan.packs[0].step_flops > engine._SMALL_STEP_FLOPS
+    return plan
+
+
+@pytest.mark.parametrize("cores", [len(DEVICES), len(DEVICES) + 1])
+def test_large_steps_share_no_loop_if_every_core_has_a_device(cores, monkeypatch):
+    if DEVICES[0].platform != "cpu":
+        pytest.skip("what the CPU compiler does to loops")
+    monkeypatch.setattr(cost, "num_cores", lambda: cores)
+    plan = _plan_large_steps()
     (pack,) = plan.packs
-    assert pack.step_flops > engine._SMALL_STEP_FLOPS
     data, _ = ensemble.put_data(plan, DATASET, DEVICES)
     built = engine.compile_pack(pack, DATASET, data, DEVICES)
     shared = 'outer_dimension_partitions":["' in built.step_lanes.as_text()
@@ -283,14 +288,8 @@ def test_what_runs_briefly_is_compiled_in_a_hurry(
 ):
     if DEVICES[0].platform != "cpu":
         pytest.skip("only its compiler can be hurried")
-    experiment = _experiment(
-        grid__widths=(512,), grid__data_fractions=(1.0,), training__batch_size=256
-    )
-    plan = ensemble.plan_cells(
-        experiment, DATASET, grid.make_cells(experiment, DATASET)
-    )
+    plan = _plan_large_steps()
     (pack,) = plan.packs
-    assert pack.step_flops > engine._SMALL_STEP_FLOPS
     asked = []
 
     def know(options):
