@@ -161,8 +161,30 @@ class Questions:
 
 
 @dataclasses.dataclass
+class Targets:
+    """Sizes to be forecast before they are trained, in the grid or beyond it.
+
+    A cell is named by width, depth and data fraction; a plain size, which is predicted
+    but cannot be trained here, by params and data.
+    """
+
+    # Cells: every width x depth x data fraction, each `seeds` times.
+    widths: tuple[int, ...] = ()
+    depths: tuple[int, ...] = ()  # none: the grid's
+    data_fractions: tuple[float, ...] = (1.0,)
+    seeds: int = 1
+    # Of a grid that sweeps rates: 0: those that were best at the largest evidence.
+    learning_rate: float = 0.0
+    weight_decay: float = -1.0  # likewise; -1: the best
+    # Plain sizes, counts as the table has them: the first of each, the second, ...
+    params: tuple[float, ...] = ()
+    data: tuple[float, ...] = ()
+    epochs: tuple[float, ...] = ()  # for laws that know of them; none: one
+
+
+@dataclasses.dataclass
 class Experiment:
-    """One study: data, family, grid, training, fit and questions."""
+    """One study: data, family, grid, training, fit, targets and questions."""
 
     name: str = ""
     # Module in `scalepred.data` or `scalepred.models`, or dotted path of one's own.
@@ -173,6 +195,7 @@ class Experiment:
     training: Training = dataclasses.field(default_factory=Training)
     packing: Packing = dataclasses.field(default_factory=Packing)
     fit: Fitting = dataclasses.field(default_factory=Fitting)
+    targets: Targets = dataclasses.field(default_factory=Targets)
     questions: Questions = dataclasses.field(default_factory=Questions)
 
 
