@@ -226,18 +226,8 @@ def validate(experiment: Experiment) -> None:
     _one_of("metric", experiment.metric, ("error", "loss"))
 
     for field, sizes in (("grid.widths", grid.widths), ("grid.depths", grid.depths)):
-        good = len(sizes) > 0 and all(
-            isinstance(size, int) and size >= 1 for size in sizes
-        )
-        _check(good, field, sizes, "one or more whole numbers of at least 1")
-        _check_distinct(field, sizes)
-    fractions = grid.data_fractions
-    good = len(fractions) > 0 and all(
-        isinstance(fraction, int | float) and 0 < fraction <= 1
-        for fraction in fractions
-    )
-    _check(good, "grid.data_fractions", fractions, "numbers above 0 and at most 1")
-    _check_distinct("grid.data_fractions", fractions)
+        _whole_sizes(field, sizes, least=1)
+    _fractions("grid.data_fractions", grid.data_fractions)
     _check(grid.seeds >= 1, "grid.seeds", grid.seeds, "at least 1")
     for field, rates, least in (
         ("grid.learning_rates", grid.learning_rates, 1e-300),
@@ -323,6 +313,8 @@ def validate(experiment: Experiment) -> None:
     )
     _check(fit.resamples >= 0, "fit.resamples", fit.resamples, "0 or more")
 
+    _validate_targets(experiment.targets)
+
     for field in dataclasses.fields(questions):
         value = getattr(questions, field.name)
         good = 0 <= value < math.inf
@@ -330,6 +322,51 @@ def validate(experiment: Experiment) -> None:
     epochs = questions.at_epochs
     good = epochs == 0 or epochs >= 1
     _check(good, "questions.at_epochs", epochs, "0 (data seen once) or at least 1")
+
+
+def _validate_targets(targets: Targets) -> None:
+    _whole_sizes("targets.widths", targets.widths)
+    _whole_sizes("targets.depths", targets.depths)
+    _fractions("targets.data_fractions", targets.data_fractions)
+    _check(targets.seeds >= 1, "targets.seeds", targets.seeds, "at least 1")
+    rate = targets.learning_rate
+    good = 0 <= rate < math.inf
+    _check(good, "targets.learning_rate", rate, "0 (as the evidence says) or more")
+    decay = targets.weight_decay
+    good = decay == -1 or 0 <= decay < math.inf
+    accepted = "-1 (as the evidence says), 0 or more"
+    _check(good, "targets.weight_decay", decay, accepted)
+    for field, least in (("params", 1e-300), ("data", 1e-300), ("epochs", 1.0)):
+        sizes = getattr(targets, field)
+        good = all(
+            isinstance(size, int | float) and least <= size < math.inf for size in sizes
+        )
+        accepted = "numbers of at least 1" if least == 1 else "positive numbers"
+        _check(good, f"targets.{field}", sizes, accepted)
+    params, data, epochs = targets.params, targets.data, targets.epochs
+    if len(params) != len(data) or len(epochs) not in (0, len(data)):
+        raise UserError(
+            f"targets.params={params}, targets.data={data}, targets.epochs={epochs}: "
+            "must be equally long (epochs may be left out); a plain target is one of "
+            "each"
+        )
+
+
+def _whole_sizes(field: str, sizes: Sequence[int], least: int = 0) -> None:
+    good = len(sizes) >= least and all(
+        isinstance(size, int) and size >= 1 for size in sizes
+    )
+    _check(good, field, sizes, "one or more whole numbers of at least 1")
+    _check_distinct(field, sizes)
+
+
+def _fractions(field: str, fractions: Sequence[float]) -> None:
+    good = len(fractions) > 0 and all(
+        isinstance(fraction, int | float) and 0 < fraction <= 1
+        for fraction in fractions
+    )
+    _check(good, field, fractions, "numbers above 0 and at most 1")
+    _check_distinct(field, fractions)
 
 
 def _check(good: bool, field: str, value: object, accepted: str) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, UserError
@@ -146,26 +147,91 @@ def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
         UserError: two data fractions give the same n, or nothing is left to train on.
     """
     grid, training = experiment.grid, experiment.training
-    validation_size = 0
-    if is_sweep(experiment):
-        validation_size = dataset.round_size(grid.validation_fraction)
-    num_train = dataset.num_train - validation_size
+    return _cross(
+        experiment,
+        dataset,
+        grid.depths,
+        grid.widths,
+        _find_sizes(experiment, dataset, "grid.data_fractions", grid.data_fractions),
+        grid.learning_rates or (training.learning_rate,),
+        grid.weight_decays or (training.weight_decay,),
+        grid.seeds,
+    )
+
+
+def make_target_cells(
+    experiment: Experiment, dataset: Dataset, rates: tuple[float, float] | None = None
+) -> list[Cell]:
+    """The cells of `targets`, in the same order; none where it names no width.
+
+    Args:
+        experiment: the study.
+        dataset: what it names.
+        rates: learning rate and weight decay that the evidence chose; None: those of
+            `training`.
+
+    Raises:
+        UserError: two data fractions give the same n.
+    """
+    targets, training = experiment.targets, experiment.training
+    if not targets.widths:
+        return []
+    rate, decay = rates or (training.learning_rate, training.weight_decay)
+    return _cross(
+        experiment,
+        dataset,
+        targets.depths or experiment.grid.depths,
+        targets.widths,
+        _find_sizes(
+            experiment, dataset, "targets.data_fractions", targets.data_fractions
+        ),
+        (targets.learning_rate or rate,),
+        (decay if targets.weight_decay < 0 else targets.weight_decay,),
+        targets.seeds,
+    )
+
+
+def _validation_size(experiment: Experiment, dataset: Dataset) -> int:
+    if not is_sweep(experiment):
+        return 0
+    return dataset.round_size(experiment.grid.validation_fraction)
+
+
+def _find_sizes(
+    experiment: Experiment, dataset: Dataset, field: str, fractions: Sequence[float]
+) -> list[int]:
+    """Examples of each data fraction."""
+    num_train = dataset.num_train - _validation_size(experiment, dataset)
     if num_train < 1:
         raise UserError(
-            f"grid.validation_fraction={grid.validation_fraction}: leaves none of "
-            f"{dataset.num_train} examples to train on; lower it"
+            f"grid.validation_fraction={experiment.grid.validation_fraction}: leaves "
+            f"none of {dataset.num_train} examples to train on; lower it"
         )
     sizes: dict[int, float] = {}
-    for fraction in grid.data_fractions:
+    for fraction in fractions:
         size = dataset.round_size(fraction * num_train / dataset.num_train)
         size = min(size, num_train)
         if size in sizes:
             raise UserError(
-                f"grid.data_fractions={grid.data_fractions}: {sizes[size]} and "
-                f"{fraction} of {num_train} both give n = {size}; drop one"
+                f"{field}={fractions}: {sizes[size]} and {fraction} of {num_train} "
+                f"both give n = {size}; drop one"
             )
         sizes[size] = fraction
+    return list(sizes)
 
+
+def _cross(
+    experiment: Experiment,
+    dataset: Dataset,
+    depths: Sequence[int],
+    widths: Sequence[int],
+    sizes: Sequence[int],
+    learning_rates: Sequence[float],
+    weight_decays: Sequence[float],
+    seeds: int,
+) -> list[Cell]:
+    """Every one of these with every other."""
+    training = experiment.training
     # What of the settings a cell has under the same name.
     names = {field.name for field in _CELL_FIELDS}
     settings = {
@@ -175,14 +241,7 @@ def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
     }
     if training.schedule != "step":
         settings["decay_points"] = ()
-    axes = (
-        grid.depths,
-        grid.widths,
-        sizes,
-        grid.learning_rates or (training.learning_rate,),
-        grid.weight_decays or (training.weight_decay,),
-        range(grid.seeds),
-    )
+    axes = depths, widths, sizes, learning_rates, weight_decays, range(seeds)
     return [
         Cell(
             **settings
@@ -196,7 +255,7 @@ def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
                 "seed": seed,
                 "learning_rate": float(rate),
                 "weight_decay": float(decay),
-                "validation_size": validation_size,
+                "validation_size": _validation_size(experiment, dataset),
                 "steps": _num_steps(
                     training.epochs, training.steps, size, training.batch_size
                 ),
