@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from scalepred.fitting.fit import Fit, fit
     from scalepred.fitting.laws import Law, Parameter, law_from_function
     from scalepred.fitting.predict import Prediction
+    from scalepred.fitting.saved import load
     from scalepred.measurements import Surface
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "UserError",
     "fit",
     "law_from_function",
+    "load",
 ]
 
 # Imported when first asked for: most of it takes jax, which takes seconds.
@@ -32,6 +34,7 @@ _HOMES = {
     "fitting.fit": ("Fit", "fit"),
     "fitting.laws": ("Law", "Parameter", "law_from_function"),
     "fitting.predict": ("Prediction",),
+    "fitting.saved": ("load",),
     "measurements": ("Surface",),
 }
 

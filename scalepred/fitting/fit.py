@@ -9,6 +9,7 @@
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from scalepred.fitting import (
     least_squares,
     multistart,
     predict,
+    saved,
     solver,
 )
 from scalepred.fitting.health import Warn
@@ -53,10 +55,12 @@ class Fit:
     Attributes:
         estimate: the parameters and where they come from.
         extra_warnings: of those who used the fit.
+        called: the name that the law was asked by.
     """
 
-    estimate: least_squares.LeastSquares | auto.Auto
+    estimate: least_squares.LeastSquares | auto.Auto | saved.Saved
     extra_warnings: tuple[Warn, ...] = ()
+    called: str = ""
 
     @property
     def surface(self) -> Surface:
@@ -130,12 +134,24 @@ class Fit:
     @functools.cached_property
     def condition_number(self) -> float:
         """Large: the points cannot tell some parameters apart."""
+        if isinstance(self.estimate, saved.Saved):
+            return self.estimate.condition_number
         return health.condition_number(self.estimate)
 
     @functools.cached_property
     def warnings(self) -> tuple[Warn, ...]:
         """What makes this fit less than it seems."""
+        if isinstance(self.estimate, saved.Saved):
+            return (*self.estimate.warnings, *self.extra_warnings)
         return (*health.check(self.estimate), *self.extra_warnings)
+
+    def save(self, path: os.PathLike | str) -> None:
+        """Writes the fit as one file of numbers; `scalepred.load` gives it back.
+
+        Raises:
+            UserError: a law of one's own was given as an object, not by its name.
+        """
+        saved.save(self, path)
 
     @property
     def cost(self) -> answers.Cost:
@@ -350,7 +366,8 @@ def fit(
         found = auto.fit(surface, resamples=resamples, seed=seed)
         if len(found.law.axes) == 1:
             found = average.with_published_forms(found)
-        return Fit(found)
+        return Fit(found, called="auto")
+    called = law if isinstance(law, str) else law.name
     law = find_law(law) if isinstance(law, str) else law
     notes = list(surface.notes)
     if law is rosenfeld and surface.random_guess is None:
@@ -392,7 +409,7 @@ def fit(
                 "points are weighed by 1 / (misfit^2 + seed noise^2 / seeds)",
             ),
         )
-    return Fit(found)
+    return Fit(found, called=called)
 
 
 def knows_epochs(law: str | Law) -> bool:

@@ -110,8 +110,8 @@ class Law:
             data, which are then unique data).
         terms: its powers of the sizes, where it is made of such.
         sum: that it is their sum, which makes for good starting points; or None.
-        part: the one law of which it is a weighted geometric mean (`mixture.py`):
-            theta is several of that law's, and then their weights.
+        parts: laws of which it is the weighted geometric mean (`mixture.py`): theta is
+            that of each of them, and then their weights.
     """
 
     name: str
@@ -127,7 +127,12 @@ class Law:
     axes: tuple[str, ...] = ("params", "data")
     terms: tuple[Term, ...] = ()
     sum: Sum | None = None
-    part: "Law | None" = None
+    parts: "tuple[Law, ...]" = ()
+
+    @property
+    def part(self) -> "Law | None":
+        """The one law that all parts are; None where they differ, or there are none."""
+        return self.parts[0] if len(set(self.parts)) == 1 else None
 
     def at(self, z: Array | float | None) -> "Law":
         """The law for z = ln(epochs), which broadcasts with x and y.

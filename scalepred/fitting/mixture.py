@@ -56,7 +56,7 @@ def make_law(parts: tuple[Law, ...]) -> Law:
         unit=first.unit,
         bounded=False,
         axes=first.axes,
-        part=first if len(set(parts)) == 1 else None,
+        parts=parts,
     )
 
 
