@@ -163,6 +163,71 @@ def test_intervals_grow_beyond_the_reach_of_the_fit():
     np.testing.assert_allclose(grown, np.array([1, 1, 2, 3, 3]) * one)
 
 
+ENDS = "lower", "upper"
+
+
+def test_half_of_the_draws_lie_in_the_inner_interval():
+    fitted = make_fitted(published.BY_NAME["CIFAR100"], draws=400, spread=0.05)
+    fitted = dataclasses.replace(fitted, noise=Noise(0.05, 0.0, 0.3), misfit=0.02)
+    params, data = np.array([0.1, 1.0, 30.0]), np.array([0.2, 5.0, 5.0])
+    said = fitted.predict(params, data)
+    alone = fitted.predict(params[1], data[1])
+    np.testing.assert_array_equal([field[1] for field in said], alone)
+    for seeds, kind in ((1, ""), (math.inf, "mean_")):
+        for level, share in (("", 0.9), ("_50", 0.5)):
+            low, high = (getattr(said, f"{kind}{end}{level}") for end in ENDS)
+            below = fitted.probability(np.stack([low, high]), params, data, seeds)
+            np.testing.assert_allclose(below[1] - below[0], share, atol=0.005)
+            assert np.all(low < said.value)
+            assert np.all(said.value < high)
+
+
+def test_probability_of_a_normal_noise_in_closed_form():
+    fitted = make_fitted(IMAGENET, draws=20_000)  # all draws are the best fit
+    fitted = dataclasses.replace(fitted, noise=Noise(0.02, 0.0, 0.3))
+    center = float(fitted.log_value(0.5, 0.5))
+    for seeds in (1, 4):
+        value = np.exp(center + 0.02 / math.sqrt(seeds) * np.array([-1.0, 0.0, 2.0]))
+        found = fitted.probability(value, 0.5, 0.5, seeds)
+        np.testing.assert_allclose(found, [0.1587, 0.5, 0.9772], atol=0.012)
+    # Of the true mean, and of several sizes and values at once.
+    exact = math.exp(center) * np.array([[0.999], [1.001]])
+    found = fitted.probability(exact, np.array([0.5, 0.5, 50.0]), 0.5, math.inf)
+    np.testing.assert_array_equal(found, [[0, 0, 1], [1, 1, 1]])
+    silent = make_fitted(IMAGENET).probability(np.ones(2), 1.0, 1.0)
+    assert silent.shape == (2,)
+    assert np.all(np.isnan(silent))
+
+
+def test_whether_a_budget_suffices_is_asked_at_the_split_one_would_train():
+    fitted = make_fitted(published.BY_NAME["CIFAR100"], draws=400, spread=0.05)
+    fitted = dataclasses.replace(fitted, noise=Noise(0.1, 0.0, 0.3))
+    best = answers.best_for_budget(fitted, 0.5, Cost(1.0), "images")
+    found = [
+        answers.budget_suffices(fitted, ratio * best.value, 0.5, Cost(1.0), "images")
+        for ratio in (0.8, 0.97, 1.03, 1.2)
+    ]
+    chances = [one.value for one in found]
+    assert chances == sorted(chances)
+    assert chances[0] < 0.1 < chances[1] < 0.5 < chances[2] < 0.9 < chances[3]
+    assert [one.reachable for one in found] == [False, False, True, True]
+    for one, chance in zip(found, chances, strict=True):
+        assert one.lower == one.upper == chance
+        m, n = one.details["params"][0], one.details["data"][0]
+        assert m == best.details["params"][0]
+        assert n == best.details["data"][0]
+        assert chance == fitted.probability(one.asked["value"], m, n, math.inf)
+        # One run's noise leaves less certain what is likely or unlikely on average.
+        assert abs(one.details["one_run"][0] - 0.5) <= abs(chance - 0.5)
+        assert f"with probability {chance:.2f}" in one.why
+        assert f"{100 * one.asked['value']:.4g} % or less" in one.why
+    unknown = answers.budget_suffices(make_fitted(IMAGENET), 0.3, 0.5, Cost(1.0), "x")
+    assert math.isnan(unknown.value)
+    assert "not known" in unknown.why
+    with pytest.raises(UserError, match="value=0"):
+        answers.budget_suffices(fitted, 0.0, 0.5, Cost(1.0), "images")
+
+
 def test_unreachable_is_an_answer():
     row = published.BY_NAME["CIFAR100"]  # ends at 0.1009
     fitted = make_fitted(row, draws=200, spread=0.02)
@@ -230,6 +295,9 @@ def test_a_fixed_number_of_steps_makes_data_free():
     assert "data cost no FLOPs" in best.why
     with pytest.raises(UserError, match="max_data: needed"):
         found.best_for_budget(6.0)
+    with pytest.raises(UserError, match="max_data: needed"):
+        found.budget_suffices(0.3, 6.0)
+    assert found.budget_suffices(0.9, 6.0, max_data=1.5).details["data"][0] == 1.5
     cheapest = found.cheapest_for_target(0.3, max_data=1.5)
     assert cheapest.value == pytest.approx(
         12 * found.params_needed(0.3, data=1.5).value, rel=1e-9
@@ -267,6 +335,7 @@ def test_one_axis_laws_answer_for_their_axis_only():
         lambda: found.params_needed(0.15, 100.0),
         lambda: found.best_for_budget(100.0),
         lambda: found.cheapest_for_target(0.15),
+        lambda: found.budget_suffices(0.15, 100.0),
     ):
         with pytest.raises(UserError, match="knows nothing of params"):
             ask()

@@ -272,6 +272,11 @@ def test_refusals_say_what_to_do():
     found = scalepred.fit(corner_surface(), "rosenfeld", resamples=0, starts=8)
     with pytest.raises(UserError, match="sizes must be positive"):
         found.predict(-1.0, 5.0)
+    with pytest.raises(UserError, match="sizes must be positive"):
+        found.probability(0.5, 5.0, np.array([1.0, 0.0]))
+    for name, asked in (("value", (0.0, 5.0, 5.0)), ("num_seeds", (0.5, 5.0, 5.0, 0))):
+        with pytest.raises(UserError, match=f"{name}=0.*must be above 0"):
+            found.probability(*asked)
 
 
 def codes(found: scalepred.Fit) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from compiling import compile_once  # noqa: F401
 
-from scalepred import config, grid, study
+from scalepred import config, dry_run, grid
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset, load_dataset
 from scalepred.data.files import Joined
@@ -232,7 +232,7 @@ def test_what_does_not_fit_is_streamed(monkeypatch, capsys):
     # What is left for lanes: all but the rows, those on their way, and where they are.
     taken = 2 * 123 * streaming.row_bytes(dataset) + 4 * 260
     assert streaming.count_bytes(dataset, 123) == taken < size
-    study.print_plan(case.experiment, dataset, case.cells, set())
+    dry_run.print_plan(case.experiment, dataset, case.cells, {})
     said = capsys.readouterr().out
     assert "a device holds 123 of 260 examples at a time" in said
     assert "time: about" in said

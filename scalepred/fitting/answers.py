@@ -33,7 +33,8 @@ class Answer:
     """One question and its answer.
 
     Attributes:
-        question: data_needed | params_needed | best_for_budget | cheapest_for_target.
+        question: data_needed | params_needed | best_for_budget | budget_suffices |
+            cheapest_for_target.
         asked: what it was asked with, by name.
         value: the answer in `unit`; infinite where out of reach.
         lower: lower end of the 90 % interval.
@@ -156,6 +157,72 @@ def best_for_budget(
         not edge,
         why,
         details,
+    )
+
+
+def budget_suffices(
+    fitted: FittedLaw,
+    value: float,
+    budget: float,
+    cost: Cost,
+    unit: str,
+    metric: str = "error",
+    max_data: float = math.inf,
+) -> Answer:
+    """How likely a compute budget reaches `value` on average over runs.
+
+    The split is the best fit's, under every draw: a person trains one model, before
+    knowing which draw is right. It is that of `best_for_budget`.
+
+    Args:
+        fitted: the law and its draws.
+        value: wanted error or loss, above 0.
+        budget: training FLOPs of one run.
+        cost: what FLOPs buy.
+        unit: what data counts.
+        metric: what the law predicts.
+        max_data: no more data than this exist; needed where data cost no FLOPs.
+
+    Returns:
+        A probability, 0 to 1, which has no interval: lower and upper equal it. NaN
+        without draws. `details` hold the split (params, data), the value expected there
+        (expected) and the probability that a single run reaches `value` (one_run).
+
+    Raises:
+        UserError: if a number is not positive, or data are free and unlimited.
+    """
+    _check_asked(value=value)
+    best = best_for_budget(fitted, budget, cost, unit, metric, max_data)
+    params, data = (best.details[name][0] for name in ("params", "data"))
+    on_average, one_run = (
+        float(fitted.probability(value, params, data, num_seeds))
+        for num_seeds in (math.inf, 1)
+    )
+    epochs = _epochs_asked(fitted)
+    wanted = f"{100 * value:.4g} %" if metric == "error" else f"{value:.4g}"
+    says = f"with probability {on_average:.2f}"
+    if math.isnan(on_average):
+        says = "with a probability that is not known without resamples"
+    why = (
+        f"with {budget:.3g} FLOPs the {metric} is {wanted} or less {says}, best at "
+        f"{params:.3g} parameters and {data:.3g} {unit}{_seen(epochs)}"
+    )
+    mean = fitted.predict(params, data)
+    return Answer(
+        "budget_suffices",
+        {"value": value, **best.asked},
+        on_average,
+        on_average,
+        on_average,
+        "probability",
+        best.value <= value,
+        why,
+        {
+            "params": (params, params, params),
+            "data": (data, data, data),
+            "expected": (best.value, float(mean.mean_lower), float(mean.mean_upper)),
+            "one_run": (one_run, one_run, one_run),
+        },
     )
 
 

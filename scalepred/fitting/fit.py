@@ -194,7 +194,7 @@ class Fit:
         num_seeds: ArrayLike = 1,
         epochs: ArrayLike | None = None,
     ) -> predict.Prediction:
-        """Expected value and 90 % intervals at sizes that broadcast.
+        """Expected value, 90 % and 50 % intervals at sizes that broadcast.
 
         Args:
             params: model sizes, counts above 0.
@@ -206,13 +206,48 @@ class Fit:
         Raises:
             UserError: if a size is not a positive number.
         """
+        self._check_sizes(params, data, epochs)
+        return self.fitted.predict(params, data, num_seeds, epochs)
+
+    def probability(
+        self,
+        value: ArrayLike,
+        params: ArrayLike,
+        data: ArrayLike,
+        num_seeds: ArrayLike = 1,
+        epochs: ArrayLike | None = None,
+    ) -> np.ndarray:
+        """How likely a measurement at these sizes is `value` or less.
+
+        Args:
+            value: error or loss, above 0; all arguments broadcast.
+            params: model sizes, counts above 0.
+            data: data sizes, counts above 0.
+            num_seeds: runs averaged in the measurement; math.inf: their true mean.
+            epochs: see `predict`.
+
+        Returns:
+            0 to 1; NaN if the fit has no resamples.
+
+        Raises:
+            UserError: if a number is not positive.
+        """
+        self._check_sizes(params, data, epochs)
+        for name, numbers in (("value", value), ("num_seeds", num_seeds)):
+            numbers = np.asarray(numbers, np.float64)
+            if not np.all(numbers > 0):
+                raise UserError(f"{name}={numbers}: must be above 0")
+        return self.fitted.probability(value, params, data, num_seeds, epochs)
+
+    def _check_sizes(
+        self, params: ArrayLike, data: ArrayLike, epochs: ArrayLike | None
+    ) -> None:
         for name, sizes in (("params", params), ("data", data)):
             sizes = np.asarray(sizes, np.float64)
             if not np.all(np.isfinite(sizes) & (sizes > 0)):
                 raise UserError(f"{name}={sizes}: sizes must be positive numbers")
         if epochs is not None:
             self._check_epochs(epochs)
-        return self.fitted.predict(params, data, num_seeds, epochs)
 
     def data_needed(
         self, value: float, params: float, epochs: float | None = None
@@ -246,6 +281,31 @@ class Fit:
         """
         return answers.best_for_budget(
             self._fitted_at(epochs),
+            budget,
+            self._cost_at(epochs),
+            self.surface.data_unit,
+            self.surface.metric,
+            max_data,
+        )
+
+    def budget_suffices(
+        self,
+        value: float,
+        budget: float,
+        max_data: float = math.inf,
+        epochs: float | None = None,
+    ) -> answers.Answer:
+        """How likely `budget` training FLOPs, well split, reach `value`: go or no-go.
+
+        Args:
+            value: wanted error or loss.
+            budget: FLOPs of one run.
+            max_data: no more data than this exist.
+            epochs: see `data_needed`.
+        """
+        return answers.budget_suffices(
+            self._fitted_at(epochs),
+            value,
             budget,
             self._cost_at(epochs),
             self.surface.data_unit,

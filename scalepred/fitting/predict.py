@@ -11,8 +11,9 @@ from jax.typing import ArrayLike
 from scalepred import compiler
 from scalepred.fitting.laws import Array, Law, Scale
 
-LEVEL = 0.90  # of every interval
+LEVEL = 0.90  # of every interval that says no other
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+_TAILS_50 = (0.25, 0.75)
 # ln of how much more compute growth takes to be whole: that of the middle back-test.
 _FULL_GROWTH = math.log(12.0)
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
@@ -29,6 +30,10 @@ class Prediction(NamedTuple):
         upper: its upper end.
         mean_lower: lower end of the 90 % interval for the mean over many runs.
         mean_upper: its upper end.
+        lower_50: lower end of the 50 % interval for a new measurement.
+        upper_50: its upper end.
+        mean_lower_50: lower end of the 50 % interval for the mean over many runs.
+        mean_upper_50: its upper end.
     """
 
     value: np.ndarray
@@ -36,6 +41,10 @@ class Prediction(NamedTuple):
     upper: np.ndarray
     mean_lower: np.ndarray
     mean_upper: np.ndarray
+    lower_50: np.ndarray
+    upper_50: np.ndarray
+    mean_lower_50: np.ndarray
+    mean_upper_50: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,19 +200,64 @@ class FittedLaw:
             num_seeds: runs averaged in the measurement that the interval is for.
             epochs: see `log_value`.
         """
-        center = self.log_value(params, data, epochs=epochs)
+        center, means, runs = self._measured(params, data, num_seeds, epochs)
         if not len(self.draws):
-            unknown = np.full(center.shape, np.nan)
-            return Prediction(np.exp(center), unknown, unknown, unknown, unknown)
+            return Prediction(np.exp(center), *[np.full(center.shape, np.nan)] * 8)
+        with np.errstate(over="ignore"):  # no upper end, where draws say nothing
+            ends = [
+                np.exp(np.quantile(drawn, tails, axis=0))
+                for tails in (_TAILS, _TAILS_50)
+                for drawn in (runs, means)
+            ]
+        return Prediction(np.exp(center), *(end for pair in ends for end in pair))
+
+    def probability(
+        self,
+        value: ArrayLike,
+        params: ArrayLike,
+        data: ArrayLike,
+        num_seeds: ArrayLike = 1,
+        epochs: ArrayLike | None = None,
+    ) -> np.ndarray:
+        """How likely a measurement is at or below `value`, by the draws of `predict`.
+
+        Args:
+            value: error or loss, above 0; broadcasts with the sizes.
+            params: model sizes, counts.
+            data: data sizes, counts.
+            num_seeds: runs averaged in the measurement; infinite: their true mean.
+            epochs: see `log_value`.
+
+        Returns:
+            0 to 1, shaped as all arguments together; NaN where there are no draws.
+        """
+        value, params, data, num_seeds = np.broadcast_arrays(
+            value, params, data, num_seeds
+        )
+        *_, runs = self._measured(params, data, num_seeds, epochs)
+        if not len(self.draws):
+            return np.full(runs.shape[1:], np.nan)
+        return np.mean(runs <= np.log(value), axis=0)
+
+    def _measured(
+        self,
+        params: ArrayLike,
+        data: ArrayLike,
+        num_seeds: ArrayLike,
+        epochs: ArrayLike | None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ln of the law [...], of the mean and of a measurement [draws, ...].
+
+        A draw's noise is the same at all places, so that what is said of one of them
+        does not depend on which others are asked about.
+        """
+        center = self.log_value(params, data, epochs=epochs)
         drawn = self.log_value(params, data, draws=True, epochs=epochs)
         means = self.spread(drawn, center, params, data)
         rng = np.random.default_rng(self.seed + 1)
-        noise = rng.standard_normal(means.shape) * self.noise.of(means)
-        runs = self._capped(means + noise / np.sqrt(num_seeds), center)
-        with np.errstate(over="ignore"):  # no upper end, where draws say nothing
-            lower, upper = np.exp(np.quantile(runs, _TAILS, axis=0))
-            mean_lower, mean_upper = np.exp(np.quantile(means, _TAILS, axis=0))
-        return Prediction(np.exp(center), lower, upper, mean_lower, mean_upper)
+        noise = rng.standard_normal((len(means),) + (1,) * center.ndim)
+        noise = noise * self.noise.of(means) / np.sqrt(num_seeds)
+        return center, means, self._capped(means + noise, center)
 
 
 def evaluate(
@@ -215,6 +269,8 @@ def evaluate(
     z: np.ndarray | None = None,
 ) -> np.ndarray:
     """ln of the law for every theta at every place [thetas, places]."""
+    if not len(theta):
+        return np.empty((0, len(x)))
     if law.part is not None:  # a draw follows one part: the others are left out
         size = law.part.num_parameters
         count = law.num_parameters // (size + 1)
