@@ -1,6 +1,7 @@
 """What a study would train, and what its targets would take, said before."""
 
 import collections
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -309,7 +310,7 @@ def _describe_target(
     step_flops = 3 * model.count_forward_flops(dataset.input_spec) * cell.batch_size
     program = costs(cell.program_key)
     axis = machine.choose_axis(program)
-    needed = f"{machine.bytes(program, 1, axis) / 1e6:,.0f} MB"
+    needed = f"{math.ceil(machine.bytes(program, 1, axis) / 1e6):,} MB"
     fits = "fits"
     if not machine.fits(program, axis):
         fits = f"does not fit into {machine.memory_bytes / 1e6:,.0f} MB"
@@ -328,5 +329,6 @@ def _describe_target(
     why = f"{pace.num_runs:,} runs" if pace.num_runs else "programs as tried"
     line += f", about {words.duration(seconds)} a run (by {why})"
     if price_per_hour > 0:
-        line += f", {seconds / 3600 * price_per_hour:.2g} at {price_per_hour:g} an hour"
+        price = float(f"{seconds / 3600 * price_per_hour:.2g}")
+        line += f", {words.count(price)} at {price_per_hour:.2f} an hour"
     return line

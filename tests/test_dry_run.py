@@ -295,7 +295,7 @@ def test_seconds_and_price_of_a_target(seeds):
         said = re.match(r", about (.*) a run", one["rest"])
         assert said
         assert _seconds(said[1]) == pytest.approx(expected, rel=0.1, abs=0.5)
-        price = re.search(r"\), (\S+) at 0\.4 an hour$", one["rest"])
+        price = re.search(r"\), (\S+) at 0\.40 an hour$", one["rest"])
         assert price
         assert float(price[1]) == pytest.approx(expected / 3600 * 0.4, rel=0.1)
 
