@@ -13,7 +13,7 @@ from flax import nnx
 
 from scalepred import models as package
 from scalepred.data.dataset import find_module
-from scalepred.models import target
+from scalepred.models import flops, target
 
 Tree = dict[str, Any]
 
@@ -85,20 +85,25 @@ class Model:
         return sum(count for group, count in groups if group not in self.embeddings)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - models are few and kept anyway
-    def count_forward_flops(self, example: jax.ShapeDtypeStruct) -> float:
-        """FLOPs of one example's forward pass, as the compiler counts them.
+    def count_forward(self, example: jax.ShapeDtypeStruct) -> flops.Flops:
+        """FLOPs of one example's forward pass, by the convention of `flops.py`.
 
-        Source: training costs three forward passes an example (forward, and twice as
-        much backward), the usual rule.
+        They are those of evaluation: dropout, and BatchNorm by the batch, are not in.
+
+        Raises:
+            UserError: see `flops.count`.
         """
 
         def forward(variables: Variables, x: jax.Array, key: jax.Array) -> jax.Array:
             return self.apply(*variables, x[None], train=False, key=key)[0]
 
-        with target.traced_as("native"):  # the same whatever is faster here
-            lowered = jax.jit(forward).lower(self.shapes, example, jax.random.key(0))
-        cost = lowered.cost_analysis() or {}
-        return float(cost.get("flops", math.nan))
+        # The same on every machine, whatever is faster there.
+        with target.traced_as("native", "cpu"):
+            return flops.count(forward, self.shapes, example, jax.random.key(0))
+
+    def count_forward_flops(self, example: jax.ShapeDtypeStruct) -> float:
+        """All FLOPs of one example's forward pass; a training step takes three."""
+        return float(self.count_forward(example).total)
 
 
 def from_nnx(

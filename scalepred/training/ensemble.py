@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import math
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -49,6 +50,9 @@ from scalepred.training.lane import LaneData, LaneState, Scores
 
 # Of one round of the autotuner; a shorter one measures the clock.
 _TRIAL_SECONDS = 0.2
+# Of a dry run, for each program; fewer where they take so long together.
+TRIAL_ROUNDS = 7
+_LONGEST_TRIAL_SECONDS = 4.0
 
 # What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
 # microseconds of starting small kernels.
@@ -57,7 +61,6 @@ _STEP_OVERHEAD_FLOPS = 1e6
 # A machine that is taken away gives half a minute, in which two chunks may have to end
 # and a checkpoint be written.
 _LONGEST_CHUNK_SECONDS = 8.0
-_LONGEST_TRIAL_SECONDS = 0.5
 # Of one device, for the first chunk.
 _SLOWEST_FLOPS = 1e9
 
@@ -135,7 +138,7 @@ def plan_cells(
         # The plan is for the machine that has the data, whose memory nobody knows.
         machine = dataclasses.replace(machine, memory_bytes=_UNLIMITED)
     else:
-        machine = _place_data(machine, dataset, experiment.packing.stream)
+        machine = place_data(machine, dataset, experiment.packing.stream)
     return packing.plan_packs(
         cells,
         experiment.packing,
@@ -149,7 +152,7 @@ def plan_cells(
     )
 
 
-def _place_data(machine: cost.Machine, dataset: Dataset, stream: str) -> cost.Machine:
+def place_data(machine: cost.Machine, dataset: Dataset, stream: str) -> cost.Machine:
     """The machine, less the data that stand on it."""
     rows = streaming.choose_rows(dataset, machine.memory_bytes, stream)
     left = machine.memory_bytes - streaming.count_bytes(dataset, rows)
@@ -179,33 +182,90 @@ class Trial(NamedTuple):
     """A program tried on the devices."""
 
     device_bytes: int | None  # of one call, as compiled; None where nobody says
-    seconds_per_step: float  # of all lanes
-    compile_seconds: float
+    lane_step_seconds: float  # share of one lane's step; NaN: not timed
+    compile_seconds: float  # with the others beside it
 
 
-def try_pack(
-    pack: packing.Pack, dataset: Dataset, devices: Sequence[Any] | None = None
-) -> Trial:
-    """Compiles a pack's program and takes some steps; nothing is kept of them."""
+def try_packs(
+    packs: Sequence[packing.Pack],
+    dataset: Dataset,
+    devices: Sequence[Any] | None = None,
+    *,
+    num_rounds: int = TRIAL_ROUNDS,
+) -> list[Trial]:
+    """Compiles packs side by side and lets them step in turn; nothing is kept.
+
+    Of each pack the median round counts: what else the machine does for a moment
+    changes one round, and what it does all the time changes the training too.
+
+    Args:
+        packs: of one plan.
+        dataset: what they are trained on.
+        devices: default: all.
+        num_rounds: 0: they are only compiled.
+    """
     devices = list(devices or jax.devices())
-    data, order = put_data(packing.Plan((pack,), len(devices)), dataset, devices)
-    engine = compile_pack(pack, dataset, data, devices)
-    cells, placed, state = _start_lanes(pack, engine, order)
-    feed = _open_data(pack, engine, order)
-    done, seconds, num_steps = 0, 0.0, 1
-    most = max(1, min(cell.steps for cell in cells) // 4)
-    if pack.stream_rows:
-        most = min(most, pack.max_chunk_steps)
-    for num_steps in (1, min(4, most), most):  # the first one warms up
+    plan = packing.Plan(tuple(packs), len(devices))
+    data, order = put_data(plan, dataset, devices)
+    compiler = Compiler(dataset, data, devices)
+    try:
+        engines = [future.result() for future in compiler.start(packs)]
+    finally:
+        compiler.close()
+    rounds: list[list[float]] = [[] for _ in packs]
+    if num_rounds:
+        trials = [
+            _start_rounds(pack, engine, order)
+            for pack, engine in zip(packs, engines, strict=True)
+        ]
+        began = time.perf_counter()
+        for _ in range(num_rounds):
+            for trial, seconds in zip(trials, rounds, strict=True):
+                seconds.append(trial())
+            if time.perf_counter() - began > _LONGEST_TRIAL_SECONDS:
+                break
+    return [
+        Trial(
+            engine.count_bytes(),
+            statistics.median(seconds) if seconds else math.nan,
+            engine.compile_seconds,
+        )
+        for engine, seconds in zip(engines, rounds, strict=True)
+    ]
+
+
+def _start_rounds(
+    pack: packing.Pack, engine: Engine, order_of_seed: Mapping[int, int]
+) -> Callable[[], float]:
+    """A function that steps for a round, in chunks; gives seconds a lane-step."""
+    cells, placed, state = _start_lanes(pack, engine, order_of_seed)
+    feed = _open_data(pack, engine, order_of_seed)
+    done = 0
+
+    def step(num_steps: int) -> float:
+        nonlocal state, done
         began = time.perf_counter()
         drawn = feed.hold_steps(cells, [done] * pack.lanes, [num_steps] * pack.lanes)
         news = engine.step_lanes(state, placed, np.int32(num_steps), drawn)
         state, _ = jax.block_until_ready(news)
         done += num_steps
-        seconds = time.perf_counter() - began
-        if seconds > _LONGEST_TRIAL_SECONDS:
-            break
-    return Trial(engine.count_bytes(), seconds / num_steps, engine.compile_seconds)
+        return time.perf_counter() - began
+
+    most = max(1, min(pack.max_chunk_steps, cells[0].steps))
+    chunk = 1
+    passed = step(chunk)  # warms up
+    while chunk < most and passed < _TRIAL_SECONDS / 2:
+        chunk = min(2 * chunk, most)
+        passed = step(chunk)
+
+    def trial() -> float:
+        seconds, num_steps = 0.0, 0
+        while seconds < _TRIAL_SECONDS:
+            seconds += step(chunk)
+            num_steps += chunk
+        return seconds / (num_steps * pack.lanes)
+
+    return trial
 
 
 def _start_lanes(
