@@ -1,4 +1,4 @@
-"""`scalepred`: trains a grid, fits its cheap corner, predicts the rest."""
+"""`scalepred`: trains evidence, forecasts the rest, then trains and scores it."""
 
 import os
 import pathlib
@@ -10,21 +10,33 @@ from ml_collections import config_flags
 
 from scalepred import command, processes, study
 from scalepred.config import Experiment, UserError
+from scalepred.forecast import parse_gate
+from scalepred.report.machine import speak_of
 from scalepred.training import ensemble
 
 _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
-    [--config.grid.seeds=4 ...] [--stages=train,fit,report]
+    [--config.grid.seeds=4 ...] [--stages=train,fit,forecast,verify,report | --verify]
+    [--gate="value<=0.05,params=1e6,data=6e4,probability=0.8" ...] [--json]
     [--dry_run [--topology=v5e:2x4]]
     [--distributed [--coordinator=HOST:PORT --num_processes=2 --process_id=0]]
 
-Trains every cell of the experiment's grid that DIR has no row of, fits the fit
-region, predicts the rest and writes DIR/report.html.
+Trains the evidence (the fit region of the experiment's grid) as far as DIR has no rows
+of it, fits it, seals a forecast of the rest of the grid and of the targets in
+DIR/forecasts, trains the rest of the grid (and, with --verify, the targets), and writes
+DIR/report.html.
 
   --config      a Python file with get_config() -> scalepred.config.Experiment; it is
                 code and is run. Its fields are flags: --config.training.epochs=20
   --workdir     where everything is kept; the same command again goes on from there
-  --stages      which of train, fit, report to do (default: all)
+  --stages      which of train (the evidence), fit, forecast, verify (train the rest of
+                the grid and the targets, score the forecast), report to do. Default:
+                all, but no target is trained
+  --verify      all stages, targets too
+  --gate        ends with status 3 unless one run reaches the value with at least the
+                probability, at these sizes or (budget=1e18) at the best for a budget;
+                may be given more than once
+  --json        prints the forecast as one JSON object on stdout, all else on stderr
   --dry_run     print cells, programs and lanes, and touch nothing
   --topology    plan and compile for a machine that need not be here: a TPU slice, or a
                 file that describes a GPU and how many (h100_sxm.txtpb:8)
@@ -32,8 +44,9 @@ region, predicts the rest and writes DIR/report.html.
                 Slurm they find each other, elsewhere the other three flags say how.
                 All must see the same DIR
 
-Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked, 1 if
-the machine failed, 143 if stopped by SIGTERM: then the same command goes on."""
+Exit status: 0 if everything asked for was done, 3 if a gate was not passed, 2 for a
+mistake in what was asked, 1 if the machine failed, 143 if stopped by SIGTERM: then the
+same command goes on."""
 
 # Flags of this command alone; the other one has a --workdir too.
 FLAGS = flags.FlagValues()
@@ -41,9 +54,10 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment file.", flag_values=FLAGS
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Results.", flag_values=FLAGS)
-_STAGES = flags.DEFINE_list(
-    "stages", list(study.STAGES), "Stages to do.", flag_values=FLAGS
-)
+_STAGES = flags.DEFINE_list("stages", None, "Stages to do.", flag_values=FLAGS)
+_VERIFY = flags.DEFINE_bool("verify", False, "Train the targets.", flag_values=FLAGS)
+_GATES = flags.DEFINE_multi_string("gate", [], "Condition.", flag_values=FLAGS)
+_JSON = flags.DEFINE_bool("json", False, "JSON on stdout.", flag_values=FLAGS)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan.", flag_values=FLAGS)
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "Machine to plan for, with --dry_run.", flag_values=FLAGS
@@ -62,7 +76,11 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 
 
-def _main() -> None:
+def _main() -> int:
+    return command.speak(_JSON.value, _run)
+
+
+def _run() -> command.Spoken:
     experiment = _CONFIG.value
     if experiment is None:
         raise UserError("--config: missing; give an experiment, see experiments/")
@@ -73,11 +91,17 @@ def _main() -> None:
         )
     if not _WORKDIR.value:
         raise UserError("--workdir: missing; give a folder to keep results in")
-    unknown = [stage for stage in _STAGES.value if stage not in study.STAGES]
-    if unknown:
-        raise UserError(
-            f"--stages={unknown[0]}: must be one or more of {', '.join(study.STAGES)}"
-        )
+    stages = _STAGES.value
+    if stages is not None:
+        unknown = [stage for stage in stages if stage not in study.STAGES]
+        if unknown or not stages:
+            raise UserError(
+                f"--stages={','.join(unknown)}: must be one or more of "
+                f"{', '.join(study.STAGES)}"
+            )
+    if _VERIFY.value:
+        stages = study.STAGES if stages is None else list({*stages, "verify"})
+    gates = [parse_gate(text) for text in _GATES.value]
     ensemble.use_all_cores()
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or processes.is_slurm_step():
@@ -87,13 +111,15 @@ def _main() -> None:
             "--coordinator, --num_processes, --process_id: of no use without "
             "--distributed"
         )
-    study.run(
+    outcome = study.run(
         experiment,
         epath.Path(_WORKDIR.value),
-        _STAGES.value,
+        stages,
         _DRY_RUN.value,
         _TOPOLOGY.value,
+        gates,
     )
+    return speak_of(outcome.forecast, outcome.verified, outcome.verdicts)
 
 
 def main() -> None:

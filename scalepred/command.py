@@ -1,15 +1,18 @@
 """What the two commands share: flags in, one sentence and status 2 for a mistake."""
 
+import contextlib
 import dataclasses
 import difflib
 import errno
 import gc
+import json
 import os
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
@@ -19,6 +22,7 @@ from scalepred.config import UserError
 
 MACHINE_FAILED = 1
 USER_MISTAKE = 2
+GATE_NOT_PASSED = 3
 INTERRUPTED = 130
 STOPPED = 128 + signal.SIGTERM
 
@@ -33,21 +37,21 @@ def run(
     name: str,
     usage: str,
     known: flags.FlagValues,
-    body: Callable[[], None],
+    body: Callable[[], int],
     before: Callable[[list[str]], None] = lambda argv: None,
 ) -> None:
     """Parses the flags, runs `body` and ends the process.
 
-    Exit status: 0 when everything asked for was done; after a sentence on stderr 2 for
-    a mistake of the user's, 1 when the machine failed (disk, device, another process),
-    130 when interrupted, 143 when stopped by SIGTERM. After 1, 130 and 143 the same
-    command goes on.
+    Exit status: 0 when everything asked for was done, 3 when so, but a gate was not
+    passed; after a sentence on stderr 2 for a mistake of the user's, 1 when the machine
+    failed (disk, device, another process), 130 when interrupted, 143 when stopped by
+    SIGTERM. After 1, 130 and 143 the same command goes on.
 
     Args:
         name: of the command.
         usage: what --help prints.
         known: the flags of the command.
-        body: does the work; raises UserError for mistakes.
+        body: does the work and gives the status; raises UserError for mistakes.
         before: looks at the arguments before they are parsed.
     """
     stopping.listen()
@@ -80,7 +84,7 @@ def status_of(
     name: str,
     usage: str,
     known: flags.FlagValues,
-    body: Callable[[], None],
+    body: Callable[[], int],
     before: Callable[[list[str]], None],
     argv: list[str],
 ) -> int:
@@ -92,7 +96,7 @@ def status_of(
         before(argv)
         _parse(known, argv)
         cache_programs()
-        body()
+        return body()
     except UserError as error:
         print(f"{name}: {_one_line(str(error))}", file=sys.stderr)
         return USER_MISTAKE
@@ -121,7 +125,32 @@ def status_of(
             file=sys.stderr,
         )
         return MACHINE_FAILED
-    return 0
+
+
+def speak(as_json: bool, body: Callable[[], "Spoken"]) -> int:
+    """Runs `body`, then prints what it gives for machines; returns the exit status.
+
+    Args:
+        as_json: one JSON object goes to stdout, and all else to stderr.
+        body: does the work.
+    """
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        spoken = body()
+    if as_json:
+        print(json.dumps(spoken.record, indent=1, allow_nan=False))
+    return GATE_NOT_PASSED if spoken.is_gate_shut else 0
+
+
+class Spoken(NamedTuple):
+    """What a command found, for machines.
+
+    Attributes:
+        record: that JSON can hold.
+        is_gate_shut: a gate was not passed.
+    """
+
+    record: dict[str, Any]
+    is_gate_shut: bool = False
 
 
 def _parse(known: flags.FlagValues, argv: list[str]) -> None:

@@ -15,6 +15,9 @@ from scalepred.config import UserError
 from scalepred.report.painter import Painter
 
 if TYPE_CHECKING:
+    from scalepred.command import Spoken
+    from scalepred.config import Questions
+    from scalepred.forecast import Gate
     from scalepred.measurements import Surface
 
 _USAGE = """\
@@ -23,10 +26,16 @@ scalepred-fit --measurements=points.csv --workdir=DIR
     [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
     [--target=params=1e9,data=2e10[,epochs=4] ...] [--data_counts=auto|unique|seen]
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
-    [--at_epochs=4]
+    [--at_epochs=4] [--gate="value<=0.05,params=1e9,data=2e10,probability=0.8" ...]
+    [--json]
+scalepred-fit --workdir=DIR [--target=...] [--target_value=...] [--budget=...]
+    [--gate=...] [--json]
+scalepred-fit --measurements=new.csv --score=DIR/forecasts/DIGEST.json [--json]
 
-Fits a law to a CSV of (params, data, value), predicts what was held out and the
-targets, answers, and writes DIR/report.html.
+Fits a law to a CSV of (params, data, value), predicts what was held out, forecasts the
+targets (DIR/forecasts), answers, and writes DIR/report.html. Without --measurements the
+fit saved in DIR answers, and nothing is fitted or written. With --score the rows of a
+table that a forecast speaks of are set beside it.
 
   --measurements  CSV with columns params, data, value; optional flops, seed, metric,
                   task, weight. Rows with the same params and data are seeds. Laws of
@@ -38,15 +47,22 @@ targets, answers, and writes DIR/report.html.
                   own
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
   --fit_max_...   fit region; everything else is held out and scored
-  --target        sizes to predict; may be given more than once
+  --target        sizes to forecast; may be given more than once
   --data_counts   for laws of repeated data, what the column data counts: unique (each
                   was seen `epochs` times), seen (repeats count), or auto (default):
                   seen where there is a column of unique data; it says which
   --target_value  error (or loss) wanted: how much data, which model, at what cost
-  --budget        training FLOPs of one run: which split of model and data
+  --budget        training FLOPs of one run: which split of model and data; with
+                  --target_value also how likely it suffices
   --at_epochs     passes over the data in those questions, for laws of repeated data
+  --gate          ends with status 3 unless one run reaches the value with at least the
+                  probability, at these sizes or (budget=1e21) at the best for a budget;
+                  may be given more than once
+  --score         a sealed forecast to hold the measurements against
+  --json          prints the forecast as one JSON object on stdout, all else on stderr
 
-Exit status: 0 if everything asked for was done, 2 for a mistake in what was asked."""
+Exit status: 0 if everything asked for was done, 3 if a gate was not passed, 2 for a
+mistake in what was asked."""
 
 # Flags of this command alone; the other one has a --workdir too.
 FLAGS = flags.FlagValues()
@@ -76,21 +92,24 @@ _AT_DATA = _float("at_data", 0.0)
 _AT_EPOCHS = _float("at_epochs", 0.0)
 _BUDGET = _float("budget", 0.0)
 _DATA_COUNTS = _string("data_counts", "auto")
+_GATES = flags.DEFINE_multi_string("gate", [], "gate", flag_values=FLAGS)
+_SCORE = _string("score")
+_JSON = flags.DEFINE_bool("json", False, "json", flag_values=FLAGS)
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples", flag_values=FLAGS)
 _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
 
 
-def _main(painter: Painter | None = None) -> None:
-    from etils import epath
+def _main(painter: Painter | None = None) -> int:
+    from scalepred import command
 
-    from scalepred import analysis, config
-    from scalepred.fitting import fit as fitting
-    from scalepred.measurements import Surface
+    return command.speak(_JSON.value, functools.partial(_run, painter))
 
-    if not _MEASUREMENTS.value:
-        raise UserError("--measurements: missing; give a CSV with params, data, value")
-    if not _WORKDIR.value:
-        raise UserError("--workdir: missing; give a folder for the results")
+
+def _run(painter: Painter | None) -> Spoken:
+    """Reads the flags, and does what they ask for."""
+    from scalepred import config
+    from scalepred.forecast import parse_gate
+
     for flag in (_RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA):
         if flag.value is not None:
             _check(flag.name, flag.value > 0, flag.value, "a positive number")
@@ -102,39 +121,123 @@ def _main(painter: Painter | None = None) -> None:
     if _AT_EPOCHS.value and not (_TARGET_VALUE.value or _BUDGET.value):
         raise UserError("--at_epochs: of no use without --target_value or --budget")
     targets = [_parse_target(text) for text in _TARGETS.value]
+    gates = [parse_gate(text) for text in _GATES.value]
+    questions = config.Questions(
+        target_value=_TARGET_VALUE.value,
+        at_params=_AT_PARAMS.value,
+        at_data=_AT_DATA.value,
+        at_epochs=_AT_EPOCHS.value,
+        budget=_BUDGET.value,
+    )
+    if _SCORE.value is not None:
+        return _score()
+    if not _WORKDIR.value:
+        raise UserError("--workdir: missing; give a folder for the results")
+    if _MEASUREMENTS.value is None:
+        return _ask_saved(questions, targets, gates)
+    return _fit_table(questions, targets, gates, painter)
+
+
+def _fit_table(
+    questions: Questions,
+    targets: list[tuple[float, ...]],
+    gates: list[Gate],
+    painter: Painter | None,
+) -> Spoken:
+    """Fits the table, and writes what was found."""
+    from etils import epath
+
+    from scalepred import analysis, config
+    from scalepred.fitting import fit as fitting
+    from scalepred.report.machine import speak_of
+
     with_epochs = fitting.knows_epochs(_LAW.value)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
             f"--data_counts={_DATA_COUNTS.value}: of no use with --law={_LAW.value}, "
             "which knows nothing of epochs; choose --law=data_constrained"
         )
-    surface = Surface.from_csv(
+    surface = _read_table(with_epochs)
+    record: dict[str, object] = {
+        "runs": {"measurements": _MEASUREMENTS.value},
+        "settings": FLAGS.flag_values_dict(),
+    }
+    found, verdicts = analysis.fit_table(
+        surface,
+        epath.Path(_WORKDIR.value),
+        record,
+        _fit_region(surface),
+        config.Fitting(law=_LAW.value, resamples=_RESAMPLES.value, seed=_SEED.value),
+        questions,
+        targets,
+        gates,
+        painter,
+    )
+    return speak_of(found.forecast, (), verdicts, found.answers)
+
+
+def _read_table(with_epochs: bool) -> Surface:
+    from scalepred.measurements import Surface
+
+    return Surface.from_csv(
         _MEASUREMENTS.value,
         metric=_METRIC.value,
         task=_TASK.value,
         random_guess=_RANDOM_GUESS.value,
         data_counts=_DATA_COUNTS.value if with_epochs else None,
     )
-    record: dict[str, object] = {
-        "runs": {"measurements": _MEASUREMENTS.value},
-        "settings": FLAGS.flag_values_dict(),
-    }
-    analysis.fit_table(
-        surface,
-        epath.Path(_WORKDIR.value),
-        record,
-        _fit_region(surface),
-        config.Fitting(law=_LAW.value, resamples=_RESAMPLES.value, seed=_SEED.value),
-        config.Questions(
-            target_value=_TARGET_VALUE.value,
-            at_params=_AT_PARAMS.value,
-            at_data=_AT_DATA.value,
-            at_epochs=_AT_EPOCHS.value,
-            budget=_BUDGET.value,
-        ),
-        targets,
-        painter,
-    )
+
+
+# What only fitting needs; the fit that is asked has it already.
+_OF_FITTING = (
+    _LAW, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA,
+    _DATA_COUNTS, _RESAMPLES, _SEED,
+)  # fmt: skip
+
+
+def _ask_saved(
+    questions: Questions, targets: list[tuple[float, ...]], gates: list[Gate]
+) -> Spoken:
+    """Answers from the fit that the workdir keeps."""
+    from etils import epath
+
+    from scalepred import analysis
+    from scalepred.fitting import saved
+    from scalepred.report.machine import speak_of
+    from scalepred.results import jsonable
+
+    for flag in _OF_FITTING:
+        if flag.present:
+            raise UserError(
+                f"--{flag.name}={flag.value}: the fit in {_WORKDIR.value} is asked as "
+                "it is; add --measurements to fit anew"
+            )
+    if not (questions.target_value or questions.budget or targets or gates):
+        raise UserError(
+            "--measurements: missing; give a CSV with params, data, value, or ask the "
+            "fit in --workdir something: --budget, --target_value, --target or --gate"
+        )
+    path = epath.Path(_WORKDIR.value) / "fit.npz"
+    if not path.exists():
+        raise UserError(
+            f"--workdir={_WORKDIR.value}: keeps no fit; add --measurements to make one"
+        )
+    fit = saved.load(path)
+    answers, verdicts, said = analysis.ask_saved(fit, questions, targets, gates)
+    spoken = speak_of(None, (), verdicts, answers)
+    return spoken._replace(record={**spoken.record, "targets": jsonable(said)})
+
+
+def _score() -> Spoken:
+    """Sets what was measured beside a sealed forecast."""
+    from scalepred import analysis, forecast
+    from scalepred.report.machine import speak_of
+
+    if not _MEASUREMENTS.value:
+        raise UserError("--score: needs --measurements, the table of what was measured")
+    told = forecast.read(_SCORE.value)
+    surface = _read_table(any(one["epochs"] is not None for one in told.targets))
+    return speak_of(told, analysis.score_table(told, surface))
 
 
 def _fit_region(surface: Surface):
@@ -184,7 +287,9 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"  # laws are fitted there, beside any other
     # Importing and tracing leave little garbage; looking for it takes a tenth longer.
     gc.set_threshold(50_000, 20, 50)
-    painter = Painter()
+    flags_given = {word.partition("=")[0] for word in sys.argv}
+    is_drawing = "--measurements" in flags_given and "--score" not in flags_given
+    painter = Painter() if is_drawing else None
     # Only now: importing jax takes seconds, in which the painter gets ready.
     from scalepred import command
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint import multihost
 
 from scalepred.config import UserError
 
@@ -19,6 +20,8 @@ _HEARTBEAT_SECONDS = 20
 _SHUTDOWN_SECONDS = 30
 # Hosts of a pod do not start at the same moment.
 _START_SECONDS = 120
+# What the first process does alone, such as a fit, surely takes less.
+_WORK_SECONDS = 3600
 
 
 def join(
@@ -64,6 +67,18 @@ def part() -> None:
     """Leaves the others, when all have come so far; who is left alone then ends."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
+
+
+def wait_for_first(what: str) -> None:
+    """Waits until the first process has come here, too; the others have no work.
+
+    Not a collective of the devices, which give up on each other within a minute or so.
+
+    Args:
+        what: a name that is waited for once.
+    """
+    if jax.process_count() > 1:
+        multihost.get_barrier_sync_fn()(key=what, timeout_ms=1000 * _WORK_SECONDS)
 
 
 def is_first() -> bool:

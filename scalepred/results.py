@@ -13,6 +13,7 @@ import math
 import platform
 from collections.abc import Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
@@ -24,6 +25,9 @@ from scalepred.fitting import backtest
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit, Warn, coverage, summarise_errors
 from scalepred.measurements import Surface
+
+if TYPE_CHECKING:
+    from scalepred.forecast import Asked, Forecast, Verified
 
 # Of 90 % intervals; less is said aloud.
 _LOW_COVERAGE = 0.75
@@ -37,13 +41,14 @@ class PredictionRow:
         params: m.
         data: n.
         compute: training FLOPs of one run.
-        region: fit (the law saw it) | held_out (it did not) | target (not measured).
-        measured: mean over the seeds; NaN for a target.
+        region: fit (the law saw it) | held_out (it did not, and the grid holds it) |
+            target (asked for, or of the grid and not measured yet).
+        measured: mean over the seeds; NaN where there is none yet.
         predicted: by the law.
         lower: lower end of the 90 % interval for a new measurement like `measured`,
-            a mean over as many seeds; of a single run for a target.
+            a mean over as many seeds; of a single run for a target without one.
         upper: its upper end.
-        relative_error: predicted / measured - 1; NaN for a target.
+        relative_error: predicted / measured - 1; NaN where nothing is measured.
         epochs: passes over the data, n being unique data; NaN, and no column of the
             file, where they are not known.
     """
@@ -124,6 +129,8 @@ class Results:
         largest_flops: training FLOPs of the largest measured cell or target, one run.
         training: what was run; None for a table from outside.
         versions: of the software, by name.
+        forecast: what was said before, if anything was.
+        verified: targets that were measured, beside what was said of them.
     """
 
     title: str
@@ -136,6 +143,8 @@ class Results:
     largest_flops: float
     training: Training | None
     versions: dict[str, str]
+    forecast: "Forecast | None" = None
+    verified: "Sequence[Verified]" = ()
 
     @functools.cached_property
     def corners(self) -> list[backtest.Corner]:
@@ -150,8 +159,10 @@ def make_results(
     fit: Fit,
     answers: list[Answer],
     *,
-    targets: Sequence[tuple[float, ...]] = (),
+    targets: "Sequence[Asked]" = (),
     training: Training | None = None,
+    forecast: "Forecast | None" = None,
+    verified: "Sequence[Verified]" = (),
 ) -> Results:
     """Predicts every point and target, and scores what was held out.
 
@@ -161,14 +172,11 @@ def make_results(
         in_fit: the fit region [points].
         fit: the law fitted to it.
         answers: to the questions asked.
-        targets: (params, data), or (params, data, epochs), to predict.
+        targets: sizes to predict beside the points; those of points are left out.
         training: what was run.
-
-    Raises:
-        UserError: if a target lies inside the fit region.
+        forecast: what was said before.
+        verified: targets that were measured.
     """
-    for target in targets:
-        _check_target(fit, *target)
     epochs = surface.epochs if "epochs" in fit.law.axes else None
     measured = fit.predict(surface.params, surface.data, surface.num_seeds, epochs)
     relative = measured.value / surface.value - 1
@@ -189,21 +197,27 @@ def make_results(
         )
         for i in range(len(surface))
     ]
-    for params, data, *asked in targets:
-        target = fit.predict(params, data, epochs=asked[0] if asked else None)
-        times = fit.epochs_at(asked[0] if asked else None)
+    measured_targets = {(one.params, one.data): one for one in verified}
+    points = set(zip(surface.params.tolist(), surface.data.tolist(), strict=True))
+    for target in targets:
+        place = target.params, target.data
+        if target.kind != "plain" and place in points:
+            continue
+        known = measured_targets.get(place)
+        num_seeds = known.num_seeds if known else 1
+        found = fit.predict(*place, max(num_seeds, 1), target.epochs)
+        value = known.measured if known else math.nan
         predictions.append(
             PredictionRow(
-                params,
-                data,
-                float(fit.cost.flops(params, data * (times or 1.0))),
+                *place,
+                target.flops,
                 "target",
-                math.nan,
-                float(target.value),
-                float(target.lower),
-                float(target.upper),
-                math.nan,
-                math.nan if times is None else times,
+                value,
+                float(found.value),
+                float(found.lower),
+                float(found.upper),
+                float(found.value) / value - 1,
+                math.nan if target.epochs is None else target.epochs,
             )
         )
 
@@ -241,23 +255,43 @@ def make_results(
         largest_flops=max(row.compute for row in predictions),
         training=training,
         versions=read_versions(),
+        forecast=forecast,
+        verified=verified,
     )
 
 
-def _check_target(
-    fit: Fit, params: float, data: float, epochs: float | None = None
+def check_target(
+    params: float,
+    data: float,
+    epochs: float | None,
+    fitted_params: np.ndarray,
+    fitted_data: np.ndarray,
+    fitted_epochs: np.ndarray | None,
 ) -> None:
+    """A size at or below a fitted one is no prediction.
+
+    Args:
+        params: m of the target.
+        data: n.
+        epochs: passes over the data; None: the law knows nothing of them.
+        fitted_params: model sizes of the fit region [points].
+        fitted_data: data sizes [points].
+        fitted_epochs: passes over the data, if known [points].
+
+    Raises:
+        UserError: it is so, or a size is no positive number.
+    """
     for name, size in (("params", params), ("data", data)):
         if not (math.isfinite(size) and size > 0):
             raise UserError(f"target {name}={size:g}: must be a positive number")
-    inside = (fit.surface.params >= params) & (fit.surface.data >= data)
-    if "epochs" in fit.law.axes and fit.surface.epochs is not None:
-        inside &= fit.surface.epochs >= (fit.epochs_at(epochs) or 1.0)
+    inside = (fitted_params >= params) & (fitted_data >= data)
+    if epochs is not None and fitted_epochs is not None:
+        inside &= fitted_epochs >= epochs
     if np.any(inside):
         raise UserError(
             f"target params={params:g}, data={data:g}: lies inside the fit region "
-            f"(params up to {fit.surface.params.max():g}, data up to "
-            f"{fit.surface.data.max():g}), so it is no prediction; choose a larger one"
+            f"(params up to {fitted_params.max():g}, data up to "
+            f"{fitted_data.max():g}), so it is no prediction; choose a larger one"
         )
 
 
@@ -273,7 +307,7 @@ def read_versions() -> dict[str, str]:
 
 
 def write_results(workdir: epath.Path, results: Results) -> None:
-    """Writes predictions.csv, fit.json and answers.json, each as a whole."""
+    """Writes predictions.csv, fit.json, answers.json and fit.npz, each as a whole."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in dataclasses.fields(PredictionRow)]
@@ -287,6 +321,7 @@ def write_results(workdir: epath.Path, results: Results) -> None:
     write_json(workdir / "fit.json", _fit_record(results))
     answers = [dataclasses.asdict(answer) for answer in results.answers]
     write_json(workdir / "answers.json", answers)
+    results.fit.save(workdir / "fit.npz")
 
 
 def _fit_record(results: Results) -> dict[str, object]:
@@ -328,7 +363,7 @@ def _fit_record(results: Results) -> dict[str, object]:
         "fit_flops": results.fit_flops,
         "largest_flops": results.largest_flops,
         "warnings": [dataclasses.asdict(warning) for warning in fit.warnings],
-        "notes": list(fit.notes),
+        "notes": list(dict.fromkeys((*results.surface.notes, *fit.notes))),
         "members": [dataclasses.asdict(member) for member in fit.members],
         "versions": results.versions,
     }
@@ -336,14 +371,14 @@ def _fit_record(results: Results) -> dict[str, object]:
 
 def write_json(path: epath.Path, record: object) -> None:
     """Strict JSON: a number that is none becomes null or "inf"."""
-    write_whole(path, json.dumps(_jsonable(record), indent=2, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(jsonable(record), indent=2, allow_nan=False) + "\n")
 
 
-def _jsonable(record: object) -> object:
+def jsonable(record: object) -> object:
     if isinstance(record, dict):
-        return {str(key): _jsonable(value) for key, value in record.items()}
+        return {str(key): jsonable(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
-        return [_jsonable(value) for value in record]
+        return [jsonable(value) for value in record]
     if isinstance(record, float) and not math.isfinite(record):
         return None if math.isnan(record) else "inf" if record > 0 else "-inf"
     return record

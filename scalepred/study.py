@@ -1,7 +1,7 @@
 """The whole path of a study on one page.
 
-    experiment -> cells -> plan -> training -> table -> surface -> fit -> answers
-                                                                       -> report
+    experiment -> evidence cells -> plan -> training -> table -> surface -> fit
+        -> forecast (sealed) -> [target cells -> training -> score] -> answers, report
 
 This file alone knows the order of things. Each stage reads what the one before left
 on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
@@ -9,43 +9,93 @@ on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
 
 import collections
 import dataclasses
-import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
-from scalepred import config, envelope, grid, processes, results, stopping
-from scalepred.analysis import ask, write_report
+from scalepred import config, envelope, grid, processes, results, stopping, targets
+from scalepred import forecast as forecasts
+from scalepred.analysis import ask, finish
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset, load_dataset
 from scalepred.dry_run import print_plan
 from scalepred.files import make_absolute, write_whole
 from scalepred.fitting import fit as fitting
+from scalepred.fitting.answers import Answer
+from scalepred.grid import Cell
 from scalepred.measurements import Measurement, Surface, Table
 from scalepred.report import console
+from scalepred.report.painter import Painter
+from scalepred.targets import Parts
 from scalepred.training import ensemble, rehearsal, streaming
 from scalepred.workdir import log, prepare_workdir, warn
 
-STAGES = ("train", "fit", "report")
+STAGES = ("train", "fit", "forecast", "verify", "report")
+
+
+class Study(NamedTuple):
+    """What every stage works on.
+
+    Attributes:
+        experiment: the config.
+        dataset: what it names.
+        parts: the cells: evidence, the rest of the grid, targets.
+        workdir: where everything is kept.
+        table: the rows; None in all processes but the first.
+    """
+
+    experiment: Experiment
+    dataset: Dataset
+    parts: Parts
+    workdir: epath.Path
+    table: Table | None
+
+    @property
+    def rows(self) -> dict[str, Measurement]:
+        """By cell id; none in all processes but the first."""
+        return self.table.rows if self.table else {}
+
+
+class Outcome(NamedTuple):
+    """What a call of `run` ends with.
+
+    Attributes:
+        forecast: that was made, or that stood already; None: none was asked for.
+        verified: targets that were measured, beside what was said of them.
+        found: all that was found; None if nothing was fitted.
+        verdicts: of the gates.
+    """
+
+    forecast: forecasts.Forecast | None = None
+    verified: Sequence[forecasts.Verified] = ()
+    found: results.Results | None = None
+    verdicts: Sequence[forecasts.Verdict] = ()
 
 
 def run(
     experiment: Experiment,
     workdir: epath.Path,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] | None = None,
     dry_run: bool = False,
     topology: str = "",
-) -> None:
-    """Trains what is missing, fits the fit region, predicts the rest, reports.
+    gates: Sequence[forecasts.Gate] = (),
+    painter: Painter | None = None,
+) -> Outcome:
+    """Trains the evidence, fits it, forecasts, trains what was forecast, reports.
 
     Args:
         experiment: the study.
         workdir: where everything is kept; made if missing.
-        stages: which of train, fit, report to do; report needs fit.
+        stages: which of train (the evidence), fit, forecast, verify (trains the rest of
+            the grid and the targets, and scores the forecast) and report to do. None:
+            all, but of what was forecast only the rest of the grid is trained.
         dry_run: prints the plan and touches nothing.
         topology: a machine that need not be here, to plan and compile for instead;
             only with `dry_run`. See `rehearsal.find_machines`.
+        gates: conditions on what the fit says.
+        painter: draws the figures; None: a new one.
 
     Raises:
         UserError: the config, the workdir or the table cannot be used.
@@ -54,46 +104,83 @@ def run(
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = rehearsal.find_machines(topology) if topology else None
-    if "report" in stages and "fit" not in stages:
-        raise UserError(
-            f"stages={','.join(stages)}: report draws what fit finds; add fit"
-        )
-    # A typo must not wait for the training to end.
-    knows_epochs = fitting.knows_epochs(experiment.fit.law)
-    epochs = experiment.questions.at_epochs
-    if epochs and not knows_epochs:
-        raise UserError(
-            f"questions.at_epochs={epochs:g}: fit.law={experiment.fit.law} knows "
-            "nothing of epochs; set it to 0, or choose fit.law=data_constrained"
-        )
+    trains_targets = stages is not None and "verify" in stages
+    stages = STAGES if stages is None else stages
+    _check_stages(experiment, stages, gates)
     dataset = load_dataset(experiment.dataset, outline=dry_run)
-    cells = grid.make_cells(experiment, dataset)
+    parts = targets.split_cells(experiment, dataset)
+    if trains_targets and not parts.to_verify:
+        raise UserError(
+            "--stages=verify: this study fits its whole grid and has no "
+            "targets.widths, so there is nothing to verify; name targets, or leave "
+            "verify out"
+        )
     if dry_run:
+        cells = parts.evidence + parts.held_out
         rows = Table(workdir / "measurements.csv").rows  # reading touches nothing
         print_plan(experiment, dataset, cells, rows, machines)
-        return
-    table = None
+        return Outcome()
+    study = Study(experiment, dataset, parts, workdir, None)
     if processes.is_first():
-        table = open_table(workdir, experiment)
+        study = study._replace(table=open_table(workdir, experiment))
         log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
-    last_news = None
-    if "train" in stages:
-        last_news = train(experiment, dataset, cells, table, workdir)
-    processes.part()
-    if table is None:
-        return
-    if "fit" in stages:
-        found = analyse(experiment, dataset, cells, table, last_news)
-        results.write_results(workdir, found)
-        if grid.is_sweep(experiment):
-            _, choices = envelope.choose(cells, table.rows)
-            write_whole(
-                workdir / "envelope.csv", envelope.format_choices(choices).encode()
-            )
-        if "report" in stages:
-            write_report(workdir, found)
-        console.print_answers(found, sys.stdout)
+
+    news = train(study, parts.evidence) if "train" in stages else None
+    verifies = "verify" in stages and bool(
+        parts.to_verify if trains_targets else parts.held_out
+    )
+    if not verifies:
+        processes.part()
+    fit = None
+    if study.table is not None and {"fit", "verify"} & {*stages}:
+        study = with_rates(study, best_rates(study))
+        if "fit" in stages:
+            fit = fit_evidence(study)
+        if fit and "forecast" in stages:
+            say(study, fit)
+    if verifies:
+        study = await_forecast(study)
+        cells = study.parts.to_verify if trains_targets else study.parts.held_out
+        news = train(study, cells, "checkpoints_verify") or news
+        processes.part()
+    if study.table is None:
+        return Outcome()
+
+    told, verified = verify(study)
+    if fit is None:
+        console.print_verified(verified, experiment.metric, dataset.unit)
+        log(workdir, "ended")
+        return Outcome(told, verified)
+    found = collect(study, fit, told, verified, news)
+    finish(workdir, found, "report" in stages, painter)
     log(workdir, "ended")
+    return Outcome(told, verified, found, forecasts.judge(fit, gates))
+
+
+def _check_stages(
+    experiment: Experiment, stages: Sequence[str], gates: Sequence[forecasts.Gate]
+) -> None:
+    """A mistake must not wait for the training to end."""
+    named = ",".join(stages)
+    for stage, why in (
+        ("report", "report draws what fit finds"),
+        ("forecast", "a forecast is what the fit says"),
+    ):
+        if stage in stages and "fit" not in stages:
+            raise UserError(f"stages={named}: {why}; add fit")
+    if gates and "fit" not in stages:
+        raise UserError(f"stages={named}: a gate asks the fit; add fit")
+    law = experiment.fit.law
+    knows_epochs = fitting.knows_epochs(law)
+    for field, asked in (
+        ("questions.at_epochs", experiment.questions.at_epochs),
+        ("targets.epochs", experiment.targets.epochs),
+    ):
+        if asked and not knows_epochs:
+            raise UserError(
+                f"{field}={asked}: fit.law={law} knows nothing of epochs; leave it "
+                "out, or choose fit.law=data_constrained"
+            )
 
 
 def open_table(workdir: epath.Path, experiment: Experiment) -> Table:
@@ -107,38 +194,41 @@ def open_table(workdir: epath.Path, experiment: Experiment) -> Table:
 
 
 def train(
-    experiment: Experiment,
-    dataset: Dataset,
-    cells: Sequence[grid.Cell],
-    table: Table | None,
-    workdir: epath.Path,
+    study: Study, cells: Sequence[Cell], checkpoints: str = "checkpoints"
 ) -> ensemble.Progress | None:
     """Trains every cell that has no row yet; rows are on disk as cells finish.
 
     Several processes train together; only the first has the table and speaks.
+
+    Args:
+        study: what the cells are of.
+        cells: to train.
+        checkpoints: folder of what is unfinished, emptied in the end.
     """
-    rows = table.rows if table else {}
-    is_done = np.array([cell.cell_id in rows for cell in cells])
+    experiment, dataset, workdir = study.experiment, study.dataset, study.workdir
+    table = study.table
+    is_done = np.array([cell.cell_id in study.rows for cell in cells])
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
     plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
     all_news = ensemble.train(
         plan,
         dataset,
-        checkpoint_dir=make_absolute(workdir) / "checkpoints",
+        checkpoint_dir=make_absolute(workdir) / checkpoints,
         checkpoint_minutes=experiment.packing.checkpoint_minutes,
         autotune=experiment.packing.autotune,
         choices_dir=workdir / "choices",
     )
     if table is None:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
-    log(workdir, f"{plan.num_cells} of {len(cells)} cells to train")
+    what = "evidence" if checkpoints == "checkpoints" else "forecast"
+    log(workdir, f"{plan.num_cells} of {len(cells)} cells to train ({what})")
     if plan.is_streamed:
         note = streaming.explain(dataset, plan.packs[0].stream_rows)
         print(note)
         log(workdir, note)
     if not plan.num_cells:
-        print(f"All {len(cells)} runs are in {table.path}; nothing to train.")
+        print(f"All {len(cells)} runs ({what}) are in {table.path}; nothing to train.")
         return None
     work = ensemble.estimate_work(plan, dataset)
     work_done = 0.0
@@ -170,56 +260,183 @@ def train(
     return news
 
 
-def analyse(
-    experiment: Experiment,
-    dataset: Dataset,
-    cells: Sequence[grid.Cell],
-    table: Table,
-    last_news: ensemble.Progress | None,
-) -> results.Results:
-    """Fits the fit region of the grid, predicts the rest, answers the questions."""
-    rows = [table.rows[cell.cell_id] for cell in cells if cell.cell_id in table.rows]
-    if len(rows) < len(cells):
-        raise UserError(
-            f"{table.path}: {len(rows)} of the grid's {len(cells)} runs are there; "
-            "add train to --stages"
-        )
-    chosen, choices = envelope.choose(cells, table.rows)
-    settings = experiment.fit
-    random_guess = settings.random_guess
-    if random_guess < 0:
-        random_guess = dataset.random_guess(experiment.metric)
-    surface = Surface.from_measurements(
-        chosen, random_guess or None, fitting.knows_epochs(settings.law)
-    )
-    if grid.is_sweep(experiment):
-        notes = (*surface.notes, *envelope.describe(choices))
-        surface = dataclasses.replace(surface, notes=notes)
-    others = len(table.rows) - len(rows)
-    if others:
-        note = f"{others} rows of the table are not in this grid and are left out"
-        surface = dataclasses.replace(surface, notes=(*surface.notes, note))
+def best_rates(study: Study) -> tuple[float, float]:
+    """Learning rate and weight decay of targets: the best at the largest evidence.
 
-    compute_ratio = settings.max_compute_ratio or 1.0
-    in_fit = fitting.fit_region(
-        surface,
-        max_params=surface.params.max() / settings.max_params_ratio,
-        max_data=surface.data.max() / settings.max_data_ratio,
-        max_compute=surface.work.max() / compute_ratio,
-    )
-    fit = fitting.fit(
-        surface.where(in_fit),
+    Raises:
+        UserError: not all of the evidence is trained.
+    """
+    experiment, cells = study.experiment, study.parts.evidence
+    missing = sum(cell.cell_id not in study.rows for cell in cells)
+    if missing:
+        raise UserError(
+            f"{study.workdir}: {len(cells) - missing} of the {len(cells)} runs that "
+            "are fitted are there; add train to --stages"
+        )
+    if not grid.is_sweep(experiment):
+        return experiment.training.learning_rate, experiment.training.weight_decay
+    _, choices = envelope.choose(cells, study.rows)
+    largest = max(choices, key=lambda choice: choice.params * choice.data)
+    return largest.learning_rate, largest.weight_decay
+
+
+def with_rates(study: Study, rates: tuple[float, float]) -> Study:
+    """The study, its targets with these rates."""
+    cells = grid.make_target_cells(study.experiment, study.dataset, rates)
+    return study._replace(parts=study.parts._replace(targets=cells))
+
+
+def fit_evidence(study: Study) -> fitting.Fit:
+    """Fits the law to the evidence alone, whatever else is in the table."""
+    settings = study.experiment.fit
+    return fitting.fit(
+        make_surface(study, study.parts.evidence),
         settings.law,
         resamples=settings.resamples,
         seed=settings.seed,
     )
+
+
+def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
+    """The points of these cells; where rates are swept, of the best of them."""
+    experiment = study.experiment
+    chosen, choices = envelope.choose(cells, study.rows)
+    random_guess = experiment.fit.random_guess
+    if random_guess < 0:
+        random_guess = study.dataset.random_guess(experiment.metric)
+    surface = Surface.from_measurements(
+        chosen, random_guess or None, fitting.knows_epochs(experiment.fit.law)
+    )
+    if not grid.is_sweep(experiment):
+        return surface
+    notes = (*surface.notes, *envelope.describe(choices))
+    return dataclasses.replace(surface, notes=notes)
+
+
+def say(study: Study, fit: fitting.Fit) -> list[forecasts.Asked]:
+    """Seals what the fit says of everything that is not evidence; says what that is."""
+    experiment, rows = study.experiment, study.rows
+    asked = [
+        *targets.ask(experiment, study.dataset, study.parts, rows),
+        *targets.ask_plain(experiment, fit.cost),
+    ]
+    if asked:
+        evidence = [rows[cell.cell_id] for cell in study.parts.evidence]
+        record = forecasts.make_record(
+            fit,
+            asked,
+            targets.weigh_evidence(evidence),
+            title=experiment.name,
+            config=experiment_record(experiment),
+            answers=answer(study, fit),
+            target_value=experiment.questions.target_value,
+        )
+        sealed = forecasts.seal(study.workdir / "forecasts", record, fit)
+        log(study.workdir, f"forecast {sealed.digest} of {len(asked)} sizes stands")
+    return asked
+
+
+def answer(study: Study, fit: fitting.Fit) -> list[Answer]:
+    """The questions, at the largest sizes of the grid where they name none."""
+    cells = study.parts.evidence + study.parts.held_out
+    sizes = {targets.Size.of(cell, study.dataset) for cell in cells}
+    largest = [max(float(size[axis]) for size in sizes) for axis in (0, 1)]
+    return ask(fit, study.experiment.questions, *largest)
+
+
+def await_forecast(study: Study) -> Study:
+    """All processes have the first one's targets, of which something was said.
+
+    Raises:
+        UserError: nothing was.
+    """
+    if study.table is not None:
+        told, _ = forecasts.read_all(study.workdir / "forecasts")
+        for one in targets.ask(*study[:3], study.rows):
+            if not forecasts.choose(told, one.params, one.data, one.epochs):
+                raise UserError(
+                    f"--stages=verify: no forecast says anything of {one.name} with "
+                    f"{one.data:g} {study.dataset.unit}; add fit,forecast to --stages"
+                )
+    processes.wait_for_first("forecast")
+    cells = study.parts.targets
+    rates = (cells[0].learning_rate, cells[0].weight_decay) if cells else (0.0, 0.0)
+    # As bytes: JAX would round them to 32 bits, and with them the cells' ids.
+    sent = processes.same_everywhere(np.array(rates, np.float64).view(np.uint8))
+    rate, decay = sent.astype(np.uint8).view(np.float64).tolist()
+    return with_rates(study, (rate, decay)) if cells else study
+
+
+def verify(study: Study) -> tuple[forecasts.Forecast | None, list[forecasts.Verified]]:
+    """The newest forecast, and every forecast size that was measured, scored.
+
+    Writes verification.csv where there is any.
+    """
+    told, notes = forecasts.read_all(study.workdir / "forecasts")
+    for note in notes:
+        warn(study.workdir, note)
+    verified = []
+    for asked, cells in targets.ask(*study[:3], study.rows).items():
+        found = forecasts.choose(told, asked.params, asked.data, asked.epochs)
+        runs = find_runs(study, cells)
+        if found and runs:
+            values = [row.value for row in runs if row.status == "ok"]
+            verified.append(forecasts.score(*found, values))
+    if verified:
+        text = forecasts.format_scores(verified)
+        write_whole(study.workdir / "verification.csv", text)
+    return told[-1] if told else None, verified
+
+
+def find_runs(study: Study, cells: Sequence[Cell]) -> list[Measurement]:
+    """The runs that count of one size: all there are, or those with its best rates."""
+    done = [cell for cell in cells if cell.cell_id in study.rows]
+    is_whole = len({cell.learning_rate for cell in cells}) == 1 or len(done) == len(
+        cells
+    )
+    return envelope.choose(done, study.rows)[0] if done and is_whole else []
+
+
+def collect(
+    study: Study,
+    fit: fitting.Fit,
+    told: forecasts.Forecast | None,
+    verified: Sequence[forecasts.Verified],
+    news: ensemble.Progress | None,
+) -> results.Results:
+    """What was measured so far beside what the fit says, and the answers."""
+    experiment, parts = study.experiment, study.parts
+    asked = targets.ask(*study[:3], study.rows)
+    held_out = [
+        cell
+        for size, cells in asked.items()
+        if size.kind == "held_out" and find_runs(study, cells)
+        for cell in cells
+        if cell.cell_id in study.rows
+    ]
+    surface = make_surface(study, parts.evidence + held_out)
+    if grid.is_sweep(experiment):
+        _, choices = envelope.choose(parts.evidence + held_out, study.rows)
+        text = envelope.format_choices(choices)
+        write_whole(study.workdir / "envelope.csv", text)
+    known = {cell.cell_id for cell in [*parts.evidence, *parts.to_verify]}
+    others = len(study.rows.keys() - known)
+    if others:
+        note = f"{others} rows of the table are not in this grid and are left out"
+        surface = dataclasses.replace(surface, notes=(*surface.notes, note))
+    fitted = {targets.Size.of(cell, study.dataset)[:2] for cell in parts.evidence}
+    sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
+    rows = [study.rows[one] for one in known if one in study.rows]
     return results.make_results(
         experiment.name,
         surface,
-        in_fit,
+        np.array([size in fitted for size in sizes]),
         fit,
-        ask(fit, experiment.questions, surface),
-        training=summarise_training(rows, last_news),
+        answer(study, fit),
+        targets=[*asked, *targets.ask_plain(experiment, fit.cost)],
+        training=summarise_training(rows, news),
+        forecast=told,
+        verified=verified,
     )
 
 

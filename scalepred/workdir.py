@@ -22,16 +22,33 @@ def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -
     Raises:
         UserError: if it belongs to another study or cannot be written.
     """
+    check_workdir(workdir, record, kind)
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        results.write_json(path, {"kind": kind, **record})
+    except OSError as error:
+        raise _cannot_be_used(workdir, error) from None
+
+
+def check_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:
+    """Refuses the workdir of another study, and touches nothing.
+
+    Raises:
+        UserError: it belongs to another study or cannot be read.
+    """
     path = workdir / "config.json"
     try:
         if path.exists():
             _check_same_study(workdir, json.loads(path.read_text()), record, kind)
-        workdir.mkdir(parents=True, exist_ok=True)
-        results.write_json(path, {"kind": kind, **record})
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"workdir={workdir}: cannot be used ({error}); choose another --workdir"
-        ) from None
+        raise _cannot_be_used(workdir, error) from None
+
+
+def _cannot_be_used(workdir: epath.Path, error: Exception) -> UserError:
+    return UserError(
+        f"workdir={workdir}: cannot be used ({error}); choose another --workdir"
+    )
 
 
 def _check_same_study(

@@ -187,7 +187,7 @@ def own_resamples(surface: Surface, picks: np.ndarray) -> np.ndarray:
     """Objective of a refit to each resample, from the fit to all points."""
     fit = scalepred.fit(surface, "chinchilla", residual=_HUBER)
     counts = np.stack([np.bincount(pick, minlength=len(surface)) for pick in picks])
-    points, theta = fit.estimate.points, fit.estimate.theta
+    points, theta = multistart.make_points(surface), fit.fitted.theta
     zeros = np.zeros(len(theta))
     problem = solver.Problem(
         points.x,
@@ -196,7 +196,7 @@ def own_resamples(surface: Surface, picks: np.ndarray) -> np.ndarray:
         counts.astype(float),
         zeros,
         zeros,
-        fit.estimate.scale,
+        fit.fitted.scale,
     )
     starts = np.broadcast_to(theta, (len(picks), len(theta)))
     return solver.solve(

@@ -11,6 +11,7 @@ import scalepred
 from scalepred import results as results_lib
 from scalepred.fitting import backtest
 from scalepred.fitting.fit import Warn
+from scalepred.forecast import Asked
 from scalepred.results import Results
 
 NASTY = '<script>alert("$x$ & \x1b[31m")</script>'
@@ -25,6 +26,10 @@ def make_surface(params, data, num_seeds=2, *, noise=0.02, **about):
     value = value * np.exp(noise * rng.standard_normal(len(value)))
     about = {"random_guess": 0.9, "task": "task", **about}
     return scalepred.Surface.from_arrays(params, data, value, **about)
+
+
+# A plain size beyond the grid.
+TARGET = Asked("", "plain", 1e6, 1e5, None, 6e11)
 
 
 def make_results(*args, **about) -> Results:
@@ -70,7 +75,7 @@ def grid() -> Results:
     ]
     training = results_lib.Training(60, 1, 1e12, 75.0, ("cpu",), 6, 9.5, 3.0, 0.93)
     made = make_results(
-        "Grid", surface, in_fit, fit, answers, targets=[(1e6, 1e5)], training=training
+        "Grid", surface, in_fit, fit, answers, targets=[TARGET], training=training
     )
     return _with_corners(made, _make_corners(surface))
 

@@ -113,7 +113,7 @@ def test_bad_experiment_files(monkeypatch, capsys, tmp_path):
     assert_refused(run_train(monkeypatch, capsys, DIGITS), "--workdir: missing")
     assert_refused(
         run_train(monkeypatch, capsys, DIGITS, workdir, "--stages=fit"),
-        "runs are there; add train to --stages",
+        "runs that are fitted are there; add train to --stages",
     )
 
 

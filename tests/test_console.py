@@ -35,8 +35,8 @@ def test_five_lines_carry_the_numbers():
     assert words.mean_and_std(score.mean, score.std) in held_out
     assert f"{score.num_points} points" in held_out
     assert f"{len(results.fit.surface)} points" in fit
-    assert words.describe_answer(results.answers[0], results) in size
-    assert words.describe_answer(results.answers[1], results) in budget
+    assert words.describe_answer(results.answers[0], results.surface) in size
+    assert words.describe_answer(results.answers[1], results.surface) in budget
     assert words.describe_compute(results) in compute
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import math
+import typing
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from scalepred import fit_main, results
 from scalepred.config import UserError
 from scalepred.fitting import health, laws, multistart, solver
 from scalepred.fitting.fit import fit_region
+from scalepred.fitting.least_squares import LeastSquares
 from scalepred.measurements import Surface
 from tests.formulas import FORMULAS
 from tests.test_commands import assert_refused, run_fit
@@ -63,7 +65,7 @@ def test_agrees_with_scipy(seed):
     """A fit is at or below the best of six of scipy's."""
     surface = simulate(noise=10.0 ** -(1 + seed / 2), seed=seed)
     found = scalepred.fit(surface, "data_constrained", resamples=0)
-    points, law = found.estimate.points, laws.data_constrained
+    points, law = multistart.make_points(surface), laws.data_constrained
     units = points.params_unit, points.data_unit
 
     def residuals(theta):
@@ -105,7 +107,7 @@ def test_a_point_twice_at_half_weight_is_the_point():
 
 def codes(fit: scalepred.Fit) -> dict[str, str]:
     """Warnings about epochs; the others would refit."""
-    found = health.about_epochs(fit.estimate)
+    found = health.about_epochs(typing.cast(LeastSquares, fit.estimate))
     return {warning.code: warning.sentence for warning in found}
 
 
@@ -115,7 +117,7 @@ def test_without_repeats_it_is_chinchilla_and_says_so():
     plain = dataclasses.replace(surface, epochs=None)
     expected = scalepred.fit(plain, "chinchilla", resamples=0)
     assert fit.law is laws.chinchilla
-    assert fit.estimate.theta.tobytes() == expected.estimate.theta.tobytes()
+    assert fit.fitted.theta.tobytes() == expected.fitted.theta.tobytes()
     assert any("law=chinchilla is fitted in place of" in note for note in fit.notes)
     assert "every point has epochs=1" in codes(fit)["same_epochs"]
     assert "same_epochs" not in codes(expected)

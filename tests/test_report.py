@@ -91,7 +91,7 @@ def test_page_of_any_results_is_whole_and_alone(kind, tmp_path):
         assert words.printable(warning.code) in checker.text
         assert words.printable(words.sentence(warning.sentence)) in checker.text
     for answer in any_results.answers:
-        told = words.describe_answer(answer, any_results)
+        told = words.describe_answer(answer, any_results.surface)
         assert words.printable(words.sentence(told)) in checker.text
     for note in any_results.surface.notes:
         assert words.printable(note) in checker.text
@@ -266,7 +266,7 @@ def test_values_and_percentages():
 
 def test_answers_say_numbers_and_limits():
     data, budget, unreachable, params, cheapest = (
-        words.describe_answer(answer, grid()) for answer in grid().answers
+        words.describe_answer(answer, grid().surface) for answer in grid().answers
     )
     needed = grid().answers[0]
     assert data.startswith("an error of 10% with 50,000 parameters takes ")

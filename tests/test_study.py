@@ -17,6 +17,8 @@ from scalepred.config import UserError
 from scalepred.measurements import Measurement, Table
 from scalepred.workdir import prepare_workdir
 
+# The evidence and what is held out, but no report.
+ALL_RUNS = ("train", "fit", "forecast", "verify")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -112,7 +114,8 @@ def test_answers_say_all_that_the_contract_asks(finished):
     answers = json.loads((finished / "answers.json").read_text())
     by_question = {answer["question"]: answer for answer in answers}
     assert set(by_question) == {
-        "data_needed", "params_needed", "cheapest_for_target", "best_for_budget"
+        "data_needed", "params_needed", "cheapest_for_target", "best_for_budget",
+        "budget_suffices",
     }  # fmt: skip
     for answer in answers:
         assert {"asked", "value", "lower", "upper", "unit", "reachable", "why"} <= set(
@@ -140,7 +143,7 @@ def test_a_wider_grid_trains_only_what_is_new(finished, tmp_path):
         (workdir / name).write_text((finished / name).read_text())
     wider = small_study()
     wider.grid = dataclasses.replace(wider.grid, seeds=3)
-    study.run(wider, workdir, stages=("train",))
+    study.run(wider, workdir, ALL_RUNS)
     new = (workdir / "measurements.csv").read_text()
     assert set(old.splitlines()) < set(new.splitlines())
     assert len(new.splitlines()) == 1 + 3 * 4 * 3
@@ -161,7 +164,7 @@ def test_a_lost_row_is_trained_again_to_the_same_numbers(finished, tmp_path):
     # As a kill leaves it: some rows missing, the last one torn.
     kept = text.splitlines(keepends=True)[:15]
     (workdir / "measurements.csv").write_text("".join(kept)[:-7])
-    study.run(small_study(), workdir, stages=("train",))
+    study.run(small_study(), workdir, ALL_RUNS)
     assert read_rows(workdir) == read_rows(finished)
 
 
@@ -186,7 +189,7 @@ def test_diverged_cells_are_rows_and_are_left_out(tmp_path):
     with pytest.raises(UserError, match="no run with status ok"):
         study.run(wild, workdir)
     rows = read_csv(workdir / "measurements.csv")
-    assert len(rows) == 24
+    assert len(rows) == 18  # what is held out is not paid for
     assert all(row["status"] == "diverged" and row["value"] == "" for row in rows)
 
 
@@ -223,7 +226,7 @@ def test_checkpoints_in_a_relative_workdir(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     often = small_study()
     often.packing = dataclasses.replace(often.packing, checkpoint_minutes=1e-6)
-    study.run(often, epath.Path("work"), stages=("train",))
+    study.run(often, epath.Path("work"), ALL_RUNS)
     assert read_rows(epath.Path("work")) == read_rows(finished)
 
 

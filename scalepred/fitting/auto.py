@@ -80,8 +80,7 @@ class _Kind:
     def of(surface: Surface) -> "_Kind":
         is_loss = surface.metric == "loss"
         fits_guess = is_loss and surface.random_guess is None
-        sizes = {"params": surface.params, "data": surface.data}
-        axes = tuple(axis for axis, size in sizes.items() if np.any(size != size[0]))
+        axes = varying_axes(surface)
         settings = flexible.LOSS if is_loss else flexible.ERROR
         if len(axes) == 1:
             members = flexible.curve_members(axes[0])
@@ -271,6 +270,12 @@ class Auto:
         counts = rng.multinomial(self.resamples, self.shares)
         members = np.repeat(np.arange(len(counts)), counts)
         return flexible.draw(self.law, self.estimate, members, rng)
+
+
+def varying_axes(surface: Surface) -> tuple[str, ...]:
+    """Sizes that differ between points."""
+    sizes = {"params": surface.params, "data": surface.data}
+    return tuple(axis for axis, size in sizes.items() if np.any(size != size[0]))
 
 
 def has_checkpoints(surface: Surface) -> bool:

@@ -11,6 +11,7 @@ import functools
 import math
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -484,8 +485,34 @@ def knows_epochs(law: str | Law) -> bool:
     return "epochs" in law.axes
 
 
+def axes_of(law: str | Law, surface: Surface) -> tuple[str, ...]:
+    """What a law fitted to these points will depend on: params, data, epochs.
+
+    Raises:
+        UserError: there is no such law.
+    """
+    if law == "auto":
+        return auto.varying_axes(surface)
+    law = find_law(law) if isinstance(law, str) else law
+    return law.axes
+
+
+class Sizes(NamedTuple):
+    """Sizes without values, such as those of cells that are not trained yet.
+
+    Attributes:
+        params: model sizes [points].
+        data: data sizes [points].
+        work: model size times data seen [points].
+    """
+
+    params: np.ndarray
+    data: np.ndarray
+    work: np.ndarray
+
+
 def fit_region(
-    surface: Surface,
+    sizes: Surface | Sizes,
     *,
     max_params: float = math.inf,
     max_data: float = math.inf,
@@ -499,11 +526,10 @@ def fit_region(
         UserError: if no point is left.
     """
     slack = 1 + 1e-9  # limits are often ratios of the sizes themselves
-    work = surface.work
     mask = (
-        (surface.params <= max_params * slack)
-        & (surface.data <= max_data * slack)
-        & (work <= max_compute * slack)
+        (sizes.params <= max_params * slack)
+        & (sizes.data <= max_data * slack)
+        & (sizes.work <= max_compute * slack)
     )
     if not np.any(mask):
         raise UserError(

@@ -3,17 +3,24 @@
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from scalepred.fitting.answers import Answer
 from scalepred.report import words
 from scalepred.results import Results
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import rich.progress
+
+    from scalepred.fitting.fit import Fit
+    from scalepred.forecast import Verdict, Verified
 
 # A log file gets no more lines than this allows.
 _SECONDS_BETWEEN_LINES = 5.0
+# More targets than this stand in predictions.csv only.
+_MAX_TARGETS = 12
 
 
 class Progress:
@@ -131,12 +138,14 @@ def _time_left(share: float, elapsed: float, wait_seconds: float) -> str:
 
 
 def print_answers(results: Results, file: TextIO | None = None) -> None:
-    """Prints notes, warnings and further answers, then the result in five lines.
+    """Prints the headline, notes, warnings, answers, then the result in five lines.
 
     The five lines are always there, in the same order: fit, held out, size, budget,
     compute; what was not asked says so.
     """
     out = file or sys.stdout
+    if first := words.headline(results):
+        _say(out, first)
     notes = dict.fromkeys((*results.surface.notes, *results.fit.notes))
     for note in notes:
         _say(out, f"note: {note}")
@@ -146,9 +155,12 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     budget = _find_answer(results, "best_for_budget")
     for answer in results.answers:
         if answer is not size and answer is not budget:
-            _say(out, f"answer: {words.describe_answer(answer, results)}")
-    for row in words.targets(results):
+            _say(out, f"answer: {words.describe_answer(answer, results.surface)}")
+    rows = words.targets(results)
+    for row in rows[:_MAX_TARGETS]:
         _say(out, f"target: {words.describe_target(row, results)}")
+    if len(rows) > _MAX_TARGETS:
+        _say(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
     lines = {
         "fit": words.describe_fit(results),
         "held out": words.describe_held_out(results),
@@ -157,11 +169,48 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
         "compute": words.describe_compute(results),
     }
     if size is not None:
-        lines["size"] = words.describe_answer(size, results)
+        lines["size"] = words.describe_answer(size, results.surface)
     if budget is not None:
-        lines["budget"] = words.describe_answer(budget, results)
+        lines["budget"] = words.describe_answer(budget, results.surface)
     for name, line in lines.items():
         _say(out, f"{name + ':':<10}{line}")
+
+
+def print_verified(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
+    """Prints what was said and what was measured, the largest first."""
+    for one in sorted(scores, key=lambda one: -one.compute):
+        _say(sys.stdout, words.describe_verified(one, metric, unit))
+
+
+def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
+    """Prints each target that was measured: error, interval and log score."""
+    insides = {"50": "inside the 50% interval", "90": "inside the 90% interval"}
+    for one in sorted(scores, key=lambda one: -one.compute):
+        inside = insides.get(one.inside, "outside the 90% interval")
+        _say(
+            sys.stdout,
+            f"{words.describe_verified(one, metric, unit)}: relative error "
+            f"{words.percent(one.relative_error)}, {inside}, log score "
+            f"{one.log_score:.2f}",
+        )
+
+
+def print_saved(
+    fit: "Fit", answers: "Sequence[Answer]", said: "Sequence[dict[str, Any]]"
+) -> None:
+    """Prints what a saved fit answers."""
+    for target in said:
+        _say(sys.stdout, words.describe_said(target, fit.surface))
+    for answer in answers:
+        _say(sys.stdout, f"answer: {words.describe_answer(answer, fit.surface)}")
+
+
+def print_verdicts(verdicts: "Sequence[Verdict]") -> None:
+    """Prints which gates are passed."""
+    for gate, chance, passed in verdicts:
+        says = "passed" if passed else "NOT passed"
+        known = "not known" if math.isnan(chance) else f"{chance:.3f}"
+        _say(sys.stdout, f"gate {gate.text}: {says}, probability {known}")
 
 
 def _find_answer(results: Results, *questions: str) -> Answer | None:

@@ -146,7 +146,7 @@ def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) ->
 <body>
 <header>
 <h1>{title}</h1>
-<p class="faint">{_escape(subtitle)}</p>
+{_headline(results)}<p class="faint">{_escape(subtitle)}</p>
 </header>
 <main>
 {"".join(sections)}
@@ -159,6 +159,13 @@ def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) ->
 
 def _escape(text: str) -> str:
     return html.escape(words.printable(text))
+
+
+def _headline(results: Results) -> str:
+    text = words.headline(results)
+    if not text:
+        return ""
+    return f"<p><strong>{_escape(words.sentence(text))}</strong></p>\n"
 
 
 def _warnings(fit: Fit) -> str:
@@ -176,7 +183,9 @@ def _warnings(fit: Fit) -> str:
 
 
 def _answers(results: Results) -> str:
-    asked = [words.describe_answer(answer, results) for answer in results.answers]
+    asked = [
+        words.describe_answer(answer, results.surface) for answer in results.answers
+    ]
     asked += [words.describe_target(row, results) for row in words.targets(results)]
     text = '<section class="panel">\n<h2>Answers</h2>\n'
     text += _list(asked) if asked else _paragraph("nothing was asked of the law")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:  # what draws figures takes its words from here and needs no jax
     from scalepred.fitting.answers import Answer
+    from scalepred.forecast import Verified
     from scalepred.measurements import Surface
     from scalepred.results import PredictionRow, Results, Score
 
@@ -203,15 +204,16 @@ def describe_held_out(results: Results) -> str:
     return text
 
 
-def describe_answer(answer: Answer, results: Results) -> str:
+def describe_answer(answer: Answer, surface: Surface) -> str:
     """One question and its answer, with numbers."""
-    surface = results.surface
 
     def say(number: float) -> str:
         return measured(number, surface.metric, with_unit=False)
 
     asked, details = answer.asked, answer.details
     found = interval(answer.lower, answer.upper, count)
+    if answer.question == "budget_suffices":
+        return answer.why
     if answer.question == "best_for_budget":
         error = measured(answer.value, surface.metric)
         error += interval(answer.lower, answer.upper, say)
@@ -263,22 +265,89 @@ def _split(details: dict[str, tuple[float, float, float]], surface: Surface) -> 
 
 
 def describe_target(row: PredictionRow, results: Results) -> str:
-    """One size that nobody measured, and what the law expects there."""
+    """One size, what the law expects there, and what was measured if it was."""
     surface = results.surface
 
     def say(number: float) -> str:
         return measured(number, surface.metric, with_unit=False)
 
     place = sizes(row.params, row.data, surface) + passes(row.epochs)
-    return (
+    text = (
         f"{place} should reach {thing(surface)} of "
         f"{measured(row.predicted, surface.metric)}"
         f"{interval(row.lower, row.upper, say)}"
     )
+    if math.isnan(row.measured):
+        return text
+    return f"{text}; measured {measured(row.measured, surface.metric)}"
+
+
+def headline(results: Results) -> str:
+    """What was said of the largest size that was not trained yet, and how it did."""
+    surface = results.surface
+    if results.verified:
+        return describe_verified(
+            max(results.verified, key=lambda one: one.compute),
+            surface.metric,
+            unit(surface),
+        )
+    if results.forecast is None or not results.forecast.targets:
+        return ""
+    largest = max(results.forecast.targets, key=lambda one: one["flops"])
+    return describe_said(largest, surface)
+
+
+def describe_said(target: dict[str, Any], surface: Surface) -> str:
+    """Predicted 3.9% (3.5% to 4.4%) for ..., from 1/57 of its compute."""
+    ends = target["mean_over_seeds"]
+    lower, upper = (
+        math.nan if ends[name] is None else float(ends[name])
+        for name in ("lower", "upper")
+    )
+    return _predicted(
+        target["value"],
+        lower,
+        upper,
+        sizes(target["params"], target["data"], surface),
+        target["compute_multiple"],
+        surface.metric,
+    )
+
+
+def describe_verified(one: Verified, metric: str, data_unit: str) -> str:
+    """Predicted 3.9% (3.5% to 4.4%) for ..., from 1/57 of its compute; measured 4%."""
+    text = _predicted(
+        one.predicted,
+        one.lower,
+        one.upper,
+        f"{count(one.params)} parameters and {count(one.data)} {data_unit}",
+        one.compute_multiple,
+        metric,
+    )
+    if math.isnan(one.measured):
+        return f"{text}; its run failed"
+    runs = f", the mean of {one.num_seeds} runs" if one.num_seeds > 1 else ""
+    text += f"; measured {measured(one.measured, metric)}{runs}"
+    return text if one.is_before else f"{text}, before this was said"
+
+
+def _predicted(
+    value: float, lower: float, upper: float, place: str, multiple: float, metric: str
+) -> str:
+    def say(number: float) -> str:
+        return measured(number, metric, with_unit=False)
+
+    ends = interval(lower, upper, say).replace("90% interval ", "")
+    share = f"1/{ratio(multiple, 1)} of" if multiple >= 1 else f"{ratio(1, multiple)}"
+    times = "" if multiple >= 1 else " times"
+    return (
+        f"Predicted {measured(value, metric)}{ends} for {place}, from {share}{times} "
+        "its compute"
+    )
 
 
 def targets(results: Results) -> list[PredictionRow]:
-    """The sizes asked for that nobody measured."""
+    """The sizes asked for, and those of the grid that nobody measured yet."""
     return [row for row in results.predictions if row.region == "target"]
 
 

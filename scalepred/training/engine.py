@@ -23,7 +23,7 @@ from scalepred import compiler, processes
 from scalepred.compiler import PLAIN_LOOPS, Options
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
-from scalepred.grid import ProgramKey
+from scalepred.grid import Cell, ProgramKey
 from scalepred.models.model import Model, build_model
 from scalepred.models.target import traced_as
 from scalepred.training import cost, packing
@@ -293,6 +293,18 @@ def build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
     """The model of a program at one of its widths."""
     shape, classes = dataset.input_shape, dataset.num_classes
     return build_model(key.family, width, key.depth, shape, classes)
+
+
+def count_params(cell: Cell, dataset: Dataset) -> int:
+    """m of a cell, as the law counts it."""
+    return build(cell.program_key, cell.width, dataset).num_params
+
+
+def count_flops(cell: Cell, dataset: Dataset) -> float:
+    """Training FLOPs of a cell: a step is three forward passes of its batch."""
+    model = build(cell.program_key, cell.width, dataset)
+    forward = model.count_forward_flops(dataset.input_spec)
+    return 3 * forward * cell.steps * cell.batch_size
 
 
 def make_mesh(devices: Sequence[Any], data_shards: int = 1) -> Mesh:

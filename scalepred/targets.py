@@ -1,0 +1,165 @@
+"""Which cells of a study are evidence, and what is to be forecast from them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from scalepred import grid, results
+from scalepred.config import Experiment
+from scalepred.data.dataset import Dataset
+from scalepred.files import digest
+from scalepred.fitting import fit as fitting
+from scalepred.fitting.answers import Cost
+from scalepred.forecast import Asked, Evidence
+from scalepred.grid import Cell
+from scalepred.measurements import Measurement
+from scalepred.training import engine
+
+# Of a row, what says nothing of the run: another machine's table is the same evidence.
+_OF_THE_MACHINE = ("seconds", "device", "program")
+
+
+class Parts(NamedTuple):
+    """The cells of a study.
+
+    Attributes:
+        evidence: the fit region of the grid, which the law is fitted to.
+        held_out: the rest of the grid.
+        targets: cells beyond, or in, the rest of the grid; none of the evidence.
+    """
+
+    evidence: list[Cell]
+    held_out: list[Cell]
+    targets: list[Cell]
+
+    @property
+    def to_verify(self) -> list[Cell]:
+        """What is trained after the forecast, each cell once."""
+        return list(dict.fromkeys([*self.held_out, *self.targets]))
+
+
+class Size(NamedTuple):
+    """What a cell is to the law."""
+
+    params: int
+    data: int
+    epochs: float
+
+    @staticmethod
+    def of(cell: Cell, dataset: Dataset) -> "Size":
+        data = cell.dataset_size * dataset.units_per_example
+        return Size(engine.count_params(cell, dataset), data, cell.epochs)
+
+
+def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
+    """Cuts the grid into evidence and the rest, by size alone: nothing is trained yet.
+
+    Raises:
+        UserError: the fit region is empty, or a target lies inside it.
+    """
+    cells = grid.make_cells(experiment, dataset)
+    sizes = [Size.of(cell, dataset) for cell in cells]
+    params, data, epochs = np.array(sizes, float).T
+    knows_epochs = fitting.knows_epochs(experiment.fit.law)
+    work = params * data * (epochs if knows_epochs else 1.0)
+    settings = experiment.fit
+    in_fit = fitting.fit_region(
+        fitting.Sizes(params, data, work),
+        max_params=params.max() / settings.max_params_ratio,
+        max_data=data.max() / settings.max_data_ratio,
+        max_compute=work.max() / (settings.max_compute_ratio or 1.0),
+    )
+    targets = grid.make_target_cells(experiment, dataset)
+    asked = experiment.targets
+    plain = list(zip(asked.params, asked.data, strict=True))
+    times = asked.epochs or (None,) * len(plain)
+    named = [
+        (size.params, size.data, size.epochs if knows_epochs else None)
+        for size in (Size.of(cell, dataset) for cell in targets)
+    ]
+    for size in (*named, *((*p, t) for p, t in zip(plain, times, strict=True))):
+        known = epochs[in_fit] if knows_epochs else None
+        results.check_target(*size, params[in_fit], data[in_fit], known)
+    pairs = list(zip(cells, in_fit, strict=True))
+    return Parts(
+        [cell for cell, is_fitted in pairs if is_fitted],
+        [cell for cell, is_fitted in pairs if not is_fitted],
+        targets,
+    )
+
+
+def ask(
+    experiment: Experiment,
+    dataset: Dataset,
+    parts: Parts,
+    rows: Mapping[str, Measurement],
+) -> dict[Asked, list[Cell]]:
+    """What is to be forecast, with its cells: the targets, then the rest of the grid.
+
+    Args:
+        experiment: the study.
+        dataset: what it names.
+        parts: its cells.
+        rows: of the table, by cell id.
+    """
+    knows_epochs = fitting.knows_epochs(experiment.fit.law)
+    kinds: dict[tuple[float, float, float | None], str] = {}
+    runs: dict[tuple[float, float, float | None], list[Cell]] = {}
+    for kind, cells in (("target", parts.targets), ("held_out", parts.held_out)):
+        for cell in cells:
+            size = Size.of(cell, dataset)
+            place = size.params, size.data, size.epochs if knows_epochs else None
+            if kinds.setdefault(place, kind) == kind:
+                runs.setdefault(place, []).append(cell)
+    found = {}
+    for place, own in runs.items():
+        asked = Asked(
+            name=f"width {own[0].width}, depth {own[0].depth}",
+            kind=kinds[place],
+            params=float(place[0]),
+            data=float(place[1]),
+            epochs=place[2],
+            flops=engine.count_flops(own[0], dataset),
+            num_seeds=len({cell.seed for cell in own}),
+            num_measured=sum(cell.cell_id in rows for cell in own),
+        )
+        found[asked] = own
+    return found
+
+
+def ask_plain(experiment: Experiment, cost: Cost) -> list[Asked]:
+    """The plain sizes of the targets, at what their FLOPs are by the cost of the table.
+
+    Args:
+        experiment: the study.
+        cost: what FLOPs buy.
+    """
+    targets = experiment.targets
+    times = targets.epochs or (None,) * len(targets.data)
+    sizes = zip(targets.params, targets.data, times, strict=True)
+    return [
+        Asked("", "plain", m, n, epochs, float(cost.flops(m, n * (epochs or 1.0))))
+        for m, n, epochs in sizes
+    ]
+
+
+def weigh_evidence(rows: Sequence[Measurement]) -> Evidence:
+    """What was spent, and a digest of the rows, whatever machine they come from."""
+    lines = sorted(
+        str([value for name, value in vars(row).items() if _is_of_the_run(name)])
+        for row in rows
+    )
+    return Evidence(
+        num_runs=len(rows),
+        num_failed=sum(row.status != "ok" for row in rows),
+        flops=sum(row.flops for row in rows),
+        seconds=sum(row.seconds for row in rows),
+        rows=digest(lines),
+        runs=tuple(sorted(row.cell_id for row in rows)),
+    )
+
+
+def _is_of_the_run(name: str) -> bool:
+    # A row keeps its line in its own dict once it was written.
+    return name not in (*_OF_THE_MACHINE, "line")
