@@ -252,7 +252,7 @@ def _start_rounds(
         return time.perf_counter() - began
 
     most = max(1, min(pack.max_chunk_steps, cells[0].steps))
-    chunk = 1
+    chunk = min(pack.fill_block(1), most)  # a part of a block takes as long
     passed = step(chunk)  # warms up
     while chunk < most and passed < _TRIAL_SECONDS / 2:
         chunk = min(2 * chunk, most)
@@ -418,7 +418,7 @@ def _start_trial(
         if not is_out_of_memory(error):
             raise
         return None
-    num_steps = 1
+    num_steps = pack.fill_block(1)
 
     def trial() -> float:
         nonlocal state, num_steps
@@ -640,7 +640,9 @@ class _Pace:
         forward = max(engine.forward_flops.values()) * pack.key.batch_size
         step = per_device * (3 * forward + _STEP_OVERHEAD_FLOPS)
         self._longest = pack.max_chunk_steps
-        self.steps = max(1.0, _LONGEST_CHUNK_SECONDS * _SLOWEST_FLOPS / step)
+        # A part of a block computes all of it.
+        self._least = min(pack.fill_block(1), self._longest)
+        self.steps = max(self._least, _LONGEST_CHUNK_SECONDS * _SLOWEST_FLOPS / step)
         self.wish = _Notice.NONE
 
     def measure(self, num_steps: int, seconds: float) -> None:
@@ -648,7 +650,7 @@ class _Pace:
         self.wish = _Notice.NONE
         if not processes.is_first():  # one clock must do
             return
-        if seconds > _LONGEST_CHUNK_SECONDS and num_steps > 1:
+        if seconds > _LONGEST_CHUNK_SECONDS and num_steps > self._least:
             self.wish = _Notice.SHORTER
         elif seconds < _LONGEST_CHUNK_SECONDS / 4 and self.steps < self._longest:
             self.wish = _Notice.LONGER
@@ -656,7 +658,7 @@ class _Pace:
     def heed(self, notice: _Notice) -> _Notice:
         """Does what was wished for; returns what else there is in the notice."""
         if _Notice.SHORTER in notice:
-            self.steps = max(1.0, min(self.steps, self._longest) / 2)
+            self.steps = max(self._least, min(self.steps, self._longest) / 2)
         elif _Notice.LONGER in notice:
             self.steps *= 2
         return notice & ~_PACE

@@ -19,6 +19,8 @@ from scalepred.training.cost import CPU, Machine, ProgramCost, split_batch
 # that is more: news comes often, and the host's work, some milliseconds, is nothing.
 _CHUNKS_PER_RUN = 20
 _CHUNK_SECONDS = 1.0
+# A block of steps is done whole, whatever a chunk asks for.
+_BLOCK_SECONDS = 0.25
 # Runs so short that a chunk of that length holds many are trained by as many more
 # lanes, which take turns; each lane still trains so many of them.
 _RUNS_A_LANE = 2
@@ -339,7 +341,10 @@ class _Planner:
         most = self.packing.chunk_steps or most
         if machine.stream_rows:
             most = min(most, self._count_batches(key, queue) // lanes)
-        block_steps = _choose_block(queue, machine.block_steps)
+        most_of_block = int(_BLOCK_SECONDS / step_seconds)
+        block_steps = _choose_block(
+            queue, max(1, min(machine.block_steps, most_of_block))
+        )
         if axis == "vmap" and most > block_steps:  # whole ones
             most -= most % block_steps
         compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
