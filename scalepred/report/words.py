@@ -213,7 +213,13 @@ def describe_answer(answer: Answer, surface: Surface) -> str:
     asked, details = answer.asked, answer.details
     found = interval(answer.lower, answer.upper, count)
     if answer.question == "budget_suffices":
-        return answer.why
+        goal = wanted(asked["value"], surface.metric)
+        place = sizes(details["params"][0], details["data"][0], surface)
+        return (
+            f"{count(asked['budget'])} FLOPs reach {thing(surface)} of {goal} with "
+            f"probability {whole_percent(answer.value)}, best spent on {place}"
+            f"{passes(asked.get('epochs'))}"
+        )
     if answer.question == "best_for_budget":
         error = measured(answer.value, surface.metric)
         error += interval(answer.lower, answer.upper, say)
@@ -293,7 +299,11 @@ def headline(results: Results) -> str:
         )
     if results.forecast is None or not results.forecast.targets:
         return ""
-    largest = max(results.forecast.targets, key=lambda one: one["flops"])
+    # A size that can be trained here says more than one that is only asked about.
+    largest = max(
+        results.forecast.targets,
+        key=lambda one: (one["kind"] != "plain", one["flops"]),
+    )
     return describe_said(largest, surface)
 
 
