@@ -7,7 +7,8 @@ takes runs in a random order, each if the budget left still buys it. Printed are
 half-width of the target's 90 % interval and the error of its prediction by share of
 what all affordable runs cost, and the share that it takes until the half-width is that
 which all of them give, to within 10 %: of the loop, and of random choice (its median
-seed).
+seed). An interval may be narrow by accident where runs are few, so that share is given
+twice: at which it happens first, and from which on it stays so.
 
     python scripts/bench_planning.py [--data=DIR] [--studies=chinchilla,gadre,...]
         [--ratio=10] [--seeds=5] [--resamples=400] [--budgets=1,5,10,20,50]
@@ -19,6 +20,7 @@ more with a column split (fit, or heldout for several targets), of which R2 is p
 """
 
 import csv
+import dataclasses
 import math
 import pathlib
 import statistics
@@ -47,8 +49,10 @@ _FARSEER = flags.DEFINE_string("farseer", "", "CSV of a study with a split.")
 _LEAST_AFFORDABLE = 25  # runs; otherwise all but the target are
 _SLACK = 1.1  # of the half-width that all runs give
 # Shares of the whole cost at which random choice is looked at.
-_SHARES = (0.01, 0.02, 0.03, 0.045, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8,
-           0.9, 1.0)  # fmt: skip
+_SHARES = (
+    *(0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2),
+    *(0.28, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)
 
 
 class Study(NamedTuple):
@@ -161,6 +165,25 @@ def replay(split: Split, share: float, until_width: float = 0.0) -> list[Step]:
     return steps
 
 
+@dataclasses.dataclass(frozen=True)
+class Random:
+    """Random choice in a study, whose looks are kept."""
+
+    split: Split
+    seen: dict[tuple[float, int], Look] = dataclasses.field(default_factory=dict)
+
+    def look(self, share: float, seed: int) -> Look:
+        """With a share of what all affordable runs cost."""
+        if (share, seed) not in self.seen:
+            self.seen[share, seed] = choose_randomly(self.split, share, seed)
+        return self.seen[share, seed]
+
+    def need(self, wanted: float, seed: int) -> "Need":
+        """The share at which the half-width is the wanted one."""
+        looks = [Step(x, 0, self.look(x, seed)) for x in _SHARES]
+        return find_need(looks, wanted)
+
+
 def choose_randomly(split: Split, share: float, seed: int) -> Look:
     """Runs in a random order, each if the budget left buys it."""
     pool, left = split.affordable, share * split.cost * (1 + 1e-9)
@@ -175,12 +198,20 @@ def choose_randomly(split: Split, share: float, seed: int) -> Look:
         return Look()
 
 
-def random_need(split: Split, wanted: float, seed: int) -> float:
-    """The smallest share at which random choice is as sure as wanted."""
-    for share in _SHARES:
-        if choose_randomly(split, share, seed).half_width <= wanted:
-            return share
-    return 1.0
+class Need(NamedTuple):
+    """Shares from which on the half-width is the wanted one."""
+
+    first: float  # at least once
+    lasting: float  # and ever after
+
+
+def find_need(steps: Sequence[Step], wanted: float) -> Need:
+    """1 where it never is; all runs are sure enough by definition."""
+    sure = [step.look.half_width <= wanted for step in steps]
+    shares = [*(step.share for step in steps), 1.0]
+    first = sure.index(True) if any(sure) else -1
+    unsure = [i for i, is_sure in enumerate(sure) if not is_sure]
+    return Need(shares[first], shares[unsure[-1] + 1] if unsure else shares[0])
 
 
 class Headline(NamedTuple):
@@ -189,42 +220,41 @@ class Headline(NamedTuple):
     study: str
     num_runs: int
     everything: Look
-    loop: float
-    loop_runs: int
-    loop_error: float
-    random: float
+    loop: Need
+    stopped: Look  # where the loop was first sure
+    random: Need  # of the median seed
 
     @property
-    def ratio(self) -> float:
-        return self.loop / self.random
+    def ratios(self) -> Need:
+        """Of the loop's share to that of random choice."""
+        return Need(*(a / b for a, b in zip(self.loop, self.random, strict=True)))
 
 
-def headline(split: Split) -> Headline:
+def headline(random: Random) -> Headline:
+    split = random.split
     everything = split.look(split.affordable.fit())
     wanted = _SLACK * everything.half_width
-    last = replay(split, 1.0, wanted)[-1]
-    reached = last.look.half_width <= wanted
+    steps = replay(split, 1.0, wanted)
+    # What comes after the stop, had it gone on for as long as there is money.
+    steps += [s for s in replay(split, 1.0) if s.share > steps[-1].share]
+    sure = [step for step in steps if step.look.half_width <= wanted]
+    needs = [random.need(wanted, seed) for seed in range(_SEEDS.value)]
     return Headline(
         split.affordable.name,
         len(split.affordable.value),
         everything,
-        last.share if reached else 1.0,
-        last.num_runs,
-        last.look.error,
-        statistics.median(
-            random_need(split, wanted, seed) for seed in range(_SEEDS.value)
-        ),
+        find_need(steps, wanted),
+        (sure or steps[-1:])[0].look,
+        Need(*(statistics.median(numbers) for numbers in zip(*needs, strict=True))),
     )
 
 
-def curve(split: Split) -> list[tuple[Look, Look]]:
+def curve(random: Random) -> list[tuple[Look, Look]]:
     """Loop and median random choice at each budget."""
     rows = []
     for percent in map(float, _BUDGETS.value):
-        steps = replay(split, percent / 100)
-        looks = [
-            choose_randomly(split, percent / 100, seed) for seed in range(_SEEDS.value)
-        ]
+        steps = replay(random.split, percent / 100)
+        looks = [random.look(percent / 100, seed) for seed in range(_SEEDS.value)]
         middle = Look(*np.median(np.array(looks), axis=0))
         rows.append((steps[-1].look if steps else Look(), middle))
     return rows
@@ -316,20 +346,37 @@ def farseer_study(path: pathlib.Path) -> Study:
 
 def print_headline(lines: list[Headline]) -> None:
     print(
-        "\nshare of the cost of all affordable runs until the half-width is theirs "
-        "(within 10 %)\n"
+        "\nshare of the cost of all affordable runs at which the half-width is theirs "
+        "(within 10 %): for the first time, and for good\n"
     )
-    print("| study | runs | half-width of all | error of all | loop | its runs | its "
-          "error | random | loop / random |")  # fmt: skip
-    print("| --- |" + " ---: |" * 8)
+    print(
+        "| study | runs | half-width of all (error) | loop's first (error) | loop | "
+        "random | loop / random |"
+    )
+    print("| --- |" + " ---: |" * 6)
     for x in lines:
-        print(
-            f"| {x.study} | {x.num_runs} | {x.everything.half_width:.2%} | "
-            f"{x.everything.error:.2%} | {x.loop:.1%} | {x.loop_runs} | "
-            f"{x.loop_error:.2%} | {x.random:.1%} | {x.ratio:.2f} |"
+        all_of, stopped = (
+            f"{look.half_width:.2%} ({look.error:.2%})"
+            for look in (x.everything, x.stopped)
         )
-    middle = statistics.median(x.ratio for x in lines)
-    print(f"| median | | | | | | | | **{middle:.2f}** |", flush=True)
+        loop, random = (
+            f"{need.first:.1%}, {need.lasting:.1%}" for need in (x.loop, x.random)
+        )
+        ratios = ", ".join(f"{ratio:.2f}" for ratio in x.ratios)
+        print(
+            f"| {x.study} | {x.num_runs} | {all_of} | {stopped} | {loop} | {random} | "
+            f"{ratios} |"
+        )
+    first, lasting = map(
+        statistics.median, zip(*(x.ratios for x in lines), strict=True)
+    )
+    held = sum(x.stopped.error <= x.stopped.half_width for x in lines)
+    print(f"| median | | | | | | **{first:.2f}, {lasting:.2f}** |")
+    print(
+        f"\nWhere the loop was first sure, {held} of {len(lines)} errors were within "
+        "the half-width.",
+        flush=True,
+    )
 
 
 def print_curves(curves: dict[str, list[tuple[Look, Look]]]) -> None:
@@ -376,14 +423,19 @@ def main(argv: list[str]) -> None:
         studies = [s for s in studies if s.name.split()[0] in _STUDIES.value]
         if not studies:
             sys.exit(f"--studies={','.join(_STUDIES.value)}: there is none of them")
-    splits = [Split.of(study) for study in studies]
-    lines = []
-    for split in splits:
-        lines.append(headline(split))
-        print(f"{split.affordable.name}: {lines[-1].loop:.1%} of the loop, "
-              f"{lines[-1].random:.1%} of random choice", file=sys.stderr)  # fmt: skip
+    lines, curves = [], {}
+    for study in studies:
+        random = Random(Split.of(study))
+        lines.append(headline(random))
+        curves[study.name] = curve(random)
+        line = lines[-1]
+        print(
+            f"{study.name}: {line.loop.first:.1%}, at random {line.random.first:.1%}; "
+            f"{time.monotonic() - start:.0f} s",
+            file=sys.stderr,
+        )
     print_headline(lines)
-    print_curves({split.affordable.name: curve(split) for split in splits})
+    print_curves(curves)
     print(f"\n{time.monotonic() - start:.0f} s")
 
 

@@ -33,7 +33,7 @@ def test_cells_stay_within_the_budget_and_narrow_the_target(fit):
     cells = fit.next_cells(budget=1.0, target=TARGET)
     assert cells
     assert sum(cell.cost for cell in cells) <= 1.0
-    assert cells[0].before == pytest.approx(design.half_width(fit.fitted, *TARGET))
+    assert cells[0].before == pytest.approx(design.half_width(fit.fitted, TARGET))
     for cell in cells:
         assert cell.after < cell.before
         assert cell.cost == pytest.approx(cell.params * cell.data)
@@ -101,6 +101,10 @@ def linear(misfit: float = MISFIT) -> predict.FittedLaw:
     )
 
 
+def exp(x: float, y: float) -> tuple[float, float]:
+    return float(np.exp(x)), float(np.exp(y))
+
+
 def left(x, y, target_x, target_y):
     """Share of the target's variance once (x, y) is measured, by hand."""
     variance = target_x**2 + target_y**2
@@ -116,7 +120,7 @@ def test_the_best_cell_of_a_linear_law_is_the_one_in_closed_form(target):
     )
     cells = design.Cells.of(np.exp(x), np.exp(y), 1.0)
     shares = left(x, y, *target)
-    (chosen,) = design.next_cells(linear(), cells, 1.0, np.exp(target))
+    (chosen,) = design.next_cells(linear(), cells, 1.0, exp(*target))
     best = int(np.argmin(shares))
     assert chosen[:2] == pytest.approx((np.exp(x[best]), np.exp(y[best])))
     assert chosen.after / chosen.before == pytest.approx(np.sqrt(shares[best]))
@@ -125,7 +129,7 @@ def test_the_best_cell_of_a_linear_law_is_the_one_in_closed_form(target):
 def test_two_cells_of_a_linear_law_tell_both_slopes():
     """One along each axis; the next along the same tell what noise has left."""
     cells = design.Cells.of(np.exp([-2.0, -2.1, 0.0]), np.exp([0.0, 0.0, -2.0]), 1.0)
-    plan = design.next_cells(linear(), cells, 2.0, np.exp((3.0, 3.0)))
+    plan = design.next_cells(linear(), cells, 2.0, exp(3.0, 3.0))
     assert {cell.data < 1 for cell in plan} == {True, False}
     # Conditioned on both: variance 9 u / (9 + u) of each axis of length 3 ...
     of_axis = [9 * MISFIT**2 / (size**2 + MISFIT**2) for size in (2.1, 2.0)]
@@ -138,8 +142,8 @@ def test_the_cheaper_way_is_taken_to_what_is_enough():
     cells = design.Cells.of(
         np.exp([-3.0, -2.0, 0.0]), np.exp([-3.0, 0.0, -2.0]), [10.0, 1.0, 1.0]
     )
-    asked = linear(), cells, 20.0, np.exp((1.0, 1.0))
-    width = float(design.half_width(linear(), *np.exp((1.0, 1.0))))
+    asked = linear(), cells, 20.0, exp(1.0, 1.0)
+    width = float(design.half_width(linear(), exp(1.0, 1.0))[0])
     plan = design.next_cells(*asked, until_width=0.3 * width)
     assert [cell.cost for cell in plan] == [1.0, 1.0]
     assert plan[-1].after <= 0.3 * width < plan[-1].before
@@ -162,12 +166,12 @@ def test_the_order_of_candidates_and_the_unit_of_the_budget_say_nothing(fit):
 
 
 def test_several_targets_count_alike_and_the_widest_is_told():
-    wide, narrow = np.exp((3.0, 0.0)), np.exp((0.0, 1.0))
+    wide, narrow = exp(3.0, 0.0), exp(0.0, 1.0)
     both = [wide[0], narrow[0]], [wide[1], narrow[1]]
     cells = design.Cells.of(np.exp([-2.0, 0.0]), np.exp([0.0, -2.0]), 1.0)
     plan = design.next_cells(linear(), cells, 2.0, both)
     assert len(plan) == 2
-    assert plan[0].before == pytest.approx(design.half_width(linear(), *wide))
+    assert plan[0].before == pytest.approx(design.half_width(linear(), wide)[0])
 
 
 def test_a_size_of_model_tells_nothing_of_the_offset_of_another():
@@ -245,3 +249,12 @@ def test_bad_candidates_are_refused(bad):
     without = dataclasses.replace(linear(), draws=np.empty((0, 2)))
     with pytest.raises(UserError, match="without draws"):
         design.next_cells(without, cells, 1.0, (1.0, 1.0))
+
+
+def test_a_cell_says_what_it_costs_and_brings():
+    cell = design.NextCell(1e6, 2e9, 1.2e16, 0.08, 0.0512)
+    assert str(cell) == (
+        "params=1e+06, data=2e+09: costs 1.2e+16, narrows ±8.00% to ±5.12%"
+    )
+    first = cell._replace(before=np.nan, after=np.nan)
+    assert str(first) == "params=1e+06, data=2e+09: costs 1.2e+16"

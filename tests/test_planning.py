@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -41,9 +42,10 @@ class World:
         m, n = np.array(self.places).T
         return Surface.from_arrays(m, n, truth(m, n), metric="loss")
 
-    def measure(self, cells):
+    def measure(self, cells: Sequence[design.NextCell]) -> Surface:
         self.rounds.append(list(cells))
         self.places += [(cell.params, cell.data) for cell in cells]
+        assert self.surface is not None
         return self.surface
 
     def loop(self, budget=math.inf, until_width=0.0, cells=None, **options):
@@ -147,9 +149,10 @@ def test_a_run_that_diverged_is_not_asked_for_again(whole):
     bad = told[1].cells[0]
 
     class Diverging(World):
-        def measure(self, cells):
+        def measure(self, cells: Sequence[design.NextCell]) -> Surface:
             super().measure(cells)
             self.places = [p for p in self.places if p != bad[:2]]
+            assert self.surface is not None
             return self.surface
 
     world = Diverging()

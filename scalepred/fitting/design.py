@@ -69,12 +69,13 @@ class Cells(NamedTuple):
         Raises:
             UserError: if one of them is not a positive number.
         """
-        arrays = {"params": params, "data": data, "cost": cost}
-        for name, numbers in arrays.items():
-            arrays[name] = np.atleast_1d(np.asarray(numbers, np.float64))
-            if not np.all(np.isfinite(arrays[name]) & (arrays[name] > 0)):
-                raise UserError(f"{name}={numbers}: must be positive numbers")
-        return Cells(*map(np.ravel, np.broadcast_arrays(*arrays.values())))
+        arrays = []
+        for name, given in (("params", params), ("data", data), ("cost", cost)):
+            numbers = np.asarray(given, np.float64)
+            if not np.all(np.isfinite(numbers) & (numbers > 0)):
+                raise UserError(f"{name}={given}: must be positive numbers")
+            arrays.append(numbers)
+        return Cells(*(numbers.reshape(-1) for numbers in np.broadcast_arrays(*arrays)))
 
     def where(self, which: np.ndarray) -> "Cells":
         """Those of a mask or of places [cells]."""
@@ -82,10 +83,20 @@ class Cells(NamedTuple):
 
     def are_in(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
         """Which of them have the sizes of one of other runs [cells]."""
-        m, n = np.log(params)[None], np.log(data)[None]
-        same = np.abs(np.log(self.params)[:, None] - m) < _SAME_SIZE
-        same &= np.abs(np.log(self.data)[:, None] - n) < _SAME_SIZE
-        return same.any(axis=1)
+        return np.any(self.same(params, data), axis=1)
+
+    def same(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
+        """Which have the sizes of which other run [cells, runs]."""
+        apart = [
+            np.abs(np.log(own)[:, None] - np.log(other))
+            for own, other in ((self.params, params), (self.data, data))
+        ]
+        return np.maximum(*apart) < _SAME_SIZE
+
+    def pick(self, cell: int, before: float, after: float) -> "NextCell":
+        """One of them, chosen."""
+        sizes = float(self.params[cell]), float(self.data[cell])
+        return NextCell(*sizes, float(self.cost[cell]), before, after)
 
 
 class NextCell(NamedTuple):
@@ -105,6 +116,12 @@ class NextCell(NamedTuple):
     cost: float
     before: float
     after: float
+
+    def __str__(self) -> str:
+        said = f"params={self.params:.4g}, data={self.data:.4g}: costs {self.cost:.3g}"
+        if math.isnan(self.after):
+            return said
+        return f"{said}, narrows ±{self.before:.2%} to ±{self.after:.2%}"
 
 
 class _Belief(NamedTuple):
@@ -169,9 +186,9 @@ def make_cells(
     return Cells.of(params, data, of(params, data))
 
 
-def half_width(fitted: FittedLaw, params: ArrayLike, data: ArrayLike) -> np.ndarray:
-    """90 % half-width of the mean at sizes that broadcast, over that mean [...]."""
-    said = fitted.predict(params, data)
+def half_width(fitted: FittedLaw, targets: tuple[ArrayLike, ArrayLike]) -> np.ndarray:
+    """90 % half-width of the mean at (params, data), over that mean [targets]."""
+    said = fitted.predict(*_check(1.0, targets))
     return (said.mean_upper - said.mean_lower) / (2 * said.value)
 
 
@@ -259,6 +276,7 @@ def first_cells(
     Raises:
         UserError: if the budget does not buy what a fit needs.
     """
+    cells = cells.where(cells.cost <= budget)
     chosen: list[NextCell] = []
     share = _FIRST_SHARE * budget
     if np.any(cells.cost <= share):
@@ -282,21 +300,22 @@ def first_cells(
         for axis, sizes in enumerate(places):
             if missing[axis] > 0:
                 news += ~_are_in(rest[axis], sizes)
+        needed_one = (news > 0) | (max(missing) <= 0)
         # The cheapest of those that bring most of what is missing.
         rank = np.lexsort((rest.cost, -news))
-        if not len(rank) or spent + rest.cost[rank[0]] > budget:
-            cost = f"; the next would cost {rest.cost[rank[0]]:g}" if len(rank) else ""
+        rank = rank[(needed_one & (rest.cost <= budget - spent))[rank]]
+        if not len(rank):
             raise UserError(
                 f"budget={budget:g}: buys {len(places[0])} cells, too few for a fit, "
                 f"which takes {_LEAST_CELLS} with {_LEAST_SIZES} sizes of model and "
-                f"of data{cost}; raise it or offer smaller cells"
+                "of data; raise it or offer smaller cells"
             )
-        cell = rest.where(rank[:1])
-        nan = math.nan
-        chosen.append(NextCell(*(float(x[0]) for x in cell), nan, nan))
+        chosen.append(rest.pick(int(rank[0]), math.nan, math.nan))
         spent += chosen[-1].cost
-        places = [np.append(sizes, cell[axis]) for axis, sizes in enumerate(places)]
-        rest = rest.where(rank[1:])
+        places = [
+            np.append(sizes, chosen[-1][axis]) for axis, sizes in enumerate(places)
+        ]
+        rest = rest.where(np.arange(len(rest.cost)) != rank[0])
 
 
 def learn_cost(params: ArrayLike, data: ArrayLike, cost: ArrayLike) -> Cost:
@@ -455,7 +474,7 @@ def rounds(
         UserError: if a number is not positive, or the budget buys no fit.
     """
     targets = _check(budget, targets)
-    if not until_width >= 0:
+    if not (math.isfinite(until_width) and until_width >= 0):
         raise UserError(f"until_width={until_width:g}: must be 0 or more")
     count_spent = spent or (lambda table: cost_of(table, cells))
     if unfinished:
@@ -468,29 +487,23 @@ def rounds(
         none = np.empty(0)
         places = (none, none) if surface is None else (surface.params, surface.data)
         free = ~cells.are_in(*places) & ~asked
+        nan = math.nan
         now: Round[FitT] = Round(
-            number, len(places[0]), so_far, *[math.nan] * 4, (), "", None
+            number, len(places[0]), so_far, nan, nan, nan, nan, (), "", None
         )
         rest = cells.where(free)
-        if surface is None or not _is_enough(surface):
-            if left <= 0:
-                raise UserError(
-                    f"budget={budget:g}: {so_far:g} were spent on {now.num_points} "
-                    "cells, too few for a fit; raise it"
-                )
-            chosen = first_cells(rest, places, left, targets, metric)
-        else:
-            now = _look(now, fit(surface), targets)
+        chosen = _start(rest, surface, places, budget, so_far, targets, metric)
+        if not chosen:
+            assert surface is not None  # else there would be a start, or an error
+            found = fit(surface)
+            now = _look(now, found, targets)
             if now.half_width <= until_width:
                 yield dataclasses.replace(now, stop="reached")
                 return
             if not np.any(rest.cost <= left):
                 yield dataclasses.replace(now, stop="budget spent")
                 return
-            assert now.fit is not None
-            chosen = _next_round(
-                now.fit.fitted, rest, so_far, left, targets, until_width
-            )
+            chosen = _next_round(found.fitted, rest, so_far, left, targets, until_width)
         if not chosen:
             yield dataclasses.replace(now, stop="nothing affordable helps")
             return
@@ -508,19 +521,30 @@ def cost_of(surface: Surface | None, cells: Cells) -> float:
     """
     if surface is None:
         return 0.0
-    apart = np.abs(np.log(surface.params)[:, None] - np.log(cells.params))
-    apart = np.maximum(
-        apart, np.abs(np.log(surface.data)[:, None] - np.log(cells.data))
-    )
-    point, cell = np.nonzero(apart < _SAME_SIZE)
+    cell, point = np.nonzero(cells.same(surface.params, surface.data))
     point, first = np.unique(point, return_index=True)
     return float(np.sum(surface.num_seeds[point] * cells.cost[cell[first]]))
 
 
-def _is_enough(surface: Surface) -> bool:
-    """Whether law=auto can be fitted."""
-    fewest = min(len(_distinct(s)) for s in (surface.params, surface.data))
-    return len(surface) >= _LEAST_CELLS and fewest >= 2
+def _start(
+    cells: Cells,
+    surface: Surface | None,
+    places: tuple[np.ndarray, np.ndarray],
+    budget: float,
+    spent: float,
+    targets: tuple[np.ndarray, np.ndarray],
+    metric: str,
+) -> list[NextCell]:
+    """What lacks for a fit; none if it can be made."""
+    fewest = min(len(_distinct(sizes)) for sizes in places)
+    if surface is not None and len(surface) >= _LEAST_CELLS and fewest > 1:
+        return []
+    if spent >= budget:
+        raise UserError(
+            f"budget={budget:g}: {spent:g} were spent on {len(places[0])} cells, too "
+            "few for a fit; raise it"
+        )
+    return first_cells(cells, places, budget - spent, targets, metric)
 
 
 def _look(
@@ -599,7 +623,7 @@ def _believe_fit(
         shared[:, others] = alone[:, others]
     values = values - values.mean(axis=0)
     covariance = values.T @ values / (len(values) - 1)
-    width = half_width(fitted, *targets)
+    width = half_width(fitted, targets)
     return _Belief(covariance, unknown, fitted.misfit**2, width)
 
 
@@ -632,11 +656,10 @@ def _believe_prior(
         for axis in (0, 1)
     ]
     # The level itself is not known: only differences count.
-    scale = Scale(0.0, -_PRIOR_RANGE, 0.0) if not is_loss else Scale(
-        0.0, 0.0, _PRIOR_RANGE
-    )  # fmt: skip
-    law = flexible.make_law(0, is_loss)
-    values = predict.evaluate(law, draws, *map(np.log, places), scale)
+    high = _PRIOR_RANGE if is_loss else 0.0  # an error has a level to fall from
+    scale = Scale(0.0, high - _PRIOR_RANGE, high)
+    x, y = (np.log(sizes) for sizes in places)
+    values = predict.evaluate(flexible.make_law(0, is_loss), draws, x, y, scale)
     values = values - values.mean(axis=0)
     covariance = values.T @ values / (len(values) - 1) + _LEVEL_SD**2
     count = len(cells.cost)
@@ -706,8 +729,7 @@ def _choose(
         free[best] = False
         budget -= float(cells.cost[best])
         after = width()
-        numbers = (float(column[best]) for column in cells)
-        chosen.append(NextCell(*numbers, before, after))
+        chosen.append(cells.pick(best, before, after))
         before = after
     left = float(np.mean(belief.at_targets() / first))
     return chosen, left, before
@@ -716,7 +738,7 @@ def _choose(
 def _are_in(sizes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which sizes are one of some others [sizes]."""
     apart = np.abs(np.log(sizes)[:, None] - np.log(others)[None])
-    return (apart < _SAME_SIZE).any(axis=1)
+    return np.any(apart < _SAME_SIZE, axis=1)
 
 
 def _distinct(sizes: np.ndarray) -> np.ndarray:
