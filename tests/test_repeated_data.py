@@ -176,7 +176,7 @@ def test_the_budget_beats_every_other_split_at_its_epochs(epochs):
 def test_next_cells_know_epochs():
     cells = fitted().next_cells(1e21, (1e10, 1e10), epochs=4)
     assert cells
-    assert cells[0].flops == pytest.approx(24 * cells[0].params * cells[0].data)
+    assert cells[0].cost == pytest.approx(24 * cells[0].params * cells[0].data)
 
 
 @pytest.mark.parametrize("epochs", [0.5, 0, -1, math.nan, math.inf, [1, 0.9]])

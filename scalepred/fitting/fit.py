@@ -338,7 +338,8 @@ class Fit:
         """
         smallest = float(self.surface.params.min()), float(self.surface.data.min())
         fitted, cost = self._fitted_at(epochs), self._cost_at(epochs)
-        return design.next_cells(fitted, smallest, cost, budget, target)
+        cells = design.make_cells(fitted, smallest, cost, target)
+        return design.next_cells(fitted, cells, budget, target)
 
     def epochs_at(self, epochs: float | None = None) -> float | None:
         """Passes over the data that a question is answered for.
