@@ -147,6 +147,39 @@ def test_the_variance_of_sums_is_that_of_draws():
     )
 
 
+def _correlation(drawn: np.ndarray) -> float:
+    """Mean between points."""
+    between = np.corrcoef(drawn.T)
+    return float(np.mean(between[~np.eye(len(between), dtype=bool)]))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+@pytest.mark.parametrize("shared", [0.0, 0.7])
+def test_noise_of_seeds_is_drawn_as_alike_as_it_was_found(seeds, shared):
+    rng = np.random.default_rng(0)
+    correlations, spreads = [], []
+    for _ in range(6):
+        runs = np.sqrt(1 - shared) * rng.normal(size=(36, seeds))
+        runs += np.sqrt(shared) * rng.normal(size=seeds)
+        deviation = runs - runs.mean(axis=1, keepdims=True)
+        if seeds == 8:  # some have fewer runs
+            deviation[rng.random((36, seeds)) < 0.3] = np.nan
+        drawn = misfit.draw_seeds(deviation, _PLACES, 2000, rng)
+        spreads.append(drawn.std())
+        correlations.append(_correlation(drawn))
+    np.testing.assert_allclose(spreads, 1.0, atol=0.05)
+    if shared:
+        assert np.mean(correlations) > 0.25  # one contrast of seeds says little
+    else:
+        assert np.mean(correlations) < 0.12
+
+
+def test_noise_of_points_with_one_run_each_is_drawn_apart():
+    rng = np.random.default_rng(0)
+    drawn = misfit.draw_seeds(np.zeros((36, 1)), _PLACES, 4000, rng)
+    assert abs(_correlation(drawn)) < 0.02
+
+
 @pytest.mark.parametrize("name", ["svd", "eigh", "cholesky"])
 def test_linear_algebra_is_of_one_thread(monkeypatch, name):
     """OpenBLAS's others would wait busily in the way of what comes next."""

@@ -335,12 +335,17 @@ def find_misfit(
         total = (1.4826 * np.median(np.abs(difference))) ** 2
         return misfit_lib.of_size(np.sqrt(max(total - own, 0.0)))
     root = np.sqrt(points.weight)
+    return misfit_lib.estimate(
+        root * difference, root[:, None] * slopes, places_of(law, points), own, seed
+    )
+
+
+def places_of(law: Law, points: multistart.Points) -> np.ndarray:
+    """ln of all sizes that the law knows of [axes, points]."""
     places = [points.x, points.y]
     if points.z is not None and "epochs" in law.axes:
         places.append(points.z)
-    return misfit_lib.estimate(
-        root * difference, root[:, None] * slopes, np.stack(places), own, seed
-    )
+    return np.stack(places)
 
 
 def promise(

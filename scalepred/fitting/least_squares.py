@@ -186,11 +186,9 @@ class LeastSquares:
     def _resample(self) -> np.ndarray:
         """Refits to resampled points: theta of each draw [draws, parameters].
 
-        Each draw takes seeds with replacement, the same ones at every point because
-        runs of one seed share their split of the data, and moves the points by a
-        misfit of the law, which neighbours may share. Points without repeats are moved
-        by the noise of their kind instead. A Huber fit takes points with replacement:
-        its outliers are no normal misfit.
+        Each draw moves the points by a misfit of the law and by the seeds' noise, both
+        of which neighbours may share. A Huber fit takes points with replacement: its
+        outliers are no normal misfit.
         """
         if not self.resamples:
             return np.empty((0, self.law.num_parameters))
@@ -203,12 +201,16 @@ class LeastSquares:
         log_value, surface = self.points.log_value, self.surface
         log_means = np.broadcast_to(log_value, (self.resamples, len(surface)))
         log_means = log_means + self.misfit.draw(*log_means.shape, rng)
-        noise = self.noise.of(log_value) / np.sqrt(surface.num_seeds)
+        noise = self.noise.of(log_value)
         if np.any(noise):
-            single = noise * rng.standard_normal(log_means.shape)
-            means = _resample_seeds(surface, self.resamples, rng)
-            moved = np.where(np.isfinite(means), means - log_value, single)
-            log_means = log_means + moved
+            with np.errstate(divide="ignore"):  # a run may err nowhere
+                deviation = np.log(surface.seed_values) - log_value[:, None]
+            deviation = np.where(np.isfinite(deviation), deviation, np.nan)
+            places = backtest.places_of(self.law, self.points)
+            drawn = misfit_lib.draw_seeds(
+                deviation / noise[:, None], places, self.resamples, rng
+            )
+            log_means = log_means + drawn * noise / np.sqrt(surface.num_seeds)
         problem = self._problem()._replace(log_value=log_means)
         return _finite(self._refit(problem, self.resamples))
 
@@ -216,26 +218,6 @@ class LeastSquares:
 def _finite(found: solver.Solution) -> np.ndarray:
     """theta of the lanes that ended well [lanes, parameters]."""
     return found.theta[found.status != solver.Status.NOT_FINITE]
-
-
-def _resample_seeds(
-    surface: Surface, resamples: int, rng: np.random.Generator
-) -> np.ndarray:
-    """ln of the mean over seeds drawn with replacement [resamples, points].
-
-    NaN for points with fewer than two seeds, and where none of theirs was drawn.
-    """
-    runs = surface.seed_values
-    num_seeds = runs.shape[1]
-    # How often each seed is taken [draws, seeds].
-    taken = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), resamples)
-    present = np.isfinite(runs)
-    total = taken @ present.T
-    sums = taken @ np.where(present, runs, 0.0).T
-    known = (total > 0) & (surface.num_seeds >= 2)
-    return np.where(
-        known, np.log(np.where(known, sums, 1.0) / np.maximum(total, 1)), np.nan
-    )
 
 
 def fit(

@@ -5,10 +5,14 @@ sizes. The parameters follow such an error, so residuals look smaller and more r
 than the misfit is. What the parameters cannot follow still shows how large and how
 smooth it must be (restricted maximum likelihood: Patterson and Thompson 1971), and
 resamples that are moved by such misfits give parameters their honest width.
+
+Noise of seeds may be alike at neighbours as well, where runs of one seed share their
+split of the data: the seeds themselves tell.
 """
 
 import contextlib
 import functools
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,6 +30,12 @@ _RATIOS = np.geomspace(0.03, 10.0, 50)
 # as unlike; with more than the second, some of them tell how alike misfits are.
 _MOST_ALIKE, _MOST_LEARNT_FROM = 2000, 300
 
+
+# The share of the seeds' noise that runs of one seed may have in common, the distances
+# over which they may, and the chance that they do before they are seen.
+_SHARED = (0.05, 0.1, 0.2, 0.4, 0.7, 0.95)
+_SHARED_LENGTHS = (0.25, 1.0, np.inf)
+_SHARED_CHANCE = 0.5
 
 _lock = threading.Lock()  # limits of several threads would be lifted in any order
 
@@ -165,6 +175,56 @@ def _score(
 def of_size(sd: float) -> Misfit:
     """One case: misfits of the same size, each on its own."""
     return Misfit(np.zeros(1), np.array([sd]), np.ones(1), np.empty((0, 0)))
+
+
+@_one_thread()
+def draw_seeds(
+    deviation: np.ndarray, places: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Standard normal noise of points, alike where the seeds' is [draws, points].
+
+    Resampling two to four seeds would draw from as many numbers less one, and from too
+    small ones: a normal law of all seeds' deviations has the right variance.
+
+    Args:
+        deviation: of each run from its point's mean, over the standard deviation of
+            one run; NaN where there is none [points, seeds].
+        places: see `estimate`.
+        draws: how many.
+        rng: of the draws.
+    """
+    count = len(deviation)
+    drawn = rng.standard_normal((draws, count))
+    runs = np.sum(np.isfinite(deviation), axis=1)
+    known = rng.permutation(np.flatnonzero(runs >= 2))[:_MOST_LEARNT_FROM]
+    if count > _MOST_ALIKE or not len(known):
+        return drawn
+    freedom = (runs[known, None] - 1) / runs[known, None]
+    deviation = deviation[known] / np.sqrt(freedom)
+    distance = _distances(places)
+
+    def covariance(share: float, length: float) -> np.ndarray:
+        alike = _likeness(distance, length)
+        return share * alike + (1 - share) * np.eye(count)
+
+    cases = [(0.0, 1.0), *itertools.product(_SHARED, _SHARED_LENGTHS)]
+    scores = np.zeros(len(cases))
+    for case, (share, length) in enumerate(cases):
+        among = covariance(share, length)[np.ix_(known, known)]
+        for of_seed in deviation.T:
+            has = np.isfinite(of_seed)
+            root = np.linalg.cholesky(among[np.ix_(has, has)])
+            squares = np.sum(np.linalg.solve(root, of_seed[has]) ** 2)
+            score = -squares / 2 - np.sum(np.log(np.diagonal(root)))
+            scores[case] += score * np.mean(freedom[has]) if np.any(has) else 0.0
+    chance = np.exp(scores - scores.max())
+    chance[0] *= _SHARED_CHANCE
+    chance[1:] *= (1 - _SHARED_CHANCE) / (len(cases) - 1)
+    chosen = rng.choice(len(cases), draws, p=chance / chance.sum())
+    for case in np.unique(chosen[chosen > 0]):
+        root = np.linalg.cholesky(covariance(*cases[case]))
+        drawn[chosen == case] = drawn[chosen == case] @ root.T
+    return drawn
 
 
 def _distances(places: np.ndarray) -> np.ndarray:
