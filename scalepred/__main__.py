@@ -8,7 +8,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from scalepred import command, processes, study
+from scalepred import command, loop, processes, study
 from scalepred.config import Experiment, UserError
 from scalepred.forecast import parse_gate
 from scalepred.report.machine import speak_of
@@ -18,7 +18,8 @@ _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
     [--config.grid.seeds=4 ...] [--stages=train,fit,forecast,verify,report | --verify]
     [--gate="value<=0.05,params=1e6,data=6e4,probability=0.8" ...] [--json]
-    [--dry_run [--topology=v5e:2x4]]
+    [--until_width=0.05 --budget=1e16 [--cost=flops|6mn|mn|seconds|price]]
+    [--dry_run [--price_per_hour=2.5] [--topology=v5e:2x4]]
     [--distributed [--coordinator=HOST:PORT --num_processes=2 --process_id=0]]
 
 Trains the evidence (the fit region of the experiment's grid) as far as DIR has no rows
@@ -36,6 +37,10 @@ DIR/report.html.
   --gate        ends with status 3 unless one run reaches the value with at least the
                 probability, at these sizes or (budget=1e18) at the best for a budget;
                 may be given more than once
+  --until_width trains of the grid only what narrows the targets' interval most for its
+                cost, round by round (rounds.csv), until its half-width is that share
+                of the value or the --budget is spent; 0: spend it all
+  --budget      for all runs together, counted as --cost says (default: FLOPs)
   --json        prints the forecast as one JSON object on stdout, all else on stderr
   --dry_run     print cells, programs and lanes, and touch nothing
   --topology    plan and compile for a machine that need not be here: a TPU slice, or a
@@ -57,6 +62,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Results.", flag_values=FLAGS)
 _STAGES = flags.DEFINE_list("stages", None, "Stages to do.", flag_values=FLAGS)
 _VERIFY = flags.DEFINE_bool("verify", False, "Train the targets.", flag_values=FLAGS)
 _GATES = flags.DEFINE_multi_string("gate", [], "Condition.", flag_values=FLAGS)
+_UNTIL_WIDTH = flags.DEFINE_float("until_width", None, "Loop.", flag_values=FLAGS)
+_BUDGET = flags.DEFINE_float("budget", None, "Of the loop.", flag_values=FLAGS)
+_COST = flags.DEFINE_string("cost", "flops", "What it counts.", flag_values=FLAGS)
+_PRICE = flags.DEFINE_float("price_per_hour", 0.0, "Of the machine.", flag_values=FLAGS)
 _JSON = flags.DEFINE_bool("json", False, "JSON on stdout.", flag_values=FLAGS)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan.", flag_values=FLAGS)
 _TOPOLOGY = flags.DEFINE_string(
@@ -102,6 +111,16 @@ def _run() -> command.Spoken:
     if _VERIFY.value:
         stages = study.STAGES if stages is None else list({*stages, "verify"})
     gates = [parse_gate(text) for text in _GATES.value]
+    wish = None
+    if _UNTIL_WIDTH.value is not None:
+        if _BUDGET.value is None:
+            raise UserError("--until_width: needs --budget, what all runs may cost")
+        wish = loop.Wish(_UNTIL_WIDTH.value, _BUDGET.value, _COST.value, _PRICE.value)
+    elif _BUDGET.value is not None:
+        raise UserError(
+            "--budget: of no use without --until_width; what a budget buys is asked by "
+            "--config.questions.budget"
+        )
     ensemble.use_all_cores()
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or processes.is_slurm_step():
@@ -118,6 +137,8 @@ def _run() -> command.Spoken:
         _DRY_RUN.value,
         _TOPOLOGY.value,
         gates,
+        wish,
+        _PRICE.value,
     )
     return speak_of(outcome.forecast, outcome.verified, outcome.verdicts)
 

@@ -17,6 +17,7 @@ from scalepred.report.painter import Painter
 if TYPE_CHECKING:
     from scalepred.command import Spoken
     from scalepred.config import Questions
+    from scalepred.fitting.fit import Fit
     from scalepred.forecast import Gate
     from scalepred.measurements import Surface
 
@@ -28,6 +29,7 @@ scalepred-fit --measurements=points.csv --workdir=DIR
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
     [--at_epochs=4] [--gate="value<=0.05,params=1e9,data=2e10,probability=0.8" ...]
     [--json]
+    [--plan --target=... --budget=1e20 [--cost=flops|6mn|mn] [--until_width=0.05]]
 scalepred-fit --workdir=DIR [--target=...] [--target_value=...] [--budget=...]
     [--gate=...] [--json]
 scalepred-fit --measurements=new.csv --score=DIR/forecasts/DIGEST.json [--json]
@@ -55,6 +57,10 @@ table that a forecast speaks of are set beside it.
   --budget        training FLOPs of one run: which split of model and data; with
                   --target_value also how likely it suffices
   --at_epochs     passes over the data in those questions, for laws of repeated data
+  --plan          the runs to do next, to be surer of the target for the budget, with
+                  what each costs and by how much it narrows the interval
+  --cost          what the budget of --plan counts (default: FLOPs)
+  --until_width   relative half-width of the 90% interval that is enough for --plan
   --gate          ends with status 3 unless one run reaches the value with at least the
                   probability, at these sizes or (budget=1e21) at the best for a budget;
                   may be given more than once
@@ -94,6 +100,9 @@ _BUDGET = _float("budget", 0.0)
 _DATA_COUNTS = _string("data_counts", "auto")
 _GATES = flags.DEFINE_multi_string("gate", [], "gate", flag_values=FLAGS)
 _SCORE = _string("score")
+_PLAN = flags.DEFINE_bool("plan", False, "plan", flag_values=FLAGS)
+_COST = _string("cost", "flops")
+_UNTIL_WIDTH = _float("until_width", 0.0)
 _JSON = flags.DEFINE_bool("json", False, "json", flag_values=FLAGS)
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples", flag_values=FLAGS)
 _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
@@ -122,6 +131,7 @@ def _run(painter: Painter | None) -> Spoken:
         raise UserError("--at_epochs: of no use without --target_value or --budget")
     targets = [_parse_target(text) for text in _TARGETS.value]
     gates = [parse_gate(text) for text in _GATES.value]
+    _check_plan(targets)
     questions = config.Questions(
         target_value=_TARGET_VALUE.value,
         at_params=_AT_PARAMS.value,
@@ -173,7 +183,8 @@ def _fit_table(
         gates,
         painter,
     )
-    return speak_of(found.forecast, (), verdicts, found.answers)
+    spoken = speak_of(found.forecast, (), verdicts, found.answers)
+    return _with_plan(spoken, found.fit, targets)
 
 
 def _read_table(with_epochs: bool) -> Surface:
@@ -225,7 +236,49 @@ def _ask_saved(
     fit = saved.load(path)
     answers, verdicts, said = analysis.ask_saved(fit, questions, targets, gates)
     spoken = speak_of(None, (), verdicts, answers)
-    return spoken._replace(record={**spoken.record, "targets": jsonable(said)})
+    spoken = spoken._replace(record={**spoken.record, "targets": jsonable(said)})
+    return _with_plan(spoken, fit, targets)
+
+
+def _check_plan(targets: list[tuple[float, ...]]) -> None:
+    """A plan needs one target, a budget and a cost that a table can tell."""
+    if not _PLAN.value:
+        for flag in (_COST, _UNTIL_WIDTH):
+            if flag.present:
+                raise UserError(f"--{flag.name}: of no use without --plan")
+        return
+    if len(targets) != 1 or not _BUDGET.value:
+        raise UserError(
+            "--plan: needs one --target to be surer of, and --budget, what the next "
+            "runs together may cost"
+        )
+    if _COST.value not in ("flops", "6mn", "mn"):
+        raise UserError(f"--cost={_COST.value}: must be one of flops, 6mn, mn")
+    width = _UNTIL_WIDTH.value
+    _check("until_width", width >= 0, width, "0 or more")
+
+
+def _with_plan(spoken: Spoken, fit: Fit, targets: list[tuple[float, ...]]) -> Spoken:
+    """Prints the next runs, where they are asked for."""
+    if not _PLAN.value:
+        return spoken
+    from scalepred.fitting import design
+    from scalepred.report import console
+
+    cost = (
+        None if _COST.value == "flops" else design.cost_model(_COST.value, fit.surface)
+    )
+    (params, data, *epochs), *_ = targets
+    cells = fit.next_cells(
+        _BUDGET.value,
+        (params, data),
+        epochs[0] if epochs else None,
+        cost=cost,
+        until_width=_UNTIL_WIDTH.value,
+    )
+    console.print_plan(cells, fit.surface.data_unit, _COST.value)
+    plan = [cell._asdict() for cell in cells]
+    return spoken._replace(record={**spoken.record, "plan": plan})
 
 
 def _score() -> Spoken:

@@ -9,53 +9,40 @@ on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
-from scalepred import config, envelope, grid, processes, results, stopping, targets
+from scalepred import (
+    config,
+    envelope,
+    grid,
+    loop,
+    processes,
+    results,
+    stopping,
+    targets,
+)
 from scalepred import forecast as forecasts
 from scalepred.analysis import ask, finish
 from scalepred.config import Experiment, UserError
-from scalepred.data.dataset import Dataset, load_dataset
-from scalepred.dry_run import print_plan
+from scalepred.data.dataset import load_dataset
+from scalepred.dry_run import describe_targets, print_plan
 from scalepred.files import make_absolute, write_whole
+from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement, Surface, Table
-from scalepred.report import console
+from scalepred.measurements import Measurement, Table
+from scalepred.report import console, words
 from scalepred.report.painter import Painter
-from scalepred.targets import Parts
+from scalepred.targets import Study
 from scalepred.training import ensemble, rehearsal, streaming
 from scalepred.workdir import log, prepare_workdir, warn
 
 STAGES = ("train", "fit", "forecast", "verify", "report")
-
-
-class Study(NamedTuple):
-    """What every stage works on.
-
-    Attributes:
-        experiment: the config.
-        dataset: what it names.
-        parts: the cells: evidence, the rest of the grid, targets.
-        workdir: where everything is kept.
-        table: the rows; None in all processes but the first.
-    """
-
-    experiment: Experiment
-    dataset: Dataset
-    parts: Parts
-    workdir: epath.Path
-    table: Table | None
-
-    @property
-    def rows(self) -> dict[str, Measurement]:
-        """By cell id; none in all processes but the first."""
-        return self.table.rows if self.table else {}
 
 
 class Outcome(NamedTuple):
@@ -81,6 +68,8 @@ def run(
     dry_run: bool = False,
     topology: str = "",
     gates: Sequence[forecasts.Gate] = (),
+    wish: loop.Wish | None = None,
+    price_per_hour: float = 0.0,
     painter: Painter | None = None,
 ) -> Outcome:
     """Trains the evidence, fits it, forecasts, trains what was forecast, reports.
@@ -95,6 +84,9 @@ def run(
         topology: a machine that need not be here, to plan and compile for instead;
             only with `dry_run`. See `rehearsal.find_machines`.
         gates: conditions on what the fit says.
+        wish: of the grid only the cells are trained that make the targets' interval
+            as narrow as this says; None: the whole fit region.
+        price_per_hour: of the machine, for what a dry run says of targets.
         painter: draws the figures; None: a new one.
 
     Raises:
@@ -107,6 +99,8 @@ def run(
     trains_targets = stages is not None and "verify" in stages
     stages = STAGES if stages is None else stages
     _check_stages(experiment, stages, gates)
+    if wish:
+        loop.check(experiment, wish)
     dataset = load_dataset(experiment.dataset, outline=dry_run)
     parts = targets.split_cells(experiment, dataset)
     if trains_targets and not parts.to_verify:
@@ -118,14 +112,23 @@ def run(
     if dry_run:
         cells = parts.evidence + parts.held_out
         rows = Table(workdir / "measurements.csv").rows  # reading touches nothing
-        print_plan(experiment, dataset, cells, rows, machines)
+        pace = print_plan(experiment, dataset, cells, rows, machines)
+        if machines is None:
+            about = parts.targets, rows, price_per_hour, pace
+            print(*describe_targets(experiment, dataset, *about), sep="\n")
         return Outcome()
     study = Study(experiment, dataset, parts, workdir, None)
     if processes.is_first():
         study = study._replace(table=open_table(workdir, experiment))
         log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
 
-    news = train(study, parts.evidence) if "train" in stages else None
+    news = None
+    if "train" in stages and wish is None:
+        news = train(study, parts.evidence)
+    elif "train" in stages and wish:
+        news = train_until(study, wish)
+    if wish:
+        study = loop.with_chosen(study)
     verifies = "verify" in stages and bool(
         parts.to_verify if trains_targets else parts.held_out
     )
@@ -260,6 +263,53 @@ def train(
     return news
 
 
+def rounds(
+    experiment: Experiment, workdir: epath.Path, wish: loop.Wish
+) -> Iterator[design.Round[fitting.Fit]]:
+    """The loop for Python: yields what it is about to train, and trains it.
+
+    Args:
+        experiment: the study; its grid are the candidates.
+        workdir: where everything is kept; a loop that was stopped goes on.
+        wish: how sure, and for how much.
+
+    Yields:
+        Rounds, each before its cells are trained; the last says why it stopped.
+
+    Raises:
+        UserError: the config, the workdir or the wish cannot be used.
+    """
+    config.validate(experiment)
+    loop.check(experiment, wish)
+    dataset = load_dataset(experiment.dataset)
+    parts = targets.split_cells(experiment, dataset)
+    table = open_table(workdir, experiment)
+    yield from _rounds(Study(experiment, dataset, parts, workdir, table), wish, [])
+
+
+def _rounds(
+    study: Study, wish: loop.Wish, news: list[ensemble.Progress | None]
+) -> Iterator[design.Round[fitting.Fit]]:
+    for one in loop.run(
+        study,
+        wish,
+        train=lambda cells: news.append(train(study, cells)),
+        fit=lambda cells: fit_evidence(study, cells),
+    ):
+        about = study.experiment.metric, study.dataset.unit
+        said = words.describe_round(one, wish.cost, *about)
+        print(said)
+        log(study.workdir, said)
+        yield one
+
+
+def train_until(study: Study, wish: loop.Wish) -> ensemble.Progress | None:
+    """Trains cells of the grid, round by round, until the targets are sure enough."""
+    news: list[ensemble.Progress | None] = []
+    collections.deque(_rounds(study, wish, news), maxlen=0)
+    return news[-1] if news else None
+
+
 def best_rates(study: Study) -> tuple[float, float]:
     """Learning rate and weight decay of targets: the best at the largest evidence.
 
@@ -286,31 +336,15 @@ def with_rates(study: Study, rates: tuple[float, float]) -> Study:
     return study._replace(parts=study.parts._replace(targets=cells))
 
 
-def fit_evidence(study: Study) -> fitting.Fit:
-    """Fits the law to the evidence alone, whatever else is in the table."""
+def fit_evidence(study: Study, cells: Sequence[Cell] | None = None) -> fitting.Fit:
+    """Fits the law to the evidence alone, or to some of it, whatever else there is."""
     settings = study.experiment.fit
     return fitting.fit(
-        make_surface(study, study.parts.evidence),
+        targets.make_surface(study, cells or study.parts.evidence),
         settings.law,
         resamples=settings.resamples,
         seed=settings.seed,
     )
-
-
-def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
-    """The points of these cells; where rates are swept, of the best of them."""
-    experiment = study.experiment
-    chosen, choices = envelope.choose(cells, study.rows)
-    random_guess = experiment.fit.random_guess
-    if random_guess < 0:
-        random_guess = study.dataset.random_guess(experiment.metric)
-    surface = Surface.from_measurements(
-        chosen, random_guess or None, fitting.knows_epochs(experiment.fit.law)
-    )
-    if not grid.is_sweep(experiment):
-        return surface
-    notes = (*surface.notes, *envelope.describe(choices))
-    return dataclasses.replace(surface, notes=notes)
 
 
 def say(study: Study, fit: fitting.Fit) -> list[forecasts.Asked]:
@@ -414,7 +448,7 @@ def collect(
         for cell in cells
         if cell.cell_id in study.rows
     ]
-    surface = make_surface(study, parts.evidence + held_out)
+    surface = targets.make_surface(study, parts.evidence + held_out)
     if grid.is_sweep(experiment):
         _, choices = envelope.choose(parts.evidence + held_out, study.rows)
         text = envelope.format_choices(choices)

@@ -1,11 +1,13 @@
 """Which cells of a study are evidence, and what is to be forecast from them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from etils import epath
 
-from scalepred import grid, results
+from scalepred import envelope, grid, results
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.files import digest
@@ -13,7 +15,7 @@ from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Cost
 from scalepred.forecast import Asked, Evidence
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement
+from scalepred.measurements import Measurement, Surface, Table
 from scalepred.training import engine
 
 # Of a row, what says nothing of the run: another machine's table is the same evidence.
@@ -37,6 +39,29 @@ class Parts(NamedTuple):
     def to_verify(self) -> list[Cell]:
         """What is trained after the forecast, each cell once."""
         return list(dict.fromkeys([*self.held_out, *self.targets]))
+
+
+class Study(NamedTuple):
+    """What every stage works on.
+
+    Attributes:
+        experiment: the config.
+        dataset: what it names.
+        parts: the cells: evidence, the rest of the grid, targets.
+        workdir: where everything is kept.
+        table: the rows; None in all processes but the first.
+    """
+
+    experiment: Experiment
+    dataset: Dataset
+    parts: Parts
+    workdir: epath.Path
+    table: Table | None
+
+    @property
+    def rows(self) -> dict[str, Measurement]:
+        """By cell id; none in all processes but the first."""
+        return self.table.rows if self.table else {}
 
 
 class Size(NamedTuple):
@@ -142,6 +167,22 @@ def ask_plain(experiment: Experiment, cost: Cost) -> list[Asked]:
         Asked("", "plain", m, n, epochs, float(cost.flops(m, n * (epochs or 1.0))))
         for m, n, epochs in sizes
     ]
+
+
+def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
+    """The points of these cells; where rates are swept, of the best of them."""
+    experiment = study.experiment
+    chosen, choices = envelope.choose(cells, study.rows)
+    random_guess = experiment.fit.random_guess
+    if random_guess < 0:
+        random_guess = study.dataset.random_guess(experiment.metric)
+    surface = Surface.from_measurements(
+        chosen, random_guess or None, fitting.knows_epochs(experiment.fit.law)
+    )
+    if not grid.is_sweep(experiment):
+        return surface
+    notes = (*surface.notes, *envelope.describe(choices))
+    return dataclasses.replace(surface, notes=notes)
 
 
 def weigh_evidence(rows: Sequence[Measurement]) -> Evidence:

@@ -276,6 +276,7 @@ def first_cells(
     Raises:
         UserError: if the budget does not buy what a fit needs.
     """
+    offered = cells
     cells = cells.where(cells.cost <= budget)
     chosen: list[NextCell] = []
     share = _FIRST_SHARE * budget
@@ -287,11 +288,12 @@ def first_cells(
     places = [np.append(sizes, [cell[axis] for cell in chosen])
               for axis, sizes in enumerate(measured)]  # fmt: skip
     rest = cells.where(~cells.are_in(*places))
+    others = offered.where(~offered.are_in(*places))
     needed = [
-        min(_LEAST_SIZES, len(_distinct(np.append(sizes, rest[axis]))))
+        min(_LEAST_SIZES, len(_distinct(np.append(sizes, others[axis]))))
         for axis, sizes in enumerate(places)
     ]
-    count = min(_LEAST_CELLS, len(places[0]) + len(rest.cost))
+    count = min(_LEAST_CELLS, len(places[0]) + len(others.cost))
     while True:
         missing = [n - len(_distinct(s)) for n, s in zip(needed, places, strict=True)]
         if max(missing) <= 0 and len(places[0]) >= count:

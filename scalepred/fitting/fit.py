@@ -327,19 +327,29 @@ class Fit:
         )
 
     def next_cells(
-        self, budget: float, target: tuple[float, float], epochs: float | None = None
+        self,
+        budget: float,
+        target: tuple[float, float],
+        epochs: float | None = None,
+        *,
+        cost: answers.Cost | None = None,
+        until_width: float = 0.0,
     ) -> list[design.NextCell]:
         """The cells to train next, to be surer of the error at `target`.
 
         Args:
-            budget: training FLOPs for all of them together.
+            budget: for all of them together, in the unit of `cost`.
             target: (params, data) to be predicted.
             epochs: of the target and of the cells; see `data_needed`.
+            cost: of a run, see `design.cost_model`; None: training FLOPs.
+            until_width: relative half-width of the 90 % interval that is enough.
         """
         smallest = float(self.surface.params.min()), float(self.surface.data.min())
-        fitted, cost = self._fitted_at(epochs), self._cost_at(epochs)
-        cells = design.make_cells(fitted, smallest, cost, target)
-        return design.next_cells(fitted, cells, budget, target)
+        fitted = self._fitted_at(epochs)
+        cells = design.make_cells(
+            fitted, smallest, cost or self._cost_at(epochs), target
+        )
+        return design.next_cells(fitted, cells, budget, target, until_width)
 
     def epochs_at(self, epochs: float | None = None) -> float | None:
         """Passes over the data that a question is answered for.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import rich.progress
 
+    from scalepred.fitting.design import NextCell
     from scalepred.fitting.fit import Fit
     from scalepred.forecast import Verdict, Verified
 
@@ -203,6 +204,14 @@ def print_saved(
         _say(sys.stdout, words.describe_said(target, fit.surface))
     for answer in answers:
         _say(sys.stdout, f"answer: {words.describe_answer(answer, fit.surface)}")
+
+
+def print_plan(cells: "Sequence[NextCell]", unit: str, cost: str) -> None:
+    """Prints the runs to do next, what each costs and what it is worth."""
+    if not cells:
+        _say(sys.stdout, "plan: nothing that the budget buys would help")
+    for cell in cells:
+        _say(sys.stdout, f"plan: {words.describe_cell(cell, unit, cost)}")
 
 
 def print_verdicts(verdicts: "Sequence[Verdict]") -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 if TYPE_CHECKING:  # what draws figures takes its words from here and needs no jax
     from scalepred.fitting.answers import Answer
+    from scalepred.fitting.design import NextCell, Round
     from scalepred.forecast import Verified
     from scalepred.measurements import Surface
     from scalepred.results import PredictionRow, Results, Score
@@ -354,6 +355,40 @@ def _predicted(
         f"Predicted {measured(value, metric)}{ends} for {place}, from {share}{times} "
         "its compute"
     )
+
+
+# What a budget is counted in, by the name of its cost.
+_COST_UNITS = {
+    "flops": "FLOPs", "6mn": "FLOPs (6mn)", "mn": "m n", "seconds": "s", "price": "paid"
+}  # fmt: skip
+
+
+def describe_round(one: Round[Any], cost: str, metric: str, data_unit: str) -> str:
+    """Where the loop stands, and what it trains next for how much."""
+    unit_name = _COST_UNITS[cost]
+    text = (
+        f"round {one.number}: {one.num_points} points, {count(one.spent)} {unit_name}"
+    )
+    if math.isfinite(one.value):
+        text += (
+            f", the largest target {measured(one.value, metric)} ± "
+            f"{percent(one.half_width)}"
+        )
+    if one.stop:
+        return f"{text}; stopped: {one.stop}"
+    runs = [describe_cell(cell, data_unit, cost) for cell in one.cells]
+    return f"{text}; next {'; '.join(runs)}"
+
+
+def describe_cell(cell: NextCell, data_unit: str, cost: str) -> str:
+    """A run to do next, what it costs and what it is worth."""
+    text = (
+        f"{count(cell.params)} parameters on {count(cell.data)} {data_unit} for "
+        f"{count(cell.cost)} {_COST_UNITS[cost]}"
+    )
+    if math.isnan(cell.after):
+        return text
+    return f"{text} (± {percent(cell.before)} to ± {percent(cell.after)})"
 
 
 def targets(results: Results) -> list[PredictionRow]:

@@ -1,0 +1,275 @@
+"""Train, fit, choose what to train next, until the forecast is sure enough.
+
+    first design -> train -> fit -> cells that narrow the target most -> train -> ...
+
+The grid says which cells may be trained; what is chosen of them becomes the evidence.
+Every round stands in rounds.csv before it is trained, so that a stopped loop goes on
+with the round it was in.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from scalepred import targets
+from scalepred.config import Experiment, UserError
+from scalepred.files import write_whole
+from scalepred.fitting import design
+from scalepred.fitting.fit import Fit
+from scalepred.grid import Cell
+from scalepred.measurements import Measurement, Surface
+from scalepred.targets import Study
+from scalepred.training import cost as machine_cost
+from scalepred.training import engine
+
+COSTS = ("flops", "6mn", "mn", "seconds", "price")
+_COLUMNS = (
+    "number", "num_points", "spent", "value", "lower", "upper", "half_width", "stop",
+    "cost", "cells",
+)  # fmt: skip
+
+
+class Wish(NamedTuple):
+    """How sure, and for how much.
+
+    Attributes:
+        until_width: relative half-width of the targets' 90 % interval (of the mean)
+            that is enough; 0: spend all.
+        budget: for all runs together, those in the table included.
+        cost: what the budget counts: flops, 6mn, mn, seconds or price. Seconds of
+            runs that are not trained yet are their FLOPs at the pace of those that
+            are, or at what the plan thinks of the machine.
+        price_per_hour: of the machine, for `price`.
+    """
+
+    until_width: float
+    budget: float
+    cost: str = "flops"
+    price_per_hour: float = 0.0
+
+
+def check(experiment: Experiment, wish: Wish) -> None:
+    """Refuses a loop that cannot be run, before anything is trained.
+
+    Raises:
+        UserError: names the flag, its value and what would be accepted.
+    """
+    until_width, budget, cost, price = wish
+    if not (math.isfinite(budget) and budget > 0):
+        raise UserError(
+            f"--budget={budget:g}: must be a positive number, what all runs together "
+            "may cost (in the unit of --cost)"
+        )
+    if not (math.isfinite(until_width) and until_width >= 0):
+        raise UserError(
+            f"--until_width={until_width:g}: must be the relative half-width of the "
+            "90% interval that is enough, such as 0.05; 0 spends the whole budget"
+        )
+    if cost not in COSTS:
+        raise UserError(f"--cost={cost}: must be one of {', '.join(COSTS)}")
+    if cost == "price" and not (math.isfinite(price) and price > 0):
+        raise UserError(
+            f"--price_per_hour={price:g}: must be positive for --cost=price"
+        )
+    if jax.process_count() > 1:
+        raise UserError("--until_width: the loop runs in one process; leave it out")
+    asked, settings = experiment.targets, experiment.fit
+    if not (asked.widths or asked.params):
+        raise UserError(
+            "--until_width: there is no target to be surer of; set targets.widths, or "
+            "targets.params and targets.data"
+        )
+    limits = settings.max_params_ratio, settings.max_data_ratio
+    if limits != (1.0, 1.0) or settings.max_compute_ratio:
+        raise UserError(
+            "--until_width: the loop chooses the evidence itself; leave "
+            "fit.max_params_ratio, max_data_ratio and max_compute_ratio out"
+        )
+    if settings.resamples < 2:
+        raise UserError(
+            f"fit.resamples={settings.resamples}: without draws there is no interval "
+            "to narrow; leave it at 1000"
+        )
+
+
+def run(
+    study: Study,
+    wish: Wish,
+    train: Callable[[Sequence[Cell]], object],
+    fit: Callable[[Sequence[Cell]], Fit],
+) -> Iterator[design.Round[Fit]]:
+    """The rounds of a study, each written down before its cells are trained.
+
+    Args:
+        study: the cells of its grid are the candidates; it has a table.
+        wish: how sure, and for how much.
+        train: trains cells into the table.
+        fit: of cells that are in the table.
+
+    Yields:
+        Rounds; the last has a reason to stop.
+
+    Raises:
+        UserError: the budget buys too little for a fit.
+    """
+    cells: dict[tuple[int, int], list[Cell]] = {}
+    for cell in study.parts.evidence:
+        size = targets.Size.of(cell, study.dataset)
+        cells.setdefault((size.params, size.data), []).append(cell)
+    price = _price(study, wish)
+    sizes = np.array([*cells], float)
+    costs = [sum(map(price, own)) for own in cells.values()]
+    candidates = design.Cells.of(sizes[:, 0], sizes[:, 1], np.array(costs))
+
+    def of(chosen: Sequence[design.NextCell]) -> list[Cell]:
+        return [
+            cell for one in chosen for cell in cells[int(one.params), int(one.data)]
+        ]
+
+    def trained() -> list[Cell]:
+        return [c for own in cells.values() if _are_done(study, own) for c in own]
+
+    def look() -> Surface | None:
+        return targets.make_surface(study, trained()) if trained() else None
+
+    def measure(chosen: Sequence[design.NextCell]) -> Surface:
+        train(of(chosen))
+        return targets.make_surface(study, trained())
+
+    def spent(surface: Surface | None) -> float:
+        del surface
+        done = [cell for cell in study.parts.evidence if cell.cell_id in study.rows]
+        return sum(_spent_on(study.rows[c.cell_id], c, wish, price) for c in done)
+
+    path = study.workdir / "rounds.csv"
+    lines = _read(path)
+    unfinished = [one for one in _cells_of(lines) if not _are_done(study, of([one]))]
+    found = design.rounds(
+        candidates,
+        _target_sizes(study),
+        wish.budget,
+        wish.until_width,
+        measure,
+        lambda surface: fit(trained()),
+        surface=look(),
+        unfinished=unfinished,
+        metric=study.experiment.metric,
+        spent=spent,
+    )
+    for one in found:
+        if lines and one.stop and lines[-1]["stop"] == one.stop:
+            yield one  # said before
+            return
+        lines = [*lines, _line(one, len(lines))]
+        write_whole(path, _format(lines))
+        yield one
+
+
+def with_chosen(study: Study) -> Study:
+    """The study, whose evidence is what was trained of the grid."""
+    by_size: dict[targets.Size, list[Cell]] = {}
+    for cell in study.parts.evidence:
+        by_size.setdefault(targets.Size.of(cell, study.dataset), []).append(cell)
+    chosen = [c for own in by_size.values() if _are_done(study, own) for c in own]
+    if not chosen:
+        raise UserError(
+            f"{study.workdir}: no size of the grid is trained yet; add train to "
+            "--stages"
+        )
+    return study._replace(parts=study.parts._replace(evidence=chosen))
+
+
+def _are_done(study: Study, cells: Sequence[Cell]) -> bool:
+    return all(cell.cell_id in study.rows for cell in cells)
+
+
+def _target_sizes(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    asked = study.experiment.targets
+    cells = [targets.Size.of(cell, study.dataset)[:2] for cell in study.parts.targets]
+    sizes = {*cells, *zip(asked.params, asked.data, strict=True)}
+    params, data = np.array(sorted(sizes), float).T
+    return params, data
+
+
+def _price(study: Study, wish: Wish) -> Callable[[Cell], float]:
+    """What one run of a cell costs."""
+    if wish.cost in ("6mn", "mn"):
+        factor = 6.0 if wish.cost == "6mn" else 1.0
+
+        def by_size(cell: Cell) -> float:
+            size = targets.Size.of(cell, study.dataset)
+            return factor * size.params * size.data * size.epochs
+
+        return by_size
+    if wish.cost == "flops":
+        return lambda cell: engine.count_flops(cell, study.dataset)
+    rows = study.rows.values()
+    seconds = sum(row.seconds for row in rows)
+    pace = 1 / machine_cost.describe_machine(jax.devices()[0]).flops_per_second
+    if seconds:
+        pace = seconds / sum(row.flops for row in rows)
+    unit = _of_a_second(wish) * pace
+    return lambda cell: unit * engine.count_flops(cell, study.dataset)
+
+
+def _of_a_second(wish: Wish) -> float:
+    return wish.price_per_hour / 3600 if wish.cost == "price" else 1.0
+
+
+def _spent_on(
+    row: Measurement, cell: Cell, wish: Wish, price: Callable[[Cell], float]
+) -> float:
+    """What a run that is in the table did cost."""
+    if wish.cost == "flops":
+        return row.flops
+    if wish.cost in ("seconds", "price"):
+        return _of_a_second(wish) * row.seconds
+    return price(cell)
+
+
+def _line(one: design.Round[Fit], number: int) -> dict[str, str]:
+    cells = ";".join(
+        f"{cell.params:.0f} {cell.data:.0f} {cell.cost!r} {cell.before!r} "
+        f"{cell.after!r}"
+        for cell in one.cells
+    )
+    values = {
+        name: getattr(one, name) for name in _COLUMNS if name not in ("cells", "number")
+    }
+    return {
+        "number": str(number),
+        **{k: "" if v != v else str(v) for k, v in values.items()},
+        "cells": cells,
+    }
+
+
+def _cells_of(lines: Sequence[dict[str, str]]) -> list[design.NextCell]:
+    """The cells of the last round."""
+    text = lines[-1]["cells"] if lines else ""
+    return [design.NextCell(*map(float, one.split())) for one in text.split(";") if one]
+
+
+def _format(lines: Sequence[dict[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows([line[name] for name in _COLUMNS] for line in lines)
+    return text.getvalue()
+
+
+def _read(path: epath.Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    lines = list(csv.DictReader(io.StringIO(path.read_text())))
+    if any(tuple(line) != _COLUMNS for line in lines):
+        raise UserError(
+            f"{path}: not what the loop writes; move it away, the runs in the table "
+            "count all the same"
+        )
+    return lines
