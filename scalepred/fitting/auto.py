@@ -93,8 +93,6 @@ class _Kind:
             # had that been the end.
             above = min(settings.above, flexible.LOSS.above)
             settings = dataclasses.replace(settings, above=above)
-        else:
-            settings = dataclasses.replace(settings, weigh_pairs=True)
         return _Kind(settings, members, fits_guess, ("params", "data"))
 
 

@@ -64,8 +64,6 @@ class Settings:
         offset_sd: expected spread of the offsets of model sizes, in ln t.
         bend_sd: expected spread of their data exponents, in ln.
         offset_strength: how many model sizes those two count for.
-        weigh_pairs: how alike neighbours err is judged as the fit weighs them. Not
-            along checkpoints and curves, whose noise goes on wherever it is.
     """
 
     mean: tuple[float, ...]
@@ -77,7 +75,6 @@ class Settings:
     offset_sd: float
     bend_sd: float
     offset_strength: float
-    weigh_pairs: bool
 
 
 def _settings(
@@ -87,7 +84,7 @@ def _settings(
     logs = [
         np.log(value) if i not in (4, 5) else value for i, value in enumerate(medians)
     ]
-    return Settings(tuple(map(float, logs)), sd, weigh_pairs=False, **others)
+    return Settings(tuple(map(float, logs)), sd, **others)
 
 
 # Priors and weights as eight public studies of language models (losses) and of image
@@ -442,7 +439,7 @@ def estimate(
         + 2 * has_level.sum(axis=1) * np.log(offset_sd * bend_sd)
     )
     known = solver.information(law, problem, solution.theta, residual)
-    shares = _shares(points, known, settings.weigh_pairs)
+    shares = _shares(points, known)
     covariance = _covariance(known, shares)
     # What an unseen size may have for an offset is part of what is not known.
     if num_levels:
@@ -587,7 +584,7 @@ def _covariance(known: solver.Information, shares: np.ndarray) -> np.ndarray:
     return np.linalg.inv(shares[:, None, None] * known.of_data + prior)
 
 
-def _shares(points: Points, known: solver.Information, weigh_pairs: bool) -> np.ndarray:
+def _shares(points: Points, known: solver.Information) -> np.ndarray:
     """How much each point of a lane counts where neighbours err together [lanes].
 
     Checkpoints of one run are many points and little news: with correlation r between
@@ -613,12 +610,8 @@ def _shares(points: Points, known: solver.Information, weigh_pairs: bool) -> np.
             if same.sum() < _MIN_NEIGHBOURS:
                 continue
             first, second = error[:-1][same], error[1:][same]
-            weight = np.ones(same.sum())
-            if weigh_pairs:  # where points hardly weigh a law may err smoothly
-                own = known.weight[lane, at]
-                weight = np.sqrt(own[:-1] * own[1:])[same]
-            correlation = np.sum(weight * first * second) / np.sqrt(
-                np.sum(weight * first**2) * np.sum(weight * second**2) + 1e-300
+            correlation = np.sum(first * second) / np.sqrt(
+                np.sum(first**2) * np.sum(second**2) + 1e-300
             )
             share = np.clip((1 - correlation) / (1 + correlation), 1e-3, 1.0)
             shares[lane] = min(shares[lane], share)
