@@ -11,7 +11,7 @@ Cost: evidence 2.40e11 FLOPs in all, some 30 s of a core; one target run 1.37e13
 times that, 5 minutes of a core that does 50 GFLOP/s at it.
 
 Settings: 3 of training, 1 range of sizes, 3 laws and 3 targets were weighed, on runs
-of at most 1/190 of the target's FLOPs; nothing larger was trained before the forecast.
+of at most 1/189 of the target's FLOPs; nothing larger was trained before the forecast.
 What forecast_stdlib had found (the family, no weight decay, batches of 256) was kept.
 - Rates 0.005, 0.01, 0.02 at 8 and 32 units, 15 and 59 thousand words: 0.01 is best on
   the fewer, 0.02 by 0.6 to 1.2 % on the more; 0.01.
