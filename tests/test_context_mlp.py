@@ -55,3 +55,11 @@ def test_a_short_test_part_leaves_the_train_part_alone():
     assert all(row.tobytes() in test for row in short.inputs[short.num_train :])
     with pytest.raises(UserError, match="is not a text"):
         short_test.load("digits")
+
+
+def test_handwritten_sources_are_a_part_of_all():
+    whole, own = stdlib.load(), stdlib.load("handwritten")
+    assert own.name == "stdlib_handwritten"
+    assert 0.7 * whole.num_train < own.num_train < 0.95 * whole.num_train
+    with pytest.raises(UserError, match="dataset=stdlib:tables"):
+        stdlib.load("tables")

@@ -142,6 +142,11 @@ def _transformer_xl(width: int, depth: int) -> int:
     return depth * layer + WINDOW * size * WORDS
 
 
+def _context_mlp(width: int, depth: int) -> int:
+    """Eight embeddings of 16 features are read at every position."""
+    return WINDOW * (8 * 16 * width + (depth - 1) * width**2 + width * WORDS)
+
+
 class Case(NamedTuple):
     """A family, where it is counted, and its multiply-adds by hand."""
 
@@ -163,6 +168,7 @@ CASES = {
     "awd_lstm": Case(40, 3, "text", _awd_lstm),
     "awd_lstm_small": Case(40, 2, "text", _awd_lstm_small),
     "awd_lstm_wikitext2": Case(24, 2, "text", _awd_lstm),
+    "context_mlp": Case(24, 3, "text", _context_mlp),
     "transformer_xl": Case(24, 2, "text", _transformer_xl),
 }
 

@@ -17,42 +17,26 @@ from scalepred.models.model import Model, draw_arrays, from_nnx, multiply
 class Linear(nnx.Module):
     """A product with weights that are given, and a bias that starts at zero."""
 
-    def __init__(self, weights: jax.Array, factor: float = 1.0):
+    def __init__(self, weights: jax.Array):
         self.kernel = nnx.Param(weights)
         self.bias = nnx.Param(jnp.zeros(weights.shape[1]))
-        self.factor = factor  # of the product
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        product = multiply(x, self.kernel[...])
-        if self.factor != 1:
-            product = product * self.factor
-        return product + self.bias[...]
+        return multiply(x, self.kernel[...]) + self.bias[...]
 
 
 class MLP(nnx.Module):
     """Flattened input, tanh layers, linear output."""
 
     def __init__(
-        self,
-        num_inputs: int,
-        width: int,
-        depth: int,
-        num_classes: int,
-        grown: float,
-        rngs: nnx.Rngs,
+        self, num_inputs: int, width: int, depth: int, num_classes: int, rngs: nnx.Rngs
     ):
         sizes = [num_inputs] + [width] * depth + [num_classes]
         shapes = list(itertools.pairwise(sizes))
         drawn = draw_arrays(_uniform, rngs.params(), shapes)
-        # Variance 1 / fan_in. What reads units starts so much larger and is multiplied
-        # by so much less, but the output, which starts so much smaller (muP, table 8).
-        first, *hidden, last = [noise * math.sqrt(3 / len(noise)) for noise in drawn]
+        # Variance 1 / fan_in.
         self.layers = nnx.List(
-            [
-                Linear(first),
-                *(Linear(weights * grown, 1 / grown) for weights in hidden),
-                Linear(last, 1 / grown),
-            ]
+            [Linear(noise * math.sqrt(3 / len(noise))) for noise in drawn]
         )
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
@@ -68,25 +52,11 @@ def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def build(
-    width: int,
-    depth: int,
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    base_width: int | None = None,
+    width: int, depth: int, input_shape: tuple[int, ...], num_classes: int
 ) -> Model:
-    """The MLP of that width; tanh(0) = 0, so it may be padded with zeros.
-
-    Args:
-        width: units a layer.
-        depth: hidden layers.
-        input_shape: of one example.
-        num_classes: number of logits.
-        base_width: of the maximal-update parametrisation, at which it is the standard
-            one (Yang and Hu et al. 2021, "Tensor Programs V"); None: standard.
-    """
+    """The MLP of that width; tanh(0) = 0, so it may be padded with zeros."""
     num_inputs = math.prod(input_shape)
-    grown = width / base_width if base_width else 1.0
     return from_nnx(
-        lambda rngs: MLP(num_inputs, width, depth, num_classes, grown, rngs),
+        lambda rngs: MLP(num_inputs, width, depth, num_classes, rngs),
         can_be_padded=True,
     )
