@@ -10,6 +10,8 @@ Hardware: two CPU cores; the target is trained twice, a core each.
 Cost: evidence 2.14e11 FLOPs in all, some 30 s of a core; one target run 1.22e13, 57
 times that, 2 minutes of a core that does 106 GFLOP/s.
 
+Answer: said 4.127 nats a word (3.745 to 4.475), then measured 4.329: inside, 5 % low.
+
 Settings: none of training was tried here, those of forecast_wikitext2 were taken as
 they are (batches of 280 words); 1 range of sizes, 3 laws. Nothing larger than the
 evidence was trained before the forecast.

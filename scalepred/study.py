@@ -361,7 +361,7 @@ def say(study: Study, fit: fitting.Fit) -> list[forecasts.Asked]:
             asked,
             targets.weigh_evidence(evidence),
             title=experiment.name,
-            config=experiment_record(experiment),
+            config=forecast_config(experiment),
             answers=answer(study, fit),
             target_value=experiment.questions.target_value,
         )
@@ -490,6 +490,13 @@ def summarise_training(
         wait_seconds=last_news.wait_seconds if last_news else float("nan"),
         lane_utilization=last_news.lane_utilization if last_news else float("nan"),
     )
+
+
+def forecast_config(experiment: Experiment) -> dict[str, object]:
+    """What a forecast keeps of the config: all but packing, which changes nothing."""
+    record = dataclasses.asdict(experiment)
+    del record["packing"]
+    return record
 
 
 def experiment_record(experiment: Experiment) -> dict[str, object]:

@@ -4,7 +4,8 @@
 
 trains the study once undisturbed, then again and again, killed each time and started
 anew until it ends, until it has been killed so often. Every table must be that of the
-undisturbed run bit for bit, but for the column seconds. Exit status 0 if it is so.
+undisturbed run bit for bit, but for the column seconds, and there must be one forecast,
+which says the same. Exit status 0 if it is so.
 """
 
 import functools
@@ -25,7 +26,7 @@ from absl import app, flags
 from etils import epath
 
 from scalepred import __main__ as train_main
-from scalepred import files, study
+from scalepred import files, forecast, study
 from scalepred.measurements import COLUMNS, Table
 from scalepred.training import checkpoint, engine, ensemble
 
@@ -81,6 +82,24 @@ def _in_row_write(die: Callable[[], None]) -> None:
     sys.modules["scalepred.measurements"].__dict__["write_whole"] = write_half
 
 
+def _in_forecast_write(die: Callable[[], None], suffix: str) -> None:
+    """Half of the bytes of a forecast, or of the fit beside it, are written."""
+    write_whole = files.write_whole
+
+    def write_half(path: epath.Path, content: str | bytes) -> None:
+        if path.name.endswith(suffix):
+            half = path.parent / f"{path.name}.half.tmp"
+            half.write_bytes(
+                content[: len(content) // 2].encode()
+                if isinstance(content, str)
+                else content[: len(content) // 2]
+            )
+            die()
+        write_whole(path, content)
+
+    study.forecasts.__dict__["write_whole"] = write_half
+
+
 STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
     "first compile": lambda die: _before(engine, "_make_functions", _later(die, 0.2)),
     "chunk": lambda die: _before(ensemble, "_notice", _later(die, 0.005), nth=5),
@@ -90,7 +109,12 @@ STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
         checkpoint.Checkpoints, "finish", die, nth=2
     ),
     "fit": lambda die: _before(study.fitting, "fit", _later(die, 0.5)),
-    "report": lambda die: _before(study, "write_report", _later(die, 0.3)),
+    "forecast": lambda die: _before(study.forecasts, "make_record", _later(die, 0.1)),
+    "forecast write": lambda die: _in_forecast_write(die, ".json"),
+    "forecast's fit write": lambda die: _in_forecast_write(die, ".npz"),
+    "verify": lambda die: _before(study, "await_forecast", _later(die, 0.5)),
+    "score": lambda die: _before(study.forecasts, "format_scores", die),
+    "report": lambda die: _before(study, "finish", _later(die, 0.3)),
 }
 
 
@@ -143,11 +167,26 @@ def read_table(workdir: pathlib.Path) -> list[tuple[str, ...]]:
     ]
 
 
-def _report(name: str, workdir: pathlib.Path, expected: list, codes: list) -> bool:
-    same = read_table(workdir) == expected
+def read_said(workdir: pathlib.Path) -> list[list[tuple[float, ...]]]:
+    """What each intact forecast says of its targets; nothing of one that is damaged."""
+    told, notes = forecast.read_all(epath.Path(workdir) / "forecasts")
+    names = ("params", "data", "value", "upper")
+    return [
+        *(
+            [tuple(one[name] for name in names) for one in said.targets]
+            for said in told
+        ),
+        *([] for _ in notes),
+    ]
+
+
+def _report(
+    name: str, workdir: pathlib.Path, expected: tuple[list, list], codes: list
+) -> bool:
+    same = (read_table(workdir), read_said(workdir)) == expected
     files_left = sorted(p.name for p in workdir.iterdir())
     print(
-        f"{name}: ended with {codes}, {len(expected) - 1} rows, "
+        f"{name}: ended with {codes}, {len(expected[0]) - 1} rows, "
         f"{'the same' if same else 'DIFFERENT'}; left: {' '.join(files_left)}",
         flush=True,
     )
@@ -173,8 +212,12 @@ def main(_: Sequence[str]) -> None:
     took = time.monotonic() - began
     if process.exitcode:
         raise SystemExit((base / "undisturbed.log").read_text())
-    expected = read_table(base / "undisturbed")
-    print(f"undisturbed: {len(expected) - 1} rows in {took:.0f} s", flush=True)
+    expected = read_table(base / "undisturbed"), read_said(base / "undisturbed")
+    print(
+        f"undisturbed: {len(expected[0]) - 1} rows, {len(expected[1])} forecast in "
+        f"{took:.0f} s",
+        flush=True,
+    )
 
     good = True
     for stage in STAGES:
@@ -203,7 +246,7 @@ def main(_: Sequence[str]) -> None:
                 process.join()
             codes.append(process.exitcode)
         good &= _report(f"random moments, {kills} so far", workdir, expected, codes)
-    print("all tables are the same" if good else "FAILED")
+    print("all tables and forecasts are the same" if good else "FAILED")
     sys.exit(0 if good else 1)
 
 

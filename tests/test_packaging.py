@@ -310,8 +310,8 @@ def test_quickstart_runs_the_main_job(checkout: Checkout) -> None:
     scalepred.chmod(0o755)
     done = checkout.run("quickstart", "--config.grid.seeds=4")
     assert done.stdout.strip() == (
-        f"{checkout.root}: --config=experiments/digits_mlp.py "
-        "--workdir=runs/digits_mlp --config.grid.seeds=4"
+        f"{checkout.root}: --config=experiments/forecast_python.py "
+        "--workdir=runs/forecast --verify --config.grid.seeds=4"
     )
 
 

@@ -6,15 +6,18 @@ import itertools
 import json
 import math
 import pathlib
+import re
 import runpy
 
 import numpy as np
 import pytest
 from etils import epath
 
-from scalepred import config, study
+from scalepred import config, study, targets
 from scalepred.config import UserError
+from scalepred.data.dataset import load_dataset
 from scalepred.measurements import Measurement, Table
+from scalepred.training import engine
 from scalepred.workdir import prepare_workdir
 
 # The evidence and what is held out, but no report.
@@ -245,13 +248,13 @@ def test_loss_is_fitted_like_error(tmp_path):
     assert all(float(row["predicted"]) < math.log(10) for row in rows)
 
 
-def quickstart() -> config.Experiment:
-    path = ROOT / "experiments" / "digits_mlp.py"
+def load_experiment(name: str) -> config.Experiment:
+    path = ROOT / "experiments" / f"{name}.py"
     return runpy.run_path(str(path))["get_config"]()
 
 
-def test_quickstart_has_the_size_it_says():
-    experiment = quickstart()
+def test_digits_have_the_size_they_say():
+    experiment = load_experiment("digits_mlp")
     config.validate(experiment)
     widths = experiment.grid.widths
     assert len(widths) >= 7
@@ -265,9 +268,10 @@ def test_quickstart_has_the_size_it_says():
 
 
 @pytest.mark.slow
-def test_quickstart_predicts_the_held_out_points(tmp_path):
+def test_digits_predict_the_held_out_points(tmp_path):
     workdir = epath.Path(tmp_path / "work")
-    study.run(quickstart(), workdir, stages=("train", "fit"))
+    stages = ("train", "fit", "forecast", "verify")
+    study.run(load_experiment("digits_mlp"), workdir, stages)
     record = json.loads((workdir / "fit.json").read_text())
     scores = {score["name"]: score for score in record["scores"]}
     held_out = scores["held out"]
@@ -279,3 +283,43 @@ def test_quickstart_predicts_the_held_out_points(tmp_path):
         [float(r["measured"]) for r in read_csv(workdir / "predictions.csv")]
     )
     assert value.min() < 0.06 < 0.45 < value.max()
+
+
+def test_the_quickstarts_evidence_is_fifty_times_cheaper_than_its_target():
+    """Counted before anything is trained, all seeds of the evidence against one run."""
+    experiment = load_experiment("forecast_python")
+    dataset = load_dataset(experiment.dataset)
+    parts = targets.split_cells(experiment, dataset)
+    evidence = sum(engine.count_flops(cell, dataset) for cell in parts.evidence)
+    assert {cell.width for cell in parts.targets} == {512}
+    assert not parts.held_out
+    for cell in parts.targets:
+        assert engine.count_flops(cell, dataset) >= 50 * evidence
+
+
+@pytest.mark.slow
+def test_the_quickstart_says_it_before_it_is_trained(tmp_path, capsys):
+    experiment = load_experiment("forecast_python")
+    workdir = epath.Path(tmp_path / "work")
+    study.run(experiment, workdir, ("train", "fit", "forecast"))
+    widths = {row.width for row in Table(workdir / "measurements.csv").rows.values()}
+    assert widths == set(experiment.grid.widths)
+    (path,) = (tmp_path / "work" / "forecasts").glob("*.json")
+    said, sealed = path.read_bytes(), path.stat().st_mtime_ns
+    capsys.readouterr()
+    outcome = study.run(experiment, workdir, study.STAGES)
+    first = [line for line in capsys.readouterr().out.splitlines() if line]
+    first = next(line for line in first if not line.startswith("All 16 runs"))
+    assert re.match(
+        r"Predicted 1\.\d+ nats .* from 1/5\d of its compute; measured", first
+    )
+    assert path.read_bytes() == said
+    assert path.stat().st_mtime_ns == sealed
+    record = json.loads(said)
+    rows = Table(workdir / "measurements.csv").rows
+    new = set(rows) - set(record["evidence"]["runs"])
+    assert {rows[name].width for name in new} == {512}
+    (verified,) = outcome.verified
+    assert verified.compute_multiple >= 50
+    assert verified.upper / verified.lower <= 1.5
+    assert verified.inside != "none" or abs(verified.relative_error) <= 0.1
