@@ -101,7 +101,7 @@ def duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return UNKNOWN
     if seconds < 10:
-        return f"{seconds:.2g} s"
+        return f"{seconds:.2g} s" if seconds >= 0.01 else "0 s"
     hours, rest = divmod(round(seconds), 3600)
     minutes, whole = divmod(rest, 60)
     if hours:
@@ -294,7 +294,8 @@ def headline(results: Results) -> str:
     surface = results.surface
     if results.verified:
         return describe_verified(
-            max(results.verified, key=lambda one: one.compute),
+            # With a fixed number of steps data cost nothing.
+            max(results.verified, key=lambda one: (one.compute, one.params * one.data)),
             surface.metric,
             unit(surface),
         )
@@ -303,7 +304,11 @@ def headline(results: Results) -> str:
     # A size that can be trained here says more than one that is only asked about.
     largest = max(
         results.forecast.targets,
-        key=lambda one: (one["kind"] != "plain", one["flops"]),
+        key=lambda one: (
+            one["kind"] != "plain",
+            one["flops"],
+            one["params"] * one["data"],
+        ),
     )
     return describe_said(largest, surface)
 
