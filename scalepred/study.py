@@ -425,9 +425,8 @@ def verify(study: Study) -> tuple[forecasts.Forecast | None, list[forecasts.Veri
 def find_runs(study: Study, cells: Sequence[Cell]) -> list[Measurement]:
     """The runs that count of one size: all there are, or those with its best rates."""
     done = [cell for cell in cells if cell.cell_id in study.rows]
-    is_whole = len({cell.learning_rate for cell in cells}) == 1 or len(done) == len(
-        cells
-    )
+    rates = {(cell.learning_rate, cell.weight_decay) for cell in cells}
+    is_whole = len(rates) == 1 or len(done) == len(cells)
     return envelope.choose(done, study.rows)[0] if done and is_whole else []
 
 

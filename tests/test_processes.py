@@ -35,23 +35,25 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start(config, workdir, devices: int, *arguments: str) -> subprocess.Popen:
+def start(
+    config, workdir, devices: int, *arguments: str, stages: str = "train"
+) -> subprocess.Popen:
     return subprocess.Popen(
         [
             sys.executable, "-m", "scalepred", f"--config={config}",
-            f"--workdir={workdir}", "--stages=train", *arguments,
+            f"--workdir={workdir}", f"--stages={stages}", *arguments,
         ],
         env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def start_pair(config, workdir) -> list[subprocess.Popen]:
+def start_pair(config, workdir, stages: str = "train") -> list[subprocess.Popen]:
     port = free_port()
     return [
         start(
             config, workdir, 2, "--distributed", f"--coordinator=localhost:{port}",
-            "--num_processes=2", f"--process_id={index}",
+            "--num_processes=2", f"--process_id={index}", stages=stages,
         )
         for index in range(2)
     ]  # fmt: skip
@@ -122,3 +124,34 @@ def test_two_processes_give_the_table_of_one(config, tmp_path):
     for process in start_pair(config, pair):
         finish(process)
     assert soak.read_table(pair) == soak.read_table(one)
+
+
+TARGETS = """
+from scalepred import config
+
+def get_config():
+    return config.Experiment(
+        name="pair",
+        grid=config.Grid(widths=(4, 8, 16), data_fractions=(1 / 64, 1 / 16, 1 / 4),
+                         seeds=2, learning_rates=(1e-5, 0.0123456789)),
+        training=config.Training(steps=60),
+        fit=config.Fitting(resamples=50),
+        targets=config.Targets(widths=(32,), seeds=4),
+    )
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_targets_after_the_firsts_forecast(tmp_path):
+    """Only the first has the table, whose best rate both must train with."""
+    config, workdir = tmp_path / "targets.py", tmp_path / "work"
+    config.write_text(TARGETS)
+    stages = "train,fit,forecast,verify"
+    for process in start_pair(config, workdir, stages):
+        finish(process)
+    rows = Table(workdir / "measurements.csv").rows.values()
+    trained = [row.learning_rate for row in rows if row.width == 32]
+    assert trained == [0.0123456789] * 4
+    assert len(rows) == 3 * 3 * 2 * 2 + 4
+    assert len(list((workdir / "forecasts").glob("*.json"))) == 1
+    assert (workdir / "verification.csv").read_text().count("\n") == 2
