@@ -115,7 +115,8 @@ def run(
         pace = print_plan(experiment, dataset, cells, rows, machines)
         if machines is None:
             about = parts.targets, rows, price_per_hour, pace
-            print(*describe_targets(experiment, dataset, *about), sep="\n")
+            for line in describe_targets(experiment, dataset, *about):
+                print(line)
         return Outcome()
     study = Study(experiment, dataset, parts, workdir, None)
     if processes.is_first():
