@@ -84,13 +84,17 @@ def _draw_predicted(scene: Scene) -> Figure:
     left, right = figure.subplots(1, 2)
     metric = scene.metric
     form = functools.partial(_value_tick, metric=metric)
-    runs = scene.points.runs
+    runs = scene.points.where(np.isfinite(scene.points.measured))
     places = np.stack([runs.measured, runs.predicted])
     low, high = places.min() / 1.12, places.max() * 1.12
     left.plot([low, high], [low, high], color="#555555", linewidth=0.9)
     reach = 1.5 * max(0.05, float(np.abs(runs.relative_error).max()))
     right.axhline(0, color="#555555", linewidth=0.9)
-    for region, label in (("fit", "fitted"), ("held_out", "held out")):
+    for region, label in (
+        ("fit", "fitted"),
+        ("held_out", "held out"),
+        ("target", "forecast, then trained"),
+    ):
         chosen = runs.of_region(region)
         if len(chosen.region):
             _draw_region(left, right, chosen, f"{label} ({len(chosen.region)})")
@@ -113,14 +117,18 @@ def _draw_predicted(scene: Scene) -> Figure:
 
 def _draw_region(left: Axes, right: Axes, points: Points, label: str) -> None:
     """The points of one region with their 90 % intervals, on both axes."""
-    fitted = bool(points.is_fitted[0])
     is_crowded = len(points.region) > 60
     predicted = points.predicted
+    marker, color, face, size = {
+        "fit": ("o", _FIT, "white", 4.5),
+        "held_out": ("s", _HELD_OUT, _HELD_OUT, 4.5),
+        "target": ("*", _TARGET, _TARGET, 10.0),
+    }[str(points.region[0])]
     style: dict[str, Any] = {
-        "fmt": "o" if fitted else "s",
-        "markersize": 3.2 if is_crowded else 4.5,
-        "color": _FIT if fitted else _HELD_OUT,
-        "markerfacecolor": "white" if fitted else _HELD_OUT,
+        "fmt": marker,
+        "markersize": 3.2 if is_crowded else size,
+        "color": color,
+        "markerfacecolor": face,
         "markeredgewidth": 0.7 if is_crowded else 1.1,
         "elinewidth": 0.5 if is_crowded else 0.8,
     }
@@ -204,7 +212,7 @@ def _draw_surface(scene: Scene) -> Figure:
     for region, marker, size, label in (
         ("fit", "o", 34, "measured, fitted"),
         ("held_out", "s", 34, "measured, held out"),
-        ("target", "*", 130, "target, not measured"),
+        ("target", "*", 130, "target, as forecast"),
     ):
         chosen = points.of_region(region)
         if not len(chosen.region):

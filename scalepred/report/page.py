@@ -76,15 +76,16 @@ _FIGURES = {
         "Predicted against measured",
         "Left: what the law predicts against what was measured; on the diagonal they "
         "agree. Right: the relative error of each prediction against the compute of "
-        "a run. Open circles: points fitted; filled squares: points held out; bars: "
-        "90% intervals for a new measurement.",
+        "a run. Open circles: points fitted; filled squares: points held out; stars: "
+        "targets, forecast before they were trained; bars: 90% intervals for a new "
+        "measurement.",
     ),
     "surface": (
         "The surface",
         "Colour and contours: the fitted law over model size m and data size n. "
         "Points are filled with the colour of what was measured there, so a point "
         "that vanishes in its surroundings is met by the law. Circles: fitted; "
-        "squares: held out; stars: targets that nobody measured.",
+        "squares: held out; stars: targets, filled with what was forecast.",
     ),
     "curves": (
         "Along each size",
