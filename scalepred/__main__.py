@@ -1,5 +1,6 @@
 """`scalepred`: trains evidence, forecasts the rest, then trains and scores it."""
 
+import math
 import os
 import pathlib
 import sys
@@ -111,6 +112,8 @@ def _run() -> command.Spoken:
     if _VERIFY.value:
         stages = study.STAGES if stages is None else list({*stages, "verify"})
     gates = [parse_gate(text) for text in _GATES.value]
+    if gates and _DRY_RUN.value:
+        raise UserError("--gate: of no use with --dry_run, which fits nothing")
     wish = None
     if _UNTIL_WIDTH.value is not None:
         if _BUDGET.value is None:
@@ -120,6 +123,16 @@ def _run() -> command.Spoken:
         raise UserError(
             "--budget: of no use without --until_width; what a budget buys is asked by "
             "--config.questions.budget"
+        )
+    if wish is None and _COST.present:
+        raise UserError(f"--cost={_COST.value}: of no use without --until_width")
+    price = _PRICE.value
+    if not 0 <= price < math.inf:
+        raise UserError(f"--price_per_hour={price:g}: must be 0 or more")
+    is_paid = _DRY_RUN.value or (wish and wish.cost == "price")
+    if _PRICE.present and not is_paid:
+        raise UserError(
+            f"--price_per_hour={price:g}: of no use without --dry_run or --cost=price"
         )
     ensemble.use_all_cores()
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -138,7 +151,7 @@ def _run() -> command.Spoken:
         _TOPOLOGY.value,
         gates,
         wish,
-        _PRICE.value,
+        price,
     )
     return speak_of(outcome.forecast, outcome.verified, outcome.verdicts)
 
