@@ -8,9 +8,9 @@ law=auto, and asked about 4 to 1024 times its largest compute. Prints how many o
 probability.
 
     python scripts/bench_calibration.py [--grids=500] [--laws=true,auto]
-        [--resamples=300] [--seed=0] [--jobs=1]
+        [--resamples=300] [--grids_seed=0] [--jobs=1]
 
-A grid depends on --seed and its number alone, so jobs change nothing but the time.
+A grid depends on --grids_seed and its number alone, so jobs change nothing but the time.
 """
 
 import concurrent.futures
@@ -35,7 +35,7 @@ from scalepred.measurements import Surface
 _GRIDS = flags.DEFINE_integer("grids", 100, "Grids drawn.")
 _LAWS = flags.DEFINE_list("laws", ["true", "auto"], "true: the one of the grid; auto.")
 _RESAMPLES = flags.DEFINE_integer("resamples", 300, "Draws behind every interval.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the grids.")
+_SEED = flags.DEFINE_integer("grids_seed", 0, "Of the grids.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Processes.")
 
 # Table 2 of Rosenfeld et al. 2020: alpha, beta, b, c, eta, random-guess level; sizes in

@@ -103,7 +103,7 @@ def _in_forecast_write(die: Callable[[], None], suffix: str) -> None:
 STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
     "first compile": lambda die: _before(engine, "_make_functions", _later(die, 0.2)),
     "chunk": lambda die: _before(ensemble, "_notice", _later(die, 0.005), nth=5),
-    "refill": lambda die: _before(ensemble, "_notice", die, nth=30),
+    "refill": lambda die: _before(ensemble, "_notice", die, nth=20),
     "row write": _in_row_write,
     "checkpoint write": lambda die: _before(
         checkpoint.Checkpoints, "finish", die, nth=2

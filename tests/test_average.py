@@ -44,7 +44,7 @@ def test_the_law_is_a_geometric_mean():
 
 def test_a_mean_of_one_law_is_evaluated_by_its_parts():
     law = mixture.make_law((one_axis.m4,) * 3)
-    other = dataclasses.replace(law, part=None)  # as a whole
+    other = dataclasses.replace(law, parts=())  # as a whole
     scale = Scale(0.0, np.log(0.1), np.log(0.8))
     rng = np.random.default_rng(0)
     thetas = one_axis.m4.start(rng.uniform(size=(15, 6)), scale).reshape(5, -1)

@@ -214,6 +214,7 @@ def test_a_dry_run_for_another_machine(monkeypatch, capsys, tmp_path):
     status, out, _ = run_train(
         monkeypatch, capsys, DIGITS, f"--workdir={workdir}", "--dry_run",
         "--topology=one", "--config.grid.widths=(4,)",
+        "--config.fit.max_params_ratio=1",
     )  # fmt: skip
     assert status == 0
     assert "on 1 x cpu" in out
