@@ -85,7 +85,7 @@ def test_the_same_again_trains_nothing_and_says_nothing_new(finished, capsys):
     assert len(read_forecasts(finished)) == 1
 
 
-@pytest.mark.parametrize("num_rounds", [1, 2])
+@pytest.mark.parametrize("num_rounds", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_stopped_in_a_round_it_goes_on_with_the_same_choices(
     finished, tmp_path, monkeypatch, num_rounds
 ):
@@ -128,7 +128,15 @@ def test_it_stops_when_it_is_sure_enough(tmp_path):
     assert found[-1].num_points < 12
 
 
-@pytest.mark.parametrize("cost", loop.COSTS)
+@pytest.mark.parametrize(
+    "cost",
+    [
+        pytest.param(
+            cost, marks=[] if cost in ("flops", "seconds") else pytest.mark.slow
+        )
+        for cost in loop.COSTS
+    ],
+)
 def test_every_cost_is_kept_within(tmp_path, cost):
     """What is spent is what the rows say, and within the budget."""
     budget = {"flops": 8e7, "6mn": 6e7, "mn": 1e7}.get(cost, 60.0)

@@ -15,6 +15,7 @@ from scalepred import study
 from scalepred.config import UserError
 from scalepred.measurements import Table
 from scripts import soak
+from tests.test_forecast import STUDY as FORECAST_STUDY
 from tests.test_study import small_study
 
 STUDY = """
@@ -113,3 +114,36 @@ def test_a_disk_that_fills_up(config, expected, small_disk):
     process.join()
     assert process.exitcode == 0
     assert soak.read_table(workdir) == expected
+
+
+@pytest.mark.slow
+def test_killed_while_forecasting_and_verifying(tmp_path):
+    """There is one forecast, whenever it was killed, and it is scored."""
+    config = tmp_path / "targets.py"
+    config.write_text(FORECAST_STUDY)
+
+    def live(workdir, stage=None) -> int | None:
+        process = soak.start(config, workdir, "--verify", stage=stage)
+        process.join()
+        return process.exitcode
+
+    undisturbed = tmp_path / "undisturbed"
+    assert live(undisturbed) == 0, read_log(undisturbed)
+    said = soak.read_said(undisturbed)
+    assert len(said) == 1
+    kill = -signal.SIGKILL
+    for stage in (
+        "forecast",
+        "forecast's fit write",
+        "forecast write",
+        "verify",
+        "score",
+    ):
+        workdir = tmp_path / stage.replace(" ", "_")
+        assert [live(workdir, stage), live(workdir)] == [kill, 0], stage
+        assert soak.read_said(workdir) == said
+        assert soak.read_table(workdir) == soak.read_table(undisturbed)
+        scores = [path / "verification.csv" for path in (workdir, undisturbed)]
+        # All but the digest, which says when it was sealed, too.
+        rows = [path.read_text().rpartition(",")[0] for path in scores]
+        assert rows[0] == rows[1]
