@@ -10,7 +10,7 @@ probability.
     python scripts/bench_calibration.py [--grids=500] [--laws=true,auto]
         [--resamples=300] [--grids_seed=0] [--jobs=1]
 
-A grid depends on --grids_seed and its number alone, so jobs change nothing but the time.
+A grid depends on --grids_seed and its number alone: jobs change nothing but the time.
 """
 
 import concurrent.futures
