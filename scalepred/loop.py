@@ -149,7 +149,13 @@ def run(
 
     path = study.workdir / "rounds.csv"
     lines = _read(path)
-    unfinished = [one for one in _cells_of(lines) if not _are_done(study, of([one]))]
+    # A grid may have become narrower since.
+    last = [
+        one
+        for one in _cells_of(path, lines)
+        if (int(one.params), int(one.data)) in cells
+    ]
+    unfinished = [one for one in last if not _are_done(study, of([one]))]
     found = design.rounds(
         candidates,
         _target_sizes(study),
@@ -249,10 +255,15 @@ def _line(one: design.Round[Fit], number: int) -> dict[str, str]:
     }
 
 
-def _cells_of(lines: Sequence[dict[str, str]]) -> list[design.NextCell]:
+def _cells_of(
+    path: epath.Path, lines: Sequence[dict[str, str]]
+) -> list[design.NextCell]:
     """The cells of the last round."""
-    text = lines[-1]["cells"] if lines else ""
-    return [design.NextCell(*map(float, one.split())) for one in text.split(";") if one]
+    cells = (lines[-1]["cells"] or "").split(";") if lines else []
+    try:
+        return [design.NextCell(*map(float, one.split())) for one in cells if one]
+    except (TypeError, ValueError):
+        raise _damaged(path) from None
 
 
 def _format(lines: Sequence[dict[str, str]]) -> str:
@@ -268,8 +279,12 @@ def _read(path: epath.Path) -> list[dict[str, str]]:
         return []
     lines = list(csv.DictReader(io.StringIO(path.read_text())))
     if any(tuple(line) != _COLUMNS for line in lines):
-        raise UserError(
-            f"{path}: not what the loop writes; move it away, the runs in the table "
-            "count all the same"
-        )
+        raise _damaged(path)
     return lines
+
+
+def _damaged(path: epath.Path) -> UserError:
+    return UserError(
+        f"{path}: not what the loop writes; move it away, the runs in the table count "
+        "all the same"
+    )

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
+import shutil
 
 import pytest
 from etils import epath
@@ -118,6 +119,27 @@ def test_stopped_in_a_round_it_goes_on_with_the_same_choices(
         for path in (workdir, finished)
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", None])
+def test_rounds_that_the_loop_did_not_write_are_told(finished, tmp_path, text):
+    workdir = pathlib.Path(shutil.copytree(finished, tmp_path / "work"))
+    path = workdir / "rounds.csv"
+    damaged = path.read_text().rstrip("\n") + "330 x\n"
+    path.write_text(text or damaged)
+    with pytest.raises(UserError, match="not what the loop writes; move it away"):
+        list(study.rounds(make_experiment(), epath.Path(workdir), Wish(0.0, BUDGET)))
+
+
+def test_a_grid_that_became_narrower_goes_on(finished, tmp_path):
+    """Its last round may ask for cells that are gone."""
+    workdir = pathlib.Path(shutil.copytree(finished, tmp_path / "work"))
+    lines = (workdir / "rounds.csv").read_text().splitlines()
+    (workdir / "rounds.csv").write_text("\n".join(lines[:2]) + "\n")
+    narrow = make_experiment()
+    narrow.grid.data_fractions = (1 / 32, 1 / 16, 1 / 8)
+    found = list(study.rounds(narrow, epath.Path(workdir), Wish(0.0, BUDGET)))
+    assert found[-1].stop
 
 
 def test_it_stops_when_it_is_sure_enough(tmp_path):

@@ -185,13 +185,17 @@ def print_verified(scores: "Sequence[Verified]", metric: str, unit: str) -> None
 
 def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
     """Prints each target that was measured: error, interval and log score."""
-    insides = {"50": "inside the 50% interval", "90": "inside the 90% interval"}
+    insides = {
+        "50": "inside the 50% interval",
+        "90": "inside the 90% interval",
+        "none": "outside the 90% interval",
+        "unknown": "its interval is not known",
+    }
     for one in sorted(scores, key=lambda one: -one.compute):
-        inside = insides.get(one.inside, "outside the 90% interval")
         _say(
             sys.stdout,
             f"{words.describe_verified(one, metric, unit)}: relative error "
-            f"{words.percent(one.relative_error)}, {inside}, log score "
+            f"{words.percent(one.relative_error)}, {insides[one.inside]}, log score "
             f"{one.log_score:.2f}",
         )
 
