@@ -11,7 +11,7 @@ from ml_collections import config_flags
 
 from scalepred import command, loop, processes, study
 from scalepred.config import Experiment, UserError
-from scalepred.forecast import parse_gate
+from scalepred.gate import parse_gate
 from scalepred.report.machine import speak_of
 from scalepred.training import ensemble
 

@@ -18,6 +18,7 @@ from scalepred.config import UserError
 from scalepred.files import digest
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.gate import Gate, Verdict, judge
 from scalepred.measurements import Surface
 from scalepred.report import console, page
 from scalepred.report.painter import Painter
@@ -33,9 +34,9 @@ def fit_table(
     settings: config.Fitting,
     questions: config.Questions,
     targets: Sequence[tuple[float, ...]],
-    gates: Sequence[forecasts.Gate] = (),
+    gates: Sequence[Gate] = (),
     painter: Painter | None = None,
-) -> tuple[results.Results, list[forecasts.Verdict]]:
+) -> tuple[results.Results, list[Verdict]]:
     """The right half alone, for a table from outside.
 
     Args:
@@ -88,15 +89,15 @@ def fit_table(
     )
     finish(workdir, found, True, painter)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
-    return found, forecasts.judge(fit, gates)
+    return found, judge(fit, gates)
 
 
 def ask_saved(
     fit: fitting.Fit,
     questions: config.Questions,
     targets: Sequence[tuple[float, ...]],
-    gates: Sequence[forecasts.Gate],
-) -> tuple[list[Answer], list[forecasts.Verdict], list[dict[str, Any]]]:
+    gates: Sequence[Gate],
+) -> tuple[list[Answer], list[Verdict], list[dict[str, Any]]]:
     """Answers, verdicts and targets of a fit that was saved; prints them.
 
     Raises:
@@ -109,7 +110,7 @@ def ask_saved(
     value = questions.target_value
     said = [forecasts.describe(fit, one, evidence, value) for one in asked]
     console.print_saved(fit, answers, said)
-    return answers, forecasts.judge(fit, gates), said
+    return answers, judge(fit, gates), said
 
 
 def score_table(told: forecasts.Forecast, surface: Surface) -> list[forecasts.Verified]:
@@ -150,7 +151,7 @@ def check_questions(
     points: Surface,
     questions: config.Questions,
     targets: Sequence[tuple[float, ...]],
-    gates: Sequence[forecasts.Gate],
+    gates: Sequence[Gate],
 ) -> None:
     """Refuses what the law could not answer, before anything is fitted.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scalepred.command import Spoken
     from scalepred.config import Questions
     from scalepred.fitting.fit import Fit
-    from scalepred.forecast import Gate
+    from scalepred.gate import Gate
     from scalepred.measurements import Surface
 
 _USAGE = """\
@@ -117,7 +117,7 @@ def _main(painter: Painter | None = None) -> int:
 def _run(painter: Painter | None) -> Spoken:
     """Reads the flags, and does what they ask for."""
     from scalepred import config
-    from scalepred.forecast import parse_gate
+    from scalepred.gate import parse_gate
 
     for flag in (_RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA):
         if flag.value is not None:

@@ -34,6 +34,7 @@ from scalepred.files import make_absolute, write_whole
 from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.gate import Gate, Verdict, judge
 from scalepred.grid import Cell
 from scalepred.measurements import Measurement, Table
 from scalepred.report import console, words
@@ -58,7 +59,7 @@ class Outcome(NamedTuple):
     forecast: forecasts.Forecast | None = None
     verified: Sequence[forecasts.Verified] = ()
     found: results.Results | None = None
-    verdicts: Sequence[forecasts.Verdict] = ()
+    verdicts: Sequence[Verdict] = ()
 
 
 def run(
@@ -67,7 +68,7 @@ def run(
     stages: Sequence[str] | None = None,
     dry_run: bool = False,
     topology: str = "",
-    gates: Sequence[forecasts.Gate] = (),
+    gates: Sequence[Gate] = (),
     wish: loop.Wish | None = None,
     price_per_hour: float = 0.0,
     painter: Painter | None = None,
@@ -158,11 +159,11 @@ def run(
     found = collect(study, fit, told, verified, news)
     finish(workdir, found, "report" in stages, painter)
     log(workdir, "ended")
-    return Outcome(told, verified, found, forecasts.judge(fit, gates))
+    return Outcome(told, verified, found, judge(fit, gates))
 
 
 def _check_stages(
-    experiment: Experiment, stages: Sequence[str], gates: Sequence[forecasts.Gate]
+    experiment: Experiment, stages: Sequence[str], gates: Sequence[Gate]
 ) -> None:
     """A mistake must not wait for the training to end."""
     named = ",".join(stages)

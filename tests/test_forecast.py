@@ -14,6 +14,7 @@ from etils import epath
 
 import scalepred
 from scalepred import config, forecast, grid, study, targets
+from scalepred import gate as gate_lib
 from scalepred.config import UserError
 from scalepred.data.dataset import load_dataset
 from scalepred.measurements import Table
@@ -296,11 +297,11 @@ def test_log_score_is_a_density():
 
 
 def test_a_gate_is_read_or_refused():
-    gate = forecast.parse_gate("value<=0.05,params=1e9,data=2e10,probability=0.8")
+    gate = gate_lib.parse_gate("value<=0.05,params=1e9,data=2e10,probability=0.8")
     assert (gate.value, gate.params, gate.data, gate.probability) == (
         0.05, 1e9, 2e10, 0.8,
     )  # fmt: skip
-    gate = forecast.parse_gate("value<=2, budget=1e21, probability=0.5, epochs=4")
+    gate = gate_lib.parse_gate("value<=2, budget=1e21, probability=0.5, epochs=4")
     assert (gate.budget, gate.epochs) == (1e21, 4)
     for text in (
         "", "value<=0.05", "value=0.05,params=1e9,data=2e10,probability=0.8",
@@ -314,7 +315,7 @@ def test_a_gate_is_read_or_refused():
         "value<=0.05,budget=1e9,probability=0.8,epochs=0.5",
     ):  # fmt: skip
         with pytest.raises(UserError, match="must look like"):
-            forecast.parse_gate(text)
+            gate_lib.parse_gate(text)
 
 
 @pytest.mark.parametrize(

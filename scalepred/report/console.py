@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from scalepred.fitting.design import NextCell
     from scalepred.fitting.fit import Fit
-    from scalepred.forecast import Verdict, Verified
+    from scalepred.forecast import Verified
+    from scalepred.gate import Verdict
 
 # A log file gets no more lines than this allows.
 _SECONDS_BETWEEN_LINES = 5.0

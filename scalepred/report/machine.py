@@ -6,7 +6,8 @@ from typing import Any
 
 from scalepred.command import Spoken
 from scalepred.fitting.answers import Answer
-from scalepred.forecast import Forecast, Verdict, Verified
+from scalepred.forecast import Forecast, Verified
+from scalepred.gate import Verdict
 from scalepred.report import console
 from scalepred.results import jsonable
 
