@@ -353,7 +353,7 @@ def say(study: Study, fit: fitting.Fit) -> list[forecasts.Asked]:
     """Seals what the fit says of everything that is not evidence; says what that is."""
     experiment, rows = study.experiment, study.rows
     asked = [
-        *targets.ask(experiment, study.dataset, study.parts, rows),
+        *targets.ask(study),
         *targets.ask_plain(experiment, fit.cost),
     ]
     if asked:
@@ -388,7 +388,7 @@ def await_forecast(study: Study) -> Study:
     """
     if study.table is not None:
         told, _ = forecasts.read_all(study.workdir / "forecasts")
-        for one in targets.ask(*study[:3], study.rows):
+        for one in targets.ask(study):
             if not forecasts.choose(told, one.params, one.data, one.epochs):
                 raise UserError(
                     f"--stages=verify: no forecast says anything of {one.name} with "
@@ -412,7 +412,7 @@ def verify(study: Study) -> tuple[forecasts.Forecast | None, list[forecasts.Veri
     for note in notes:
         warn(study.workdir, note)
     verified = []
-    for asked, cells in targets.ask(*study[:3], study.rows).items():
+    for asked, cells in targets.ask(study).items():
         found = forecasts.choose(told, asked.params, asked.data, asked.epochs)
         runs = find_runs(study, cells)
         if found and runs:
@@ -441,7 +441,7 @@ def collect(
 ) -> results.Results:
     """What was measured so far beside what the fit says, and the answers."""
     experiment, parts = study.experiment, study.parts
-    asked = targets.ask(*study[:3], study.rows)
+    asked = targets.ask(study)
     held_out = [
         cell
         for size, cells in asked.items()

@@ -1,7 +1,7 @@
 """Which cells of a study are evidence, and what is to be forecast from them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -114,21 +114,10 @@ def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
     )
 
 
-def ask(
-    experiment: Experiment,
-    dataset: Dataset,
-    parts: Parts,
-    rows: Mapping[str, Measurement],
-) -> dict[Asked, list[Cell]]:
-    """What is to be forecast, with its cells: the targets, then the rest of the grid.
-
-    Args:
-        experiment: the study.
-        dataset: what it names.
-        parts: its cells.
-        rows: of the table, by cell id.
-    """
-    knows_epochs = fitting.knows_epochs(experiment.fit.law)
+def ask(study: Study) -> dict[Asked, list[Cell]]:
+    """What is to be forecast, with its cells: the targets, then the grid's rest."""
+    dataset, parts = study.dataset, study.parts
+    knows_epochs = fitting.knows_epochs(study.experiment.fit.law)
     kinds: dict[tuple[float, float, float | None], str] = {}
     runs: dict[tuple[float, float, float | None], list[Cell]] = {}
     for kind, cells in (("target", parts.targets), ("held_out", parts.held_out)):
@@ -147,7 +136,7 @@ def ask(
             epochs=place[2],
             flops=engine.count_flops(own[0], dataset),
             num_seeds=len({cell.seed for cell in own}),
-            num_measured=sum(cell.cell_id in rows for cell in own),
+            num_measured=sum(cell.cell_id in study.rows for cell in own),
         )
         found[asked] = own
     return found
