@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from scalepred.fitting.laws import Law, Parameter, law_from_function
     from scalepred.fitting.predict import Prediction
     from scalepred.fitting.saved import load
-    from scalepred.measurements import Surface
+    from scalepred.table.surface import Surface
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ _HOMES = {
     "fitting.laws": ("Law", "Parameter", "law_from_function"),
     "fitting.predict": ("Prediction",),
     "fitting.saved": ("load",),
-    "measurements": ("Surface",),
+    "table.surface": ("Surface",),
 }
 
 

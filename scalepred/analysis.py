@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from scalepred import config, results
-from scalepred import forecast as forecasts
+from scalepred import config
 from scalepred.config import UserError
-from scalepred.files import digest
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
-from scalepred.gate import Gate, Verdict, judge
-from scalepred.measurements import Surface
-from scalepred.report import console, page
-from scalepred.report.painter import Painter
-from scalepred.report.scene import add_corners, make_scene
-from scalepred.workdir import check_workdir, log, prepare_workdir
+from scalepred.forecasting import forecast as forecasts
+from scalepred.forecasting.gate import Gate, Verdict, judge
+from scalepred.report import console, page, results
+from scalepred.report.drawing import Painter
+from scalepred.report.plot_data import add_corners, make_scene
+from scalepred.runtime.files import digest
+from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
+from scalepred.table.surface import Surface
 
 
 def fit_table(

@@ -15,33 +15,26 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from scalepred import (
-    config,
-    envelope,
-    grid,
-    loop,
-    processes,
-    results,
-    stopping,
-    targets,
-)
-from scalepred import forecast as forecasts
+from scalepred import config, grid, sweep
 from scalepred.analysis import ask, finish
+from scalepred.commands.dry_run import describe_targets, print_plan
 from scalepred.config import Experiment, UserError
-from scalepred.data.dataset import load_dataset
-from scalepred.dry_run import describe_targets, print_plan
-from scalepred.files import make_absolute, write_whole
+from scalepred.data.loading import load_dataset
 from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
-from scalepred.gate import Gate, Verdict, judge
+from scalepred.forecasting import forecast as forecasts
+from scalepred.forecasting import loop, targets
+from scalepred.forecasting.gate import Gate, Verdict, judge
+from scalepred.forecasting.targets import Study
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement, Table
-from scalepred.report import console, words
-from scalepred.report.painter import Painter
-from scalepred.targets import Study
-from scalepred.training import ensemble, rehearsal, streaming
-from scalepred.workdir import log, prepare_workdir, warn
+from scalepred.report import console, format, results
+from scalepred.report.drawing import Painter
+from scalepred.runtime import preemption, processes
+from scalepred.runtime.files import make_absolute, write_whole
+from scalepred.runtime.workdir import log, prepare_workdir, warn
+from scalepred.table.rows import Measurement, Table
+from scalepred.training import aot, ensemble, streaming
 
 STAGES = ("train", "fit", "forecast", "verify", "report")
 
@@ -83,7 +76,7 @@ def run(
             all, but of what was forecast only the rest of the grid is trained.
         dry_run: prints the plan and touches nothing.
         topology: a machine that need not be here, to plan and compile for instead;
-            only with `dry_run`. See `rehearsal.find_machines`.
+            only with `dry_run`. See `aot.find_machines`.
         gates: conditions on what the fit says.
         wish: of the grid only the cells are trained that make the targets' interval
             as narrow as this says; None: the whole fit region.
@@ -96,7 +89,7 @@ def run(
     config.validate(experiment)
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
-    machines = rehearsal.find_machines(topology) if topology else None
+    machines = aot.find_machines(topology) if topology else None
     trains_targets = stages is not None and "verify" in stages
     stages = STAGES if stages is None else stages
     _check_stages(experiment, stages, gates)
@@ -250,7 +243,7 @@ def train(
                     program=news.program,
                     wait_seconds=news.wait_seconds,
                 )
-    except stopping.Stopped:
+    except preemption.Stopped:
         table.merge()
         log(workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
         raise
@@ -299,7 +292,7 @@ def _rounds(
         fit=lambda cells: fit_evidence(study, cells),
     ):
         about = study.experiment.metric, study.dataset.unit
-        said = words.describe_round(one, wish.cost, *about)
+        said = format.describe_round(one, wish.cost, *about)
         print(said)
         log(study.workdir, said)
         yield one
@@ -327,7 +320,7 @@ def best_rates(study: Study) -> tuple[float, float]:
         )
     if not grid.is_sweep(experiment):
         return experiment.training.learning_rate, experiment.training.weight_decay
-    _, choices = envelope.choose(cells, study.rows)
+    _, choices = sweep.choose(cells, study.rows)
     largest = max(choices, key=lambda choice: choice.params * choice.data)
     return largest.learning_rate, largest.weight_decay
 
@@ -429,7 +422,7 @@ def find_runs(study: Study, cells: Sequence[Cell]) -> list[Measurement]:
     done = [cell for cell in cells if cell.cell_id in study.rows]
     rates = {(cell.learning_rate, cell.weight_decay) for cell in cells}
     is_whole = len(rates) == 1 or len(done) == len(cells)
-    return envelope.choose(done, study.rows)[0] if done and is_whole else []
+    return sweep.choose(done, study.rows)[0] if done and is_whole else []
 
 
 def collect(
@@ -451,8 +444,8 @@ def collect(
     ]
     surface = targets.make_surface(study, parts.evidence + held_out)
     if grid.is_sweep(experiment):
-        _, choices = envelope.choose(parts.evidence + held_out, study.rows)
-        text = envelope.format_choices(choices)
+        _, choices = sweep.choose(parts.evidence + held_out, study.rows)
+        text = sweep.format_choices(choices)
         write_whole(study.workdir / "envelope.csv", text)
     known = {cell.cell_id for cell in [*parts.evidence, *parts.to_verify]}
     others = len(study.rows.keys() - known)

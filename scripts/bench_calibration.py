@@ -27,10 +27,10 @@ import numpy as np
 from absl import app, flags
 
 import scalepred
-from scalepred import command
 from scalepred.fitting import answers, laws
 from scalepred.fitting.predict import FittedLaw, Noise
-from scalepred.measurements import Surface
+from scalepred.runtime import command
+from scalepred.table.surface import Surface
 
 _GRIDS = flags.DEFINE_integer("grids", 100, "Grids drawn.")
 _LAWS = flags.DEFINE_list("laws", ["true", "auto"], "true: the one of the grid; auto.")

@@ -63,9 +63,9 @@ def read_step(text: str) -> tuple[int, int, float]:
 def print_table(name: str) -> None:
     """A row a program and number of lanes."""
     from scalepred import grid
-    from scalepred.training import ensemble, rehearsal
+    from scalepred.training import aot, ensemble
 
-    machines = rehearsal.find_machines(_TOPOLOGY.value)
+    machines = aot.find_machines(_TOPOLOGY.value)
     machines = machines._replace(devices=machines.devices[:1])
     dataset = bench_training.make_dataset(name)
     print(f"\n### {name}, {_PRECISION.value}, {machines.devices[0].device_kind}\n")
@@ -91,7 +91,7 @@ def print_table(name: str) -> None:
             memory_bytes=machines.memory_bytes,
         )
         for pack in sorted(plan.packs, key=lambda pack: pack.key.width):
-            engine = rehearsal.compile_for(pack, dataset, lanes, machines)
+            engine = aot.compile_for(pack, dataset, lanes, machines)
             needed = bench_training.without_data(
                 engine.count_bytes() or 0, dataset, lanes
             )

@@ -27,9 +27,9 @@ import numpy as np
 from absl import app, flags
 
 import scalepred
-from scalepred import command
 from scalepred.fitting.fit import coverage, fit_region
-from scalepred.measurements import Surface
+from scalepred.runtime import command
+from scalepred.table.surface import Surface
 
 _DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV files.")
 _RATIOS = flags.DEFINE_list("ratios", ["10", "50", "200", "1000"], "Of compute.")

@@ -26,9 +26,9 @@ import scipy.optimize
 from absl import app, flags
 
 import scalepred
-from scalepred import command
 from scalepred.fitting import laws, multistart, solver
-from scalepred.measurements import Surface
+from scalepred.runtime import command
+from scalepred.table.surface import Surface
 
 _DATA = flags.DEFINE_string("data", "../shared/data/measured", "folder of the CSV")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "alternations")

@@ -33,10 +33,10 @@ import numpy as np
 from absl import app, flags
 
 import scalepred
-from scalepred import command
 from scalepred.config import UserError
 from scalepred.fitting import design
-from scalepred.measurements import Surface
+from scalepred.runtime import command
+from scalepred.table.surface import Surface
 
 _DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV files.")
 _STUDIES = flags.DEFINE_list("studies", [], "Which; all where it is empty.")

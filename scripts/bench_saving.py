@@ -20,8 +20,8 @@ from absl import app, flags, logging
 from etils import epath
 
 from scalepred import config, study
-from scalepred.data.dataset import load_dataset
-from scalepred.measurements import Table
+from scalepred.data.loading import load_dataset
+from scalepred.table.rows import Table
 from scalepred.training import ensemble
 from scalepred.training.checkpoint import Checkpoints
 

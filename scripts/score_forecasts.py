@@ -19,11 +19,11 @@ from absl import app, flags
 from etils import epath
 
 import scalepred
-from scalepred import forecast, targets
 from scalepred.config import UserError
-from scalepred.forecast import Forecast, Verified
-from scalepred.measurements import Measurement, Table
-from scalepred.report import words
+from scalepred.forecasting import forecast, targets
+from scalepred.forecasting.forecast import Forecast, Verified
+from scalepred.report import format
+from scalepred.table.rows import Measurement, Table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -84,12 +84,12 @@ def format_row(name: str, said: Forecast, one: Verified | None) -> str:
     metric = said.metric
 
     def show(value: float) -> str:
-        return words.measured(float(value), metric, with_unit=False)
+        return format.measured(float(value), metric, with_unit=False)
 
     cells = [
         name,
-        f"{words.count(said.record['evidence']['flops'])}",
-        words.ratio(target["compute_multiple"], 1),
+        f"{format.count(said.record['evidence']['flops'])}",
+        format.ratio(target["compute_multiple"], 1),
         f"{show(target['value'])} ({show(ends['lower'])} to {show(ends['upper'])})",
     ]
     if one is None:
@@ -97,7 +97,7 @@ def format_row(name: str, said: Forecast, one: Verified | None) -> str:
     inside = {"50": "50 %", "90": "90 %"}.get(one.inside, "none")
     cells += [
         f"{show(one.measured)} ({one.num_seeds})",
-        words.percent(one.relative_error),
+        format.percent(one.relative_error),
         inside,
         f"{one.log_score:.2f}",
     ]
@@ -128,7 +128,7 @@ def main(argv: list[str]) -> None:
             inside.append(one.inside in ("50", "90"))
     print(f"\n{sum(inside)} of {len(inside)} inside their 90 % interval")
     for metric, found in errors.items():
-        median = words.percent(statistics.median(found))
+        median = format.percent(statistics.median(found))
         print(f"median error of {len(found)} forecasts of {metric}: {median}")
     sys.exit(int(failed))
 

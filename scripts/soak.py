@@ -25,9 +25,11 @@ from typing import Any
 from absl import app, flags
 from etils import epath
 
-from scalepred import __main__ as train_main
-from scalepred import files, forecast, study
-from scalepred.measurements import COLUMNS, Table
+from scalepred import study
+from scalepred.commands import train as train_main
+from scalepred.forecasting import forecast
+from scalepred.runtime import files
+from scalepred.table.rows import COLUMNS, Table
 from scalepred.training import checkpoint, engine, ensemble
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -42,7 +44,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 _OVERRIDES = flags.DEFINE_multi_string("override", [], "Such as grid.seeds=4.")
 
 # Modules that every child needs; a fork server has imported them once.
-_PRELOAD = ["scalepred.__main__", "scalepred.study"]
+_PRELOAD = ["scalepred.commands.train", "scalepred.study"]
 
 
 def _die(number: int) -> None:
@@ -79,7 +81,7 @@ def _in_row_write(die: Callable[[], None]) -> None:
             die()
         write_whole(path, content)
 
-    sys.modules["scalepred.measurements"].__dict__["write_whole"] = write_half
+    sys.modules["scalepred.table.rows"].__dict__["write_whole"] = write_half
 
 
 def _in_forecast_write(die: Callable[[], None], suffix: str) -> None:

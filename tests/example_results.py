@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 import scalepred
-from scalepred import results as results_lib
 from scalepred.fitting import backtest
 from scalepred.fitting.fit import Warn
-from scalepred.forecast import Asked
-from scalepred.results import Results
+from scalepred.forecasting.forecast import Asked
+from scalepred.report import results as results_lib
+from scalepred.report.results import Results
 
 NASTY = '<script>alert("$x$ & \x1b[31m")</script>'
 

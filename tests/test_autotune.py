@@ -10,8 +10,8 @@ from compiling import compile_once  # noqa: F401
 from etils import epath
 
 from scalepred import config, grid
-from scalepred.data.dataset import load_dataset
-from scalepred.files import digest
+from scalepred.data.loading import load_dataset
+from scalepred.runtime.files import digest
 from scalepred.training import autotune, ensemble, packing
 from scalepred.training.packing import Choice
 

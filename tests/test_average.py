@@ -8,7 +8,7 @@ import pytest
 import scalepred
 from scalepred.fitting import average, backtest, mixture, one_axis, predict
 from scalepred.fitting.laws import Scale
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 SIZES = 1000.0 * 2.0 ** np.arange(14)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import scalepred
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 from tests import published
 
 _SCRIPT = pathlib.Path(__file__).parent.parent / "scripts" / "bench_calibration.py"

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from compiling import compile_once  # noqa: F401
 
-from scalepred import config, grid, stopping
+from scalepred import config, grid
 from scalepred.config import UserError
-from scalepred.data.dataset import load_dataset
-from scalepred.stopping import Stopped
+from scalepred.data.loading import load_dataset
+from scalepred.runtime import preemption
+from scalepred.runtime.preemption import Stopped
 from scalepred.training import ensemble, packing
 from scalepred.training.checkpoint import Checkpoints, Held
 
@@ -108,7 +109,7 @@ def _stop_at(news, count: int, monkeypatch) -> list:
         for index, progress in enumerate(news, start=1):
             rows.extend(progress.rows)
             if index == count:
-                signalled.setattr(stopping, "_requested", True)
+                signalled.setattr(preemption, "_requested", True)
 
     with monkeypatch.context() as signalled, pytest.raises(Stopped):
         run()

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from scalepred import __main__ as train_main
-from scalepred import command, fit_main, stopping
+from scalepred.commands import fit
+from scalepred.commands import train as train_main
 from scalepred.config import UserError
+from scalepred.runtime import command, preemption
 from tests import published
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -39,12 +40,12 @@ def run_train(monkeypatch, capsys, *arguments):
 
 def run_fit(capsys, *arguments):
     """Status, stdout and stderr of `scalepred-fit` with these arguments."""
-    fit_main.FLAGS.unparse_flags()
+    fit.FLAGS.unparse_flags()
     status = command.status_of(
         "scalepred-fit",
-        fit_main._USAGE,
-        fit_main.FLAGS,
-        fit_main._main,
+        fit._USAGE,
+        fit.FLAGS,
+        fit._main,
         lambda argv: None,
         ["scalepred-fit", *arguments],
     )
@@ -245,16 +246,20 @@ def test_interrupt_keeps_rows_and_says_so(capsys):
     def body():
         raise KeyboardInterrupt
 
-    fit_main.FLAGS.unparse_flags()
+    fit.FLAGS.unparse_flags()
     status = command.status_of(
-        "scalepred", "", fit_main.FLAGS, body, lambda argv: None, ["scalepred"]
+        "scalepred", "", fit.FLAGS, body, lambda argv: None, ["scalepred"]
     )
     assert status == 130
     assert "rows written so far are kept" in capsys.readouterr().err
 
 
 ENDS = {
-    "stopped": (stopping.Stopped(), 143, "stopped by SIGTERM; rows written so far are"),
+    "stopped": (
+        preemption.Stopped(),
+        143,
+        "stopped by SIGTERM; rows written so far are",
+    ),
     "disk": (
         OSError(errno.ENOSPC, "No space left on device", "rows/x.csv"),
         1,
@@ -273,8 +278,8 @@ def test_what_the_machine_does_ends_with_a_sentence(capsys, error, status, part)
     def body():
         raise error
 
-    fit_main.FLAGS.unparse_flags()
-    ended = command.status_of("x", "", fit_main.FLAGS, body, lambda argv: None, ["x"])
+    fit.FLAGS.unparse_flags()
+    ended = command.status_of("x", "", fit.FLAGS, body, lambda argv: None, ["x"])
     assert ended == status
     last = capsys.readouterr().err.splitlines()[-1]
     assert part in last
@@ -285,28 +290,28 @@ def test_a_mistake_of_ours_is_no_failure_of_the_disk():
     def body():
         raise FileNotFoundError(errno.ENOENT, "No such file", "x")
 
-    fit_main.FLAGS.unparse_flags()
+    fit.FLAGS.unparse_flags()
     with pytest.raises(FileNotFoundError):
-        command.status_of("x", "", fit_main.FLAGS, body, lambda argv: None, ["x"])
+        command.status_of("x", "", fit.FLAGS, body, lambda argv: None, ["x"])
 
 
 def test_a_mistake_is_one_line_even_if_told_in_two(capsys):
     def body():
         raise UserError("one\n  two")
 
-    fit_main.FLAGS.unparse_flags()
-    status = command.status_of("x", "", fit_main.FLAGS, body, lambda argv: None, ["x"])
+    fit.FLAGS.unparse_flags()
+    status = command.status_of("x", "", fit.FLAGS, body, lambda argv: None, ["x"])
     assert status == 2
     assert capsys.readouterr().err == "x: one two\n"
 
 
-@pytest.mark.parametrize("module", ["scalepred", "scalepred.fit_main"])
+@pytest.mark.parametrize("module", ["scalepred", "scalepred.commands.fit"])
 def test_help_names_every_flag(module):
     done = subprocess.run(
         [sys.executable, "-m", module, "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0
-    flags = train_main.FLAGS if module == "scalepred" else fit_main.FLAGS
+    flags = train_main.FLAGS if module == "scalepred" else fit.FLAGS
     for name in flags:
         if name not in ("resamples", "seed") and not name.startswith("config."):
             assert f"--{name}" in done.stdout

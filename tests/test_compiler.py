@@ -5,7 +5,7 @@ import concurrent.futures
 import jax.numpy as jnp
 import numpy as np
 
-from scalepred import compiler
+from scalepred.runtime import compiler
 
 
 def test_only_options_that_xla_has_are_passed_on():

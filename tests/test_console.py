@@ -7,7 +7,7 @@ import pytest
 from example_results import ODD, grid
 
 from scalepred.fitting.fit import Warn
-from scalepred.report import console, words
+from scalepred.report import console, format
 
 LABELS = ["fit:", "held out:", "size:", "budget:", "compute:"]
 
@@ -32,12 +32,12 @@ def test_five_lines_carry_the_numbers():
     fit, held_out, size, budget, compute = _print(results)[-5:]
 
     score = results.scores[1]
-    assert words.mean_and_std(score.mean, score.std) in held_out
+    assert format.mean_and_std(score.mean, score.std) in held_out
     assert f"{score.num_points} points" in held_out
     assert f"{len(results.fit.surface)} points" in fit
-    assert words.describe_answer(results.answers[0], results.surface) in size
-    assert words.describe_answer(results.answers[1], results.surface) in budget
-    assert words.describe_compute(results) in compute
+    assert format.describe_answer(results.answers[0], results.surface) in size
+    assert format.describe_answer(results.answers[1], results.surface) in budget
+    assert format.describe_compute(results) in compute
 
 
 def test_warnings_notes_and_further_answers_come_before():

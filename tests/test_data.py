@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scalepred import config
-from scalepred.data.dataset import Dataset, load_dataset
+from scalepred.data.dataset import Dataset
+from scalepred.data.loading import load_dataset
 
 FRACTIONS = [2.0**-k for k in range(7)]
 

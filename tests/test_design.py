@@ -11,7 +11,7 @@ from scalepred.config import UserError
 from scalepred.fitting import design, predict
 from scalepred.fitting.fit import fit_region
 from scalepred.fitting.laws import Law, Parameter, Scale
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 from tests import published
 
 ROW = published.BY_NAME["CIFAR100"]

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_study import small_study
 
-from scalepred import config, dry_run, grid
-from scalepred.data.dataset import Dataset, load_dataset
-from scalepred.dry_run import Pace, describe_targets, fit_pace, print_plan
+from scalepred import config, grid
+from scalepred.commands import dry_run
+from scalepred.commands.dry_run import Pace, describe_targets, fit_pace, print_plan
+from scalepred.data.dataset import Dataset
+from scalepred.data.loading import load_dataset
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement
 from scalepred.models.model import build_model
+from scalepred.table.rows import Measurement
 from scalepred.training import cost, ensemble
 
 DIGITS = load_dataset("digits")

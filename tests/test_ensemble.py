@@ -11,8 +11,9 @@ import pytest
 from compiling import compile_once  # noqa: F401
 
 from scalepred import config, grid
-from scalepred.data.dataset import Dataset, load_dataset
-from scalepred.measurements import Measurement
+from scalepred.data.dataset import Dataset
+from scalepred.data.loading import load_dataset
+from scalepred.table.rows import Measurement
 from scalepred.training import cost, engine, ensemble, lane, packing
 
 DATASET = load_dataset("digits")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import laws
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 from tests.formulas import FORMULAS
 
 # Parameters a study might find, in the published form, for sizes in fractions of the

@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from scalepred import config, grid, study
-from scalepred.data.dataset import load_dataset
+from scalepred.data.loading import load_dataset
 from scalepred.models.model import build_model
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "experiments"

@@ -14,7 +14,7 @@ import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import backtest, laws, multistart, predict, solver
 from scalepred.fitting.fit import coverage, fit_region
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 from tests import published
 
 

@@ -16,7 +16,7 @@ from scalepred.fitting.auto import weigh
 from scalepred.fitting.backtest import BackTest
 from scalepred.fitting.fit import coverage, fit_region
 from scalepred.fitting.laws import Scale
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 from tests import published
 
 CORE = len(flexible.CORE)

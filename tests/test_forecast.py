@@ -13,11 +13,12 @@ import scipy.stats
 from etils import epath
 
 import scalepred
-from scalepred import config, forecast, grid, study, targets
-from scalepred import gate as gate_lib
+from scalepred import config, grid, study
 from scalepred.config import UserError
-from scalepred.data.dataset import load_dataset
-from scalepred.measurements import Table
+from scalepred.data.loading import load_dataset
+from scalepred.forecasting import forecast, targets
+from scalepred.forecasting import gate as gate_lib
+from scalepred.table.rows import Table
 from tests.test_commands import assert_refused, run_fit
 
 EVIDENCE = ("train", "fit", "forecast")

@@ -8,7 +8,7 @@ import pytest
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import solver
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 HUBER = solver.Residual("huber", 1e-3)
 

@@ -10,10 +10,11 @@ import shutil
 import pytest
 from etils import epath
 
-from scalepred import config, loop, study
+from scalepred import config, study
 from scalepred.config import UserError
-from scalepred.loop import Wish
-from scalepred.measurements import Table
+from scalepred.forecasting import loop
+from scalepred.forecasting.loop import Wish
+from scalepred.table.rows import Table
 from tests.test_commands import assert_refused, run_fit
 from tests.test_forecast import read_forecasts, write_table
 

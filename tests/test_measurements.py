@@ -15,11 +15,12 @@ from etils.epath import backend as epath_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalepred import measurements
 from scalepred.config import UserError
-from scalepred.files import list_files, make_absolute
-from scalepred.measurements import COLUMNS, Measurement, Surface, Table
-from scalepred.workdir import log, prepare_workdir
+from scalepred.runtime.files import list_files, make_absolute
+from scalepred.runtime.workdir import log, prepare_workdir
+from scalepred.table import rows
+from scalepred.table.rows import COLUMNS, Measurement, Table
+from scalepred.table.surface import Surface
 
 
 def make_row(cell_id: str = "c0", **changes) -> Measurement:
@@ -203,7 +204,7 @@ def test_writers_that_know_nothing_of_each_other_lose_nothing(tmp_path):
 
 def test_parts_vanish_while_they_are_read(table, monkeypatch):
     """Another process merges between our listing and our reading."""
-    listed = measurements.list_files
+    listed = rows.list_files
     merged = []
 
     def list_files(folder, suffix):
@@ -213,7 +214,7 @@ def test_parts_vanish_while_they_are_read(table, monkeypatch):
             Table(table.path).merge()
         return found
 
-    monkeypatch.setattr(measurements, "list_files", list_files)
+    monkeypatch.setattr(rows, "list_files", list_files)
     assert sorted(Table(table.path).rows) == list("abcd")
 
 

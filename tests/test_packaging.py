@@ -53,7 +53,7 @@ def test_wheel_holds_every_module(installed: pathlib.Path) -> None:
     "command",
     [
         [sys.executable, "-m", "scalepred"],
-        [sys.executable, "-m", "scalepred.fit_main"],
+        [sys.executable, "-m", "scalepred.commands.fit"],
         ["bin/scalepred"],
         ["bin/scalepred-fit"],
     ],

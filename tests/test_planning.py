@@ -10,7 +10,7 @@ import pytest
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import design
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 M = 1e6 * 2.0 ** np.arange(7)
 N = 1e8 * 2.0 ** np.arange(7)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from scalepred import config
 from scalepred.data import files, text
-from scalepred.data.dataset import load_dataset
+from scalepred.data.loading import load_dataset
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
 import prepare_data  # pyright: ignore[reportMissingImports]

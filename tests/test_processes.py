@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from scalepred.measurements import Table
+from scalepred.table.rows import Table
 from scripts import soak
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

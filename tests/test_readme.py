@@ -66,11 +66,11 @@ def test_every_file_of_the_tree_exists():
 
 
 def test_commands_of_the_readme_name_real_flags():
-    from scalepred import __main__ as train_main
-    from scalepred import fit_main
+    from scalepred.commands import fit
+    from scalepred.commands import train as train_main
 
     script = (ROOT / "scripts" / "prepare_data.py").read_text()
     of_script = re.findall(r'"--(\w+)"', script)
-    known = {*train_main.FLAGS, *fit_main.FLAGS, *of_script}
+    known = {*train_main.FLAGS, *fit.FLAGS, *of_script}
     for flag in re.findall(r"--(\w+)", README):
         assert flag in known or flag in ("help",), flag

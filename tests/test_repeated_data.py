@@ -12,12 +12,13 @@ import pytest
 import scipy.optimize
 
 import scalepred
-from scalepred import fit_main, results
+from scalepred.commands import fit
 from scalepred.config import UserError
 from scalepred.fitting import health, laws, multistart, solver
 from scalepred.fitting.fit import fit_region
 from scalepred.fitting.least_squares import LeastSquares
-from scalepred.measurements import Surface
+from scalepred.report import results
+from scalepred.table.surface import Surface
 from tests.formulas import FORMULAS
 from tests.test_commands import assert_refused, run_fit
 
@@ -362,7 +363,7 @@ def test_the_command_takes_epochs_from_table_to_report(tmp_path, capsys):
     page = (workdir / "report.html").read_text()
     assert "Repeated data" in page
     assert (workdir / "figures" / "epochs.svg").is_file()
-    fit_main.FLAGS.unparse_flags()
+    fit.FLAGS.unparse_flags()
     # The target must be larger than what was fitted, in its epochs too.
     inside = "--target=params=1e7,data=1e8,epochs=2"
     refused = run_fit(capsys, *arguments, "--law=data_constrained", inside)

@@ -17,14 +17,14 @@ from etils import epath
 from example_results import ODD, grid
 
 from scalepred.fitting.fit import Warn
-from scalepred.report import figures, page, scene, words
-from scalepred.report.painter import Painter
-from scalepred.report.scene import Drawing
-from scalepred.results import Results
+from scalepred.report import figures, format, page, plot_data
+from scalepred.report.drawing import Painter
+from scalepred.report.plot_data import Drawing
+from scalepred.report.results import Results
 
 
-def _make_scene(results: Results) -> scene.Scene:
-    return scene.add_corners(scene.make_scene(results), results)
+def _make_scene(results: Results) -> plot_data.Scene:
+    return plot_data.add_corners(plot_data.make_scene(results), results)
 
 
 @functools.cache
@@ -86,15 +86,15 @@ def test_page_of_any_results_is_whole_and_alone(kind, tmp_path):
     assert not re.search(r"https?://|@import|url\(", text)
     assert checker.tags.count("img") in (3, 4)
     for name in any_results.fit.parameters:
-        assert words.printable(name) in checker.text
+        assert format.printable(name) in checker.text
     for warning in any_results.fit.warnings:
-        assert words.printable(warning.code) in checker.text
-        assert words.printable(words.sentence(warning.sentence)) in checker.text
+        assert format.printable(warning.code) in checker.text
+        assert format.printable(format.sentence(warning.sentence)) in checker.text
     for answer in any_results.answers:
-        told = words.describe_answer(answer, any_results.surface)
-        assert words.printable(words.sentence(told)) in checker.text
+        told = format.describe_answer(answer, any_results.surface)
+        assert format.printable(format.sentence(told)) in checker.text
     for note in any_results.surface.notes:
-        assert words.printable(note) in checker.text
+        assert format.printable(note) in checker.text
 
 
 def test_page_tells_every_part(tmp_path):
@@ -125,12 +125,14 @@ def test_page_tells_every_part(tmp_path):
         assert f"{name} {version}" in checker.text
     for test in results.fit.inner_tests:
         assert f"1/{test.ratio:g} of the compute" in checker.text
-    assert words.sentence(f"compute: {words.describe_compute(results)}") in checker.text
+    assert (
+        format.sentence(f"compute: {format.describe_compute(results)}") in checker.text
+    )
 
 
 def test_a_painter_draws_the_same_figures():
     painter = Painter()
-    painter.start(scene.make_scene(grid()))
+    painter.start(plot_data.make_scene(grid()))
     painter.start(_make_scene(grid()))  # with the corners
 
     drawn = painter.finish()
@@ -143,7 +145,7 @@ def test_a_painter_draws_the_same_figures():
 
 
 def test_what_cannot_be_drawn_is_said(capfd):
-    seen = scene.make_scene(grid())
+    seen = plot_data.make_scene(grid())
     painter = Painter()
     painter.start(dataclasses.replace(seen, by_data=None))  # pyright: ignore
 
@@ -156,7 +158,7 @@ def test_a_painter_that_is_gone_is_said():
     painter = Painter()
     painter._process.kill()
     painter._process.wait()
-    painter.start(scene.make_scene(grid()))
+    painter.start(plot_data.make_scene(grid()))
 
     with pytest.raises(RuntimeError, match="could not be drawn"):
         painter.finish()
@@ -164,7 +166,7 @@ def test_a_painter_that_is_gone_is_said():
 
 def test_a_painter_killed_while_it_draws_is_said():
     painter = Painter()
-    painter.start(scene.make_scene(grid()))
+    painter.start(plot_data.make_scene(grid()))
     pid = painter._process.pid
     listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
     if not listed.exists():
@@ -206,7 +208,7 @@ def test_a_painter_ends_with_who_started_it():
             f"import pickle; pickle.loads({pickle.dumps(Drawing(b'', b''))})",
             "matplotlib",
         ),
-        ("import scalepred.fit_main", "numpy"),
+        ("import scalepred.commands.fit", "numpy"),
     ],
 )
 def test_neither_side_waits_for_what_it_does_not_need(code, module):
@@ -217,9 +219,9 @@ def test_neither_side_waits_for_what_it_does_not_need(code, module):
 
 def test_few_lines_for_many_sizes():
     sizes = np.geomspace(1, 1e6, 150)
-    chosen = scene.choose_sizes(sizes)
+    chosen = plot_data.choose_sizes(sizes)
     assert 5 <= len(chosen) <= 8
-    np.testing.assert_array_equal(scene.choose_sizes(sizes[:5]), sizes[:5])
+    np.testing.assert_array_equal(plot_data.choose_sizes(sizes[:5]), sizes[:5])
 
 
 @pytest.mark.parametrize(
@@ -248,31 +250,31 @@ def test_ticks_are_few_and_within(low, high):
     ],
 )
 def test_counts(number, text):
-    assert words.count(number) == text
+    assert format.count(number) == text
 
 
 def test_values_and_percentages():
-    assert words.measured(0.0421, "error") == "4.21%"
-    assert words.measured(0.02, "error") == "2.00%"
-    assert words.measured(2.1, "loss") == "2.100 nats"
-    assert words.wanted(0.05, "error") == "5%"
-    assert words.percent(-0.0449) == "-4.5%"
-    assert words.percent(-1e-9) == "0.0%"
-    assert words.percent(12.34) == "1,234%"
-    assert words.percent(math.nan) == "n/a"
-    assert words.duration(3725) == "1 h 2 min"
-    assert words.duration(59.9) == "1 min 0 s"
+    assert format.measured(0.0421, "error") == "4.21%"
+    assert format.measured(0.02, "error") == "2.00%"
+    assert format.measured(2.1, "loss") == "2.100 nats"
+    assert format.wanted(0.05, "error") == "5%"
+    assert format.percent(-0.0449) == "-4.5%"
+    assert format.percent(-1e-9) == "0.0%"
+    assert format.percent(12.34) == "1,234%"
+    assert format.percent(math.nan) == "n/a"
+    assert format.duration(3725) == "1 h 2 min"
+    assert format.duration(59.9) == "1 min 0 s"
 
 
 def test_answers_say_numbers_and_limits():
     data, budget, unreachable, params, cheapest = (
-        words.describe_answer(answer, grid().surface) for answer in grid().answers
+        format.describe_answer(answer, grid().surface) for answer in grid().answers
     )
     needed = grid().answers[0]
     assert data.startswith("an error of 10% with 50,000 parameters takes ")
-    assert f"{words.count(needed.value)} examples" in data
-    assert words.count(needed.lower) in data
-    assert words.count(needed.upper) in data
+    assert f"{format.count(needed.value)} examples" in data
+    assert format.count(needed.lower) in data
+    assert format.count(needed.upper) in data
     assert budget.startswith("with 1e12 FLOPs the error is least, ")
     assert "out of reach" in unreachable
     assert "with 10,000 examples takes " in params
@@ -280,10 +282,10 @@ def test_answers_say_numbers_and_limits():
 
 
 def test_compute_counts_all_seeds_and_one_target():
-    told = words.describe_compute(grid())
+    told = format.describe_compute(grid())
     fitted = [row for row in grid().predictions if row.region == "fit"]
     total = 2 * sum(row.compute for row in fitted)
-    assert f"{words.count(total)} FLOPs in all ({2 * len(fitted)} runs" in told
+    assert f"{format.count(total)} FLOPs in all ({2 * len(fitted)} runs" in told
     target = 6e11
-    assert f"largest target costs {words.count(target)} once" in told
-    assert f"{words.ratio(target, total)} times the whole fit region" in told
+    assert f"largest target costs {format.count(target)} once" in told
+    assert f"{format.ratio(target, total)} times the whole fit region" in told

@@ -13,7 +13,7 @@ from etils import epath
 
 from scalepred import study
 from scalepred.config import UserError
-from scalepred.measurements import Table
+from scalepred.table.rows import Table
 from scripts import soak
 from tests.test_forecast import STUDY as FORECAST_STUDY
 from tests.test_study import small_study

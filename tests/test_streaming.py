@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from compiling import compile_once  # noqa: F401
 
-from scalepred import config, dry_run, grid
+from scalepred import config, grid
+from scalepred.commands import dry_run
 from scalepred.config import UserError
-from scalepred.data.dataset import Dataset, load_dataset
+from scalepred.data.dataset import Dataset
 from scalepred.data.files import Joined
+from scalepred.data.loading import load_dataset
 from scalepred.training import cost, engine, ensemble, packing, streaming
 
 DEVICES = jax.devices()

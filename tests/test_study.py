@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from etils import epath
 
-from scalepred import config, study, targets
+from scalepred import config, study
 from scalepred.config import UserError
-from scalepred.data.dataset import load_dataset
-from scalepred.measurements import Measurement, Table
+from scalepred.data.loading import load_dataset
+from scalepred.forecasting import targets
+from scalepred.runtime.workdir import prepare_workdir
+from scalepred.table.rows import Measurement, Table
 from scalepred.training import engine
-from scalepred.workdir import prepare_workdir
 
 # The evidence and what is held out, but no report.
 ALL_RUNS = ("train", "fit", "forecast", "verify")

@@ -7,7 +7,7 @@ import pytest
 
 from scalepred import config
 from scalepred.data import files, markov, text
-from scalepred.data.dataset import load_dataset
+from scalepred.data.loading import load_dataset
 
 
 @pytest.fixture(autouse=True)

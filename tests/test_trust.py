@@ -11,8 +11,8 @@ from etils import epath
 
 from scalepred import config, grid, study
 from scalepred.config import UserError
-from scalepred.data.dataset import load_dataset
-from scalepred.measurements import Table
+from scalepred.data.loading import load_dataset
+from scalepred.table.rows import Table
 from scalepred.training import ensemble
 from scalepred.training.checkpoint import Checkpoints
 from tests.test_commands import run_fit, write_points

@@ -7,21 +7,14 @@ themselves stand on the device once, or are streamed.
 """
 
 import dataclasses
-import importlib
-import importlib.util
-import inspect
 import math
-import pathlib
-import pkgutil
 from collections.abc import Callable
-from types import ModuleType
 
 import jax
 import numpy as np
 
-from scalepred import data as package
 from scalepred.config import UserError
-from scalepred.data.files import Joined, MissingData
+from scalepred.data.files import Joined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,81 +163,3 @@ def _rank_in_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rank[members] = np.arange(len(members))
         class_size[members] = len(members)
     return rank, class_size
-
-
-def load_dataset(name: str, outline: bool = False) -> Dataset:
-    """The dataset of that name.
-
-    Args:
-        name: a module of `scalepred.data` ("digits"), the dotted path of a module of
-            one's own, either with a function `load() -> Dataset`, which may take
-            what follows a colon ("markov:1"); or the path of an .npz file of images or
-            text, or of a .txt file ("my.txt": its bytes, "my.txt:words": its words).
-        outline: sizes are enough; where the data are not on this machine, and the
-            dataset says its sizes (`outline() -> Dataset`), its content is blank.
-
-    Raises:
-        UserError: there is none; names those that come with the package.
-    """
-    if name.endswith(".npz"):
-        from scalepred.data import npz  # imports this module
-
-        return npz.load_file(pathlib.Path(name))
-    path, _, variant = name.partition(":")
-    if path.endswith(".txt") and variant in ("", "bytes", "words"):
-        from scalepred.data import text  # imports this module
-
-        return text.load_file(pathlib.Path(path), variant or "bytes")
-    module = find_module("dataset", path, package, "load")
-    if variant and not inspect.signature(module.load).parameters:
-        raise UserError(
-            f"dataset={name!r}: {path} has no variants; leave out :{variant}"
-        )
-    try:
-        return module.load(*[variant] * bool(variant))
-    except MissingData as missing:
-        if outline and hasattr(module, "outline"):
-            print(f"note: {missing}; planned with its published sizes")
-            return dataclasses.replace(module.outline(), is_outline=True)
-        raise
-
-
-def find_module(
-    field: str, name: str, builtin: ModuleType, function: str
-) -> ModuleType:
-    """The module that a name in a config stands for.
-
-    Args:
-        field: the config's field, for the error.
-        name: a module of the package `builtin`, or any other that can be imported,
-            such as a file beside the experiment.
-        builtin: package that is searched first.
-        function: what the module must define.
-
-    Raises:
-        UserError: no such module, or it does not define `function`.
-    """
-    for path in (f"{builtin.__name__}.{name}", name):
-        if _exists(path):
-            module = importlib.import_module(path)
-            if hasattr(module, function):
-                return module
-    raise UserError(
-        f"{field}={name!r}: no module of that name has a function {function}(); "
-        f"choose one of {', '.join(_names(builtin, function))} or name a module that "
-        "can be imported, such as a file beside the experiment"
-    )
-
-
-def _exists(path: str) -> bool:
-    try:
-        return importlib.util.find_spec(path) is not None
-    except (ImportError, ValueError):  # a parent is missing, or the name is no name
-        return False
-
-
-def _names(builtin: ModuleType, function: str) -> list[str]:
-    """Modules of the package that define `function` themselves."""
-    names = [module.name for module in pkgutil.iter_modules(builtin.__path__)]
-    modules = {n: importlib.import_module(f"{builtin.__name__}.{n}") for n in names}
-    return sorted(name for name in names if hasattr(modules[name], function))

@@ -10,7 +10,8 @@ import dataclasses
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.data.dataset import Dataset, load_dataset
+from scalepred.data.dataset import Dataset
+from scalepred.data.loading import load_dataset
 
 _TOKENS = 65_536
 

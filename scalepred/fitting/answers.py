@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from scalepred import compiler
 from scalepred.config import UserError
 from scalepred.fitting import solver
 from scalepred.fitting.laws import Array, Law, Scale
 from scalepred.fitting.predict import LEVEL, FittedLaw
+from scalepred.runtime import compiler
 
 # Sizes looked at: e^+-80 times the reference, which is every size there is.
 _REACH = 80.0

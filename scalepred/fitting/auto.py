@@ -24,7 +24,7 @@ from scalepred.fitting import (
     solver,
 )
 from scalepred.fitting.laws import Law, Scale
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 # Points that auto needs, and that must be left in its back-tests: priors do the rest.
 _MIN_POINTS = 5

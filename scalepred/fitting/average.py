@@ -18,7 +18,7 @@ from scalepred.fitting import (
     predict,
     solver,
 )
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 _MORE_POINTS = 2  # than parameters, at least
 # A curve has two or three back-tests, which are luck as much as news: weights go as one

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scalepred.fitting import misfit as misfit_lib
+from scalepred.fitting import discrepancy as misfit_lib
 from scalepred.fitting import multistart, predict, solver
 from scalepred.fitting.laws import Law, Scale
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 _FOLDS = 10
 _CORNER_SIZES = 10

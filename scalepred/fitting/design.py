@@ -23,7 +23,7 @@ from scalepred.fitting import flexible, predict
 from scalepred.fitting.answers import Cost
 from scalepred.fitting.laws import Law, Scale
 from scalepred.fitting.predict import FittedLaw
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 # Candidates: sizes in steps of 2, from the smallest fitted to this many times the
 # largest one.

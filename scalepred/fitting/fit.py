@@ -40,7 +40,7 @@ from scalepred.fitting.laws import (
     rosenfeld_fitted_guess,
 )
 from scalepred.fitting.predict import FittedLaw
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 # A fitted power of the cost this close to 0 or 1 is 0 or 1.
 _COST_POWER_SLACK = 0.15

@@ -12,9 +12,9 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.fitting import backtest, multistart, predict, solver
-from scalepred.fitting import misfit as misfit_lib
+from scalepred.fitting import discrepancy as misfit_lib
 from scalepred.fitting.laws import Law, Scale
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.fitting import projection, solver
 from scalepred.fitting.laws import Law, Scale
-from scalepred.measurements import Surface
+from scalepred.table.surface import Surface
 
 # Starting points of a fit, how many of them are carried to the end, and the steps after
 # which the others are dropped first.

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from scalepred import compiler
 from scalepred.fitting.laws import Array, Law, Scale
+from scalepred.runtime import compiler
 
 LEVEL = 0.90  # of every interval that says no other
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)

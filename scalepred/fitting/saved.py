@@ -15,7 +15,6 @@ import numpy as np
 from etils import epath
 
 from scalepred.config import UserError
-from scalepred.files import write_whole
 from scalepred.fitting import (
     auto,
     backtest,
@@ -26,7 +25,8 @@ from scalepred.fitting import (
 )
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law, Scale, find_law
-from scalepred.measurements import Surface
+from scalepred.runtime.files import write_whole
+from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
     from scalepred.fitting.fit import Fit

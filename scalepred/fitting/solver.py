@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalepred import compiler
 from scalepred.fitting.laws import Array, Law, Scale
+from scalepred.runtime import compiler
 
 _STEP_TOLERANCE = 1e-10  # of an inner parameter (mostly logarithms)
 _OBJECTIVE_TOLERANCE = 1e-12  # relative

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scalepred import models as package
-from scalepred.data.dataset import find_module
 from scalepred.models import flops, target
+from scalepred.runtime.modules import find_module
 
 Tree = dict[str, Any]
 

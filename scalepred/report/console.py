@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from scalepred.fitting.answers import Answer
-from scalepred.report import words
-from scalepred.results import Results
+from scalepred.report import format
+from scalepred.report.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from scalepred.fitting.design import NextCell
     from scalepred.fitting.fit import Fit
-    from scalepred.forecast import Verified
-    from scalepred.gate import Verdict
+    from scalepred.forecasting.forecast import Verified
+    from scalepred.forecasting.gate import Verdict
 
 # A log file gets no more lines than this allows.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -78,7 +78,7 @@ class Progress:
             return
         if self._bar is not None:
             self._bar.stop()
-        took = words.duration(time.monotonic() - self._started)
+        took = format.duration(time.monotonic() - self._started)
         verb = "trained" if error_type is None else "stopped after"
         _say(self._file, f"{verb} {self._state()} in {took}{self._compilation()}")
 
@@ -112,7 +112,7 @@ class Progress:
                 self._task,
                 completed=share,
                 description=text,
-                program=words.printable(program),
+                program=format.printable(program),
             )
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
@@ -127,7 +127,7 @@ class Progress:
     def _compilation(self) -> str:
         if not math.isfinite(self._wait_seconds):
             return ""
-        return f", {words.duration(self._wait_seconds)} of it waiting for compilation"
+        return f", {format.duration(self._wait_seconds)} of it waiting for compilation"
 
 
 def _time_left(share: float, elapsed: float, wait_seconds: float) -> str:
@@ -136,7 +136,7 @@ def _time_left(share: float, elapsed: float, wait_seconds: float) -> str:
     if not 0 < share < 1 or working <= 0:
         return ""
     seconds = working * (1 - share) / share
-    return f", about {words.duration(max(1, round(seconds)))} left"
+    return f", about {format.duration(max(1, round(seconds)))} left"
 
 
 def print_answers(results: Results, file: TextIO | None = None) -> None:
@@ -146,7 +146,7 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     compute; what was not asked says so.
     """
     out = file or sys.stdout
-    if first := words.headline(results):
+    if first := format.headline(results):
         _say(out, first)
     notes = dict.fromkeys((*results.surface.notes, *results.fit.notes))
     for note in notes:
@@ -157,23 +157,23 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     budget = _find_answer(results, "best_for_budget")
     for answer in results.answers:
         if answer is not size and answer is not budget:
-            _say(out, f"answer: {words.describe_answer(answer, results.surface)}")
-    rows = words.targets(results)
+            _say(out, f"answer: {format.describe_answer(answer, results.surface)}")
+    rows = format.targets(results)
     for row in rows[:_MAX_TARGETS]:
-        _say(out, f"target: {words.describe_target(row, results)}")
+        _say(out, f"target: {format.describe_target(row, results)}")
     if len(rows) > _MAX_TARGETS:
         _say(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
     lines = {
-        "fit": words.describe_fit(results),
-        "held out": words.describe_held_out(results),
+        "fit": format.describe_fit(results),
+        "held out": format.describe_held_out(results),
         "size": "not asked: name a target value to learn the data it takes",
         "budget": "not asked: name a budget in FLOPs to learn the best model for it",
-        "compute": words.describe_compute(results),
+        "compute": format.describe_compute(results),
     }
     if size is not None:
-        lines["size"] = words.describe_answer(size, results.surface)
+        lines["size"] = format.describe_answer(size, results.surface)
     if budget is not None:
-        lines["budget"] = words.describe_answer(budget, results.surface)
+        lines["budget"] = format.describe_answer(budget, results.surface)
     for name, line in lines.items():
         _say(out, f"{name + ':':<10}{line}")
 
@@ -181,7 +181,7 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
 def print_verified(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
     """Prints what was said and what was measured, the largest first."""
     for one in sorted(scores, key=lambda one: -one.compute):
-        _say(sys.stdout, words.describe_verified(one, metric, unit))
+        _say(sys.stdout, format.describe_verified(one, metric, unit))
 
 
 def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
@@ -195,8 +195,8 @@ def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
     for one in sorted(scores, key=lambda one: -one.compute):
         _say(
             sys.stdout,
-            f"{words.describe_verified(one, metric, unit)}: relative error "
-            f"{words.percent(one.relative_error)}, {insides[one.inside]}, log score "
+            f"{format.describe_verified(one, metric, unit)}: relative error "
+            f"{format.percent(one.relative_error)}, {insides[one.inside]}, log score "
             f"{one.log_score:.2f}",
         )
 
@@ -206,9 +206,9 @@ def print_saved(
 ) -> None:
     """Prints what a saved fit answers."""
     for target in said:
-        _say(sys.stdout, words.describe_said(target, fit.surface))
+        _say(sys.stdout, format.describe_said(target, fit.surface))
     for answer in answers:
-        _say(sys.stdout, f"answer: {words.describe_answer(answer, fit.surface)}")
+        _say(sys.stdout, f"answer: {format.describe_answer(answer, fit.surface)}")
 
 
 def print_plan(cells: "Sequence[NextCell]", unit: str, cost: str) -> None:
@@ -216,7 +216,7 @@ def print_plan(cells: "Sequence[NextCell]", unit: str, cost: str) -> None:
     if not cells:
         _say(sys.stdout, "plan: nothing that the budget buys would help")
     for cell in cells:
-        _say(sys.stdout, f"plan: {words.describe_cell(cell, unit, cost)}")
+        _say(sys.stdout, f"plan: {format.describe_cell(cell, unit, cost)}")
 
 
 def print_verdicts(verdicts: "Sequence[Verdict]") -> None:
@@ -238,5 +238,5 @@ def _find_answer(results: Results, *questions: str) -> Answer | None:
 def _say(file: TextIO, text: str) -> None:
     """One line, in whatever letters the file can hold."""
     encoding = getattr(file, "encoding", None) or "utf-8"
-    line = words.printable(text).encode(encoding, "replace").decode(encoding)
+    line = format.printable(text).encode(encoding, "replace").decode(encoding)
     print(line, file=file, flush=True)

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from scalepred.report import words
-from scalepred.report.scene import NEARNESS, Drawing, Lines, Points, Scene
+from scalepred.report import format
+from scalepred.report.plot_data import NEARNESS, Drawing, Lines, Points, Scene
 
 _DPI = 150
 # Okabe and Ito's blue, vermilion and green.
@@ -102,12 +102,12 @@ def _draw_predicted(scene: Scene) -> Figure:
     left.set_aspect("equal")
     for axis, name in ((left.xaxis, "measured"), (left.yaxis, "predicted")):
         _set_log(axis, low, high, form)
-        axis.set_label_text(f"{name} {words.metric_label(metric)}")
+        axis.set_label_text(f"{name} {format.metric_label(metric)}")
     left.set_title("Predicted against measured")
     low, high = runs.compute.min() / 1.5, runs.compute.max() * 1.5
     right.set(xscale="log", xlim=(low, high), ylim=(-reach, reach))
     right.set_xlabel("training FLOPs of a run")
-    _set_log(right.xaxis, low, high, words.count)
+    _set_log(right.xaxis, low, high, format.count)
     right.yaxis.set_major_formatter(_PERCENT)
     right.set_ylabel("predicted / measured - 1")
     right.set_title("Relative error against compute")
@@ -150,7 +150,7 @@ def _draw_epochs(scene: Scene) -> Figure:
     for m, n, line, shade in zip(
         lines.params, lines.data, lines.value, shades, strict=True
     ):
-        name = f"{words.count(m)}, {words.count(n)}"
+        name = f"{format.count(m)}, {format.count(n)}"
         axes.plot(lines.along, line, color=shade, lw=1.2, label=name)
         own = (runs.params == m) & (runs.data == n)
         shown |= own
@@ -171,11 +171,11 @@ def _draw_epochs(scene: Scene) -> Figure:
     first, last = lines.along[0], lines.along[-1]
     axes.set(xscale="log", yscale="log", xlim=(first / 1.05, last))
     axes.set(ylim=(low / 1.05, high * 1.05))
-    _set_log(axes.xaxis, first, last, words.count)
+    _set_log(axes.xaxis, first, last, format.count)
     form = functools.partial(_value_tick, metric=scene.metric)
     _set_log(axes.yaxis, low / 1.05, high * 1.05, form)
     axes.set(xlabel="epochs: passes over the unique data")
-    axes.set(ylabel=words.metric_label(scene.metric))
+    axes.set(ylabel=format.metric_label(scene.metric))
     axes.legend(
         title=f"m, n ({_plain(scene.data_unit)})",
         title_fontsize=8,
@@ -231,13 +231,13 @@ def _draw_surface(scene: Scene) -> Figure:
             **style,
         )
     axes.grid(False)
-    _set_log(axes.xaxis, data[0], data[-1], words.count)
-    _set_log(axes.yaxis, params[0], params[-1], words.count)
+    _set_log(axes.xaxis, data[0], data[-1], format.count)
+    _set_log(axes.yaxis, params[0], params[-1], format.count)
     axes.set(xlabel=f"data size n ({_plain(scene.data_unit)})")
     axes.set(ylabel="model size m (parameters)")
     bar = figure.colorbar(mesh, ax=axes, pad=0.02)
     _set_log(bar.ax.yaxis, low, high, form)
-    bar.set_label(words.metric_label(metric))
+    bar.set_label(format.metric_label(metric))
     axes.set_title(scene.said)
     legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
     for handle in legend.legend_handles:
@@ -262,7 +262,7 @@ def _draw_curves(scene: Scene) -> Figure:
     _draw_panel(panels[0], scene, scene.by_params, "m")
     _draw_panel(panels[1], scene, scene.by_data, "n")
     _set_log(panels[0].yaxis, low, high, form)
-    panels[0].set_ylabel(words.metric_label(metric))
+    panels[0].set_ylabel(format.metric_label(metric))
     grey: dict[str, Any] = {"linestyle": "", "color": "#555555"}
     handles: list[Artist] = [
         Line2D([], [], marker="o", markerfacecolor="white", label="fitted", **grey),
@@ -294,7 +294,7 @@ def _draw_panel(axes: Axes, scene: Scene, lines: Lines, fixed_name: str) -> None
         lines.fixed, lines.value, lines.lower, lines.upper, shades, strict=True
     ):
         axes.fill_between(lines.along, lower, upper, color=shade, alpha=0.18, lw=0)
-        axes.plot(lines.along, value, color=shade, lw=1.2, label=words.count(size))
+        axes.plot(lines.along, value, color=shade, lw=1.2, label=format.count(size))
         near = np.abs(np.log(own / size)) <= np.log(nearness)
         shown |= near
         for mask, marker, face in (
@@ -319,7 +319,7 @@ def _draw_panel(axes: Axes, scene: Scene, lines: Lines, fixed_name: str) -> None
     along = lines.along
     axes.set(title=title, xlabel=f"{free_name} ({names[free_name]})")
     axes.set(xscale="log", xlim=(along[0], along[-1]))
-    _set_log(axes.xaxis, along[0], along[-1], words.count, at_most=5)
+    _set_log(axes.xaxis, along[0], along[-1], format.count, at_most=5)
     axes.legend(
         title=f"{fixed_name}, {names[fixed_name]}",
         title_fontsize=8,
@@ -351,9 +351,9 @@ def _draw_corners(scene: Scene) -> Figure:
             place = own[1] - 0.5, own[0] - 0.5
             axes.add_patch(Rectangle(place, 1, 1, fill=False, lw=2, zorder=3))
         axes.set_title(title)
-        axes.set_xticks(range(len(params)), [words.count(size) for size in params])
+        axes.set_xticks(range(len(params)), [format.count(size) for size in params])
         axes.tick_params(axis="x", labelrotation=30 if len(params) > 5 else 0)
-        axes.set_yticks(range(len(data)), [words.count(size) for size in data])
+        axes.set_yticks(range(len(data)), [format.count(size) for size in data])
         axes.set_xlabel("fitted up to m (parameters)")
         axes.grid(False)
         bar = figure.colorbar(image, ax=axes, pad=0.02, extend="both" if low else "max")
@@ -375,7 +375,7 @@ def _write_cells(
         axes.text(
             column,
             row,
-            words.whole_percent(value) if is_narrow else words.percent(value),
+            format.whole_percent(value) if is_narrow else format.percent(value),
             ha="center",
             va="center",
             fontsize=6.5 if is_narrow else 7.5,
@@ -415,12 +415,12 @@ def _log_ticks(low: float, high: float, at_most: int) -> list[float]:
 
 
 def _value_tick(value: float, metric: str) -> str:
-    return words.wanted(value, metric, with_unit=False)
+    return format.wanted(value, metric, with_unit=False)
 
 
 def _plain(text: str) -> str:
     """Text from outside, short, without mathematics or letters the font lacks."""
-    text = words.printable(text[:24])
+    text = format.printable(text[:24])
     known = "".join(char if ord(char) < 0x500 else "?" for char in text)
     return known.replace("$", r"\$")
 

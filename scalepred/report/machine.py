@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from scalepred.command import Spoken
 from scalepred.fitting.answers import Answer
-from scalepred.forecast import Forecast, Verified
-from scalepred.gate import Verdict
+from scalepred.forecasting.forecast import Forecast, Verified
+from scalepred.forecasting.gate import Verdict
 from scalepred.report import console
-from scalepred.results import jsonable
+from scalepred.report.results import jsonable
+from scalepred.runtime.command import Spoken
 
 
 def speak_of(

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from scalepred.files import write_whole
 from scalepred.fitting.fit import Fit
-from scalepred.report import words
-from scalepred.report.scene import choose_corners
-from scalepred.results import PredictionRow, Results
+from scalepred.report import format
+from scalepred.report.plot_data import choose_corners
+from scalepred.report.results import PredictionRow, Results
+from scalepred.runtime.files import write_whole
 
 # More predictions than this stand in predictions.csv only.
 _MAX_ROWS = 12
@@ -159,14 +159,14 @@ def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) ->
 
 
 def _escape(text: str) -> str:
-    return html.escape(words.printable(text))
+    return html.escape(format.printable(text))
 
 
 def _headline(results: Results) -> str:
-    text = words.headline(results)
+    text = format.headline(results)
     if not text:
         return ""
-    return f"<p><strong>{_escape(words.sentence(text))}</strong></p>\n"
+    return f"<p><strong>{_escape(format.sentence(text))}</strong></p>\n"
 
 
 def _warnings(fit: Fit) -> str:
@@ -174,7 +174,7 @@ def _warnings(fit: Fit) -> str:
         return '<p class="panel">No warnings about this fit.</p>\n'
     items = "".join(
         f"<li><code>{_escape(warning.code)}</code>: "
-        f"{_escape(words.sentence(warning.sentence))}</li>\n"
+        f"{_escape(format.sentence(warning.sentence))}</li>\n"
         for warning in fit.warnings
     )
     return (
@@ -185,44 +185,44 @@ def _warnings(fit: Fit) -> str:
 
 def _answers(results: Results) -> str:
     asked = [
-        words.describe_answer(answer, results.surface) for answer in results.answers
+        format.describe_answer(answer, results.surface) for answer in results.answers
     ]
-    asked += [words.describe_target(row, results) for row in words.targets(results)]
+    asked += [format.describe_target(row, results) for row in format.targets(results)]
     text = '<section class="panel">\n<h2>Answers</h2>\n'
     text += _list(asked) if asked else _paragraph("nothing was asked of the law")
-    text += _paragraph("compute: " + words.describe_compute(results))
+    text += _paragraph("compute: " + format.describe_compute(results))
     return text + "</section>\n"
 
 
 def _tiles(results: Results) -> str:
     """The few numbers to look at first; those that there are."""
-    score, checked = words.held_out(results), results.fit.cross_validation
+    score, checked = format.held_out(results), results.fit.cross_validation
     tiles = []
     if score.num_points:
         tiles.append(
             (
-                words.mean_and_std(score.mean, score.std),
+                format.mean_and_std(score.mean, score.std),
                 f"relative error, mean ± std, of {score.num_points} held-out points",
             )
         )
-    if score.num_points and words.has_intervals(results):
+    if score.num_points and format.has_intervals(results):
         tiles.append(
             (
-                words.whole_percent(score.coverage),
+                format.whole_percent(score.coverage),
                 "of held-out points within their 90% intervals",
             )
         )
     if checked.num_folds:
         tiles.append(
             (
-                words.mean_and_std(checked.mean, checked.std),
+                format.mean_and_std(checked.mean, checked.std),
                 "relative error in cross-validation of the points fitted",
             )
         )
-    if words.largest_run(results).region != "fit":
+    if format.largest_run(results).region != "fit":
         tiles.append(
             (
-                words.ratio(results.largest_flops, results.fit_flops) + " times",
+                format.ratio(results.largest_flops, results.fit_flops) + " times",
                 "compute of one run of the largest size, over the whole fit region",
             )
         )
@@ -253,7 +253,7 @@ def _corner_table(results: Results) -> str:
     own = fitted.params.max(), fitted.data.max()
     rows = []
     for n in reversed(data):
-        row = [words.count(n)]
+        row = [format.count(n)]
         for m in params:
             corner = corners.get((m, n))
             if corner is None:
@@ -261,14 +261,14 @@ def _corner_table(results: Results) -> str:
                 continue
             # One point has no spread.
             several = corner.num_targets > 1
-            text = words.mean_and_std(corner.mean, corner.std)
-            row.append(text if several else words.percent(corner.mean))
+            text = format.mean_and_std(corner.mean, corner.std)
+            row.append(text if several else format.percent(corner.mean))
             if (m, n) == own:
                 row[-1] += " *"
         rows.append(row)
     caption = (
         "Relative error, mean ± std, of the points beyond each corner. Columns: fitted "
-        f"up to m parameters; rows: fitted up to n {words.unit(results.surface)}; "
+        f"up to m parameters; rows: fitted up to n {format.unit(results.surface)}; "
         "*: the corner of this fit region."
     )
     left_out = len(results.corners) - len(corners)
@@ -277,7 +277,7 @@ def _corner_table(results: Results) -> str:
             f" {left_out} more corners hold too few points to be fitted, or are too "
             "many to be shown; fit.json has them all."
         )
-    header = ["n \\ m", *(words.count(m) for m in params)]
+    header = ["n \\ m", *(format.count(m) for m in params)]
     return _table(caption, header, rows)
 
 
@@ -286,14 +286,14 @@ def _law(results: Results) -> str:
     rows = [
         [
             name,
-            words.number(estimate.value),
-            words.number(estimate.lower),
-            words.number(estimate.upper),
-            words.describe_parameter(name, metric),
+            format.number(estimate.value),
+            format.number(estimate.lower),
+            format.number(estimate.upper),
+            format.describe_parameter(name, metric),
         ]
         for name, estimate in fit.parameters.items()
     ]
-    reference = words.sizes(fit.fitted.params_unit, fit.fitted.data_unit, fit.surface)
+    reference = format.sizes(fit.fitted.params_unit, fit.fitted.data_unit, fit.surface)
     caption = f"sizes m and n in {fit.law.unit}; the reference sizes are {reference}"
     formula = _escape(fit.law.formula or "no formula given")
     source = fit.law.source or "a law of your own"
@@ -309,7 +309,7 @@ def _law(results: Results) -> str:
         f"<p><code>{metric} = {formula}</code></p>\n"
         + _paragraph(f"source: {source}")
         + _table(
-            words.sentence(caption),
+            format.sentence(caption),
             ["parameter", "value", "lower (90%)", "upper (90%)", "meaning and unit"],
             rows,
             text_columns=(4,),
@@ -321,14 +321,14 @@ def _law(results: Results) -> str:
 
 def _trust(results: Results) -> str:
     fit = results.fit
-    has_intervals = words.has_intervals(results)
+    has_intervals = format.has_intervals(results)
     scores = [
         [
             score.name,
             str(score.num_points),
-            words.percent(score.mean),
-            words.percent(score.std),
-            words.whole_percent(score.coverage) if has_intervals else words.UNKNOWN,
+            format.percent(score.mean),
+            format.percent(score.std),
+            format.whole_percent(score.coverage) if has_intervals else format.UNKNOWN,
         ]
         for score in results.scores
     ]
@@ -342,8 +342,8 @@ def _trust(results: Results) -> str:
     if checked.num_folds:
         text += _paragraph(
             f"cross-validation ({checked.num_folds} folds of the points fitted): mean "
-            f"{words.mean_and_std(checked.mean, checked.mean_spread)}, std "
-            f"{words.mean_and_std(checked.std, checked.std_spread)}, ± over folds"
+            f"{format.mean_and_std(checked.mean, checked.mean_spread)}, std "
+            f"{format.mean_and_std(checked.std, checked.std_spread)}, ± over folds"
         )
     else:
         text += _paragraph("too few points for cross-validation")
@@ -358,7 +358,7 @@ def _trust(results: Results) -> str:
                     f"1/{test.ratio:g} of the compute",
                     str(test.num_fitted),
                     str(test.num_hidden),
-                    words.percent(test.error),
+                    format.percent(test.error),
                     f"{test.surprise:.2g}",
                 ]
                 for test in fit.inner_tests
@@ -369,18 +369,20 @@ def _trust(results: Results) -> str:
     noise, misfit = fit.fitted.noise, fit.fitted.misfit
     repeated = "no point was measured twice, so run-to-run noise is not known"
     if noise.sd:
-        repeated = f"run-to-run noise {words.percent(noise.sd)} of the value"
+        repeated = f"run-to-run noise {format.percent(noise.sd)} of the value"
     intervals = "without resamples there are no intervals"
     if has_intervals:
         intervals = f"intervals are from {len(fit.fitted.draws):,} resamples"
     if has_intervals and fit.fitted.growth > 1:
-        grown = words.ratio(fit.fitted.growth, 1.0)
+        grown = format.ratio(fit.fitted.growth, 1.0)
         is_gradual = math.isfinite(fit.fitted.reach)
         intervals += ", widened " + ("up to " if is_gradual else "")
         intervals += f"{grown} times for what the back-tests missed"
         if is_gradual:
             intervals += ", the farther from the fit region the more"
-    text += _list([f"misfit of the law {words.percent(misfit)}; {repeated}", intervals])
+    text += _list(
+        [f"misfit of the law {format.percent(misfit)}; {repeated}", intervals]
+    )
     return text + "</section>\n"
 
 
@@ -388,33 +390,33 @@ def _prediction_table(results: Results) -> str:
     """Targets, then the largest held-out runs."""
     held_out = [row for row in results.predictions if row.region == "held_out"]
     held_out.sort(key=lambda row: -row.compute)
-    chosen = (words.targets(results) + held_out)[:_MAX_ROWS]
+    chosen = (format.targets(results) + held_out)[:_MAX_ROWS]
     if not chosen:
         return ""
     metric, has_epochs = results.surface.metric, results.surface.epochs is not None
 
     def say(value: float) -> str:
-        return words.measured(value, metric, with_unit=False)
+        return format.measured(value, metric, with_unit=False)
 
     def cells(row: PredictionRow) -> list[str]:
         is_target = row.region == "target"
         return [
             row.region.replace("_", " "),
-            words.count(row.params),
-            words.count(row.data),
-            *([words.count(row.epochs)] if has_epochs else []),
-            words.count(row.compute),
+            format.count(row.params),
+            format.count(row.data),
+            *([format.count(row.epochs)] if has_epochs else []),
+            format.count(row.compute),
             "" if is_target else say(row.measured),
             say(row.predicted),
             say(row.lower),
             say(row.upper),
-            "" if is_target else words.percent(row.relative_error),
+            "" if is_target else format.percent(row.relative_error),
         ]
 
     header = [
         "",
         "m",
-        f"n ({words.unit(results.surface)})",
+        f"n ({format.unit(results.surface)})",
         *(["epochs"] if has_epochs else []),
         "FLOPs",
         "measured",
@@ -423,7 +425,7 @@ def _prediction_table(results: Results) -> str:
         "upper (90%)",
         "relative error",
     ]
-    value = words.metric_label(metric)
+    value = format.metric_label(metric)
     caption = (
         f"Values are {value}. Targets, then held-out runs by falling compute; "
         "predictions.csv has every point."
@@ -440,12 +442,12 @@ def _what_was_run(results: Results) -> str:
         devices = ", ".join(device for device in done.devices)
         items = [
             f"{done.num_runs:,} runs ended well, {done.num_failed:,} did not",
-            f"{words.count(done.flops)} FLOPs in {words.duration(done.seconds)} on "
+            f"{format.count(done.flops)} FLOPs in {format.duration(done.seconds)} on "
             f"{devices or 'unknown devices'}, beside compilation",
             f"{done.num_programs:,} compiled programs; compilation in this call took "
-            f"{words.duration(done.compile_seconds)}, of which training waited for "
-            f"{words.duration(done.wait_seconds)}",
-            f"lanes busy in this call: {words.percent(done.lane_utilization)}",
+            f"{format.duration(done.compile_seconds)}, of which training waited for "
+            f"{format.duration(done.wait_seconds)}",
+            f"lanes busy in this call: {format.percent(done.lane_utilization)}",
         ]
     items.append(
         f"where a run's FLOPs were not measured they are taken as {results.fit.cost}"
@@ -465,11 +467,11 @@ def _notes(results: Results) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{_escape(words.sentence(text))}</p>\n"
+    return f"<p>{_escape(format.sentence(text))}</p>\n"
 
 
 def _list(sentences: Sequence[str]) -> str:
-    items = (_escape(words.sentence(text)) for text in sentences)
+    items = (_escape(format.sentence(text)) for text in sentences)
     return "<ul>\n" + "".join(f"<li>{item}</li>\n" for item in items) + "</ul>\n"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import jax
 from etils import epath
 
-from scalepred.files import digest, write_whole
+from scalepred.runtime.files import digest, write_whole
 from scalepred.training.packing import Choice, Pack, Plan
 
 # Timing pays where training takes so many times as long.

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from scalepred import processes
-from scalepred.files import digest
 from scalepred.grid import Cell
+from scalepred.runtime import processes
+from scalepred.runtime.files import digest
 from scalepred.training.packing import Pack
 
 # The newest may be damaged.

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scalepred import compiler, processes
-from scalepred.compiler import PLAIN_LOOPS, Options
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell, ProgramKey
 from scalepred.models.model import Model, build_model
 from scalepred.models.target import traced_as
+from scalepred.runtime import compiler, processes
+from scalepred.runtime.compiler import PLAIN_LOOPS, Options
 from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
 from scalepred.training.lane import (

@@ -24,12 +24,12 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scalepred import processes, stopping
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement
-from scalepred.stopping import Stopped
+from scalepred.runtime import preemption, processes
+from scalepred.runtime.preemption import Stopped
+from scalepred.table.rows import Measurement
 from scalepred.training import autotune as tuning
 from scalepred.training import cost, packing, streaming
 from scalepred.training import engine as engine_lib
@@ -322,7 +322,7 @@ def train(
 
     with contextlib.ExitStack() as at_end:
         if jax.process_count() > 1:  # they stop together, after a chunk
-            at_end.enter_context(stopping.deferred())
+            at_end.enter_context(preemption.deferred())
         if checkpoints:
             at_end.callback(checkpoints.close)
         compiler = Compiler(dataset, data, devices)
@@ -471,7 +471,7 @@ def _train_pack_that_fits(
             totals.compile_seconds += engine.compile_seconds
             totals.num_programs += 1
             # It stops after the chunk, with a checkpoint.
-            with stopping.deferred():
+            with preemption.deferred():
                 for progress in _train_pack(
                     pack, engine, order_of_seed, totals, checkpoints
                 ):
@@ -665,7 +665,7 @@ class _Pace:
 
 
 def _notice(checkpoints: Checkpoints | None) -> _Notice:
-    notice = _Notice.STOP if stopping.is_requested() else _Notice.NONE
+    notice = _Notice.STOP if preemption.is_requested() else _Notice.NONE
     if checkpoints and processes.is_first() and checkpoints.is_due():
         notice |= _Notice.SAVE
     return notice

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement
+from scalepred.table.rows import Measurement
 
 # What is chosen, by the name of its field in a cell.
 RATES = ("learning_rate", "weight_decay")

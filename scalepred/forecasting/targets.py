@@ -7,15 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from scalepred import envelope, grid, results
+from scalepred import grid, sweep
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
-from scalepred.files import digest
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Cost
-from scalepred.forecast import Asked, Evidence
+from scalepred.forecasting.forecast import Asked, Evidence
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement, Surface, Table
+from scalepred.report import results
+from scalepred.runtime.files import digest
+from scalepred.table.rows import Measurement, Table
+from scalepred.table.surface import Surface
 from scalepred.training import engine
 
 # Of a row, what says nothing of the run: another machine's table is the same evidence.
@@ -161,7 +163,7 @@ def ask_plain(experiment: Experiment, cost: Cost) -> list[Asked]:
 def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
     """The points of these cells; where rates are swept, of the best of them."""
     experiment = study.experiment
-    chosen, choices = envelope.choose(cells, study.rows)
+    chosen, choices = sweep.choose(cells, study.rows)
     random_guess = experiment.fit.random_guess
     if random_guess < 0:
         random_guess = study.dataset.random_guess(experiment.metric)
@@ -170,7 +172,7 @@ def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
     )
     if not grid.is_sweep(experiment):
         return surface
-    notes = (*surface.notes, *envelope.describe(choices))
+    notes = (*surface.notes, *sweep.describe(choices))
     return dataclasses.replace(surface, notes=notes)
 
 

@@ -5,8 +5,8 @@ import pytest
 import threadpoolctl
 
 import scalepred
-from scalepred.fitting import misfit
-from scalepred.measurements import Surface
+from scalepred.fitting import discrepancy
+from scalepred.table.surface import Surface
 
 _PARAMS, _DATA = (
     sizes.reshape(-1)
@@ -39,14 +39,14 @@ def _law_of(length: float, sd: float, rng: np.random.Generator) -> Surface:
     )
 
 
-def _estimate(difference: np.ndarray, noise: float = 0.0) -> misfit.Misfit:
+def _estimate(difference: np.ndarray, noise: float = 0.0) -> discrepancy.Misfit:
     """As for a law of a level and two slopes."""
     slopes = np.stack([np.ones(36), _X, _Y], axis=1)
     fitted = slopes @ np.linalg.lstsq(slopes, difference)[0]
-    return misfit.estimate(difference - fitted, slopes, _PLACES, noise, seed=0)
+    return discrepancy.estimate(difference - fitted, slopes, _PLACES, noise, seed=0)
 
 
-def _chance_of_smooth(found: misfit.Misfit) -> float:
+def _chance_of_smooth(found: discrepancy.Misfit) -> float:
     return float(np.sum(found.chance[found.length > 0]))
 
 
@@ -99,7 +99,7 @@ def test_too_few_points_and_too_many(count):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, count))
     slopes = np.stack([np.ones(count), x, y], axis=1)
-    found = misfit.estimate(
+    found = discrepancy.estimate(
         rng.normal(size=count), slopes, np.stack([x, y]), 0.0, seed=0
     )
     assert np.isfinite(found.overall_sd)
@@ -112,7 +112,7 @@ def test_too_few_points_and_too_many(count):
 
 def test_an_exact_law_has_no_misfit():
     slopes = np.stack([np.ones(36), _X, _Y], axis=1)
-    found = misfit.estimate(np.full(36, 1e-15), slopes, _PLACES, 0.0, seed=0)
+    found = discrepancy.estimate(np.full(36, 1e-15), slopes, _PLACES, 0.0, seed=0)
     assert found.overall_sd == 0
     assert found.draw(10, 36, np.random.default_rng(0)) == 0
 
@@ -141,7 +141,7 @@ def test_the_variance_of_sums_is_that_of_draws():
     shares = rng.normal(size=(5, 36))
     drawn = found.draw(20000, 36, np.random.default_rng(1)) @ shares.T
     np.testing.assert_allclose(found.variance(shares), np.var(drawn, axis=0), rtol=0.1)
-    alone = misfit.of_size(0.01)
+    alone = discrepancy.of_size(0.01)
     np.testing.assert_allclose(
         alone.variance(shares), 1e-4 * np.sum(shares**2, axis=1), rtol=1e-12
     )
@@ -164,7 +164,7 @@ def test_noise_of_seeds_is_drawn_as_alike_as_it_was_found(seeds, shared):
         deviation = runs - runs.mean(axis=1, keepdims=True)
         if seeds == 8:  # some have fewer runs
             deviation[rng.random((36, seeds)) < 0.3] = np.nan
-        drawn = misfit.draw_seeds(deviation, _PLACES, 2000, rng)
+        drawn = discrepancy.draw_seeds(deviation, _PLACES, 2000, rng)
         spreads.append(drawn.std())
         correlations.append(_correlation(drawn))
     np.testing.assert_allclose(spreads, 1.0, atol=0.05)
@@ -176,7 +176,7 @@ def test_noise_of_seeds_is_drawn_as_alike_as_it_was_found(seeds, shared):
 
 def test_noise_of_points_with_one_run_each_is_drawn_apart():
     rng = np.random.default_rng(0)
-    drawn = misfit.draw_seeds(np.zeros((36, 1)), _PLACES, 4000, rng)
+    drawn = discrepancy.draw_seeds(np.zeros((36, 1)), _PLACES, 4000, rng)
     assert abs(_correlation(drawn)) < 0.02
 
 

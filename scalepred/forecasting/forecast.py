@@ -23,12 +23,12 @@ import numpy as np
 from etils import epath
 
 from scalepred.config import UserError
-from scalepred.files import digest, list_files, write_whole
 from scalepred.fitting import saved
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.predict import Prediction
-from scalepred.results import jsonable, read_versions
+from scalepred.report.results import jsonable, read_versions
+from scalepred.runtime.files import digest, list_files, write_whole
 
 _FORMAT = 1
 _DIGITS = 16

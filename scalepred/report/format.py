@@ -16,9 +16,9 @@ import numpy as np
 if TYPE_CHECKING:  # what draws figures takes its words from here and needs no jax
     from scalepred.fitting.answers import Answer
     from scalepred.fitting.design import NextCell, Round
-    from scalepred.forecast import Verified
-    from scalepred.measurements import Surface
-    from scalepred.results import PredictionRow, Results, Score
+    from scalepred.forecasting.forecast import Verified
+    from scalepred.report.results import PredictionRow, Results, Score
+    from scalepred.table.surface import Surface
 
 OUT_OF_REACH = "out of reach"
 UNKNOWN = "n/a"

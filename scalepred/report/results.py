@@ -20,14 +20,14 @@ from etils import epath
 
 import scalepred
 from scalepred.config import UserError
-from scalepred.files import write_whole
 from scalepred.fitting import backtest
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit, Warn, coverage, summarise_errors
-from scalepred.measurements import Surface
+from scalepred.runtime.files import write_whole
+from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
-    from scalepred.forecast import Asked, Forecast, Verified
+    from scalepred.forecasting.forecast import Asked, Forecast, Verified
 
 # Of 90 % intervals; less is said aloud.
 _LOW_COVERAGE = 0.75

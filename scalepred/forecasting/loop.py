@@ -17,14 +17,15 @@ import jax
 import numpy as np
 from etils import epath
 
-from scalepred import targets
 from scalepred.config import Experiment, UserError
-from scalepred.files import write_whole
 from scalepred.fitting import design
 from scalepred.fitting.fit import Fit
+from scalepred.forecasting import targets
+from scalepred.forecasting.targets import Study
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement, Surface
-from scalepred.targets import Study
+from scalepred.runtime.files import write_whole
+from scalepred.table.rows import Measurement
+from scalepred.table.surface import Surface
 from scalepred.training import cost as machine_cost
 from scalepred.training import engine
 

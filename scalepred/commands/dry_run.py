@@ -12,10 +12,10 @@ import numpy as np
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.measurements import Measurement
 from scalepred.models.model import build_model
-from scalepred.report import words
-from scalepred.training import cost, ensemble, packing, rehearsal, streaming
+from scalepred.report import format
+from scalepred.table.rows import Measurement
+from scalepred.training import aot, cost, ensemble, packing, streaming
 
 # Programs with so many times more or fewer FLOPs than any that ran are tried.
 _FAR = 4.0
@@ -64,7 +64,7 @@ def print_plan(
     dataset: Dataset,
     cells: Sequence[Cell],
     rows: Mapping[str, Measurement],
-    machines: rehearsal.Machines | None = None,
+    machines: aot.Machines | None = None,
 ) -> Pace | None:
     """What `run` would train, what that takes, and for how long.
 
@@ -109,7 +109,7 @@ def print_plan(
         all_flops += flops
         print(
             f"  {pack.explain()}, up to {ensemble.count_params(pack, dataset):,} "
-            f"parameters, {words.count(flops)} FLOPs"
+            f"parameters, {format.count(flops)} FLOPs"
         )
     if machines:
         _print_rehearsal(plan, dataset, machines)
@@ -121,14 +121,14 @@ def print_plan(
 
 
 def _print_rehearsal(
-    plan: packing.Plan, dataset: Dataset, machines: rehearsal.Machines
+    plan: packing.Plan, dataset: Dataset, machines: aot.Machines
 ) -> None:
     """What the programs need of another machine, as compiled for it."""
     kind, room = machines.devices[0].device_kind, machines.memory_bytes
     print(f"compiled for {kind}, with {room / 1e6:,.0f} MB each:")
     num_seeds = len({cell.seed for pack in plan.packs for cell in pack.queue})
     for pack in plan.packs:
-        found = rehearsal.rehearse(pack, dataset, num_seeds, machines)
+        found = aot.rehearse(pack, dataset, num_seeds, machines)
         fewer = f", with {found.pack.lanes} lanes" if found.pack is not pack else ""
         print(
             f"  {found.pack.describe()}: {found.device_bytes / 1e6:,.1f} MB a device, "
@@ -182,9 +182,9 @@ def _print_trial(
     # As many at a time as there are cores; those tried were.
     compiling /= min(cost.num_cores(), len(plan.packs))
     print(
-        f"time: about {words.duration(max(1, round(seconds)))} of training for "
-        f"{words.count(all_flops)} FLOPs ({why}), and "
-        f"{words.duration(max(1, round(max(compiling, *each))))} of compiling where "
+        f"time: about {format.duration(max(1, round(seconds)))} of training for "
+        f"{format.count(all_flops)} FLOPs ({why}), and "
+        f"{format.duration(max(1, round(max(compiling, *each))))} of compiling where "
         "nothing is cached",
         flush=True,
     )
@@ -317,7 +317,7 @@ def _describe_target(
     units = cell.dataset_size * dataset.units_per_example
     line = (
         f"target: width {cell.width}, depth {cell.depth}, {units:,} {dataset.unit}: "
-        f"{model.num_params:,} parameters, {words.count(step_flops * cell.steps)} "
+        f"{model.num_params:,} parameters, {format.count(step_flops * cell.steps)} "
         f"FLOPs a run, {needed} ({fits})"
     )
     if pace is None:
@@ -327,8 +327,8 @@ def _describe_target(
     rounds = -(-len(cells) // num_devices)
     seconds = share * rounds * num_devices / len(cells)
     why = f"{pace.num_runs:,} runs" if pace.num_runs else "programs as tried"
-    line += f", about {words.duration(seconds)} a run (by {why})"
+    line += f", about {format.duration(seconds)} a run (by {why})"
     if price_per_hour > 0:
         price = float(f"{seconds / 3600 * price_per_hour:.2g}")
-        line += f", {words.count(price)} at {price_per_hour:.2f} an hour"
+        line += f", {format.count(price)} at {price_per_hour:.2f} an hour"
     return line

@@ -6,9 +6,9 @@ import sys
 
 from etils import epath
 
-from scalepred import results
 from scalepred.config import UserError
-from scalepred.files import write_whole
+from scalepred.report import results
+from scalepred.runtime.files import write_whole
 
 
 def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:

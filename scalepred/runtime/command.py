@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import jax
 from absl import flags
 
-from scalepred import config, processes, stopping
+from scalepred import config
 from scalepred.config import UserError
+from scalepred.runtime import preemption, processes
 
 MACHINE_FAILED = 1
 USER_MISTAKE = 2
@@ -54,7 +55,7 @@ def run(
         body: does the work and gives the status; raises UserError for mistakes.
         before: looks at the arguments before they are parsed.
     """
-    stopping.listen()
+    preemption.listen()
     status = status_of(name, usage, known, body, before, sys.argv)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -103,7 +104,7 @@ def status_of(
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; {_GO_ON}", file=sys.stderr)
         return INTERRUPTED
-    except stopping.Stopped:
+    except preemption.Stopped:
         print(f"{name}: stopped by SIGTERM; {_GO_ON}", file=sys.stderr)
         processes.part()
         return STOPPED

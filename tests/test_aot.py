@@ -21,7 +21,7 @@ from scalepred import config, grid
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.models.target import traced_as
-from scalepred.training import engine, ensemble, lane, packing, rehearsal
+from scalepred.training import aot, engine, ensemble, lane, packing
 
 RANDOM = np.random.default_rng(0)
 DEVICES = jax.devices()
@@ -149,8 +149,8 @@ def test_a_program_is_compiled_without_its_data():
     """As many bytes as with them, and the plan's lanes."""
     plan, dataset = _plan("mlp")
     (pack,) = plan.packs
-    machines = rehearsal.Machines(DEVICES, float("inf"))
-    found = rehearsal.rehearse(pack, dataset, 3, machines)
+    machines = aot.Machines(DEVICES, float("inf"))
+    found = aot.rehearse(pack, dataset, 3, machines)
     data, _ = ensemble.put_data(plan, dataset, DEVICES)
     built = engine.compile_pack(pack, dataset, data, DEVICES)
     assert found.pack is pack
@@ -185,8 +185,8 @@ def test_programs_for_others_stay_out_of_the_cache(program_cache):
     plan, dataset = _plan("mlp")
     began = count_after_compiling(2.0)
     assert began > 0
-    machines = rehearsal.Machines(DEVICES, float("inf"))
-    rehearsal.rehearse(plan.packs[0], dataset, 3, machines)
+    machines = aot.Machines(DEVICES, float("inf"))
+    aot.rehearse(plan.packs[0], dataset, 3, machines)
     assert len(list(program_cache.glob("*-cache"))) == began
     assert count_after_compiling(3.0) > began
 
@@ -195,21 +195,19 @@ def test_fewer_lanes_where_memory_is_short():
     plan, dataset = _plan("mlp")
     (pack,) = plan.packs
     assert pack.lanes > len(DEVICES)
-    whole = rehearsal.rehearse(
-        pack, dataset, 3, rehearsal.Machines(DEVICES, float("inf"))
-    )
+    whole = aot.rehearse(pack, dataset, 3, aot.Machines(DEVICES, float("inf")))
     memory = whole.device_bytes - 1
-    less = rehearsal.rehearse(pack, dataset, 3, rehearsal.Machines(DEVICES, memory))
+    less = aot.rehearse(pack, dataset, 3, aot.Machines(DEVICES, memory))
     assert less.pack.lanes < pack.lanes
     assert less.device_bytes <= memory
     with pytest.raises(UserError, match="does not fit into the memory"):
-        rehearsal.rehearse(pack, dataset, 3, rehearsal.Machines(DEVICES, 100.0))
+        aot.rehearse(pack, dataset, 3, aot.Machines(DEVICES, 100.0))
 
 
 def test_a_dry_run_for_another_machine(monkeypatch, capsys, tmp_path):
     """The plan is for those devices and their memory, and nothing is trained."""
-    machines = rehearsal.Machines(DEVICES[:1], 4e9)
-    monkeypatch.setattr(rehearsal, "find_machines", lambda topology: machines)
+    machines = aot.Machines(DEVICES[:1], 4e9)
+    monkeypatch.setattr(aot, "find_machines", lambda topology: machines)
     workdir = tmp_path / "w"
     status, out, _ = run_train(
         monkeypatch, capsys, DIGITS, f"--workdir={workdir}", "--dry_run",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scalepred.report import words
+from scalepred.report import format
 
 if TYPE_CHECKING:
     from scalepred.fitting.backtest import Corner
-    from scalepred.results import PredictionRow, Results
+    from scalepred.report.results import PredictionRow, Results
 
 # More lines than this cannot be told apart.
 MAX_LINES = 8
@@ -181,11 +181,11 @@ def make_scene(results: Results) -> Scene:
     said = "" if epochs is None else "Law and points of "
     return Scene(
         metric=results.surface.metric,
-        data_unit=words.unit(results.surface),
-        has_intervals=words.has_intervals(results),
+        data_unit=format.unit(results.surface),
+        has_intervals=format.has_intervals(results),
         points=points,
         shown=shown,
-        said=said + words.passes(epochs).removeprefix(", "),
+        said=said + format.passes(epochs).removeprefix(", "),
         map=_map(results, shown, epochs),
         by_params=by_params,
         by_data=by_data,
@@ -230,7 +230,7 @@ def _lines(results: Results, runs: Points, epochs: float | None) -> tuple[Lines,
         fixed, along = choose_sizes(own), _spaced(other, _LINE_PLACES)
         sizes = np.broadcast_arrays(fixed[:, None], along)
         params, data = sizes if own is runs.params else sizes[::-1]
-        if words.has_intervals(results):
+        if format.has_intervals(results):
             num_seeds = int(np.median(surface.num_seeds))
             law = results.fit.predict(params, data, num_seeds, epochs)
             found.append(Lines(fixed, along, law.value, law.lower, law.upper))

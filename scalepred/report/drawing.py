@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scalepred.report.scene import Drawing, Scene
+    from scalepred.report.plot_data import Drawing, Scene
 
 
 class Painter:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from scalepred.config import UserError
-from scalepred.report.painter import Painter
+from scalepred.report.drawing import Painter
 
 if TYPE_CHECKING:
-    from scalepred.command import Spoken
     from scalepred.config import Questions
     from scalepred.fitting.fit import Fit
-    from scalepred.gate import Gate
-    from scalepred.measurements import Surface
+    from scalepred.forecasting.gate import Gate
+    from scalepred.runtime.command import Spoken
+    from scalepred.table.surface import Surface
 
 _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
@@ -109,7 +109,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
 
 
 def _main(painter: Painter | None = None) -> int:
-    from scalepred import command
+    from scalepred.runtime import command
 
     return command.speak(_JSON.value, functools.partial(_run, painter))
 
@@ -117,7 +117,7 @@ def _main(painter: Painter | None = None) -> int:
 def _run(painter: Painter | None) -> Spoken:
     """Reads the flags, and does what they ask for."""
     from scalepred import config
-    from scalepred.gate import parse_gate
+    from scalepred.forecasting.gate import parse_gate
 
     for flag in (_RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA):
         if flag.value is not None:
@@ -188,7 +188,7 @@ def _fit_table(
 
 
 def _read_table(with_epochs: bool) -> Surface:
-    from scalepred.measurements import Surface
+    from scalepred.table.surface import Surface
 
     return Surface.from_csv(
         _MEASUREMENTS.value,
@@ -215,7 +215,7 @@ def _ask_saved(
     from scalepred import analysis
     from scalepred.fitting import saved
     from scalepred.report.machine import speak_of
-    from scalepred.results import jsonable
+    from scalepred.report.results import jsonable
 
     for flag in _OF_FITTING:
         if flag.present:
@@ -283,7 +283,8 @@ def _with_plan(spoken: Spoken, fit: Fit, targets: list[tuple[float, ...]]) -> Sp
 
 def _score() -> Spoken:
     """Sets what was measured beside a sealed forecast."""
-    from scalepred import analysis, forecast
+    from scalepred import analysis
+    from scalepred.forecasting import forecast
     from scalepred.report.machine import speak_of
 
     if not _MEASUREMENTS.value:
@@ -344,7 +345,7 @@ def main() -> None:
     is_drawing = "--measurements" in flags_given and "--score" not in flags_given
     painter = Painter() if is_drawing else None
     # Only now: importing jax takes seconds, in which the painter gets ready.
-    from scalepred import command
+    from scalepred.runtime import command
 
     command.run("scalepred-fit", _USAGE, FLAGS, functools.partial(_main, painter))
 

@@ -1,0 +1,1 @@
+"""The commands `scalepred` and `scalepred-fit`: flags in, one call."""

@@ -1,0 +1,1 @@
+"""Said before it is trained: targets, sealed forecasts, gates, and the loop."""

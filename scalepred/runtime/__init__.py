@@ -1,0 +1,1 @@
+"""What keeps a process going: errors, compiler, files, other processes, preemption."""

@@ -1,0 +1,1 @@
+"""The table between the two halves: rows on disk, and the surface read from them."""

@@ -1,0 +1,281 @@
+"""Tables of runs as CSV: columns params, data, value, and some that may be there."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from etils import epath
+
+from scalepred.config import UserError
+from scalepred.table.rows import Table, has_parts
+from scalepred.table.surface import EPOCHS_SLACK, Surface
+
+# Of 10 MB of garbage nobody needs more than the beginning.
+_SNIFF_BYTES = 4096
+_SHOWN_CHARS = 40
+
+# Columns that say how much of the data was new; `data` then counts repeats too.
+_UNIQUE_COLUMNS = ("unique_data", "unique_tokens")
+
+_Row = Mapping[str, str]
+
+
+def read(
+    path: os.PathLike | str,
+    *,
+    metric: str | None = None,
+    task: str | None = None,
+    random_guess: float | None = None,
+    data_counts: str | None = None,
+) -> Surface:
+    """See `Surface.from_csv`."""
+    path = epath.Path(path)
+    notes: list[str] = []
+    if path.name == "measurements.csv" and has_parts(path):
+        table = Table(path)  # which may be ahead of its view
+        notes += table.notes
+        rows = _parse_csv(path, table.as_csv().decode())
+    else:
+        rows = _read_csv(path)
+    if "status" in rows[0][1]:
+        kept = [row for row in rows if row[1]["status"] == "ok"]
+        if len(kept) < len(rows):
+            left_out = len(rows) - len(kept)
+            notes.append(
+                f"{left_out} of {len(rows)} rows have a status other than ok "
+                "and are left out"
+            )
+        rows = kept
+        if not rows:
+            raise UserError(f"{path}: no row has status ok, so nothing can be fitted")
+    rows = _select(rows, "task", task, path)
+    rows = _select_metric(rows, metric, path)
+    _check_no_twins(rows, path)
+
+    numbers = {}
+    for name in ("params", "data", "value", "weight"):
+        if name in rows[0][1]:
+            numbers[name] = [_number(path, line, row, name) for line, row in rows]
+    compute = None
+    if "flops" in rows[0][1]:
+        compute = [
+            _number(path, line, row, "flops") if row["flops"] else math.nan
+            for line, row in rows
+        ]
+    first = rows[0][1]
+    if "metric" in first:
+        named = first["metric"]
+        if named not in ("error", "loss"):
+            above_one = any(value > 1 for value in numbers["value"])
+            metric = "loss" if above_one else "error"
+            notes.append(f"metric {named!r} is taken for {metric}")
+        else:
+            metric = named
+    elif metric is None:
+        metric = "error" if all(v < 1 for v in numbers["value"]) else "loss"
+        notes.append(
+            f"no metric column: values taken for {metric} "
+            f"({'all below 1' if metric == 'error' else 'some at 1 or above'})"
+        )
+    epochs, unit = None, first.get("data_unit", "") or "examples"
+    if data_counts is not None:
+        told = _tell_repeats(path, rows, numbers["data"], data_counts)
+        numbers["data"], epochs = told.unique, told.epochs
+        unit = told.unit or unit
+        notes.append(told.note)
+    return Surface.from_arrays(
+        numbers["params"],
+        numbers["data"],
+        numbers["value"],
+        metric=metric,
+        random_guess=random_guess,
+        seed=np.array([row["seed"] for _, row in rows]) if "seed" in first else None,
+        weight=numbers.get("weight"),
+        compute=compute,
+        task=first.get("task", ""),
+        data_unit=unit,
+        notes=notes,
+        epochs=epochs,
+    )
+
+
+class _Repeats(NamedTuple):
+    """How often data were seen.
+
+    Attributes:
+        unique: unique data of each row.
+        epochs: of each row.
+        unit: what they count now; "": what the table says.
+        note: how all that was told.
+    """
+
+    unique: list[float]
+    epochs: list[float]
+    unit: str
+    note: str
+
+
+def _tell_repeats(
+    path: object, rows: list[tuple[int, _Row]], data: list[float], data_counts: str
+) -> _Repeats:
+    if data_counts not in ("auto", "unique", "seen"):
+        raise UserError(
+            f"data_counts={data_counts!r}: must be one of auto, unique, seen"
+        )
+    first = rows[0][1]
+    new = next((name for name in _UNIQUE_COLUMNS if name in first), None)
+    is_auto = data_counts == "auto"
+    counts_seen = new is not None if is_auto else data_counts == "seen"
+    how = "taken for" if is_auto else "given as"
+
+    def read(name: str) -> list[float]:
+        return [_number(path, line, row, name) for line, row in rows]
+
+    if "epochs" not in first and (new is None or not counts_seen):
+        raise UserError(
+            f"{path}: no column epochs"
+            + (" or unique_data" if counts_seen or is_auto else "")
+            + "; a law of repeated data needs to know how often data were seen"
+        )
+    epochs = read("epochs") if "epochs" in first else []
+    if not counts_seen:
+        note = f"data are {how} unique data, each seen `epochs` times"
+        return _Repeats(data, epochs, "", note)
+    if new is None:
+        unique = [n / times for n, times in zip(data, epochs, strict=True)]
+        note = f"data are {how} data seen; unique data = data / epochs"
+        return _Repeats(unique, epochs, "unique data", note)
+    unique = read(new)
+    ratios = [n / own for n, own in zip(data, unique, strict=True)]
+    for (line, _), ratio, times in zip(rows, ratios, epochs, strict=False):
+        if abs(ratio / times - 1) > EPOCHS_SLACK:
+            raise UserError(
+                f"{path}, line {line}: data / {new} is {ratio:.4g}, but epochs is "
+                f"{times:.4g}; correct that line, or say data_counts=unique if data do "
+                "not count repeats"
+            )
+    note = f"data are {how} data seen, repeats included; epochs = data / {new}"
+    return _Repeats(unique, ratios, new.replace("_", " "), note)
+
+
+def _read_csv(path: epath.Path) -> list[tuple[int, _Row]]:
+    """Rows with their line numbers; every row has exactly the header's columns."""
+    if not path.exists() or path.is_dir():
+        raise UserError(f"measurements={path}: there is no such file")
+    with path.open("rb") as file:
+        start = file.read(_SNIFF_BYTES)
+    if not start.strip():
+        raise UserError(
+            f"{path}: the file is empty; it needs columns params, data, value"
+        )
+    if b"\0" in start:
+        raise UserError(f"{path}: not a text file; it must be a CSV")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8; it must be a CSV") from None
+    return _parse_csv(path, text)
+
+
+def _parse_csv(path: epath.Path, text: str) -> list[tuple[int, _Row]]:
+    lines = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip() for name in next(lines)]
+        missing = [name for name in ("params", "data", "value") if name not in header]
+        if missing:
+            shown = _shorten(", ".join(header))
+            raise UserError(
+                f"{path}: no column {', '.join(missing)} (columns found: {shown}); "
+                "name the columns params, data, value"
+            )
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise UserError(f"{path}: column {twice!r} stands twice; keep one")
+        rows: list[tuple[int, _Row]] = []
+        for cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{path}, line {lines.line_num}: {len(cells)} cells for "
+                    f"{len(header)} columns; correct that line"
+                )
+            named = {k: v.strip() for k, v in zip(header, cells, strict=True)}
+            rows.append((lines.line_num, named))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {lines.line_num}: not a CSV ({error})") from None
+    if not rows:
+        raise UserError(f"{path}: a header but no rows; add at least one point")
+    return rows
+
+
+def _select(
+    rows: list[tuple[int, _Row]], column: str, wanted: str | None, path: object
+) -> list[tuple[int, _Row]]:
+    """Rows whose `column` is `wanted`; all rows where the file has no such column."""
+    if column not in rows[0][1]:
+        return rows
+    names = sorted({row[column] for _, row in rows})
+    if wanted is None:
+        if len(names) > 1:
+            raise UserError(
+                f"{path}: several values of {column} in one file "
+                f"({_shorten(', '.join(names))}); choose one with --{column}"
+            )
+        return rows
+    kept = [(line, row) for line, row in rows if row[column] == wanted]
+    if not kept:
+        raise UserError(
+            f"{column}={wanted!r}: not in {path} (there: {_shorten(', '.join(names))})"
+        )
+    return kept
+
+
+def _select_metric(
+    rows: list[tuple[int, _Row]], metric: str | None, path: object
+) -> list[tuple[int, _Row]]:
+    """Like `_select`; error and loss also say of what kind a lone metric is."""
+    names = {row.get("metric") for _, row in rows}
+    if metric in ("error", "loss") and metric not in names and len(names) == 1:
+        return [(line, {**row, "metric": metric}) for line, row in rows]
+    return _select(rows, "metric", metric, path)
+
+
+def _check_no_twins(rows: list[tuple[int, _Row]], path: object) -> None:
+    seen: dict[tuple[str, ...], int] = {}
+    for line, row in rows:
+        cells = tuple(row.values())
+        if cells in seen:
+            raise UserError(
+                f"{path}: lines {seen[cells]} and {line} are the same; remove one, or "
+                "add a seed column if they are two runs"
+            )
+        seen[cells] = line
+
+
+def _number(path: object, line: int, row: _Row, column: str) -> float:
+    text = row[column]
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+        wrong = "is not a number" if text else "is empty"
+    else:
+        wrong = "must be a positive finite number"
+    if not (math.isfinite(number) and number > 0):
+        shown = repr(_shorten(text)) if text else "the cell"
+        raise UserError(
+            f"{path}, line {line}, column {column}: {shown} {wrong}; correct or remove "
+            "that row"
+        )
+    return number
+
+
+def _shorten(text: str) -> str:
+    """Printable and short: garbage must not flood or control the terminal."""
+    clean = "".join(char if char.isprintable() else "?" for char in text)
+    return clean if len(clean) <= _SHOWN_CHARS else clean[: _SHOWN_CHARS - 3] + "..."

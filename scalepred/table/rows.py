@@ -1,0 +1,278 @@
+"""The table between the two halves: rows on disk, and the surface read from them.
+
+`training/` appends one `Measurement` a finished cell; `fitting/` reads a `Surface`,
+the points (params, data, value) averaged over seeds. A row written is never lost or
+changed.
+"""
+
+import concurrent.futures
+import csv
+import dataclasses
+import functools
+import hashlib
+import io
+import math
+import operator
+import os
+import time
+from collections.abc import Iterable, Sequence
+
+from etils import epath
+
+from scalepred.config import UserError
+from scalepred.runtime.files import list_files, remove_abandoned, write_whole
+
+# Of 10 MB of garbage nobody needs more than the beginning.
+_SNIFF_BYTES = 4096
+_SHOWN_CHARS = 40
+
+# The parts of a table are merged at most so often, and for at most a hundredth of
+# the time.
+_MERGE_PAUSE_SECONDS = 30.0
+_MERGE_PAUSE_RATIO = 100.0
+_READ_ATTEMPTS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One trained cell, one row of measurements.csv. Lower `value` is better."""
+
+    cell_id: str
+    task: str
+    family: str
+    width: int
+    depth: int
+    params: int  # m as the law uses it: word embeddings excluded
+    params_total: int
+    data: int  # n, in data_unit
+    data_unit: str
+    epochs: float
+    steps: int
+    seed: int
+    learning_rate: float
+    flops: float  # of the whole training run
+    metric: str  # error | loss
+    value: float  # on the test part; NaN unless status is ok
+    # The same metric on the cell's own training examples, of which as many are looked
+    # at as there are test examples.
+    train_value: float
+    status: str  # ok | diverged | failed
+    seconds: float  # the cell's share of wall time
+    device: str
+    program: str
+    # On the part that rates are chosen by; NaN where there is none.
+    validation_value: float = math.nan
+
+    @functools.cached_property
+    def line(self) -> str:
+        """The row as it stands in a table, which it is written to more than once."""
+        text = io.StringIO()
+        cells = map(_cell_text, _values_of(self))
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        return text.getvalue()
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
+_values_of = operator.attrgetter(*COLUMNS)
+
+
+class Table:
+    """The rows of a workdir: parts that are written once, and measurements.csv.
+
+    A part, `rows/<digest of its bytes>.csv`, is never changed, so that it can be
+    checked, and no two processes write the same file. The table is what all parts
+    hold together; measurements.csv is its view, written by `merge` and not read where
+    there are parts. Without parts it is the table itself, as a user may bring it.
+
+    Attributes:
+        path: of measurements.csv.
+        rows: by cell id.
+        notes: what was damaged, a sentence each.
+    """
+
+    def __init__(self, path: os.PathLike | str):
+        """Opens the table, or starts one where there is none; writes nothing.
+
+        Raises:
+            UserError: if a file is no table of ours.
+        """
+        self.path = epath.Path(path)
+        self.rows: dict[str, Measurement] = {}
+        self.notes: list[str] = []
+        self._folder = self.path.parent / "rows"
+        self._parts: set[str] = set()  # whose rows are in `rows`
+        self._damaged: set[str] = set()
+        self._not_in_parts: list[Measurement] = []
+        self._last_merge = time.monotonic()
+        self._merge_seconds = 0.0
+        self._read()
+
+    def append(self, rows: Sequence[Measurement]) -> None:
+        """Writes rows and waits until they are on the disk."""
+        if not rows:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._write_part([*self._not_in_parts, *rows])
+        self._not_in_parts = []
+        self.rows.update((row.cell_id, row) for row in rows)
+        pause = max(_MERGE_PAUSE_SECONDS, _MERGE_PAUSE_RATIO * self._merge_seconds)
+        if time.monotonic() - self._last_merge > pause:
+            self.merge()
+
+    def merge(self) -> None:
+        """Makes one part of all, and measurements.csv the view of it.
+
+        Another process may do the same: what is removed here stands in the new part.
+        """
+        began = time.monotonic()
+        if self.rows:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            old = set(self._parts)
+            whole = self._write_part(self._sorted())
+            self._not_in_parts = []
+            view = self.as_csv()
+            if not self.path.exists() or self.path.read_bytes() != view:
+                write_whole(self.path, view)
+            for name in old - {whole}:
+                (self._folder / name).unlink(missing_ok=True)
+            self._parts = {whole}
+        for name in self._damaged:
+            damaged = self._folder / name
+            if damaged.exists():
+                damaged.replace(self._folder / (name + ".damaged"))
+        self._damaged = set()
+        for folder in (self._folder, self.path.parent):
+            remove_abandoned(folder)
+        self._last_merge = time.monotonic()
+        self._merge_seconds = self._last_merge - began
+
+    def as_csv(self) -> bytes:
+        """What measurements.csv should hold."""
+        return _format_rows(self._sorted())
+
+    def _sorted(self) -> list[Measurement]:
+        """By size, then seed: the same table whatever the order of training."""
+        return sorted(
+            self.rows.values(),
+            key=lambda row: (
+                row.task, row.family, row.depth, row.width, row.data, row.seed,
+                row.cell_id,
+            ),
+        )  # fmt: skip
+
+    def _write_part(self, rows: Sequence[Measurement]) -> str:
+        content = _format_rows(rows)
+        name = _digest(content) + ".csv"
+        if name not in self._parts:
+            write_whole(self._folder / name, content)
+        self._parts.add(name)
+        return name
+
+    def _read(self) -> None:
+        parts = self._read_parts()
+        for name, content in sorted(parts.items()):
+            if _digest(content) + ".csv" != name:
+                self._damaged.add(name)
+                self.notes.append(
+                    f"{self._folder / name}: damaged since it was written; its runs "
+                    "are trained again"
+                )
+                continue
+            rows = _parse_table(self._folder / name, content.decode())
+            self.rows = {row.cell_id: row for row in rows} | self.rows
+            self._parts.add(name)
+        if not self.path.exists():
+            return
+        if parts:
+            lines = set(self.path.read_bytes().splitlines())
+            if not lines <= set(self.as_csv().splitlines()):
+                self.notes.append(
+                    f"{self.path}: changed or damaged since it was written; the rows "
+                    f"in {self._folder} count"
+                )
+            return
+        self._read_view()
+
+    def _read_view(self) -> None:
+        try:
+            text = self.path.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{self.path}: damaged, or no table of runs; move it away"
+            ) from None
+        whole, _, torn = text.rpartition("\n")
+        if torn:
+            self.notes.append(
+                f"{self.path}: its last row is cut off; that run is trained again"
+            )
+        self._not_in_parts = _parse_table(self.path, whole)
+        self.rows = {row.cell_id: row for row in self._not_in_parts}
+
+    def _read_parts(self) -> dict[str, bytes]:
+        """Contents of all parts; another process may be merging them meanwhile."""
+        for attempt in range(_READ_ATTEMPTS):
+            paths = list_files(self._folder, ".csv")
+            try:
+                with concurrent.futures.ThreadPoolExecutor() as pool:  # for buckets
+                    contents = list(pool.map(lambda path: path.read_bytes(), paths))
+            except FileNotFoundError:
+                if attempt == _READ_ATTEMPTS - 1:
+                    raise
+                continue
+            return dict(zip((path.name for path in paths), contents, strict=True))
+        raise AssertionError("not reached")
+
+
+def has_parts(path: epath.Path) -> bool:
+    return bool(list_files(path.parent / "rows", ".csv"))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _format_rows(rows: Iterable[Measurement]) -> bytes:
+    header = ",".join(COLUMNS) + "\n"
+    return (header + "".join(row.line for row in rows)).encode()
+
+
+def _parse_table(path: epath.Path, text: str) -> list[Measurement]:
+    lines = csv.reader(io.StringIO(text))
+    header = tuple(next(lines, ()))
+    # Tables written before there was a validation part lack the last column.
+    if header and header not in (COLUMNS, COLUMNS[:-1]):
+        raise UserError(
+            f"{path}: its columns are not those of a table of runs; "
+            "choose another --workdir, or move the file away"
+        )
+    rows = []
+    for number, cells in enumerate(lines, start=2):
+        try:
+            if len(cells) != len(header):
+                raise ValueError(f"{len(cells)} cells, not {len(header)}")
+            rows.append(_parse_row(cells))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}, row {number}: damaged ({error}); remove that row "
+                "and its cell is trained again"
+            ) from None
+    return rows
+
+
+def _cell_text(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else repr(value)
+    return str(value).replace("\n", " ")  # a line is a row, also to a torn file
+
+
+def _parse_row(cells: Sequence[str]) -> Measurement:
+    values = {}
+    # The last column may be missing and has a default.
+    for field, text in zip(dataclasses.fields(Measurement), cells, strict=False):
+        if field.type is float:
+            values[field.name] = float(text) if text else math.nan
+        elif field.type is int:
+            values[field.name] = int(text)
+        else:
+            values[field.name] = text
+    return Measurement(**values)

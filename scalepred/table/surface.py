@@ -1,0 +1,313 @@
+"""The surface between the two halves: points (params, data, value) to be fitted.
+
+A point is a mean over its seeds. `fitting/` reads nothing else of a table.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.table.rows import Measurement
+
+# Epochs that differ by less than this share are the same number, rounded.
+EPOCHS_SLACK = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """Points (params, data, value), each the mean over its seeds.
+
+    Attributes:
+        params: model sizes m, counts [points].
+        data: data sizes n, in `data_unit` [points].
+        value: error (0 to 1) or loss (nats), mean over seeds [points].
+        seed_values: the runs behind `value`, NaN where a point has no run of that
+            seed [points, seeds].
+        weight: importance of each point in a fit, mean over its rows [points].
+        compute: training FLOPs of one run, NaN where unknown [points].
+        metric: "error" (bounded by 1) or "loss".
+        task: what was learnt; for titles.
+        data_unit: what n counts.
+        random_guess: value of a model that has learnt nothing; None: unknown.
+        notes: choices made while reading (rows left out and why), to be printed.
+        epochs: passes over the data of each point, at least 1; `data` are then unique
+            data. None: not asked for, and `data` is whatever it is [points].
+    """
+
+    params: np.ndarray
+    data: np.ndarray
+    value: np.ndarray
+    seed_values: np.ndarray
+    weight: np.ndarray
+    compute: np.ndarray
+    metric: str = "error"
+    task: str = ""
+    data_unit: str = "examples"
+    random_guess: float | None = None
+    notes: tuple[str, ...] = ()
+    epochs: np.ndarray | None = None
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Data that a run of each point went through, repeats included [points]."""
+        return self.data if self.epochs is None else self.data * self.epochs
+
+    @property
+    def work(self) -> np.ndarray:
+        """Model size times data seen: what compute goes with [points]."""
+        return self.params * self.seen
+
+    @property
+    def highest(self) -> float:
+        """That a value can be."""
+        return 1.0 if self.metric == "error" else math.inf
+
+    @property
+    def num_seeds(self) -> np.ndarray:
+        """Runs behind each point [points]."""
+        return np.sum(np.isfinite(self.seed_values), axis=1)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def where(self, mask: np.ndarray) -> Self:
+        """The points at which `mask` [points] is true."""
+        arrays = ["params", "data", "value", "seed_values", "weight", "compute"]
+        if self.epochs is not None:
+            arrays.append("epochs")
+        kept = {name: getattr(self, name)[mask] for name in arrays}
+        return dataclasses.replace(self, **kept)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        params: Sequence[float] | np.ndarray,
+        data: Sequence[float] | np.ndarray,
+        value: Sequence[float] | np.ndarray,
+        *,
+        metric: str = "error",
+        random_guess: float | None = None,
+        seed: Sequence[int] | np.ndarray | None = None,
+        weight: Sequence[float] | np.ndarray | None = None,
+        compute: Sequence[float] | np.ndarray | None = None,
+        task: str = "",
+        data_unit: str = "examples",
+        notes: Sequence[str] = (),
+        epochs: Sequence[float] | np.ndarray | None = None,
+    ) -> Self:
+        """A surface from runs: rows with the same (params, data) are seeds of a point.
+
+        With epochs, for laws that know of them, those with the same epochs too.
+
+        Args:
+            params: model sizes, above 0 [runs].
+            data: data sizes, above 0 [runs].
+            value: error or loss, above 0, lower is better [runs].
+            metric: "error" or "loss".
+            random_guess: value of a model that has learnt nothing, if known.
+            seed: which runs belong together across points, as those of one split of
+                the data or the checkpoints of one run do; None: order of rows [runs].
+            weight: importance, above 0 [runs].
+            compute: training FLOPs [runs].
+            task: what was learnt.
+            data_unit: what `data` counts.
+            notes: carried along.
+            epochs: passes over the data, 1 or more; `data` must then be unique data,
+                of which a run went through data * epochs [runs].
+
+        Raises:
+            UserError: names the column, the row and what is wrong.
+        """
+        columns: dict[str, np.ndarray] = {}
+        given = {"params": params, "data": data, "value": value}
+        if weight is not None:
+            given["weight"] = weight
+        if epochs is not None:
+            given["epochs"] = epochs
+        for name, numbers in given.items():
+            columns[name] = np.asarray(numbers, np.float64).reshape(-1)
+            if len(columns[name]) != len(columns["params"]):
+                raise UserError(
+                    f"{name}: {len(columns[name])} values for "
+                    f"{len(columns['params'])} params; give one for each run"
+                )
+            # A single run may err nowhere on a small test set; a point may not.
+            _check_numbers(name, columns[name], zero_allowed=name == "value")
+        if metric not in ("error", "loss"):
+            raise UserError(f"metric={metric!r}: must be one of error, loss")
+        num_runs = len(columns["params"])
+        if num_runs == 0:
+            raise UserError(
+                "no runs: give at least one point of params, data and value"
+            )
+        if metric == "error" and np.any(columns["value"] > 1):
+            worst = int(np.argmax(columns["value"]))
+            raise UserError(
+                f"value, row {worst + 1}: {columns['value'][worst]:g} is above 1, so "
+                "it is no error rate; give fractions, or say metric=loss"
+            )
+        compute = np.full(num_runs, math.nan) if compute is None else compute
+        compute = np.asarray(compute, np.float64)
+        seeds = np.arange(num_runs) if seed is None else np.asarray(seed)
+        weights = columns.get("weight", np.ones(num_runs))
+
+        places = [columns["params"], columns["data"]]
+        if epochs is not None:
+            _check_epochs(columns["epochs"])
+            places.append(np.maximum(columns["epochs"], 1.0))
+        sizes = np.stack(places, axis=1)
+        points, point_of_run = np.unique(sizes, axis=0, return_inverse=True)
+        point_of_run = point_of_run.reshape(-1)
+        if seed is None:  # the k-th run of each point
+            order = np.argsort(point_of_run, kind="stable")
+            starts = np.searchsorted(point_of_run[order], np.arange(len(points)))
+            seeds = np.empty(num_runs, np.int64)
+            seeds[order] = np.arange(num_runs) - starts[point_of_run[order]]
+        seed_names, seed_of_run = np.unique(seeds, return_inverse=True)
+        seed_values = np.full((len(points), len(seed_names)), math.nan)
+        for run in range(num_runs):
+            place = point_of_run[run], seed_of_run[run]
+            if math.isfinite(seed_values[place]):
+                raise UserError(
+                    f"seed={seeds[run]}: stands twice at params="
+                    f"{columns['params'][run]:g}, data={columns['data'][run]:g}; "
+                    "remove one of the rows or number the seeds"
+                )
+            seed_values[place] = columns["value"][run]
+
+        # Finite seeds exist at every point by construction.
+        value_of_point = np.nanmean(seed_values, axis=1)
+        if np.any(value_of_point == 0):
+            point = points[int(np.argmax(value_of_point == 0))]
+            raise UserError(
+                f"value: 0 at params={point[0]:g}, data={point[1]:g}, so relative "
+                "errors do not exist there; leave that point out"
+            )
+        return cls(
+            params=points[:, 0],
+            data=points[:, 1],
+            value=value_of_point,
+            seed_values=seed_values,
+            weight=_mean_by_point(weights, point_of_run, len(points)),
+            compute=_mean_by_point(compute, point_of_run, len(points)),
+            metric=metric,
+            task=task,
+            data_unit=data_unit,
+            random_guess=random_guess,
+            notes=tuple(notes),
+            epochs=None if epochs is None else points[:, 2],
+        )
+
+    @staticmethod
+    def from_csv(
+        path: os.PathLike | str,
+        *,
+        metric: str | None = None,
+        task: str | None = None,
+        random_guess: float | None = None,
+        data_counts: str | None = None,
+    ) -> "Surface":
+        """Reads a CSV with columns params, data, value.
+
+        Optional columns: flops, seed, metric, task, weight, status; epochs,
+        unique_data, unique_tokens, which are read if `data_counts` is given. Rows whose
+        status is not "ok" are left out and counted in `notes`. Of a workdir's
+        measurements.csv the rows that it is a view of are read.
+
+        Args:
+            path: the file.
+            metric: keeps the rows of this metric; without a metric column it says
+                what `value` is (None: error if every value is below 1, else loss).
+            task: keeps the rows of this task.
+            random_guess: value of a model that has learnt nothing, if known.
+            data_counts: what the column data counts, for laws that know of epochs:
+                unique (a run saw each of them `epochs` times, as in our tables), seen
+                (repeats count; unique_data, unique_tokens or epochs say how many are
+                new) or auto: seen where there is a column of unique data, else unique;
+                a note says which. None: epochs are not read.
+
+        Raises:
+            UserError: names file, row, column and remedy.
+        """
+        from scalepred.table.readers import csv  # imports this module
+
+        return csv.read(
+            path,
+            metric=metric,
+            task=task,
+            random_guess=random_guess,
+            data_counts=data_counts,
+        )
+
+    @classmethod
+    def from_measurements(
+        cls,
+        rows: Iterable[Measurement],
+        random_guess: float | None = None,
+        with_epochs: bool = False,
+    ) -> Self:
+        """The surface of a table of runs; runs that did not end well are left out.
+
+        Args:
+            rows: of the table, whose data are unique data.
+            random_guess: value of a model that has learnt nothing, if known.
+            with_epochs: for laws that know of them.
+        """
+        rows = list(rows)
+        good = [row for row in rows if row.status == "ok"]
+        if not good:
+            raise UserError("the table holds no run with status ok; nothing to fit")
+        notes = []
+        for row in rows:
+            if row.status != "ok":
+                notes.append(
+                    f"run {row.cell_id} (params={row.params}, data={row.data}, "
+                    f"seed={row.seed}) is left out: {row.status}"
+                )
+        return cls.from_arrays(
+            [row.params for row in good],
+            [row.data for row in good],
+            [row.value for row in good],
+            metric=good[0].metric,
+            random_guess=random_guess,
+            seed=[row.seed for row in good],
+            compute=[row.flops for row in good],
+            task=good[0].task,
+            data_unit=good[0].data_unit,
+            notes=notes,
+            epochs=[row.epochs for row in good] if with_epochs else None,
+        )
+
+
+def _mean_by_point(
+    values: np.ndarray, point_of_run: np.ndarray, num_points: int
+) -> np.ndarray:
+    sums = np.bincount(point_of_run, values, num_points)
+    return sums / np.bincount(point_of_run, minlength=num_points)
+
+
+def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
+    bad = ~(np.isfinite(numbers) & (numbers > 0))
+    if zero_allowed:
+        bad &= numbers != 0
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"{name}, row {row + 1}: {numbers[row]:g} must be a positive number; "
+            "correct or remove that row"
+        )
+
+
+def _check_epochs(epochs: np.ndarray) -> None:
+    bad = epochs < 1 - EPOCHS_SLACK
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"epochs, row {row + 1}: {epochs[row]:g} must be a number of at least 1, "
+            "as a run sees all of its unique data once; count only data seen as unique"
+        )
