@@ -12,8 +12,10 @@ from compiling import compile_once  # noqa: F401
 from scalepred import config, grid
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
-from scalepred.models.model import build_model, cross_entropy
+from scalepred.data.task import cross_entropy
+from scalepred.models.model import build_model
 from scalepred.training import ensemble, lane, padding
+from scalepred.training import program as program_lib
 
 DEVICES = jax.devices()
 
@@ -179,7 +181,7 @@ def _train_double(family: Family, cell: grid.Cell, is_padded: bool):
     models = [_model(family, width) for width in family.widths]
     if not is_padded:
         models = models[:1]
-    program = lane.make_program(cell.program_key, models, family.dataset)
+    program = program_lib.make_program(cell.program_key, models, family.dataset)
     args = lane.lane_args(cell, model=0, order=0)
     dataset = family.dataset
     order = dataset.order(cell.seed)[None]

@@ -64,7 +64,9 @@ def _check_same_study(
     runs = json.loads(json.dumps(new.get("runs")))
     before, now = _flatten(old.get("runs")), _flatten(runs)
     for name, value in now.items():
-        if before.get(name) != value:
+        # What the config could not say when the workdir was made was off then.
+        was_off = name not in before and not value
+        if before.get(name) != value and not was_off:
             raise UserError(
                 f"workdir={workdir}: holds runs with {name}={before.get(name)!r}, this "
                 f"config says {value!r}; choose another --workdir"

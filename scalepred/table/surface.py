@@ -250,6 +250,7 @@ class Surface:
         rows: Iterable[Measurement],
         random_guess: float | None = None,
         with_epochs: bool = False,
+        metric: str | None = None,
     ) -> Self:
         """The surface of a table of runs; runs that did not end well are left out.
 
@@ -257,11 +258,16 @@ class Surface:
             rows: of the table, whose data are unique data.
             random_guess: value of a model that has learnt nothing, if known.
             with_epochs: for laws that know of them.
+            metric: of the rows' task; None: its first.
+
+        Raises:
+            UserError: no run ended well, or one has no such metric.
         """
         rows = list(rows)
         good = [row for row in rows if row.status == "ok"]
         if not good:
             raise UserError("the table holds no run with status ok; nothing to fit")
+        metric = metric or good[0].metric
         notes = []
         for row in rows:
             if row.status != "ok":
@@ -272,8 +278,8 @@ class Surface:
         return cls.from_arrays(
             [row.params for row in good],
             [row.data for row in good],
-            [row.value for row in good],
-            metric=good[0].metric,
+            [row.read(metric) for row in good],
+            metric=metric,
             random_guess=random_guess,
             seed=[row.seed for row in good],
             compute=[row.flops for row in good],
