@@ -60,11 +60,6 @@ class Task:
             raise ValueError(f"loss={self.loss!r}: must be one of the metrics {names}")
 
 
-def is_bounded(metric: str) -> bool:
-    """Whether a metric of that name cannot be above 1."""
-    return metric == "error" or metric.endswith("_error")
-
-
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, smoothing: jax.Array | None = None
 ) -> jax.Array:
@@ -177,7 +172,8 @@ def contrastive(
         similarities = compare(outputs)
         partner = jnp.broadcast_to(jnp.arange(group), similarities.shape[:2])
         sides = similarities, jnp.matrix_transpose(similarities)
-        found = [metric(side, partner).reshape(labels.shape) for side in sides]
+        # Whether one errs is true or false: numbers, so that both sides add up.
+        found = [1.0 * metric(side, partner).reshape(labels.shape) for side in sides]
         return (found[0] + found[1]) / 2
 
     return Task(

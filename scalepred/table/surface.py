@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.metrics import find_unit, is_bounded
 from scalepred.table.rows import Measurement
 
 # Epochs that differ by less than this share are the same number, rounded.
@@ -30,7 +31,7 @@ class Surface:
             seed [points, seeds].
         weight: importance of each point in a fit, mean over its rows [points].
         compute: training FLOPs of one run, NaN where unknown [points].
-        metric: "error" (bounded by 1) or "loss".
+        metric: "error" and NAME_error are bounded by 1, "loss" and others are not.
         task: what was learnt; for titles.
         data_unit: what n counts.
         random_guess: value of a model that has learnt nothing; None: unknown.
@@ -65,7 +66,7 @@ class Surface:
     @property
     def highest(self) -> float:
         """That a value can be."""
-        return 1.0 if self.metric == "error" else math.inf
+        return 1.0 if is_bounded(self.metric) else math.inf
 
     @property
     def num_seeds(self) -> np.ndarray:
@@ -108,7 +109,7 @@ class Surface:
             params: model sizes, above 0 [runs].
             data: data sizes, above 0 [runs].
             value: error or loss, above 0, lower is better [runs].
-            metric: "error" or "loss".
+            metric: "error" (at most 1) or "loss", or NAME_error or NAME_loss.
             random_guess: value of a model that has learnt nothing, if known.
             seed: which runs belong together across points, as those of one split of
                 the data or the checkpoints of one run do; None: order of rows [runs].
@@ -138,14 +139,16 @@ class Surface:
                 )
             # A single run may err nowhere on a small test set; a point may not.
             _check_numbers(name, columns[name], zero_allowed=name == "value")
-        if metric not in ("error", "loss"):
-            raise UserError(f"metric={metric!r}: must be one of error, loss")
+        if not find_unit(metric):
+            raise UserError(
+                f"metric={metric!r}: must be error or loss, or end with _error or _loss"
+            )
         num_runs = len(columns["params"])
         if num_runs == 0:
             raise UserError(
                 "no runs: give at least one point of params, data and value"
             )
-        if metric == "error" and np.any(columns["value"] > 1):
+        if is_bounded(metric) and np.any(columns["value"] > 1):
             worst = int(np.argmax(columns["value"]))
             raise UserError(
                 f"value, row {worst + 1}: {columns['value'][worst]:g} is above 1, so "
@@ -275,11 +278,11 @@ class Surface:
                     f"run {row.cell_id} (params={row.params}, data={row.data}, "
                     f"seed={row.seed}) is left out: {row.status}"
                 )
-        return cls.from_arrays(
+        surface = cls.from_arrays(
             [row.params for row in good],
             [row.data for row in good],
             [row.read(metric) for row in good],
-            metric=metric,
+            metric=metric if find_unit(metric) else "loss",
             random_guess=random_guess,
             seed=[row.seed for row in good],
             compute=[row.flops for row in good],
@@ -288,6 +291,8 @@ class Surface:
             notes=notes,
             epochs=[row.epochs for row in good] if with_epochs else None,
         )
+        # A task's own metric, lower is better and without bound.
+        return dataclasses.replace(surface, metric=metric)
 
 
 def _mean_by_point(

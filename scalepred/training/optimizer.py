@@ -20,27 +20,10 @@ if TYPE_CHECKING:
 # Optimisers of which every update of a number that is zero, and has gradient zero, is
 # zero, and which nothing but other numbers' values moves: models in them may be padded.
 # Others count entries or look at shapes, as adafactor does, or draw noise.
-_PADDABLE = frozenset(
-    [
-        "sgd",
-        "adam",
-        "adamw",
-        "lion",
-        "adamax",
-        "adamaxw",
-        "adabelief",
-        "adagrad",
-        "amsgrad",
-        "lamb",
-        "lars",
-        "nadam",
-        "nadamw",
-        "radam",
-        "rmsprop",
-        "sign_sgd",
-        "yogi",
-    ]
-)
+_PADDABLE = frozenset({
+    "sgd", "adam", "adamw", "lion", "adamax", "adamaxw", "adabelief", "adagrad",
+    "amsgrad", "lamb", "lars", "nadam", "nadamw", "radam", "rmsprop", "sign_sgd"
+})  # fmt: skip
 # What optax calls the strength of weight decay, and the mask of what it is for.
 _DECAYS = ("weight_decay", "weight_decay_rate")
 _MASKS = ("mask", "weight_decay_mask")

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from scalepred.config import UserError
+from scalepred.metrics import find_unit
 from scalepred.table.rows import Table, has_parts
 from scalepred.table.surface import EPOCHS_SLACK, Surface
 
@@ -69,7 +70,7 @@ def read(
     first = rows[0][1]
     if "metric" in first:
         named = first["metric"]
-        if named not in ("error", "loss"):
+        if not find_unit(named) and "cell_id" not in first:
             above_one = any(value > 1 for value in numbers["value"])
             metric = "loss" if above_one else "error"
             notes.append(f"metric {named!r} is taken for {metric}")
@@ -238,8 +239,21 @@ def _select(
 def _select_metric(
     rows: list[tuple[int, _Row]], metric: str | None, path: object
 ) -> list[tuple[int, _Row]]:
-    """Like `_select`; error and loss also say of what kind a lone metric is."""
+    """Like `_select`; error and loss also say of what kind a lone metric is.
+
+    Our own tables have a column for every metric beside the one that `value` is of.
+    """
     names = {row.get("metric") for _, row in rows}
+    if (
+        metric
+        and metric not in names
+        and metric in rows[0][1]
+        and "cell_id" in rows[0][1]
+    ):
+        return [
+            (line, {**row, "metric": metric, "value": row[metric]})
+            for line, row in rows
+        ]
     if metric in ("error", "loss") and metric not in names and len(names) == 1:
         return [(line, {**row, "metric": metric}) for line, row in rows]
     return _select(rows, "metric", metric, path)
