@@ -17,9 +17,9 @@ from etils import epath
 
 from scalepred import config, grid, sweep
 from scalepred.analysis import ask, finish
-from scalepred.commands.dry_run import describe_targets, print_plan
 from scalepred.config import Experiment, UserError
 from scalepred.data.loading import load_dataset
+from scalepred.dry_run import describe_targets, print_plan
 from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from compiling import compile_once  # noqa: F401
 
-from scalepred import config, grid
-from scalepred.commands import dry_run
+from scalepred import config, dry_run, grid
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.data.files import Joined

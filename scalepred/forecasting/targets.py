@@ -12,9 +12,9 @@ from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Cost
+from scalepred.fitting.region import check_target
 from scalepred.forecasting.forecast import Asked, Evidence
 from scalepred.grid import Cell
-from scalepred.report import results
 from scalepred.runtime.files import digest
 from scalepred.table.rows import Measurement, Table
 from scalepred.table.surface import Surface
@@ -112,7 +112,7 @@ def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
     ]
     for size in (*named, *((*p, t) for p, t in zip(plain, times, strict=True))):
         known = epochs[in_fit] if knows_epochs else None
-        results.check_target(*size, params[in_fit], data[in_fit], known)
+        check_target(*size, params[in_fit], data[in_fit], known)
     pairs = list(zip(cells, in_fit, strict=True))
     return Parts(
         [cell for cell, is_fitted in pairs if is_fitted],

@@ -7,16 +7,17 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
+from scalepred.table.readers import csv
 from scalepred.table.rows import Measurement
 
-# Epochs that differ by less than this share are the same number, rounded.
-EPOCHS_SLACK = 0.01
+# So much below one epoch is one, rounded.
+_EPOCHS_SLACK = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,15 +207,16 @@ class Surface:
             epochs=None if epochs is None else points[:, 2],
         )
 
-    @staticmethod
+    @classmethod
     def from_csv(
+        cls,
         path: os.PathLike | str,
         *,
         metric: str | None = None,
         task: str | None = None,
         random_guess: float | None = None,
         data_counts: str | None = None,
-    ) -> "Surface":
+    ) -> Self:
         """Reads a CSV with columns params, data, value.
 
         Optional columns: flops, seed, metric, task, weight, status; epochs,
@@ -237,15 +239,8 @@ class Surface:
         Raises:
             UserError: names file, row, column and remedy.
         """
-        from scalepred.table.readers import csv  # imports this module
-
-        return csv.read(
-            path,
-            metric=metric,
-            task=task,
-            random_guess=random_guess,
-            data_counts=data_counts,
-        )
+        columns = csv.read(path, metric, task, data_counts)
+        return cls._of_task(random_guess=random_guess, **columns._asdict())
 
     @classmethod
     def from_measurements(
@@ -278,11 +273,11 @@ class Surface:
                     f"run {row.cell_id} (params={row.params}, data={row.data}, "
                     f"seed={row.seed}) is left out: {row.status}"
                 )
-        surface = cls.from_arrays(
-            [row.params for row in good],
-            [row.data for row in good],
-            [row.read(metric) for row in good],
-            metric=metric if find_unit(metric) else "loss",
+        return cls._of_task(
+            params=[row.params for row in good],
+            data=[row.data for row in good],
+            value=[row.read(metric) for row in good],
+            metric=metric,
             random_guess=random_guess,
             seed=[row.seed for row in good],
             compute=[row.flops for row in good],
@@ -291,7 +286,12 @@ class Surface:
             notes=notes,
             epochs=[row.epochs for row in good] if with_epochs else None,
         )
-        # A task's own metric, lower is better and without bound.
+
+    @classmethod
+    def _of_task(cls, metric: str, **columns: Any) -> Self:
+        """A surface of a metric that may be a task's own: lower is better, no bound."""
+        kind = metric if find_unit(metric) else "loss"
+        surface = cls.from_arrays(metric=kind, **columns)
         return dataclasses.replace(surface, metric=metric)
 
 
@@ -315,7 +315,7 @@ def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
 
 
 def _check_epochs(epochs: np.ndarray) -> None:
-    bad = epochs < 1 - EPOCHS_SLACK
+    bad = epochs < 1 - _EPOCHS_SLACK
     if np.any(bad):
         row = int(np.argmax(bad))
         raise UserError(
