@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from scalepred import config
-from scalepred.models.model import build_model, cross_entropy, from_nnx, multiply
+from scalepred.models.model import build_model, cross_entropy, from_nnx
+from scalepred.models.product import multiply
 
 
 @pytest.mark.parametrize("width", [1, 4, 32])
