@@ -16,6 +16,7 @@ from scalepred import config
 from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting.gate import Gate, Verdict, judge
 from scalepred.report import console, page, results
@@ -190,7 +191,7 @@ def check_questions(
             )
         known = points.epochs if "epochs" in axes else None
         epochs = None if known is None else (times or [1.0])[0]
-        results.check_target(params, data, epochs, points.params, points.data, known)
+        check_target(params, data, epochs, points.params, points.data, known)
 
 
 def ask_size(

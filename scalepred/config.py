@@ -13,8 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PRECISIONS = ("float32", "fast", "bfloat16")
-OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
-SCHEDULES = ("constant", "linear", "cosine", "step", "wsd")
+SCHEDULES = ("constant", "linear", "cosine", "step", "wsd", "rsqrt")
 CONVOLUTIONS = ("auto", "canonical", "native", "patches")
 MAX_DECAY_POINTS = 8
 
@@ -40,6 +39,9 @@ class Grid:
     depths: tuple[int, ...] = (2,)
     # Parts of the training set, 0 to 1; n is rounded as the dataset needs.
     data_fractions: tuple[float, ...] = (0.25, 0.5, 1.0)
+    # In their place: n for each parameter (tokens of text), such as 20; n then grows
+    # with m, and with `training.epochs` so do steps.
+    data_per_param: tuple[float, ...] = ()
     # Independent repeats: each has its own split, subset, start and batch order.
     seeds: int = 1
     # Rates to choose from at each point; none: `training.learning_rate` alone.
@@ -52,22 +54,35 @@ class Grid:
 
 @dataclasses.dataclass
 class Training:
-    """How one cell is trained. The same at every scale, as in the paper (2.2)."""
+    """How one cell is trained. The same at every scale, as in the paper (2.2).
 
-    optimizer: str = "sgd"  # sgd | adam | adamw | muon
+    Or by rules: a `..._rule` is a factor, arithmetic of width, depth, params, data, for
+    the rates also of steps, batch_size and seen (data, repeats counted), such as
+    "64 / width" or "(seen / 1e6)**-0.3". It multiplies the number of its name.
+    """
+
+    # sgd | adam | adamw | muon | any other of optax or optax.contrib, with options of
+    # its own as in "lion(b1=0.95)" | dotted path of a function of one's own that takes
+    # learning_rate and gives an optax transformation.
+    optimizer: str = "sgd"
     learning_rate: float = 0.1  # peak of the schedule
+    learning_rate_rule: str = ""
     momentum: float = 0.9  # sgd only
     nesterov: bool = False  # sgd only
     beta2: float = 0.999  # decay of the second moment; adam, adamw, muon
-    # L2 for sgd, decoupled for adamw and muon; unused by adam. Biases and scales of
-    # norms (arrays of one axis) are not decayed.
+    # L2 for sgd, decoupled for the others that have one; unused by adam. Biases and
+    # scales of norms (arrays of one axis) are not decayed.
     weight_decay: float = 0.0
+    weight_decay_rule: str = ""
     clip_norm: float = 0.0  # largest norm of the whole gradient; 0: not clipped
     label_smoothing: float = 0.0  # share of the label that is spread over all classes
     # constant | linear | cosine | step (times `decay_factor` after each of
-    # `decay_points`) | wsd (constant, then linear to 0 over `cooldown_fraction`)
+    # `decay_points`) | wsd (constant, then linear to 0 over `cooldown_fraction`) |
+    # rsqrt (as the root of steps after the warm-up) | dotted path of a function
+    # (fraction done, step, steps) -> factor.
     schedule: str = "cosine"
     warmup_fraction: float = 0.0  # of all steps, linear from 0
+    warmup_steps: int = 0  # instead of it
     # Of all steps; the paper's 80, 120 and 160 of 200 epochs.
     decay_points: tuple[float, ...] = (0.4, 0.6, 0.8)
     decay_factor: float = 0.1
@@ -76,6 +91,7 @@ class Training:
     # ASGD); 0: the last weights.
     average_fraction: float = 0.0
     batch_size: int = 32  # examples a step
+    batch_size_rule: str = ""  # rounded to whole (micro-)batches
     # Gradients are taken of so many examples at a time and averaged; 0: of the whole
     # batch at once. Cells of several batch sizes then share a program.
     micro_batch_size: int = 0
@@ -86,10 +102,13 @@ class Training:
     # whose products an accelerator rounds: to TF32 on a GPU, to bfloat16 on a TPU; on a
     # CPU as float32) | bfloat16. Weights are float32 always.
     precision: str = "float32"
-    # Length of a run: give one and leave the other 0. With `epochs` the number
-    # of steps grows with n, as in the paper; with `steps` it does not.
+    # Length of a run: give one and leave the others 0. With `epochs` the number
+    # of steps grows with n, as in the paper; with `steps` it does not; with
+    # `data_per_param` a run sees so much data (tokens of text) for each parameter,
+    # whatever n is, so that steps grow with m.
     epochs: float = 0.0
     steps: int = 0
+    data_per_param: float = 0.0
 
 
 @dataclasses.dataclass
@@ -124,6 +143,9 @@ class Packing:
     width_bucket: float = 0.0
     # Minutes between two checkpoints of the pack in progress; 0: none.
     checkpoint_minutes: float = 5.0
+    # Cells whose final weights are kept in weights/, for `scalepred.load_model`: "" (of
+    # none) | all | largest (of params x data, all seeds) | ids with commas between.
+    save_weights: str = ""
 
 
 @dataclasses.dataclass
@@ -190,7 +212,10 @@ class Experiment:
     # Module in `scalepred.data` or `scalepred.models`, or dotted path of one's own.
     dataset: str = "digits"
     family: str = "mlp"
-    metric: str = "error"  # error: top-1, 0 to 1 | loss: cross-entropy, nats
+    # What is fitted, of those that every row has; "": the first of the dataset's task.
+    # Classification: error (top-1, 0 to 1), loss (cross-entropy, nats); text: loss,
+    # error; regression: mse, mae; on a further test set NAME: NAME_error and so on.
+    metric: str = ""
     grid: Grid = dataclasses.field(default_factory=Grid)
     training: Training = dataclasses.field(default_factory=Training)
     packing: Packing = dataclasses.field(default_factory=Packing)
@@ -219,15 +244,24 @@ def validate(experiment: Experiment) -> None:
     Raises:
         UserError: names the field, its value and what would be accepted.
     """
-    grid, training = experiment.grid, experiment.training
-    packing, fit, questions = experiment.packing, experiment.fit, experiment.questions
-
     _check(bool(experiment.name), "name", experiment.name, "a word for the study")
-    _one_of("metric", experiment.metric, ("error", "loss"))
+    _validate_grid(experiment.grid)
+    _validate_training(experiment.training)
+    _validate_length(experiment.training)
+    _validate_packing(experiment.packing)
+    _validate_fit(experiment.fit)
+    _validate_targets(experiment.targets)
+    _validate_questions(experiment.questions)
 
+
+def _validate_grid(grid: Grid) -> None:
     for field, sizes in (("grid.widths", grid.widths), ("grid.depths", grid.depths)):
         _whole_sizes(field, sizes, least=1)
     _fractions("grid.data_fractions", grid.data_fractions)
+    ratios = grid.data_per_param
+    good = all(0 < ratio < math.inf for ratio in ratios)
+    _check(good, "grid.data_per_param", ratios, "numbers above 0")
+    _check_distinct("grid.data_per_param", ratios)
     _check(grid.seeds >= 1, "grid.seeds", grid.seeds, "at least 1")
     for field, rates, least in (
         ("grid.learning_rates", grid.learning_rates, 1e-300),
@@ -242,8 +276,10 @@ def validate(experiment: Experiment) -> None:
     accepted = "above 0 and below 1"
     _check(0 < share < 1, "grid.validation_fraction", share, accepted)
 
-    _one_of("training.optimizer", training.optimizer, OPTIMIZERS)
-    _one_of("training.schedule", training.schedule, SCHEDULES)
+
+def _validate_training(training: Training) -> None:
+    if "." not in training.schedule:  # else a function of one's own
+        _one_of("training.schedule", training.schedule, SCHEDULES)
     _one_of("training.augment", training.augment, ("none", "crop", "crop_flip"))
     _one_of("training.precision", training.precision, PRECISIONS)
     rate = training.learning_rate
@@ -265,15 +301,16 @@ def validate(experiment: Experiment) -> None:
     good = micro == 0 or (micro > 0 and batch % micro == 0)
     accepted = f"0 or a divisor of training.batch_size={batch}"
     _check(good, "training.micro_batch_size", micro, accepted)
-    epochs, steps = training.epochs, training.steps
-    _check(0 <= epochs < math.inf, "training.epochs", epochs, "0 or more")
-    _check(steps >= 0, "training.steps", steps, "0 or more")
-    if (epochs > 0) == (steps > 0):
+    steps = training.warmup_steps
+    _check(steps >= 0, "training.warmup_steps", steps, "0 or more")
+    if steps and training.warmup_fraction:
         raise UserError(
-            f"training.epochs={epochs} and training.steps={steps}: give exactly one "
-            "of them above 0 (epochs: steps grow with n; steps: the same at every n)"
+            f"training.warmup_steps={steps} and training.warmup_fraction="
+            f"{training.warmup_fraction}: give one of them and leave the other 0"
         )
 
+
+def _validate_packing(packing: Packing) -> None:
     _check(packing.lanes >= 0, "packing.lanes", packing.lanes, "0 (chosen) or more")
     shards = packing.data_shards
     _check(shards >= 0, "packing.data_shards", shards, "0 (chosen) or more")
@@ -290,6 +327,8 @@ def validate(experiment: Experiment) -> None:
     good = 0 <= minutes < math.inf
     _check(good, "packing.checkpoint_minutes", minutes, "0 (none) or more")
 
+
+def _validate_fit(fit: Fitting) -> None:
     for field, ratio in (
         ("fit.max_params_ratio", fit.max_params_ratio),
         ("fit.max_data_ratio", fit.max_data_ratio),
@@ -313,8 +352,8 @@ def validate(experiment: Experiment) -> None:
     )
     _check(fit.resamples >= 0, "fit.resamples", fit.resamples, "0 or more")
 
-    _validate_targets(experiment.targets)
 
+def _validate_questions(questions: Questions) -> None:
     for field in dataclasses.fields(questions):
         value = getattr(questions, field.name)
         good = 0 <= value < math.inf
@@ -322,6 +361,21 @@ def validate(experiment: Experiment) -> None:
     epochs = questions.at_epochs
     good = epochs == 0 or epochs >= 1
     _check(good, "questions.at_epochs", epochs, "0 (data seen once) or at least 1")
+
+
+def _validate_length(training: Training) -> None:
+    """Exactly one field says how long a run is."""
+    epochs, steps, ratio = training.epochs, training.steps, training.data_per_param
+    _check(0 <= epochs < math.inf, "training.epochs", epochs, "0 or more")
+    _check(steps >= 0, "training.steps", steps, "0 or more")
+    _check(0 <= ratio < math.inf, "training.data_per_param", ratio, "0 or more")
+    if sum(length > 0 for length in (epochs, steps, ratio)) != 1:
+        raise UserError(
+            f"training.epochs={epochs}, training.steps={steps} and "
+            f"training.data_per_param={ratio}: give exactly one of them above 0 "
+            "(epochs: steps grow with n; steps: the same everywhere; data_per_param: "
+            "they grow with m)"
+        )
 
 
 def _validate_targets(targets: Targets) -> None:

@@ -10,11 +10,13 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from scalepred.config import Experiment, UserError
+from scalepred.config import Experiment, Training, UserError
 from scalepred.data.dataset import Dataset
+from scalepred.models.model import Model, build_model
+from scalepred.rules import find_factor
 
 
 class ProgramKey(NamedTuple):
@@ -87,7 +89,8 @@ class Cell:
     def random_words(self) -> tuple[int, int]:
         """Two 32-bit words that seed the run, whatever lane or pack it is put in.
 
-        The metric is left out: what is read off a run does not change the run.
+        The metric, the first of the task, is left out: what is read off a run does not
+        change the run.
         """
         fields = self._fields()
         del fields["metric"]
@@ -136,23 +139,39 @@ class Cell:
         return tuple(word for word, is_asked in asked.items() if is_asked)
 
 
+def build_for(dataset: Dataset, family: str, width: int, depth: int) -> Model:
+    """The family's model of that width and depth for a dataset."""
+    return build_model(family, width, depth, dataset.input_shape, dataset.head_size)
+
+
 _CELL_FIELDS = dataclasses.fields(Cell)
 _DEFAULTS = {field.name: field.default for field in _CELL_FIELDS}
+
+
+# Columns of parts that are looked at and never fitted.
+_NO_METRICS = ("train_", "validation_")
 
 
 def make_cells(experiment: Experiment, dataset: Dataset) -> list[Cell]:
     """The cells of the grid: depths, widths, sizes, rates, seeds, the last the fastest.
 
     Raises:
-        UserError: two data fractions give the same n, or nothing is left to train on.
+        UserError: two data fractions give the same n, nothing is left to train on, or
+            the task has no such metric.
     """
     grid, training = experiment.grid, experiment.training
+    known = [name for name in dataset.columns if not name.startswith(_NO_METRICS)]
+    if experiment.metric and experiment.metric not in known:
+        raise UserError(
+            f"metric={experiment.metric!r}: dataset {dataset.name} is for "
+            f"{dataset.task.name}; choose one of {', '.join(known)}"
+        )
     return _cross(
         experiment,
         dataset,
         grid.depths,
         grid.widths,
-        _find_sizes(experiment, dataset, "grid.data_fractions", grid.data_fractions),
+        ("grid.data_fractions", grid.data_fractions),
         grid.learning_rates or (training.learning_rate,),
         grid.weight_decays or (training.weight_decay,),
         grid.seeds,
@@ -167,8 +186,8 @@ def make_target_cells(
     Args:
         experiment: the study.
         dataset: what it names.
-        rates: learning rate and weight decay that the evidence chose; None: those of
-            `training`.
+        rates: learning rate and weight decay that the evidence chose, before rules;
+            None: those of `training`.
 
     Raises:
         UserError: two data fractions give the same n.
@@ -182,9 +201,7 @@ def make_target_cells(
         dataset,
         targets.depths or experiment.grid.depths,
         targets.widths,
-        _find_sizes(
-            experiment, dataset, "targets.data_fractions", targets.data_fractions
-        ),
+        ("targets.data_fractions", targets.data_fractions),
         (targets.learning_rate or rate,),
         (decay if targets.weight_decay < 0 else targets.weight_decay,),
         targets.seeds,
@@ -198,25 +215,47 @@ def _validation_size(experiment: Experiment, dataset: Dataset) -> int:
 
 
 def _find_sizes(
-    experiment: Experiment, dataset: Dataset, field: str, fractions: Sequence[float]
+    experiment: Experiment,
+    dataset: Dataset,
+    fractions: tuple[str, Sequence[float]],
+    num_params: Callable[[], int],
 ) -> list[int]:
-    """Examples of each data fraction."""
+    """Examples of each data size of a model.
+
+    Args:
+        experiment: the study.
+        dataset: what it names.
+        fractions: name of the config's field, and parts of the training set.
+        num_params: m, where the grid asks for data by parameter.
+    """
     num_train = dataset.num_train - _validation_size(experiment, dataset)
     if num_train < 1:
         raise UserError(
             f"grid.validation_fraction={experiment.grid.validation_fraction}: leaves "
             f"none of {dataset.num_train} examples to train on; lower it"
         )
+    field, asked = fractions
+    if field.startswith("grid.") and experiment.grid.data_per_param:
+        field, asked = "grid.data_per_param", experiment.grid.data_per_param
+        whole = num_train * dataset.units_per_example
+        parts = [ratio * num_params() / whole for ratio in asked]
+        if max(parts) > 1:
+            raise UserError(
+                f"{field}={asked}: {max(asked):g} for each of {num_params():,} "
+                f"parameters are more than the {whole:,} {dataset.unit} there are; "
+                "lower it, or leave out the widest models"
+            )
+    else:
+        parts = asked
     sizes: dict[int, float] = {}
-    for fraction in fractions:
-        size = dataset.round_size(fraction * num_train / dataset.num_train)
-        size = min(size, num_train)
+    for part, wanted in zip(parts, asked, strict=True):
+        size = min(dataset.round_size(part * num_train / dataset.num_train), num_train)
         if size in sizes:
             raise UserError(
-                f"{field}={fractions}: {sizes[size]} and {fraction} of {num_train} "
+                f"{field}={asked}: {sizes[size]} and {wanted} of {num_train} "
                 f"both give n = {size}; drop one"
             )
-        sizes[size] = fraction
+        sizes[size] = wanted
     return list(sizes)
 
 
@@ -225,7 +264,7 @@ def _cross(
     dataset: Dataset,
     depths: Sequence[int],
     widths: Sequence[int],
-    sizes: Sequence[int],
+    fractions: tuple[str, Sequence[float]],
     learning_rates: Sequence[float],
     weight_decays: Sequence[float],
     seeds: int,
@@ -241,28 +280,118 @@ def _cross(
     }
     if training.schedule != "step":
         settings["decay_points"] = ()
-    axes = depths, widths, sizes, learning_rates, weight_decays, range(seeds)
-    return [
-        Cell(
-            **settings
-            | {
-                "dataset": dataset.name,
-                "family": experiment.family,
-                "metric": experiment.metric,
-                "width": int(width),
-                "depth": int(depth),
-                "dataset_size": size,
-                "seed": seed,
-                "learning_rate": float(rate),
-                "weight_decay": float(decay),
-                "validation_size": _validation_size(experiment, dataset),
-                "steps": _num_steps(
-                    training.epochs, training.steps, size, training.batch_size
-                ),
-            }
+    settings |= {
+        "dataset": dataset.name,
+        "family": experiment.family,
+        "metric": next(iter(dataset.task.metrics)),
+        "validation_size": _validation_size(experiment, dataset),
+    }
+    cells = []
+    for depth, width in itertools.product(depths, widths):
+
+        def num_params(width: int = width, depth: int = depth) -> int:
+            return build_for(dataset, experiment.family, width, depth).num_params
+
+        sizes = _find_sizes(experiment, dataset, fractions, num_params)
+        for size in sizes:
+            run: dict[str, Any] = {**settings, "width": int(width)}
+            run["depth"] = int(depth)
+            run["dataset_size"] = size
+            length = _find_length(training, dataset, run, num_params)
+            rates = itertools.product(learning_rates, weight_decays)
+            for (rate, decay), seed in itertools.product(rates, range(seeds)):
+                scaled = {
+                    "learning_rate": float(rate) * length.rate_factor,
+                    "weight_decay": float(decay) * length.decay_factor,
+                    "seed": seed,
+                }
+                cells.append(Cell(**run | length.settings | scaled))
+    return cells
+
+
+class _Length(NamedTuple):
+    """How long a run is, and what rules say of it."""
+
+    settings: dict[str, Any]  # steps, batch_size, warmup_fraction
+    rate_factor: float
+    decay_factor: float
+
+
+def _find_length(
+    training: Training,
+    dataset: Dataset,
+    run: Mapping[str, Any],
+    num_params: Callable[[], int],
+) -> _Length:
+    """Batch, steps and the factors of the rates, in this order, by the rules."""
+    has_rules = any(
+        (
+            training.batch_size_rule,
+            training.learning_rate_rule,
+            training.weight_decay_rule,
+            training.data_per_param,
         )
-        for depth, width, size, rate, decay, seed in itertools.product(*axes)
-    ]
+    )
+    units, size = dataset.units_per_example, run["dataset_size"]
+    sizes: dict[str, float] = {"width": run["width"], "depth": run["depth"]}
+    if has_rules:  # else no model need be built
+        sizes |= {"params": num_params(), "data": size * units}
+    batch_size = training.batch_size
+    if training.batch_size_rule:
+        factor = find_factor(
+            "training.batch_size_rule", training.batch_size_rule, sizes
+        )
+        whole = training.micro_batch_size or 1
+        batch_size = max(1, round(factor * batch_size / whole)) * whole
+    steps = _num_steps(training, size, batch_size, sizes.get("params", 0) / units)
+    sizes |= {
+        "steps": steps,
+        "batch_size": batch_size,
+        "seen": steps * batch_size * units,
+    }
+    settings: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
+    if training.warmup_steps:
+        settings["warmup_fraction"] = min(training.warmup_steps / steps, 1 - 1e-6)
+    return _Length(
+        settings,
+        *(
+            find_factor(f"training.{name}", getattr(training, name), sizes)
+            for name in ("learning_rate_rule", "weight_decay_rule")
+        ),
+    )
+
+
+def _num_steps(
+    training: Training, size: int, batch_size: int, examples_per_unit: float
+) -> int:
+    """Optimiser steps of a run.
+
+    Args:
+        training: says how long.
+        size: examples of the subset.
+        batch_size: examples a step.
+        examples_per_unit: that a datum for each parameter makes.
+    """
+    if training.epochs > 0:
+        return math.ceil(training.epochs * size / batch_size)
+    if training.data_per_param > 0:
+        examples = training.data_per_param * examples_per_unit
+        return max(1, math.ceil(examples / batch_size))
+    return int(training.steps)
+
+
+def find_base_rates(
+    experiment: Experiment, dataset: Dataset, cell: Cell
+) -> tuple[float, float]:
+    """Learning rate and weight decay of a cell before the rules' factors."""
+    model = build_for(dataset, cell.family, cell.width, cell.depth)
+    length = _find_length(
+        experiment.training, dataset, vars(cell), lambda: model.num_params
+    )
+    return (
+        cell.learning_rate / length.rate_factor,
+        cell.weight_decay / length.decay_factor,
+    )
 
 
 def is_sweep(experiment: Experiment) -> bool:
@@ -276,12 +405,6 @@ def _exactly(value: Any, kind: Any) -> Any:
     if kind == tuple[float, ...]:
         return tuple(float(item) for item in value)
     return kind(value)
-
-
-def _num_steps(epochs: float, steps: int, size: int, batch_size: int) -> int:
-    if epochs > 0:
-        return math.ceil(epochs * size / batch_size)
-    return int(steps)
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

@@ -17,9 +17,9 @@ from etils import epath
 
 from scalepred import config, grid, sweep
 from scalepred.analysis import ask, finish
-from scalepred.commands.dry_run import describe_targets, print_plan
 from scalepred.config import Experiment, UserError
 from scalepred.data.loading import load_dataset
+from scalepred.dry_run import describe_targets, print_plan
 from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
@@ -146,7 +146,7 @@ def run(
 
     told, verified = verify(study)
     if fit is None:
-        console.print_verified(verified, experiment.metric, dataset.unit)
+        console.print_verified(verified, study.metric, dataset.unit)
         log(workdir, "ended")
         return Outcome(told, verified)
     found = collect(study, fit, told, verified, news)
@@ -291,7 +291,7 @@ def _rounds(
         train=lambda cells: news.append(train(study, cells)),
         fit=lambda cells: fit_evidence(study, cells),
     ):
-        about = study.experiment.metric, study.dataset.unit
+        about = study.metric, study.dataset.unit
         said = format.describe_round(one, wish.cost, *about)
         print(said)
         log(study.workdir, said)
@@ -318,11 +318,13 @@ def best_rates(study: Study) -> tuple[float, float]:
             f"{study.workdir}: {len(cells) - missing} of the {len(cells)} runs that "
             "are fitted are there; add train to --stages"
         )
+    training = experiment.training
     if not grid.is_sweep(experiment):
-        return experiment.training.learning_rate, experiment.training.weight_decay
-    _, choices = sweep.choose(cells, study.rows)
-    largest = max(choices, key=lambda choice: choice.params * choice.data)
-    return largest.learning_rate, largest.weight_decay
+        return training.learning_rate, training.weight_decay
+    chosen, _ = sweep.choose(cells, study.rows, study.metric)
+    largest = max(chosen, key=lambda row: row.params * row.data)
+    cell = next(cell for cell in cells if cell.cell_id == largest.cell_id)
+    return grid.find_base_rates(experiment, study.dataset, cell)
 
 
 def with_rates(study: Study, rates: tuple[float, float]) -> Study:
@@ -409,7 +411,7 @@ def verify(study: Study) -> tuple[forecasts.Forecast | None, list[forecasts.Veri
         found = forecasts.choose(told, asked.params, asked.data, asked.epochs)
         runs = find_runs(study, cells)
         if found and runs:
-            values = [row.value for row in runs if row.status == "ok"]
+            values = [row.read(study.metric) for row in runs if row.status == "ok"]
             verified.append(forecasts.score(*found, values))
     if verified:
         text = forecasts.format_scores(verified)
@@ -422,7 +424,7 @@ def find_runs(study: Study, cells: Sequence[Cell]) -> list[Measurement]:
     done = [cell for cell in cells if cell.cell_id in study.rows]
     rates = {(cell.learning_rate, cell.weight_decay) for cell in cells}
     is_whole = len(rates) == 1 or len(done) == len(cells)
-    return sweep.choose(done, study.rows)[0] if done and is_whole else []
+    return sweep.choose(done, study.rows, study.metric)[0] if done and is_whole else []
 
 
 def collect(
@@ -444,7 +446,7 @@ def collect(
     ]
     surface = targets.make_surface(study, parts.evidence + held_out)
     if grid.is_sweep(experiment):
-        _, choices = sweep.choose(parts.evidence + held_out, study.rows)
+        _, choices = sweep.choose(parts.evidence + held_out, study.rows, study.metric)
         text = sweep.format_choices(choices)
         write_whole(study.workdir / "envelope.csv", text)
     known = {cell.cell_id for cell in [*parts.evidence, *parts.to_verify]}
@@ -496,5 +498,5 @@ def forecast_config(experiment: Experiment) -> dict[str, object]:
 def experiment_record(experiment: Experiment) -> dict[str, object]:
     """What a workdir's runs have in common: all but grid, packing, fit, questions."""
     record = dataclasses.asdict(experiment)
-    kept = ("name", "dataset", "family", "metric", "training")
+    kept = ("name", "dataset", "family", "training")
     return {"runs": {name: record.pop(name) for name in kept}, "settings": record}

@@ -35,7 +35,7 @@ class Choice(NamedTuple):
 
 
 def choose(
-    cells: Sequence[Cell], rows: Mapping[str, Measurement]
+    cells: Sequence[Cell], rows: Mapping[str, Measurement], metric: str
 ) -> tuple[list[Measurement], list[Choice]]:
     """Of every point the runs with the best rates.
 
@@ -44,6 +44,8 @@ def choose(
     Args:
         cells: of the grid.
         rows: by cell id, one for each cell.
+        metric: of the task, by whose validation value is chosen; of a further test set
+            (NAME_error) that of the metric itself.
 
     Returns:
         Rows of the chosen runs, in the order of `cells`, and what was chosen.
@@ -55,7 +57,7 @@ def choose(
         settings.setdefault(rates, []).append(rows[cell.cell_id])
     chosen, choices = [], []
     for settings in points.values():
-        best = min(settings, key=lambda rates: _judge(settings[rates]))
+        best = min(settings, key=lambda rates: _judge(settings[rates], metric))
         runs = settings[best]
         chosen += runs
         choices.append(
@@ -66,17 +68,19 @@ def choose(
                 depth=runs[0].depth,
                 learning_rate=best[0],
                 weight_decay=best[1],
-                validation_value=_judge(runs),
-                value=float(np.mean([row.value for row in runs])),
+                validation_value=_judge(runs, metric),
+                value=float(np.mean([row.read(metric) for row in runs])),
                 at_edge=_find_edges(best, list(settings)),
             )
         )
     return chosen, choices
 
 
-def _judge(runs: Sequence[Measurement]) -> float:
+def _judge(runs: Sequence[Measurement], metric: str) -> float:
     """Mean validation value; infinite where a run failed."""
-    mean = float(np.mean([row.validation_value for row in runs]))
+    known = f"validation_{metric}" in runs[0].others or metric == runs[0].metric
+    metric = metric if known else metric.rpartition("_")[2]
+    mean = float(np.mean([row.read(metric, "validation") for row in runs]))
     return mean if math.isfinite(mean) else math.inf
 
 

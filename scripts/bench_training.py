@@ -178,7 +178,8 @@ def run_loop(name: str) -> Outcome:
     import optax
 
     from scalepred import grid
-    from scalepred.models.model import build_model, cross_entropy
+    from scalepred.data.task import cross_entropy
+    from scalepred.models.model import build_model
     from scalepred.models.target import traced_as
 
     dataset, experiment = make_dataset(name), make_experiment(name)
@@ -261,6 +262,7 @@ def run_scan(name: str) -> Outcome:
     from scalepred import grid
     from scalepred.models.model import build_model
     from scalepred.training import lane
+    from scalepred.training.program import Program, make_program
 
     dataset, experiment = make_dataset(name), make_experiment(name)
     cells = grid.make_cells(experiment, dataset)
@@ -276,9 +278,9 @@ def run_scan(name: str) -> Outcome:
                 cell.family, cell.width, cell.depth, dataset.input_shape,
                 dataset.num_classes,
             )  # fmt: skip
-            program = lane.make_program(cell.program_key, [model], dataset)
+            program = make_program(cell.program_key, [model], dataset)
 
-            def run(args: Any, data: Any, program: lane.Program = program) -> Any:
+            def run(args: Any, data: Any, program: Program = program) -> Any:
                 state = jax.lax.fori_loop(
                     0,
                     args.steps,
@@ -289,7 +291,7 @@ def run_scan(name: str) -> Outcome:
 
             programs[cell.width] = jax.jit(run)
         scores = programs[cell.width](lane.lane_args(cell, 0, cell.seed), data)
-        losses.append(float(scores.loss))
+        losses.append(float(scores.values[-1, 0]))
     return Outcome(0.0, len(programs), statistics.mean(losses))
 
 

@@ -22,6 +22,7 @@ from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.models.target import traced_as
 from scalepred.training import aot, engine, ensemble, lane, packing
+from scalepred.training import program as program_lib
 
 RANDOM = np.random.default_rng(0)
 DEVICES = jax.devices()
@@ -96,7 +97,7 @@ def test_every_family_lowers_for_accelerators(family, platform):
     plan, dataset = _plan(family)
     (pack,) = plan.packs
     models = [engine.build(pack.key, width, dataset) for width in pack.widths]
-    program = lane.make_program(pack.key, models, dataset)
+    program = program_lib.make_program(pack.key, models, dataset)
     functions = engine._make_functions(program, 2, "vmap", 2, 16, "x")
 
     def shape(leaf, *axes):

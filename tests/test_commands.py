@@ -78,7 +78,10 @@ BAD_CONFIGS = {
     "epochs": (["--config.questions.at_epochs=4"], "fit.law=rosenfeld knows nothing"),
     "dataset": (["--config.dataset=mnisst"], "dataset='mnisst'"),
     "family": (["--config.family=mpl"], "family='mpl'"),
-    "metric": (["--config.metric=accuracy"], "metric='accuracy': must be one of"),
+    "metric": (
+        ["--config.metric=accuracy"],
+        "metric='accuracy': dataset digits is for",
+    ),
     "no stage": (["--stages="], "--stages=: must be one or more of train"),
     "forecast without fit": (["--stages=train,forecast"], "add fit"),
     "nothing to verify": (
@@ -172,7 +175,10 @@ BAD_FITS = {
     "infinite budget": (["--budget=inf"], "--budget=inf: must be"),
     "nan value": (["--target_value=nan"], "--target_value=nan: must be"),
     "law": (["--law=chinchila"], "must be one of auto"),
-    "metric": (["--metric=accuracy"], "metric='accuracy': must be one of error, loss"),
+    "metric": (
+        ["--metric=accuracy"],
+        "metric='accuracy': must be error or loss, or end",
+    ),
     "guess": (["--random_guess=-1"], "--random_guess=-1: must be"),
     "two rules": (
         ["--fit_max_compute_ratio=5", "--fit_max_data=1e4"],

@@ -22,7 +22,6 @@ def _good() -> config.Experiment:
     ("path", "value"),
     [
         ("name", ""),
-        ("metric", "accuracy"),
         ("grid.widths", ()),
         ("grid.widths", (0, 1)),
         ("grid.widths", (4, 4)),
@@ -31,7 +30,9 @@ def _good() -> config.Experiment:
         ("grid.data_fractions", (1.5,)),
         ("grid.data_fractions", (math.nan,)),
         ("grid.seeds", 0),
-        ("training.optimizer", "lion"),
+        ("training.warmup_steps", -1),
+        ("training.data_per_param", -1.0),
+        ("grid.data_per_param", (0.0,)),
         ("training.schedule", "stair"),
         ("training.augment", "mixup"),
         ("training.precision", "float16"),

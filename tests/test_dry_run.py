@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_study import small_study
 
-from scalepred import config, grid
-from scalepred.commands import dry_run
-from scalepred.commands.dry_run import Pace, describe_targets, fit_pace, print_plan
+from scalepred import config, dry_run, grid
 from scalepred.data.dataset import Dataset
 from scalepred.data.loading import load_dataset
+from scalepred.dry_run import Pace, describe_targets, fit_pace, print_plan
 from scalepred.grid import Cell
 from scalepred.models.model import build_model
 from scalepred.table.rows import Measurement

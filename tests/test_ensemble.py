@@ -14,7 +14,8 @@ from scalepred import config, grid
 from scalepred.data.dataset import Dataset
 from scalepred.data.loading import load_dataset
 from scalepred.table.rows import Measurement
-from scalepred.training import cost, engine, ensemble, lane, packing
+from scalepred.training import cost, engine, ensemble, packing
+from scalepred.training import program as program_lib
 
 DATASET = load_dataset("digits")
 DEVICES = jax.devices()
@@ -362,7 +363,7 @@ def test_a_chunk_runs_without_the_host(compiled, tmp_path):
 
 
 def test_the_profile_shows_a_step_that_calls_the_host(axis, tmp_path, monkeypatch):
-    make_program = lane.make_program
+    make_program = program_lib.make_program
 
     def make_talkative(*args):
         program = make_program(*args)
@@ -373,7 +374,7 @@ def test_the_profile_shows_a_step_that_calls_the_host(axis, tmp_path, monkeypatc
 
         return program._replace(step_lane=step_lane)
 
-    monkeypatch.setattr(lane, "make_program", make_talkative)
+    monkeypatch.setattr(engine, "make_program", make_talkative)
     _, other = _profile_chunk(_compile(axis), tmp_path)
     foreign = {name: n for name, n in other.items() if not _RUNTIME.match(name)}
     assert max(foreign.values()) >= _PROFILED_STEPS

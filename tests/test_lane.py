@@ -14,9 +14,11 @@ from flax import nnx
 from scalepred.config import SCHEDULES, UserError
 from scalepred.data import digits
 from scalepred.data.dataset import Dataset
+from scalepred.data.task import cross_entropy
 from scalepred.grid import Cell
-from scalepred.models.model import build_model, cross_entropy, from_nnx
-from scalepred.training import lane, sampling
+from scalepred.models.model import build_model, from_nnx
+from scalepred.training import lane, optimizer, sampling, score
+from scalepred.training import program as program_lib
 from scalepred.training.augment import augment
 
 NUM_STEPS = 8
@@ -46,8 +48,8 @@ MODEL = build_model("mlp", CELL.width, CELL.depth, DATASET.input_shape, 10)
 
 
 @functools.cache
-def _train(cell: Cell) -> tuple[lane.Program, lane.LaneArgs, lane.LaneState]:
-    program = lane.make_program(cell.program_key, [MODEL], DATASET)
+def _train(cell: Cell) -> tuple[program_lib.Program, lane.LaneArgs, lane.LaneState]:
+    program = program_lib.make_program(cell.program_key, [MODEL], DATASET)
     args = lane.lane_args(cell, model=0, order=0)
     step = jax.jit(program.step_lane)
     state = jax.jit(program.init_lane)(args)
@@ -141,7 +143,7 @@ def test_scores_are_those_of_the_two_parts():
     scores = jax.jit(program.evaluate_lane)(state, args, DATA)
     order = DATASET.order(CELL.seed)
     parts = order[DATASET.num_train :], order[: CELL.dataset_size]
-    found = (scores.error, scores.loss), (scores.train_error, scores.train_loss)
+    found = np.asarray(scores.values[:, :2]).T  # error and loss of each part
     for part, (error, loss) in zip(parts, found, strict=True):
         x, labels = DATA.inputs[part], DATA.labels[part]
         key = jax.random.key(0)
@@ -156,7 +158,7 @@ def test_scores_are_those_of_the_two_parts():
 def test_evaluation_in_several_batches(monkeypatch):
     program, args, state = _train(CELL)
     whole = jax.jit(program.evaluate_lane)(state, args, DATA)
-    monkeypatch.setattr(lane, "_MAX_EVALUATION_BATCH", 16)  # 517 = 32 * 16 + 5
+    monkeypatch.setattr(score, "_MAX_EVALUATION_BATCH", 16)  # 517 = 32 * 16 + 5
     parts = jax.jit(program.evaluate_lane)(state, args, DATA)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
@@ -187,7 +189,7 @@ def test_weights_that_are_not_finite_count_as_diverged():
 
 def test_the_average_is_that_of_the_last_weights():
     cell = dataclasses.replace(CELL, average_fraction=0.5)
-    program = lane.make_program(cell.program_key, [MODEL], DATASET)
+    program = program_lib.make_program(cell.program_key, [MODEL], DATASET)
     args = lane.lane_args(cell, model=0, order=0)
     step, state = jax.jit(program.step_lane), jax.jit(program.init_lane)(args)
     seen = []
@@ -202,14 +204,14 @@ def test_the_average_is_that_of_the_last_weights():
     )
     evaluate = jax.jit(program.evaluate_lane)
     of_mean = evaluate(state._replace(params=state.average), args, DATA)
-    assert float(evaluate(state, args, DATA).loss) == float(of_mean.loss)
+    assert np.array_equal(evaluate(state, args, DATA).values, of_mean.values, True)
 
 
 def test_bfloat16_keeps_weights_and_scores_in_float32():
     program, args, _ = _train(CELL)
     state = jax.jit(program.init_lane)(args)
     coarse = dataclasses.replace(CELL, precision="bfloat16")
-    coarse_program = lane.make_program(coarse.program_key, [MODEL], DATASET)
+    coarse_program = program_lib.make_program(coarse.program_key, [MODEL], DATASET)
     one = jax.jit(program.step_lane)(state, args, DATA)
     other = jax.jit(coarse_program.step_lane)(state, args, DATA)
     assert jax.tree.map(lambda x: x.dtype, one) == jax.tree.map(
@@ -232,9 +234,15 @@ def test_schedule_is_a_function_of_the_fraction_done(schedule, warmup):
         )
         args = lane.lane_args(cell, 0, 0)
         steps = jnp.arange(num_steps)
-        return np.asarray(lane.learning_rate_at(schedule, args, steps))
+        return np.asarray(optimizer.learning_rate_at(schedule, args, steps))
 
     long, short = rates(1000), rates(10)
+    if schedule == "rsqrt":
+        begin = max(warmup, 0.01)
+        done = (np.arange(1000) + 0.5) / 1000
+        expected = CELL.learning_rate * np.sqrt(begin / done)[done > begin]
+        np.testing.assert_allclose(long[done > begin], expected, rtol=1e-4)
+        return
     assert long.max() == pytest.approx(CELL.learning_rate, rel=0.01)
     assert np.all(long > 0)
     np.testing.assert_allclose(short, long[50::100], rtol=0.02, atol=1e-3)
@@ -279,7 +287,7 @@ def test_augmented_images_are_shifted_and_mirrored_copies():
 def test_augmentation_needs_images():
     cell = dataclasses.replace(CELL, augment="crop")
     with pytest.raises(UserError, match=r"training\.augment.*not images"):
-        lane.make_program(cell.program_key, [MODEL], DATASET)
+        program_lib.make_program(cell.program_key, [MODEL], DATASET)
 
 
 class _Bigrams(nnx.Module):
@@ -319,7 +327,7 @@ def test_text_is_scored_at_every_position():
     assert text.units_per_example == 5
     model = from_nnx(_Bigrams, restart=_restart)
     cell = dataclasses.replace(CELL, batch_size=4, dataset_size=20, learning_rate=0.05)
-    program = lane.make_program(cell.program_key, [model], text)
+    program = program_lib.make_program(cell.program_key, [model], text)
     args = lane.lane_args(cell, 0, 0)
     data = lane.LaneData(
         *map(jnp.asarray, (text.inputs, text.labels, text.order(0)[None]))
@@ -341,18 +349,18 @@ def test_text_is_scored_at_every_position():
     x = text.inputs[30:]  # ten windows in one batch: nothing was read before each
     logits = table[x] * (1 + 0.01 * np.cumsum(x, axis=1)[..., None])
     expected = cross_entropy(jnp.asarray(logits), jnp.asarray(text.labels[30:]))
-    assert float(scores.loss) == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert float(scores.values[1, 0]) == pytest.approx(float(expected.mean()), rel=1e-5)
     wrong = logits.argmax(-1) != text.labels[30:]
-    assert float(scores.error) == pytest.approx(wrong.mean())
+    assert float(scores.values[0, 0]) == pytest.approx(wrong.mean())
 
 
 def test_evaluation_reads_on(monkeypatch):
     """In batches of two rows the ten test windows are two stretches of five."""
-    monkeypatch.setattr(lane, "_MAX_EVALUATION_BATCH", 10)
+    monkeypatch.setattr(score, "_MAX_EVALUATION_BATCH", 10)
     text = _text()
     model = from_nnx(_Bigrams, restart=_restart)
     cell = dataclasses.replace(CELL, batch_size=2, dataset_size=10)
-    program = lane.make_program(cell.program_key, [model], text)
+    program = program_lib.make_program(cell.program_key, [model], text)
     args = lane.lane_args(cell, 0, 0)
     data = lane.LaneData(
         *map(jnp.asarray, (text.inputs, text.labels, text.order(0)[None]))
@@ -364,7 +372,7 @@ def test_evaluation_reads_on(monkeypatch):
     logits = table[x] * (1 + 0.01 * np.cumsum(x, axis=1)[..., None])
     labels = text.labels[30:].reshape(2, 25)
     expected = cross_entropy(jnp.asarray(logits), jnp.asarray(labels))
-    assert float(scores.loss) == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert float(scores.values[1, 0]) == pytest.approx(float(expected.mean()), rel=1e-5)
 
 
 def test_stretches_of_text_stay_together():

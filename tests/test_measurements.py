@@ -29,6 +29,7 @@ def make_row(cell_id: str = "c0", **changes) -> Measurement:
         params_total=682, data=20, data_unit="examples", epochs=50.0, steps=32, seed=0,
         learning_rate=0.1, flops=1.5e6, metric="error", value=0.1 + 0.2,
         train_value=0.0, status="ok", seconds=0.25, device="cpu", program="p",
+        others={"loss": 1 / 3, "train_loss": 0.25, "validation_loss": math.inf},
     )  # fmt: skip
     return dataclasses.replace(row, **changes)
 
@@ -54,6 +55,31 @@ def test_rows_come_back_bitwise(tmp_path):
     assert repr(again["b"]) == repr(rows[1])  # NaN is not equal to itself
 
 
+def test_every_metric_is_read_and_a_missing_one_is_told():
+    row = make_row(value=0.3, train_value=0.1)
+    assert (row.read("error"), row.read("error", "train")) == (0.3, 0.1)
+    assert (row.read("loss"), row.read("loss", "train")) == (1 / 3, 0.25)
+    with pytest.raises(UserError, match="metric=mae: run c0 has none; choose one of"):
+        row.read("mae")
+    bad = make_row(value=math.nan, status="diverged", others={"loss": math.nan})
+    assert math.isnan(bad.read("loss"))
+
+
+def test_rows_with_and_without_other_metrics_share_a_table(tmp_path):
+    path = tmp_path / "measurements.csv"
+    old, new = make_row("a", others={}), make_row("b")
+    path.write_text(",".join(COLUMNS) + "\n" + old.line())
+    table = Table(path)
+    assert table.rows["a"] == old
+    table.append([new])
+    table.merge()
+    again = Table(path).rows
+    assert again["b"] == new
+    assert again["a"].read("error") == old.value
+    with pytest.raises(UserError, match="run a has none; choose one of error"):
+        again["a"].read("loss")
+
+
 @given(cut=st.integers(0, 10**4))
 def test_a_torn_row_of_a_plain_table_is_dropped_and_nothing_else(tmp_path_factory, cut):
     folder = tmp_path_factory.mktemp("torn")
@@ -74,11 +100,10 @@ def test_a_torn_row_of_a_plain_table_is_dropped_and_nothing_else(tmp_path_factor
 
 
 def as_csv(rows) -> bytes:
-    lines = [",".join(COLUMNS)]
-    lines += [
-        ",".join("" if cell != cell else str(cell) for cell in dataclasses.astuple(row))
-        for row in rows
-    ]
+    lines = [",".join([*COLUMNS, "loss", "train_loss", "validation_loss"])]
+    for row in rows:
+        cells = [getattr(row, name) for name in COLUMNS] + [*row.others.values()]
+        lines.append(",".join("" if cell != cell else str(cell) for cell in cells))
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from scalepred import config
-from scalepred.models.model import build_model, cross_entropy, from_nnx
+from scalepred.data.task import cross_entropy
+from scalepred.models.model import build_model, from_nnx
 from scalepred.models.product import multiply
 
 

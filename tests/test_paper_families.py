@@ -12,9 +12,11 @@ from compiling import compile_once  # noqa: F401
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
+from scalepred.data.task import cross_entropy
 from scalepred.grid import Cell
-from scalepred.models.model import Model, build_model, cross_entropy
+from scalepred.models.model import Model, build_model
 from scalepred.training import lane, padding
+from scalepred.training import program as program_lib
 
 RANDOM = np.random.default_rng(0)
 NUM_TRAIN, NUM_TEST, NUM_CLASSES, WINDOW = 8, 4, 5, 6
@@ -172,8 +174,8 @@ def _cell(family: str, width: int, **changes) -> Cell:
     return Cell(**{**settings, **changes})
 
 
-def _programs(cell: Cell, models) -> lane.Program:
-    return lane.make_program(cell.program_key, models, CASES[cell.family].data)
+def _programs(cell: Cell, models) -> program_lib.Program:
+    return program_lib.make_program(cell.program_key, models, CASES[cell.family].data)
 
 
 @functools.cache

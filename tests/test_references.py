@@ -15,6 +15,7 @@ from scalepred.grid import Cell
 from scalepred.models import awd_lstm
 from scalepred.models.model import Model, build_model
 from scalepred.training import lane, noise, sampling
+from scalepred.training import program as program_lib
 
 NUM_STEPS = 6
 RANDOM = np.random.default_rng(0)
@@ -45,7 +46,7 @@ def _cell(dataset: Dataset, **changes) -> Cell:
 
 def _train(cell: Cell, model: Model, dataset: Dataset):
     """The lane's states, after each step, and its scores at the end."""
-    program = lane.make_program(cell.program_key, [model], dataset)
+    program = program_lib.make_program(cell.program_key, [model], dataset)
     args = lane.lane_args(cell, model=0, order=0)
     arrays = (dataset.inputs, dataset.labels, dataset.order(cell.seed)[None])
     data = lane.LaneData(*map(jnp.asarray, arrays))
@@ -154,9 +155,9 @@ def test_a_resnet_follows_a_plain_loop():
         _assert_close(states[step + 1].model_state, averages)
     logits, _ = _resnet(params, averages, images[16:], train=False)
     expected = _mean_cross_entropy(logits, labels[16:])
-    assert float(scores.loss) == pytest.approx(float(expected), rel=1e-3)
+    assert float(scores.values[1, 0]) == pytest.approx(float(expected), rel=1e-3)
     wrong = np.mean(np.argmax(logits, -1) != labels[16:])
-    assert float(scores.error) == pytest.approx(wrong)
+    assert float(scores.values[0, 0]) == pytest.approx(wrong)
 
 
 def _sigmoid(x):
@@ -278,4 +279,4 @@ def test_an_awd_lstm_follows_a_plain_loop():
     # The test part fits into one batch: each of its windows is read from the start.
     logits = np.stack([_lstm(average, x, 3) for x in dataset.inputs[-4:]])
     expected = _mean_cross_entropy(jnp.asarray(logits), dataset.labels[-4:])
-    assert float(scores.loss) == pytest.approx(float(expected), rel=1e-3)
+    assert float(scores.values[1, 0]) == pytest.approx(float(expected), rel=1e-3)

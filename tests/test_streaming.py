@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from compiling import compile_once  # noqa: F401
 
-from scalepred import config, grid
-from scalepred.commands import dry_run
+from scalepred import config, dry_run, grid
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.data.files import Joined
 from scalepred.data.loading import load_dataset
+from scalepred.table.rows import Measurement
 from scalepred.training import cost, engine, ensemble, packing, streaming
 
 DEVICES = jax.devices()
@@ -109,9 +109,14 @@ def _train(case: Case, plan: packing.Plan, **kwargs):
     yield from ensemble.train(plan, case.dataset, devices=DEVICES, **kwargs)
 
 
+def _losses(row: Measurement) -> tuple[float, float]:
+    """On the test part and on its own examples; they differ where errors may not."""
+    return row.read("loss"), row.read("loss", "train")
+
+
 def _values(news) -> dict:
     return {
-        row.cell_id: (row.value, row.train_value, row.status, row.program)
+        row.cell_id: (*_losses(row), row.status, row.program)
         for each in news
         for row in each.rows
     }

@@ -324,3 +324,21 @@ def test_the_quickstart_says_it_before_it_is_trained(tmp_path, capsys):
     assert verified.compute_multiple >= 50
     assert verified.upper / verified.lower <= 1.5
     assert verified.inside != "none" or abs(verified.relative_error) <= 0.1
+
+
+def test_the_metric_is_chosen_at_the_fit(tmp_path, capsys):
+    """Nothing is trained again for another metric, and each gives its own fit."""
+    experiment = small_study()
+    workdir = epath.Path(tmp_path / "both")
+    study.run(experiment, workdir, stages=("train", "fit"))
+    rows = Table(workdir / "measurements.csv").rows
+    assert all({"loss", "train_loss"} <= row.others.keys() for row in rows.values())
+    by_error = json.loads((workdir / "fit.json").read_text())
+    capsys.readouterr()
+    experiment.metric = "loss"
+    study.run(experiment, workdir, stages=("train", "fit"))
+    assert "nothing to train" in capsys.readouterr().out
+    assert Table(workdir / "measurements.csv").rows == rows
+    by_loss = json.loads((workdir / "fit.json").read_text())
+    assert (by_error["metric"], by_loss["metric"]) == ("error", "loss")
+    assert by_error["parameters"] != by_loss["parameters"]

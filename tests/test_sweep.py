@@ -86,7 +86,7 @@ def test_the_best_on_the_validation_part_counts_not_on_the_test_part():
         lambda cell: 0.2 + 0.1 * (cell.learning_rate != best[cell.width]),
         lambda cell: cell.learning_rate / 10,
     )
-    chosen, choices = sweep.choose(cells, rows)
+    chosen, choices = sweep.choose(cells, rows, "error")
     assert len(chosen) == 2 * 2 * 2
     assert all(row.learning_rate == best[row.width] for row in chosen)
     assert {choice.value for choice in choices} == {0.001, 0.01}
@@ -113,7 +113,7 @@ def test_a_rate_with_a_failed_seed_is_not_chosen():
             else 1 - cell.learning_rate / 2
         ),
     )
-    _, choices = sweep.choose(cells, rows)
+    _, choices = sweep.choose(cells, rows, "error")
     assert {choice.learning_rate for choice in choices} == {0.1}
     assert not any(choice.at_edge for choice in choices)
 
@@ -122,7 +122,7 @@ def test_a_sweep_of_weight_decay_alone():
     experiment = _experiment(learning_rates=(), weight_decays=(0.0, 0.01, 0.1))
     cells = grid.make_cells(experiment, DATASET)
     rows = _rows(cells, lambda cell: 0.3 + cell.weight_decay)
-    _, choices = sweep.choose(cells, rows)
+    _, choices = sweep.choose(cells, rows, "error")
     assert {choice.weight_decay for choice in choices} == {0.0}
     assert {choice.at_edge for choice in choices} == {("weight_decay",)}
 
@@ -150,7 +150,7 @@ def test_a_study_fits_the_envelope(trained):
     cells = grid.make_cells(experiment, dataset)
     rows = Table(folder / "measurements.csv").rows
     assert len(rows) == len(cells) == 3 * 3 * 2 * 2
-    chosen, _ = sweep.choose(cells, rows)
+    chosen, _ = sweep.choose(cells, rows, "error")
     # A rate that moves nothing in 200 steps wins nowhere.
     assert {row.learning_rate for row in chosen} == {0.1}
     lines = (folder / "envelope.csv").read_text().splitlines()

@@ -129,7 +129,8 @@ def test_no_module_unpickles():
     for path in (ROOT / "scalepred").rglob("*.py"):
         text = path.read_text()
         for word in ("pickle.load", "import pickle", "allow_pickle=True", "eval("):
-            assert word not in text.replace(".eval(", ""), f"{path}: {word}"
+            known = text.replace(".eval(", "").replace("ast.literal_eval(", "")
+            assert word not in known, f"{path}: {word}"
 
 
 def test_no_name_becomes_a_path(tmp_path):

@@ -215,7 +215,7 @@ def _ask_saved(
     from scalepred import analysis
     from scalepred.fitting import saved
     from scalepred.report.machine import speak_of
-    from scalepred.report.results import jsonable
+    from scalepred.runtime.files import jsonable
 
     for flag in _OF_FITTING:
         if flag.present:

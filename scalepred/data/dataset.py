@@ -8,18 +8,21 @@ themselves stand on the device once, or are streamed.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 
 from scalepred.config import UserError
 from scalepred.data.files import Joined
+from scalepred.data.task import CLASSIFICATION, LANGUAGE, Task
+
+_OF_CLASSES = (CLASSIFICATION.name, LANGUAGE.name)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Labelled examples of a classification task; of text, windows of tokens.
+    """Labelled examples, and the task that they are for; of text, windows of tokens.
 
     Of text an example is a window of T consecutive tokens, its labels are the tokens
     one further on, `num_classes` is the size of the vocabulary and n counts tokens:
@@ -30,9 +33,10 @@ class Dataset:
         inputs: examples as stored, any dtype [examples, ...]; images of prepared
             files are mapped and read where they are wanted.
         labels: classes, 0 to num_classes - 1 [examples], or of each of an example's
-            positions [examples, positions].
-        num_classes: K.
-        num_train: N, examples of the train part; the others are the test part.
+            positions [examples, positions]; of a regression, real [examples, numbers].
+        num_classes: K; 0 where labels are no classes.
+        num_train: N, examples of the train part; the others are the test part, and
+            after it `more_tests`.
         has_fixed_test: the test part is the examples from `num_train` on, the same
             for every seed; otherwise each seed draws its own split, class-balanced.
         prepare: stored examples -> what the model is given; runs on the device, so
@@ -43,6 +47,9 @@ class Dataset:
         irreducible_error: the error of the best possible classifier, if known.
         irreducible_loss: nats (a token) of the best possible model, if known.
         is_outline: sizes only, the content is blank: good for a plan, no more.
+        task: loss and metrics; of text LANGUAGE.
+        more_tests: further test sets by name and number of examples, which stand last,
+            one after the other; each has a column of its own for every metric.
     """
 
     name: str
@@ -57,14 +64,24 @@ class Dataset:
     irreducible_loss: float | None = None
     stretch: int = 1
     is_outline: bool = False
+    task: Task = CLASSIFICATION
+    more_tests: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        if not 0 < self.num_train < len(self.labels):
+        self._check_task()
+        if not 0 < self.num_train < len(self.labels) - sum(self.more_tests.values()):
             raise UserError(
                 f"dataset {self.name}: num_train={self.num_train} of "
                 f"{len(self.labels)} examples leaves an empty part; choose it between"
             )
-        if self.labels.ndim > 1:
+        if self.more_tests and not self.has_fixed_test:
+            raise UserError(
+                f"dataset {self.name}: more_tests stand last, the same for every seed; "
+                "put the test part before them and set has_fixed_test"
+            )
+        if not self.has_classes:
+            return
+        if self.has_positions:
             if not self.has_fixed_test:
                 raise UserError(
                     f"dataset {self.name}: labels of every position have no classes "
@@ -80,6 +97,55 @@ class Dataset:
                 "are to be trained on; lower num_train"
             )
 
+    def _check_task(self) -> None:
+        """Labels that are cast without a word would train to nonsense."""
+        task, labels = self.task, self.labels
+        if labels.ndim < 1 + task.label_axes:
+            raise UserError(
+                f"dataset {self.name}: labels of shape {labels.shape} for "
+                f"{task.name}; give [examples, numbers], if need be labels[:, None]"
+            )
+        is_whole = np.issubdtype(labels.dtype, np.integer)
+        if self.num_classes and not is_whole:
+            raise UserError(
+                f"dataset {self.name}: labels are {labels.dtype}, which are no "
+                "classes; give whole numbers, or set num_classes=0 and task=REGRESSION"
+            )
+        if not self.num_classes and task.name in _OF_CLASSES:
+            raise UserError(
+                f"dataset {self.name}: num_classes=0, but {task.name} needs classes; "
+                "say how many there are, or choose another task"
+            )
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether labels are classes, that a split can be balanced by."""
+        return self.num_classes > 0
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether every example has a label for each of its positions, as text has."""
+        return self.labels.ndim > 1 + self.task.label_axes
+
+    @property
+    def head_size(self) -> int:
+        """Outputs of a model."""
+        return self.task.head_size(self)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is scored: columns of the test part have the metric's own name."""
+        return ("", "train", "validation", *self.more_tests)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a row: every metric of every part, such as train_error."""
+        return tuple(
+            f"{part}_{metric}" if part else metric
+            for metric in self.task.metrics
+            for part in self.parts
+        )
+
     @property
     def _train_per_class(self) -> int:
         return self.num_train // self.num_classes
@@ -87,36 +153,38 @@ class Dataset:
     @property
     def num_test(self) -> int:
         """Examples of the test part."""
-        return len(self.labels) - self.num_train
+        return len(self.labels) - self.num_train - sum(self.more_tests.values())
 
     @property
     def units_per_example(self) -> int:
         """What an example adds to n: 1, or its positions."""
-        return math.prod(self.labels.shape[1:])
+        return math.prod(self.labels.shape[1 : self.labels.ndim - self.task.label_axes])
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example as the model is given it."""
+        """Shape of one input as the model is given it."""
         return self.input_spec.shape
 
     @property
     def input_spec(self) -> jax.ShapeDtypeStruct:
-        """Shape and dtype of one example as the model is given it."""
+        """Shape and dtype of one input as the model is given it.
+
+        An example is one, or `task.views` of them.
+        """
         spec = jax.ShapeDtypeStruct((1, *self.inputs.shape[1:]), self.inputs.dtype)
         if self.prepare is not None:
             spec = jax.eval_shape(self.prepare, spec)
-        return jax.ShapeDtypeStruct(spec.shape[1:], spec.dtype)
+        axes = 2 if self.task.views > 1 else 1
+        return jax.ShapeDtypeStruct(spec.shape[axes:], spec.dtype)
 
-    def random_guess(self, metric: str) -> float:
-        """Value of a model that has learnt nothing: (K-1)/K, or ln K in nats."""
-        if metric == "loss":
-            return math.log(self.num_classes)
-        return (self.num_classes - 1) / self.num_classes
+    def random_guess(self, metric: str) -> float | None:
+        """Value of a model that has learnt nothing; None: unknown."""
+        return self.task.guess(self, metric)
 
     def round_size(self, fraction: float) -> int:
         """Examples of the subset nearest to `fraction` with equally many a class."""
-        if self.labels.ndim > 1:
-            return max(1, round(fraction * self.num_train))
+        if self.has_positions or not self.has_classes:
+            return min(max(1, round(fraction * self.num_train)), self.num_train)
         per_class = max(1, round(fraction * self.num_train / self.num_classes))
         return min(per_class * self.num_classes, self.num_train)
 
@@ -129,16 +197,20 @@ class Dataset:
             example, and equally many where the train part is balanced.
         """
         random = np.random.default_rng(seed)
-        if self.labels.ndim > 1:
+        if self.has_positions:
             return self._order_of_stretches(random)
         shuffled = random.permutation(len(self.labels)).astype(np.int32)
         if self.has_fixed_test:
             train = shuffled[shuffled < self.num_train]
             test = np.arange(self.num_train, len(self.labels), dtype=np.int32)
+        elif not self.has_classes:
+            train, test = np.split(shuffled, [self.num_train])
         else:
             rank, _ = _rank_in_class(self.labels[shuffled])
             is_train = rank < self._train_per_class
             train, test = shuffled[is_train], shuffled[~is_train]
+        if not self.has_classes:
+            return np.concatenate([train, test])
         # The k-th of a class's c examples stands at (k + 1/2) / c of the way, so any
         # beginning thins every class by the same ratio. Ties keep the random order.
         rank, class_size = _rank_in_class(self.labels[train])

@@ -13,6 +13,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
+from scalepred.data.task import LANGUAGE
 
 _VOCABULARY_SIZE = 64
 # Of the scores; the larger, the more the last token says of the next.
@@ -50,6 +51,7 @@ def load(language: str = "0") -> Dataset:
         has_fixed_test=True,
         unit="tokens",
         irreducible_loss=irreducible_loss(chances),
+        task=LANGUAGE,
     )
 
 

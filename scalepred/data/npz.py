@@ -1,4 +1,4 @@
-"""Labelled images in .npz files, prepared ones and any: `--config.dataset=my.npz`."""
+"""Labelled examples in .npz files, prepared ones and any: `--config.dataset=my.npz`."""
 
 import pathlib
 import zipfile
@@ -11,6 +11,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.data import files, text
 from scalepred.data.dataset import Dataset
+from scalepred.data.task import CLASSIFICATION, REGRESSION
 
 _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 # Mean and deviation are taken over at most so many images.
@@ -24,7 +25,8 @@ def load_file(path: pathlib.Path) -> Dataset:
     Args:
         path: an .npz that `prepare_data.py` wrote, of images or text, or any with
             `train_x`, `test_x` [examples, ...], bytes or floats, and
-            `train_y`, `test_y` [examples], classes from 0 on. Bytes are stored as
+            `train_y`, `test_y`: whole numbers [examples], classes from 0 on, or real
+            ones [examples, (numbers)] for a regression. Bytes are stored as
             such and standardised on the device, each channel where there are three;
             floats are taken as they are.
 
@@ -80,7 +82,7 @@ def from_arrays(name: str, origin: str, arrays: Mapping[str, np.ndarray]) -> Dat
         )
     train_x, train_y, test_x, test_y = (arrays[name] for name in _ARRAYS)
     _check_shapes(origin, train_x, train_y, test_x, test_y)
-    labels = np.concatenate([train_y, test_y]).astype(np.int32)
+    labels = np.concatenate([train_y, test_y])
     standardise = None
     if train_x.dtype == np.uint8:
         standardise = _standardise(train_x)
@@ -99,15 +101,18 @@ def _make_dataset(
     num_train: int,
     prepare: Callable[[jax.Array], jax.Array] | None,
 ) -> Dataset:
+    is_whole = np.issubdtype(labels.dtype, np.integer)
+    labels = labels.astype(np.int32 if is_whole else np.float32)
     return Dataset(
         name=name,
         inputs=inputs,
-        labels=labels,
-        num_classes=int(labels.max()) + 1,
+        labels=labels if is_whole else labels.reshape(len(labels), -1),
+        num_classes=int(labels.max()) + 1 if is_whole else 0,
         num_train=num_train,
         has_fixed_test=True,
         prepare=prepare,
-        unit="images",
+        unit="images" if is_whole else "examples",
+        task=CLASSIFICATION if is_whole else REGRESSION,
     )
 
 
@@ -136,15 +141,23 @@ def _standardise(train: np.ndarray) -> Callable[[jax.Array], jax.Array]:
 
 
 def _check_shapes(origin: str, train_x, train_y, test_x, test_y) -> None:
+    whole = [np.issubdtype(labels.dtype, np.integer) for labels in (train_y, test_y)]
+    if all(whole):
+        is_labelled = train_y.ndim == 1 and min(map(np.min, (train_y, test_y))) >= 0
+    else:
+        is_real = all(np.issubdtype(y.dtype, np.floating) for y in (train_y, test_y))
+        is_labelled = is_real and train_y.ndim <= 2
     good = (
         train_x.shape[1:] == test_x.shape[1:]
-        and train_y.shape == train_x.shape[:1]
-        and test_y.shape == test_x.shape[:1]
-        and min(train_y.min(initial=0), test_y.min(initial=0)) >= 0
+        and train_y.shape[1:] == test_y.shape[1:]
+        and len(train_x) == len(train_y) > 0
+        and len(test_x) == len(test_y) > 0
+        and is_labelled
     )
     if not good:
         shapes = [array.shape for array in (train_x, train_y, test_x, test_y)]
         raise UserError(
             f"dataset={origin!r}: shapes {shapes} do not fit; each part needs "
-            "images [examples, ...] of one shape and labels [examples] from 0 on"
+            "inputs [examples, ...] of one shape and labels, whole numbers from 0 on "
+            "[examples] (classes) or real ones [examples, numbers] (a regression)"
         )

@@ -16,6 +16,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.data import files
 from scalepred.data.dataset import Dataset
+from scalepred.data.task import LANGUAGE
 
 Units = Sequence[bytes]
 
@@ -191,6 +192,7 @@ def from_arrays(
         has_fixed_test=True,
         unit="words" if is_words else "bytes",
         stretch=stretch,
+        task=LANGUAGE,
     )
 
 
@@ -209,6 +211,7 @@ def make_outline(
         num_train=num_windows,
         has_fixed_test=True,
         unit="words",
+        task=LANGUAGE,
     )
 
 

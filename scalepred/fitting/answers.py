@@ -20,6 +20,7 @@ from scalepred.config import UserError
 from scalepred.fitting import solver
 from scalepred.fitting.laws import Array, Law, Scale
 from scalepred.fitting.predict import LEVEL, FittedLaw
+from scalepred.metrics import is_bounded
 from scalepred.runtime import compiler
 
 # Sizes looked at: e^+-80 times the reference, which is every size there is.
@@ -199,7 +200,7 @@ def budget_suffices(
         for num_seeds in (math.inf, 1)
     )
     epochs = _epochs_asked(fitted)
-    wanted = f"{100 * value:.4g} %" if metric == "error" else f"{value:.4g}"
+    wanted = f"{100 * value:.4g} %" if is_bounded(metric) else f"{value:.4g}"
     says = f"with probability {on_average:.2f}"
     if math.isnan(on_average):
         says = "with a probability that is not known without resamples"

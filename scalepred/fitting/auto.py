@@ -24,6 +24,7 @@ from scalepred.fitting import (
     solver,
 )
 from scalepred.fitting.laws import Law, Scale
+from scalepred.metrics import is_bounded
 from scalepred.table.surface import Surface
 
 # Points that auto needs, and that must be left in its back-tests: priors do the rest.
@@ -78,7 +79,7 @@ class _Kind:
 
     @staticmethod
     def of(surface: Surface) -> "_Kind":
-        is_loss = surface.metric == "loss"
+        is_loss = not is_bounded(surface.metric)
         fits_guess = is_loss and surface.random_guess is None
         axes = varying_axes(surface)
         settings = flexible.LOSS if is_loss else flexible.ERROR

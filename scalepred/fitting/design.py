@@ -23,6 +23,7 @@ from scalepred.fitting import flexible, predict
 from scalepred.fitting.answers import Cost
 from scalepred.fitting.laws import Law, Scale
 from scalepred.fitting.predict import FittedLaw
+from scalepred.metrics import is_bounded
 from scalepred.table.surface import Surface
 
 # Candidates: sizes in steps of 2, from the smallest fitted to this many times the
@@ -645,7 +646,7 @@ def _believe_prior(
     metric: str,
 ) -> _Belief:
     """What the flexible law's prior says, given where (not what) was measured."""
-    is_loss = metric == "loss"
+    is_loss = not is_bounded(metric)
     settings = flexible.LOSS if is_loss else flexible.ERROR
     members = [member for member in flexible.MEMBERS if member.widen == 1]
     weights = np.array([member.weight for member in members])

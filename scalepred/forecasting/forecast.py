@@ -27,8 +27,8 @@ from scalepred.fitting import saved
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.predict import Prediction
-from scalepred.report.results import jsonable, read_versions
-from scalepred.runtime.files import digest, list_files, write_whole
+from scalepred.runtime.files import digest, jsonable, list_files, write_whole
+from scalepred.runtime.versions import read_versions
 
 _FORMAT = 1
 _DIGITS = 16

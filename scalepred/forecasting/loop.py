@@ -166,7 +166,7 @@ def run(
         lambda surface: fit(trained()),
         surface=look(),
         unfinished=unfinished,
-        metric=study.experiment.metric,
+        metric=study.metric,
         spent=spent,
     )
     for one in found:

@@ -12,9 +12,9 @@ from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Cost
+from scalepred.fitting.region import check_target
 from scalepred.forecasting.forecast import Asked, Evidence
 from scalepred.grid import Cell
-from scalepred.report import results
 from scalepred.runtime.files import digest
 from scalepred.table.rows import Measurement, Table
 from scalepred.table.surface import Surface
@@ -59,6 +59,11 @@ class Study(NamedTuple):
     parts: Parts
     workdir: epath.Path
     table: Table | None
+
+    @property
+    def metric(self) -> str:
+        """What is fitted of the rows: as the config says, or the first of the task."""
+        return self.experiment.metric or next(iter(self.dataset.task.metrics))
 
     @property
     def rows(self) -> dict[str, Measurement]:
@@ -107,7 +112,7 @@ def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
     ]
     for size in (*named, *((*p, t) for p, t in zip(plain, times, strict=True))):
         known = epochs[in_fit] if knows_epochs else None
-        results.check_target(*size, params[in_fit], data[in_fit], known)
+        check_target(*size, params[in_fit], data[in_fit], known)
     pairs = list(zip(cells, in_fit, strict=True))
     return Parts(
         [cell for cell, is_fitted in pairs if is_fitted],
@@ -163,12 +168,15 @@ def ask_plain(experiment: Experiment, cost: Cost) -> list[Asked]:
 def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
     """The points of these cells; where rates are swept, of the best of them."""
     experiment = study.experiment
-    chosen, choices = sweep.choose(cells, study.rows)
-    random_guess = experiment.fit.random_guess
-    if random_guess < 0:
-        random_guess = study.dataset.random_guess(experiment.metric)
+    chosen, choices = sweep.choose(cells, study.rows, study.metric)
+    random_guess: float | None = experiment.fit.random_guess
+    if random_guess is not None and random_guess < 0:
+        random_guess = study.dataset.random_guess(study.metric)
     surface = Surface.from_measurements(
-        chosen, random_guess or None, fitting.knows_epochs(experiment.fit.law)
+        chosen,
+        random_guess or None,
+        fitting.knows_epochs(experiment.fit.law),
+        metric=study.metric,
     )
     if not grid.is_sweep(experiment):
         return surface
@@ -179,7 +187,7 @@ def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
 def weigh_evidence(rows: Sequence[Measurement]) -> Evidence:
     """What was spent, and a digest of the rows, whatever machine they come from."""
     lines = sorted(
-        str([value for name, value in vars(row).items() if _is_of_the_run(name)])
+        str([value for name, value in vars(row).items() if _is_of_the_run(name, value)])
         for row in rows
     )
     return Evidence(
@@ -192,6 +200,7 @@ def weigh_evidence(rows: Sequence[Measurement]) -> Evidence:
     )
 
 
-def _is_of_the_run(name: str) -> bool:
-    # A row keeps its line in its own dict once it was written.
-    return name not in (*_OF_THE_MACHINE, "line")
+def _is_of_the_run(name: str, value: object) -> bool:
+    # A row keeps its line in its own dict once it was written, and rows of tables that
+    # have no other metrics have the digest they had before there were any.
+    return name not in (*_OF_THE_MACHINE, "_line") and (name != "others" or bool(value))

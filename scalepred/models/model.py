@@ -213,24 +213,3 @@ def build_model(
     """
     module = find_module("family", family, package, "build")
     return module.build(width, depth, input_shape, num_classes)
-
-
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, smoothing: jax.Array | None = None
-) -> jax.Array:
-    """Negative log-likelihood of the labels, nats [batch, (positions)].
-
-    Args:
-        logits: [batch, (positions,) classes].
-        labels: integers [batch, (positions)].
-        smoothing: s of the target (1 - s) label + s / classes; None: 0.
-    """
-    # By comparison, not by index: the derivative of an index is a scatter, which is
-    # slow everywhere.
-    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
-    chosen = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
-    if smoothing is not None:
-        chosen = (1 - smoothing) * chosen + smoothing * jnp.mean(logits, axis=-1)
-    largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
-    total = jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1)
-    return jnp.log(total) + largest - chosen

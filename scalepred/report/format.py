@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scalepred.metrics import find_unit, is_bounded
+
 if TYPE_CHECKING:  # what draws figures takes its words from here and needs no jax
     from scalepred.fitting.answers import Answer
     from scalepred.fitting.design import NextCell, Round
@@ -81,19 +83,24 @@ def mean_and_std(mean: float, std: float) -> str:
 
 
 def measured(value: float, metric: str, with_unit: bool = True) -> str:
-    """An error as a percentage with three digits, a loss in nats with four."""
+    """An error as a percentage with three digits, others with four, a loss in nats."""
     if not math.isfinite(value):
         return OUT_OF_REACH if math.isinf(value) else UNKNOWN
-    if metric == "error":
+    if is_bounded(metric):
         return f"{100 * value:#.3g}".removesuffix(".") + "%"
-    return f"{value:#.4g}".removesuffix(".") + (" nats" if with_unit else "")
+    return f"{value:#.4g}".removesuffix(".") + _unit_after(metric, with_unit)
 
 
 def wanted(value: float, metric: str, with_unit: bool = True) -> str:
     """A round error or loss, without zeros at its end: 5%, 2.1 nats."""
-    if metric == "error":
+    if is_bounded(metric):
         return f"{100 * value:.3g}%"
-    return f"{value:.4g}" + (" nats" if with_unit else "")
+    return f"{value:.4g}" + _unit_after(metric, with_unit)
+
+
+def _unit_after(metric: str, with_unit: bool) -> str:
+    unit = find_unit(metric)
+    return f" {unit}" if with_unit and unit else ""
 
 
 def duration(seconds: float) -> str:
@@ -118,7 +125,9 @@ def interval(lower: float, upper: float, form: Callable[[float], str]) -> str:
 
 def metric_label(metric: str) -> str:
     """For an axis or a caption."""
-    return "error" if metric == "error" else "loss (nats)"
+    unit = find_unit(metric)
+    name = metric.replace("_", " ")
+    return name if is_bounded(metric) or not unit else f"{name} ({unit})"
 
 
 # What the published parameters of the built-in laws mean; {unit}: of the metric.
@@ -140,13 +149,13 @@ _MEANINGS = {
 
 def describe_parameter(name: str, metric: str) -> str:
     """Meaning and unit, or nothing for the parameter of a law of one's own."""
-    unit_name = "fraction" if metric == "error" else "nats"
-    return _MEANINGS.get(name, "").format(unit=unit_name)
+    return _MEANINGS.get(name, "").format(unit=find_unit(metric) or "no unit")
 
 
 def thing(surface: Surface) -> str:
     """The metric's noun with its article."""
-    return "an error" if surface.metric == "error" else "a loss"
+    metric = surface.metric.replace("_", " ")
+    return f"an {metric}" if metric[0] in "aeiou" else f"a {metric}"
 
 
 def unit(surface: Surface) -> str:

@@ -8,8 +8,8 @@ from scalepred.fitting.answers import Answer
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Verdict
 from scalepred.report import console
-from scalepred.report.results import jsonable
 from scalepred.runtime.command import Spoken
+from scalepred.runtime.files import jsonable
 
 
 def speak_of(

@@ -8,22 +8,18 @@ import csv
 import dataclasses
 import functools
 import io
-import json
 import math
-import platform
 from collections.abc import Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
 
-import scalepred
-from scalepred.config import UserError
 from scalepred.fitting import backtest
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit, Warn, coverage, summarise_errors
-from scalepred.runtime.files import write_whole
+from scalepred.runtime.files import write_json, write_whole
+from scalepred.runtime.versions import read_versions
 from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
@@ -260,52 +256,6 @@ def make_results(
     )
 
 
-def check_target(
-    params: float,
-    data: float,
-    epochs: float | None,
-    fitted_params: np.ndarray,
-    fitted_data: np.ndarray,
-    fitted_epochs: np.ndarray | None,
-) -> None:
-    """A size at or below a fitted one is no prediction.
-
-    Args:
-        params: m of the target.
-        data: n.
-        epochs: passes over the data; None: the law knows nothing of them.
-        fitted_params: model sizes of the fit region [points].
-        fitted_data: data sizes [points].
-        fitted_epochs: passes over the data, if known [points].
-
-    Raises:
-        UserError: it is so, or a size is no positive number.
-    """
-    for name, size in (("params", params), ("data", data)):
-        if not (math.isfinite(size) and size > 0):
-            raise UserError(f"target {name}={size:g}: must be a positive number")
-    inside = (fitted_params >= params) & (fitted_data >= data)
-    if epochs is not None and fitted_epochs is not None:
-        inside &= fitted_epochs >= epochs
-    if np.any(inside):
-        raise UserError(
-            f"target params={params:g}, data={data:g}: lies inside the fit region "
-            f"(params up to {fitted_params.max():g}, data up to "
-            f"{fitted_data.max():g}), so it is no prediction; choose a larger one"
-        )
-
-
-def read_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
-    found = {name: metadata.version(name) for name in names}
-    return {
-        "scalepred": scalepred.__version__,
-        "python": platform.python_version(),
-        **found,
-    }
-
-
 def write_results(workdir: epath.Path, results: Results) -> None:
     """Writes predictions.csv, fit.json, answers.json and fit.npz, each as a whole."""
     text = io.StringIO()
@@ -367,21 +317,6 @@ def _fit_record(results: Results) -> dict[str, object]:
         "members": [dataclasses.asdict(member) for member in fit.members],
         "versions": results.versions,
     }
-
-
-def write_json(path: epath.Path, record: object) -> None:
-    """Strict JSON: a number that is none becomes null or "inf"."""
-    write_whole(path, json.dumps(jsonable(record), indent=2, allow_nan=False) + "\n")
-
-
-def jsonable(record: object) -> object:
-    if isinstance(record, dict):
-        return {str(key): jsonable(value) for key, value in record.items()}
-    if isinstance(record, list | tuple):
-        return [jsonable(value) for value in record]
-    if isinstance(record, float) and not math.isfinite(record):
-        return None if math.isnan(record) else "inf" if record > 0 else "-inf"
-    return record
 
 
 def _is_nan(cell: object) -> bool:

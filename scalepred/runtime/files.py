@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import time
 
@@ -37,6 +38,22 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: epath.Path, record: object) -> None:
+    """Strict JSON: a number that is none becomes null or "inf"."""
+    write_whole(path, json.dumps(jsonable(record), indent=2, allow_nan=False) + "\n")
+
+
+def jsonable(record: object) -> object:
+    """The record with what strict JSON has."""
+    if isinstance(record, dict):
+        return {str(key): jsonable(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [jsonable(value) for value in record]
+    if isinstance(record, float) and not math.isfinite(record):
+        return None if math.isnan(record) else "inf" if record > 0 else "-inf"
+    return record
 
 
 def digest(record: object) -> str:

@@ -7,8 +7,7 @@ import sys
 from etils import epath
 
 from scalepred.config import UserError
-from scalepred.report import results
-from scalepred.runtime.files import write_whole
+from scalepred.runtime.files import write_json, write_whole
 
 
 def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:
@@ -26,7 +25,7 @@ def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -
     path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        results.write_json(path, {"kind": kind, **record})
+        write_json(path, {"kind": kind, **record})
     except OSError as error:
         raise _cannot_be_used(workdir, error) from None
 
@@ -64,7 +63,9 @@ def _check_same_study(
     runs = json.loads(json.dumps(new.get("runs")))
     before, now = _flatten(old.get("runs")), _flatten(runs)
     for name, value in now.items():
-        if before.get(name) != value:
+        # What the config could not say when the workdir was made was off then.
+        was_off = name not in before and not value
+        if before.get(name) != value and not was_off:
             raise UserError(
                 f"workdir={workdir}: holds runs with {name}={before.get(name)!r}, this "
                 f"config says {value!r}; choose another --workdir"

@@ -1,9 +1,4 @@
-"""The table between the two halves: rows on disk, and the surface read from them.
-
-`training/` appends one `Measurement` a finished cell; `fitting/` reads a `Surface`,
-the points (params, data, value) averaged over seeds. A row written is never lost or
-changed.
-"""
+"""The table on disk: one row a finished cell, never lost or changed once written."""
 
 import concurrent.futures
 import csv
@@ -15,16 +10,13 @@ import math
 import operator
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from etils import epath
 
 from scalepred.config import UserError
 from scalepred.runtime.files import list_files, remove_abandoned, write_whole
-
-# Of 10 MB of garbage nobody needs more than the beginning.
-_SNIFF_BYTES = 4096
-_SHOWN_CHARS = 40
 
 # The parts of a table are merged at most so often, and for at most a hundredth of
 # the time.
@@ -35,7 +27,10 @@ _READ_ATTEMPTS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One trained cell, one row of measurements.csv. Lower `value` is better."""
+    """One trained cell, one row of measurements.csv. Lower `value` is better.
+
+    `metric` is the first of the task; `others` are all that is known beside it.
+    """
 
     cell_id: str
     task: str
@@ -51,7 +46,7 @@ class Measurement:
     seed: int
     learning_rate: float
     flops: float  # of the whole training run
-    metric: str  # error | loss
+    metric: str  # that of the three values: the first of the task
     value: float  # on the test part; NaN unless status is ok
     # The same metric on the cell's own training examples, of which as many are looked
     # at as there are test examples.
@@ -62,17 +57,54 @@ class Measurement:
     program: str
     # On the part that rates are chosen by; NaN where there is none.
     validation_value: float = math.nan
+    # By column: the other metrics of the task on these three parts, as loss, train_loss
+    # and validation_loss, and all of them on further test sets, as NAME_loss.
+    others: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+
+    def read(self, metric: str, part: str = "") -> float:
+        """A metric on the test part, or on another: train, validation.
+
+        Args:
+            metric: of the task ("error", "loss"), or a column of `others`.
+            part: "" for the test part.
+
+        Raises:
+            UserError: the row does not have it.
+        """
+        own = {"": "value", "train": "train_value", "validation": "validation_value"}
+        if metric == self.metric and part in own:
+            return getattr(self, own[part])
+        column = f"{part}_{metric}" if part else metric
+        value = self.others.get(column, math.nan)
+        # Rows written before there were other metrics have none.
+        if math.isnan(value) and not part and self.status == "ok":
+            known = ", ".join(
+                [self.metric, *(n for n, v in self.others.items() if not math.isnan(v))]
+            )
+            raise UserError(
+                f"metric={metric}: run {self.cell_id} has none; choose one of {known}"
+            )
+        return value
+
+    def line(self, other_columns: Sequence[str] = ()) -> str:
+        """The row as it stands in a table of these further columns."""
+        if not other_columns:
+            return self._line + "\n"
+        cells = (self.others.get(name, math.nan) for name in other_columns)
+        return ",".join([self._line, *map(_cell_text, cells)]) + "\n"
 
     @functools.cached_property
-    def line(self) -> str:
-        """The row as it stands in a table, which it is written to more than once."""
+    def _line(self) -> str:
+        """The cells that every row has, which are written to more than one file."""
         text = io.StringIO()
         cells = map(_cell_text, _values_of(self))
-        csv.writer(text, lineterminator="\n").writerow(cells)
+        csv.writer(text, lineterminator="").writerow(cells)
         return text.getvalue()
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
+COLUMNS = tuple(
+    field.name for field in dataclasses.fields(Measurement) if field.name != "others"
+)
 _values_of = operator.attrgetter(*COLUMNS)
 
 
@@ -231,16 +263,20 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _format_rows(rows: Iterable[Measurement]) -> bytes:
-    header = ",".join(COLUMNS) + "\n"
-    return (header + "".join(row.line for row in rows)).encode()
+def _format_rows(rows: Sequence[Measurement]) -> bytes:
+    """A header and a line a row; all columns that any row has."""
+    others = tuple(dict.fromkeys(name for row in rows for name in row.others))
+    header = ",".join([*COLUMNS, *others]) + "\n"
+    return (header + "".join(row.line(others) for row in rows)).encode()
 
 
 def _parse_table(path: epath.Path, text: str) -> list[Measurement]:
     lines = csv.reader(io.StringIO(text))
     header = tuple(next(lines, ()))
-    # Tables written before there was a validation part lack the last column.
-    if header and header not in (COLUMNS, COLUMNS[:-1]):
+    # Tables written before there was a validation part lack that column, and those
+    # before rows had every metric the ones after it.
+    is_ours = header[: len(COLUMNS)] == COLUMNS or header == COLUMNS[:-1]
+    if header and not is_ours:
         raise UserError(
             f"{path}: its columns are not those of a table of runs; "
             "choose another --workdir, or move the file away"
@@ -250,7 +286,7 @@ def _parse_table(path: epath.Path, text: str) -> list[Measurement]:
         try:
             if len(cells) != len(header):
                 raise ValueError(f"{len(cells)} cells, not {len(header)}")
-            rows.append(_parse_row(cells))
+            rows.append(_parse_row(cells, header[len(COLUMNS) :]))
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{path}, row {number}: damaged ({error}); remove that row "
@@ -265,14 +301,17 @@ def _cell_text(value: object) -> str:
     return str(value).replace("\n", " ")  # a line is a row, also to a torn file
 
 
-def _parse_row(cells: Sequence[str]) -> Measurement:
-    values = {}
+def _parse_row(cells: Sequence[str], other_columns: Sequence[str]) -> Measurement:
+    values: dict[str, Any] = {}
+    fixed = cells[: len(COLUMNS)]
     # The last column may be missing and has a default.
-    for field, text in zip(dataclasses.fields(Measurement), cells, strict=False):
+    for field, text in zip(dataclasses.fields(Measurement), fixed, strict=False):
         if field.type is float:
             values[field.name] = float(text) if text else math.nan
         elif field.type is int:
             values[field.name] = int(text)
         else:
             values[field.name] = text
+    others = zip(other_columns, cells[len(COLUMNS) :], strict=True)
+    values["others"] = {n: float(text) if text else math.nan for n, text in others}
     return Measurement(**values)

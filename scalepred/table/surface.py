@@ -7,15 +7,17 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.metrics import find_unit, is_bounded
+from scalepred.table.readers import csv
 from scalepred.table.rows import Measurement
 
-# Epochs that differ by less than this share are the same number, rounded.
-EPOCHS_SLACK = 0.01
+# So much below one epoch is one, rounded.
+_EPOCHS_SLACK = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Surface:
             seed [points, seeds].
         weight: importance of each point in a fit, mean over its rows [points].
         compute: training FLOPs of one run, NaN where unknown [points].
-        metric: "error" (bounded by 1) or "loss".
+        metric: "error" and NAME_error are bounded by 1, "loss" and others are not.
         task: what was learnt; for titles.
         data_unit: what n counts.
         random_guess: value of a model that has learnt nothing; None: unknown.
@@ -65,7 +67,7 @@ class Surface:
     @property
     def highest(self) -> float:
         """That a value can be."""
-        return 1.0 if self.metric == "error" else math.inf
+        return 1.0 if is_bounded(self.metric) else math.inf
 
     @property
     def num_seeds(self) -> np.ndarray:
@@ -108,7 +110,7 @@ class Surface:
             params: model sizes, above 0 [runs].
             data: data sizes, above 0 [runs].
             value: error or loss, above 0, lower is better [runs].
-            metric: "error" or "loss".
+            metric: "error" (at most 1) or "loss", or NAME_error or NAME_loss.
             random_guess: value of a model that has learnt nothing, if known.
             seed: which runs belong together across points, as those of one split of
                 the data or the checkpoints of one run do; None: order of rows [runs].
@@ -138,14 +140,16 @@ class Surface:
                 )
             # A single run may err nowhere on a small test set; a point may not.
             _check_numbers(name, columns[name], zero_allowed=name == "value")
-        if metric not in ("error", "loss"):
-            raise UserError(f"metric={metric!r}: must be one of error, loss")
+        if not find_unit(metric):
+            raise UserError(
+                f"metric={metric!r}: must be error or loss, or end with _error or _loss"
+            )
         num_runs = len(columns["params"])
         if num_runs == 0:
             raise UserError(
                 "no runs: give at least one point of params, data and value"
             )
-        if metric == "error" and np.any(columns["value"] > 1):
+        if is_bounded(metric) and np.any(columns["value"] > 1):
             worst = int(np.argmax(columns["value"]))
             raise UserError(
                 f"value, row {worst + 1}: {columns['value'][worst]:g} is above 1, so "
@@ -203,15 +207,16 @@ class Surface:
             epochs=None if epochs is None else points[:, 2],
         )
 
-    @staticmethod
+    @classmethod
     def from_csv(
+        cls,
         path: os.PathLike | str,
         *,
         metric: str | None = None,
         task: str | None = None,
         random_guess: float | None = None,
         data_counts: str | None = None,
-    ) -> "Surface":
+    ) -> Self:
         """Reads a CSV with columns params, data, value.
 
         Optional columns: flops, seed, metric, task, weight, status; epochs,
@@ -234,15 +239,8 @@ class Surface:
         Raises:
             UserError: names file, row, column and remedy.
         """
-        from scalepred.table.readers import csv  # imports this module
-
-        return csv.read(
-            path,
-            metric=metric,
-            task=task,
-            random_guess=random_guess,
-            data_counts=data_counts,
-        )
+        columns = csv.read(path, metric, task, data_counts)
+        return cls._of_task(random_guess=random_guess, **columns._asdict())
 
     @classmethod
     def from_measurements(
@@ -250,6 +248,7 @@ class Surface:
         rows: Iterable[Measurement],
         random_guess: float | None = None,
         with_epochs: bool = False,
+        metric: str | None = None,
     ) -> Self:
         """The surface of a table of runs; runs that did not end well are left out.
 
@@ -257,11 +256,16 @@ class Surface:
             rows: of the table, whose data are unique data.
             random_guess: value of a model that has learnt nothing, if known.
             with_epochs: for laws that know of them.
+            metric: of the rows' task; None: its first.
+
+        Raises:
+            UserError: no run ended well, or one has no such metric.
         """
         rows = list(rows)
         good = [row for row in rows if row.status == "ok"]
         if not good:
             raise UserError("the table holds no run with status ok; nothing to fit")
+        metric = metric or good[0].metric
         notes = []
         for row in rows:
             if row.status != "ok":
@@ -269,11 +273,11 @@ class Surface:
                     f"run {row.cell_id} (params={row.params}, data={row.data}, "
                     f"seed={row.seed}) is left out: {row.status}"
                 )
-        return cls.from_arrays(
-            [row.params for row in good],
-            [row.data for row in good],
-            [row.value for row in good],
-            metric=good[0].metric,
+        return cls._of_task(
+            params=[row.params for row in good],
+            data=[row.data for row in good],
+            value=[row.read(metric) for row in good],
+            metric=metric,
             random_guess=random_guess,
             seed=[row.seed for row in good],
             compute=[row.flops for row in good],
@@ -282,6 +286,13 @@ class Surface:
             notes=notes,
             epochs=[row.epochs for row in good] if with_epochs else None,
         )
+
+    @classmethod
+    def _of_task(cls, metric: str, **columns: Any) -> Self:
+        """A surface of a metric that may be a task's own: lower is better, no bound."""
+        kind = metric if find_unit(metric) else "loss"
+        surface = cls.from_arrays(metric=kind, **columns)
+        return dataclasses.replace(surface, metric=metric)
 
 
 def _mean_by_point(
@@ -304,7 +315,7 @@ def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
 
 
 def _check_epochs(epochs: np.ndarray) -> None:
-    bad = epochs < 1 - EPOCHS_SLACK
+    bad = epochs < 1 - _EPOCHS_SLACK
     if np.any(bad):
         row = int(np.argmax(bad))
         raise UserError(

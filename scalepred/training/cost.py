@@ -5,18 +5,23 @@ depends on any of them, beyond the rounding that the number of lanes brings.
 """
 
 import dataclasses
+import functools
 import math
 import os
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from scalepred.data.dataset import Dataset
-from scalepred.grid import ProgramKey
-from scalepred.models.model import Model, Tree, build_model, cross_entropy
+from scalepred.data.task import read_labels
+from scalepred.grid import ProgramKey, build_for
+from scalepred.models.model import Tree
 from scalepred.models.target import traced_as
 from scalepred.training import lane as lane_lib
+from scalepred.training import optimizer, score
+from scalepred.training.step import find_loss
+
+_IDLE = lane_lib.idle_args()
 
 
 class ProgramCost(NamedTuple):
@@ -186,56 +191,51 @@ class ProgramCosts:
 
 
 def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
-    model = build_model(
-        key.family, key.width, key.depth, dataset.input_shape, dataset.num_classes
-    )
-    optimizer_slots = {"sgd": 1, "muon": 1}.get(key.optimizer, 2)
-    slots = 1 + optimizer_slots + ("average" in key.extras)
+    model = build_for(dataset, key.family, key.width, key.depth)
+    batch = score.evaluation_batch(key, dataset)
+    setup = lane_lib.make_setup(key, [model], dataset, batch)
+    optimizer.check(setup.options, lane_lib.idle_args)
     num_params = model.num_params_total
-    carried = sum(leaf.size for leaf in jax.tree.leaves(model.shapes.state))
-    residuals, has_convolution = _trace_backward(model, dataset, key)
+    state = jax.eval_shape(functools.partial(lane_lib.start, setup), _IDLE)
+    carried = sum(leaf.size for leaf in jax.tree.leaves(state))
+    residuals, has_convolution = _trace_backward(setup)
     patches = 0.0
     if len(dataset.input_shape) == 3:  # images
         with traced_as("native"):
-            without, _ = _trace_backward(model, dataset, key)
+            without, _ = _trace_backward(setup)
         patches = max(residuals - without, 0.0)
+    forward = model.count_forward_flops(dataset.input_spec)
     return ProgramCost(
-        flops=3 * model.count_forward_flops(dataset.input_spec) * key.batch_size,
-        state_bytes=4.0 * (slots * num_params + carried),
+        flops=3 * forward * dataset.task.views * key.batch_size,
+        state_bytes=4.0 * carried,
         work_bytes=4.0 * num_params + patches,
         kept_bytes=residuals - patches,
         has_convolution=has_convolution,
-        # Muon scales an update by the shape of the weights, which padding changes.
-        can_be_padded=model.can_be_padded and key.optimizer != "muon",
+        can_be_padded=model.can_be_padded and optimizer.can_be_padded(key.optimizer),
         can_split_batch=lane_lib.can_split_batch(model),
     )
 
 
-def _trace_backward(
-    model: Model, dataset: Dataset, key: ProgramKey
-) -> tuple[float, bool]:
+def _trace_backward(setup: lane_lib.Setup) -> tuple[float, bool]:
     """Bytes that the forward pass keeps for the backward, and if it convolves."""
-    spec, batch_size = dataset.input_spec, key.batch_size
-    x = jax.ShapeDtypeStruct((batch_size, *spec.shape), spec.dtype)
-    labels = jax.ShapeDtypeStruct((batch_size, *dataset.labels.shape[1:]), jnp.int32)
+    model, dataset = setup.model, setup.dataset
+    batch_size = setup.options.batch_size
+    x, labels = (
+        jax.ShapeDtypeStruct((batch_size, *stored.shape[1:]), stored.dtype)
+        for stored in (dataset.inputs, dataset.labels)
+    )
 
     def pull(params: Tree, state: Tree, x: jax.Array, labels: jax.Array) -> Any:
-        if model.restart:
-            state = model.restart(state, batch_size)
-
-        def loss(params: Tree) -> jax.Array:
-            logits, _ = lane_lib.apply_model(
-                model,
-                frozenset(key.extras),
-                params,
-                state,
-                x,
-                train=True,
-                key=jax.random.key(0),
-            )
-            return jnp.mean(cross_entropy(logits, labels))
-
-        return jax.vjp(loss, params)[1]
+        loss = functools.partial(
+            find_loss,
+            setup,
+            model_state=setup.restart(state, batch_size),
+            smoothing=None,
+            x=x,
+            labels=read_labels(labels),
+            key=jax.random.key(0),
+        )
+        return jax.vjp(loss, params, has_aux=True)[1]
 
     traced = jax.jit(pull).trace(*model.shapes, x, labels)
     kept = sum(

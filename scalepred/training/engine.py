@@ -21,21 +21,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell, ProgramKey
-from scalepred.models.model import Model, build_model
+from scalepred.grid import Cell, ProgramKey, build_for
+from scalepred.models.model import Model
 from scalepred.models.target import traced_as
 from scalepred.runtime import compiler, processes
 from scalepred.runtime.compiler import PLAIN_LOOPS, Options
 from scalepred.training import cost, packing
 from scalepred.training import lane as lane_lib
-from scalepred.training.lane import (
-    LaneArgs,
-    LaneData,
-    LaneState,
-    Program,
-    Scores,
-    Sums,
-)
+from scalepred.training.lane import LaneArgs, LaneData, LaneState
+from scalepred.training.program import Program, make_program
+from scalepred.training.score import Scores, Sums
 
 _LANES = PartitionSpec("lane")
 _EVERYWHERE = PartitionSpec()
@@ -165,9 +160,7 @@ def compile_pack(
     mesh = make_mesh(devices, pack.data_shards)
     data = jax.tree.map(lambda leaf: _hold_everywhere(leaf, mesh), data)
     models = {width: build(pack.key, width, dataset) for width in pack.widths}
-    program = lane_lib.make_program(
-        pack.key, list(models.values()), dataset, pack.data_shards
-    )
+    program = make_program(pack.key, list(models.values()), dataset, pack.data_shards)
     # Traced once for the shapes and once for the lanes, unless jit remembers it.
     program = program._replace(init_lane=jax.jit(program.init_lane))
     platform = mesh.devices.flat[0].platform
@@ -259,7 +252,7 @@ def compile_pack(
         scores=carried,
         models=models,
         forward_flops={
-            width: model.count_forward_flops(dataset.input_spec)
+            width: model.count_forward_flops(dataset.input_spec) * dataset.task.views
             for width, model in models.items()
         },
         compile_seconds=time.perf_counter() - began,
@@ -291,8 +284,7 @@ def does_not_fit(pack: packing.Pack, device: str) -> UserError:
 
 def build(key: ProgramKey, width: int, dataset: Dataset) -> Model:
     """The model of a program at one of its widths."""
-    shape, classes = dataset.input_shape, dataset.num_classes
-    return build_model(key.family, width, key.depth, shape, classes)
+    return build_for(dataset, key.family, width, key.depth)
 
 
 def count_params(cell: Cell, dataset: Dataset) -> int:
@@ -303,7 +295,7 @@ def count_params(cell: Cell, dataset: Dataset) -> int:
 def count_flops(cell: Cell, dataset: Dataset) -> float:
     """Training FLOPs of a cell: a step is three forward passes of its batch."""
     model = build(cell.program_key, cell.width, dataset)
-    forward = model.count_forward_flops(dataset.input_spec)
+    forward = model.count_forward_flops(dataset.input_spec) * dataset.task.views
     return 3 * forward * cell.steps * cell.batch_size
 
 
@@ -380,9 +372,10 @@ def _describe_scores(program: Program, state: LaneState) -> tuple[Scores, Sums]:
     """Shapes of the scores and sums of all lanes, with sharding."""
     sharding: Any = state.step.sharding
     lanes = state.step.shape
-    real: Any = jax.ShapeDtypeStruct(lanes, jnp.result_type(float))
+    shape = (*lanes, *program.score_shape)
+    values: Any = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
     flag: Any = jax.ShapeDtypeStruct(lanes, bool)
-    scores = Scores(*[real] * 6, diverged=flag)
+    scores = Scores(values, diverged=flag)
     shapes = scores, jax.eval_shape(jax.vmap(program.begin_sums), state)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -448,8 +441,10 @@ def _make_functions(
     def score(
         state: LaneState, rows: jax.Array, finished: jax.Array, data: LaneData
     ) -> Scores:
-        real = jnp.zeros(finished.shape, jnp.result_type(float))
-        nothing = Scores(*[real] * 6, diverged=finished)
+        # One table of scores a lane.
+        shape = len(finished), *program.score_shape
+        values = jnp.zeros(shape, jnp.result_type(float))
+        nothing = Scores(values, diverged=finished)
         return _fill_marked(
             finished,
             at_once,

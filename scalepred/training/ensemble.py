@@ -46,7 +46,8 @@ from scalepred.training.engine import (
     put_lanes,
     widen,
 )
-from scalepred.training.lane import LaneData, LaneState, Scores
+from scalepred.training.lane import LaneData, LaneState
+from scalepred.training.score import Scores
 
 # Of one round of the autotuner; a shorter one measures the clock.
 _TRIAL_SECONDS = 0.2
@@ -730,13 +731,14 @@ def _make_row(
     seconds: float,
 ) -> Measurement:
     """A finished cell as a row; one that diverged has no value."""
-    model = engine.models[cell.width]
-    value, train_value, validation_value = (
-        (scores.error, scores.train_error, scores.validation_error)
-        if cell.metric == "error"
-        else (scores.loss, scores.train_loss, scores.validation_loss)
-    )
+    model, dataset = engine.models[cell.width], engine.dataset
     diverged = bool(scores.diverged)
+    columns = dataset.columns
+    values = dict(zip(columns, scores.values.reshape(-1).tolist(), strict=True))
+    if diverged:
+        values = dict.fromkeys(columns, math.nan)
+    own = (cell.metric, f"train_{cell.metric}", f"validation_{cell.metric}")
+    value, train_value, validation_value = (values.pop(name) for name in own)
     examples = cell.steps * cell.batch_size
     return Measurement(
         cell_id=cell.cell_id,
@@ -746,19 +748,20 @@ def _make_row(
         depth=cell.depth,
         params=model.num_params,
         params_total=model.num_params_total,
-        data=cell.dataset_size * engine.dataset.units_per_example,
-        data_unit=engine.dataset.unit,
+        data=cell.dataset_size * dataset.units_per_example,
+        data_unit=dataset.unit,
         epochs=cell.epochs,
         steps=cell.steps,
         seed=cell.seed,
         learning_rate=cell.learning_rate,
         flops=3 * engine.forward_flops[cell.width] * examples,
         metric=cell.metric,
-        value=math.nan if diverged else float(value),
-        train_value=math.nan if diverged else float(train_value),
+        value=value,
+        train_value=train_value,
         status="diverged" if diverged else "ok",
         seconds=seconds,
         device=engine.mesh.devices.flat[0].device_kind,
         program=pack.describe(),
-        validation_value=math.nan if diverged else float(validation_value),
+        validation_value=validation_value,
+        others=values,
     )

@@ -20,10 +20,11 @@ from jax.sharding import Mesh
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.training import lane as lane_lib
 from scalepred.training import packing, sampling
+from scalepred.training import score as score_lib
 from scalepred.training.engine import Engine, Slab, put, widen
-from scalepred.training.lane import LaneData, LaneState, Scores
+from scalepred.training.lane import LaneData, LaneState
+from scalepred.training.score import Scores
 
 # Data that take more of a device's memory are streamed.
 _MOST_RESIDENT = 0.5
@@ -128,7 +129,7 @@ class Stream(Resident):
         self._dataset: Dataset = engine.dataset
         self._rows = pack.stream_rows
         self._lanes_here = pack.lanes // pack.num_devices
-        self._batch = lane_lib.evaluation_batch(pack.key, engine.dataset)
+        self._batch = score_lib.evaluation_batch(pack.key, engine.dataset)
         self._reads_on = engine.models[pack.widths[-1]].restart is not None
         order = np.asarray(engine.data.order)
         self._order = {seed: order[row] for seed, row in order_of_seed.items()}
@@ -160,7 +161,7 @@ class Stream(Resident):
     ) -> Scores:
         """As many lanes and batches at once as there are rows for."""
         engine = self._engine
-        trip_rows = 3 * self._batch  # one batch of each part
+        trip_rows = len(self._dataset.parts) * self._batch  # one batch of each part
         lanes_at_once = max(1, self._rows // trip_rows)
         lanes_of = [
             [lane for lane in finished if lane // self._lanes_here == group]
@@ -205,7 +206,7 @@ class Stream(Resident):
 
     def _find_parts(self, cell: Cell) -> list[tuple[int, int]]:
         num_own = min(cell.dataset_size, self._dataset.num_test)
-        return lane_lib.evaluated_parts(self._dataset, num_own, cell.validation_size)
+        return score_lib.evaluated_parts(self._dataset, num_own, cell.validation_size)
 
     def _count_batches(self, cell: Cell) -> int:
         return max(-(-count // self._batch) for _, count in self._find_parts(cell))
@@ -215,7 +216,7 @@ class Stream(Resident):
         found = []
         for first, count in self._find_parts(cell):
             num_batches = -(-count // self._batch)
-            position, _ = lane_lib.find_evaluated(
+            position, _ = score_lib.find_evaluated(
                 np.arange(self._batch),
                 np.arange(begin, min(end, num_batches))[:, None],
                 count,

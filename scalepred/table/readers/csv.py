@@ -4,15 +4,15 @@ import csv
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
 from scalepred.config import UserError
+from scalepred.metrics import find_unit
 from scalepred.table.rows import Table, has_parts
-from scalepred.table.surface import EPOCHS_SLACK, Surface
 
 # Of 10 MB of garbage nobody needs more than the beginning.
 _SNIFF_BYTES = 4096
@@ -20,20 +20,79 @@ _SHOWN_CHARS = 40
 
 # Columns that say how much of the data was new; `data` then counts repeats too.
 _UNIQUE_COLUMNS = ("unique_data", "unique_tokens")
+# Epochs that differ by less than this share are the same number, rounded.
+_EPOCHS_SLACK = 0.01
 
 _Row = Mapping[str, str]
 
 
+class Columns(NamedTuple):
+    """What a file says of its runs; names are those of `Surface.from_arrays`."""
+
+    params: list[float]
+    data: list[float]
+    value: list[float]
+    metric: str
+    seed: np.ndarray | None
+    weight: list[float] | None
+    compute: list[float] | None
+    task: str
+    data_unit: str
+    notes: list[str]
+    epochs: list[float] | None
+
+
 def read(
     path: os.PathLike | str,
-    *,
     metric: str | None = None,
     task: str | None = None,
-    random_guess: float | None = None,
     data_counts: str | None = None,
-) -> Surface:
-    """See `Surface.from_csv`."""
+) -> Columns:
+    """The columns of a file; see `Surface.from_csv`, which has the same arguments."""
     path = epath.Path(path)
+    rows, notes = _read_rows(path)
+    rows = _select(rows, "task", task, path)
+    rows = _select_metric(rows, metric, path)
+    _check_no_twins(rows, path)
+    first = rows[0][1]
+
+    def numbers(name: str) -> list[float] | None:
+        if name not in first:
+            return None
+        return [_number(path, line, row, name) for line, row in rows]
+
+    params, data, value = (numbers(name) or [] for name in ("params", "data", "value"))
+    compute = None
+    if "flops" in first:
+        compute = [
+            _number(path, line, row, "flops") if row["flops"] else math.nan
+            for line, row in rows
+        ]
+    metric, note = _tell_metric(first, metric, value)
+    notes += [note] if note else []
+    epochs, unit = None, first.get("data_unit", "") or "examples"
+    if data_counts is not None:
+        told = _tell_repeats(path, rows, data, data_counts)
+        data, epochs = told.unique, told.epochs
+        unit = told.unit or unit
+        notes.append(told.note)
+    return Columns(
+        params,
+        data,
+        value,
+        metric=metric,
+        seed=np.array([row["seed"] for _, row in rows]) if "seed" in first else None,
+        weight=numbers("weight"),
+        compute=compute,
+        task=first.get("task", ""),
+        data_unit=unit,
+        notes=notes,
+        epochs=epochs,
+    )
+
+
+def _read_rows(path: epath.Path) -> tuple[list[tuple[int, _Row]], list[str]]:
+    """Rows of runs that ended well, with their line numbers, and what is said of it."""
     notes: list[str] = []
     if path.name == "measurements.csv" and has_parts(path):
         table = Table(path)  # which may be ahead of its view
@@ -41,66 +100,43 @@ def read(
         rows = _parse_csv(path, table.as_csv().decode())
     else:
         rows = _read_csv(path)
-    if "status" in rows[0][1]:
-        kept = [row for row in rows if row[1]["status"] == "ok"]
-        if len(kept) < len(rows):
-            left_out = len(rows) - len(kept)
-            notes.append(
-                f"{left_out} of {len(rows)} rows have a status other than ok "
-                "and are left out"
-            )
-        rows = kept
-        if not rows:
-            raise UserError(f"{path}: no row has status ok, so nothing can be fitted")
-    rows = _select(rows, "task", task, path)
-    rows = _select_metric(rows, metric, path)
-    _check_no_twins(rows, path)
-
-    numbers = {}
-    for name in ("params", "data", "value", "weight"):
-        if name in rows[0][1]:
-            numbers[name] = [_number(path, line, row, name) for line, row in rows]
-    compute = None
-    if "flops" in rows[0][1]:
-        compute = [
-            _number(path, line, row, "flops") if row["flops"] else math.nan
-            for line, row in rows
-        ]
-    first = rows[0][1]
-    if "metric" in first:
-        named = first["metric"]
-        if named not in ("error", "loss"):
-            above_one = any(value > 1 for value in numbers["value"])
-            metric = "loss" if above_one else "error"
-            notes.append(f"metric {named!r} is taken for {metric}")
-        else:
-            metric = named
-    elif metric is None:
-        metric = "error" if all(v < 1 for v in numbers["value"]) else "loss"
+    if "status" not in rows[0][1]:
+        return rows, notes
+    kept = [row for row in rows if row[1]["status"] == "ok"]
+    if not kept:
+        raise UserError(f"{path}: no row has status ok, so nothing can be fitted")
+    if len(kept) < len(rows):
         notes.append(
-            f"no metric column: values taken for {metric} "
-            f"({'all below 1' if metric == 'error' else 'some at 1 or above'})"
+            f"{len(rows) - len(kept)} of {len(rows)} rows have a status other than ok "
+            "and are left out"
         )
-    epochs, unit = None, first.get("data_unit", "") or "examples"
-    if data_counts is not None:
-        told = _tell_repeats(path, rows, numbers["data"], data_counts)
-        numbers["data"], epochs = told.unique, told.epochs
-        unit = told.unit or unit
-        notes.append(told.note)
-    return Surface.from_arrays(
-        numbers["params"],
-        numbers["data"],
-        numbers["value"],
-        metric=metric,
-        random_guess=random_guess,
-        seed=np.array([row["seed"] for _, row in rows]) if "seed" in first else None,
-        weight=numbers.get("weight"),
-        compute=compute,
-        task=first.get("task", ""),
-        data_unit=unit,
-        notes=notes,
-        epochs=epochs,
-    )
+    return kept, notes
+
+
+def _tell_metric(
+    first: _Row, asked: str | None, value: Sequence[float]
+) -> tuple[str, str]:
+    """The metric, and a note where it is guessed; "" where it is not.
+
+    Args:
+        first: a row.
+        asked: the metric that the caller names, if any.
+        value: of all rows.
+    """
+    named = first.get("metric", asked)
+    if named is None:
+        metric = "error" if all(v < 1 for v in value) else "loss"
+        how = "all below 1" if metric == "error" else "some at 1 or above"
+        return metric, f"no metric column: values taken for {metric} ({how})"
+    # Rows of our own name the metrics of their task.
+    if find_unit(named) or "cell_id" in first:
+        return named, ""
+    if "metric" not in first:
+        raise UserError(
+            f"metric={named!r}: must be error or loss, or end with _error or _loss"
+        )
+    metric = "loss" if any(v > 1 for v in value) else "error"
+    return metric, f"metric {named!r} is taken for {metric}"
 
 
 class _Repeats(NamedTuple):
@@ -152,7 +188,7 @@ def _tell_repeats(
     unique = read(new)
     ratios = [n / own for n, own in zip(data, unique, strict=True)]
     for (line, _), ratio, times in zip(rows, ratios, epochs, strict=False):
-        if abs(ratio / times - 1) > EPOCHS_SLACK:
+        if abs(ratio / times - 1) > _EPOCHS_SLACK:
             raise UserError(
                 f"{path}, line {line}: data / {new} is {ratio:.4g}, but epochs is "
                 f"{times:.4g}; correct that line, or say data_counts=unique if data do "
@@ -238,8 +274,21 @@ def _select(
 def _select_metric(
     rows: list[tuple[int, _Row]], metric: str | None, path: object
 ) -> list[tuple[int, _Row]]:
-    """Like `_select`; error and loss also say of what kind a lone metric is."""
+    """Like `_select`; error and loss also say of what kind a lone metric is.
+
+    Our own tables have a column for every metric beside the one that `value` is of.
+    """
     names = {row.get("metric") for _, row in rows}
+    if (
+        metric
+        and metric not in names
+        and metric in rows[0][1]
+        and "cell_id" in rows[0][1]
+    ):
+        return [
+            (line, {**row, "metric": metric, "value": row[metric]})
+            for line, row in rows
+        ]
     if metric in ("error", "loss") and metric not in names and len(names) == 1:
         return [(line, {**row, "metric": metric}) for line, row in rows]
     return _select(rows, "metric", metric, path)

@@ -11,8 +11,7 @@ import numpy as np
 
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell
-from scalepred.models.model import build_model
+from scalepred.grid import Cell, build_for
 from scalepred.report import format
 from scalepred.table.rows import Measurement
 from scalepred.training import aot, cost, ensemble, packing, streaming
@@ -304,10 +303,9 @@ def _describe_target(
 ) -> str:
     """The line of one size; cells differ in nothing that a run takes."""
     cell = cells[0]
-    model = build_model(
-        cell.family, cell.width, cell.depth, dataset.input_shape, dataset.num_classes
-    )
-    step_flops = 3 * model.count_forward_flops(dataset.input_spec) * cell.batch_size
+    model = build_for(dataset, cell.family, cell.width, cell.depth)
+    forward = model.count_forward_flops(dataset.input_spec) * dataset.task.views
+    step_flops = 3 * forward * cell.batch_size
     program = costs(cell.program_key)
     axis = machine.choose_axis(program)
     needed = f"{math.ceil(machine.bytes(program, 1, axis) / 1e6):,} MB"

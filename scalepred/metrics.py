@@ -1,0 +1,13 @@
+"""What a metric's name says of it: error and loss, of further test sets NAME_error."""
+
+
+def is_bounded(metric: str) -> bool:
+    """Whether it is a share of errors, which cannot be above 1."""
+    return metric == "error" or metric.endswith("_error")
+
+
+def find_unit(metric: str) -> str:
+    """What it is counted in: a fraction, nats, or, of all others, nothing known."""
+    if is_bounded(metric):
+        return "fraction"
+    return "nats" if metric == "loss" or metric.endswith("_loss") else ""
