@@ -261,7 +261,8 @@ def test_transformer_counts():
 def test_a_decoder_sees_no_later_token(name, width):
     model = build_model(name, width, 2, (6,), 11)
     params, state = model.init(jax.random.key(0))
-    params["output"] = jax.random.normal(jax.random.key(1), params["output"].shape)
+    kernel = params["output"]["kernel"]
+    params["output"]["kernel"] = jax.random.normal(jax.random.key(1), kernel.shape)
     x = jnp.arange(6)[None]
 
     def logits(x):
@@ -283,7 +284,7 @@ def test_maximal_update_parametrisation_is_the_standard_one_at_its_base():
     outputs = []
     for model in models:
         params, state = model.init(jax.random.key(0))
-        params["output"] += 1
+        params["output"]["kernel"] += 1
         outputs.append(model.apply(params, state, x, train=True, key=jax.random.key(0)))
     np.testing.assert_allclose(outputs[0][0], outputs[1][0], rtol=1e-6)
 

@@ -365,7 +365,7 @@ def test_reading_on_is_reading_at_once(family):
 
 
 def test_relative_positions_are_shifted_to_keys():
-    from scalepred.models.transformer_xl import shift
+    from scalepred.models.relative_attention import shift
 
     length, num_keys = 3, 5
     scores = RANDOM.normal(size=(2, length, num_keys))
