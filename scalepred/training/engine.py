@@ -21,14 +21,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell, ProgramKey, build_for
-from scalepred.models.model import Model
+from scalepred.grid import Cell, ProgramKey
+from scalepred.models.model import Model, build_for
 from scalepred.models.target import traced_as
 from scalepred.runtime import compiler, processes
 from scalepred.runtime.compiler import PLAIN_LOOPS, Options
 from scalepred.training import cost, packing
-from scalepred.training import lane as lane_lib
-from scalepred.training.lane import LaneArgs, LaneData, LaneState
+from scalepred.training.args import LaneArgs, idle_args
+from scalepred.training.lane import LaneData, LaneState
 from scalepred.training.program import Program, make_program
 from scalepred.training.score import Scores, Sums
 
@@ -52,7 +52,7 @@ _BRIEF_STEPS, _BRIEF_SCORES = 5.0, 30.0
 # Four times less; a start is a few random numbers.
 _START: Options = {"xla_backend_optimization_level": "0", **PLAIN_LOOPS}
 
-_IDLE = lane_lib.idle_args()
+_IDLE = idle_args()
 # All of them take 32 bits.
 _ARGS = np.dtype(
     [(name, leaf.dtype, leaf.shape) for name, leaf in _IDLE._asdict().items()]

@@ -33,7 +33,7 @@ from scalepred.table.rows import Measurement
 from scalepred.training import autotune as tuning
 from scalepred.training import cost, packing, streaming
 from scalepred.training import engine as engine_lib
-from scalepred.training import lane as lane_lib
+from scalepred.training.args import idle_args, lane_args
 from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.engine import (
     Engine,
@@ -275,7 +275,7 @@ def _start_lanes(
     """Every lane with a cell, the first of the queue, that has no end: for a trial."""
     cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
     args = [
-        lane_lib.lane_args(
+        lane_args(
             cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
         )._replace(steps=np.int32(2**30))
         for cell in cells
@@ -503,13 +503,11 @@ def _train_pack(
     """Runs the pack's chunks, one dispatched ahead of the one that is read."""
     args_of: dict[Cell | None, np.ndarray] = {
         cell: pack_args(
-            lane_lib.lane_args(
-                cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
-            )
+            lane_args(cell, pack.widths.index(cell.width), order_of_seed[cell.seed])
         )
         for cell in pack.queue
     }
-    args_of[None] = pack_args(lane_lib.idle_args())
+    args_of[None] = pack_args(idle_args())
     placed_cells: tuple[Cell | None, ...] = ()  # whose numbers are on the devices
     placed: Any = None
     mesh, state = engine.mesh, engine.idle()
