@@ -11,7 +11,8 @@ import numpy as np
 
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell, build_for
+from scalepred.grid import Cell
+from scalepred.models.model import build_for
 from scalepred.report import format
 from scalepred.table.rows import Measurement
 from scalepred.training import aot, cost, device_data, ensemble, trials

@@ -261,6 +261,7 @@ def run_scan(name: str) -> Outcome:
 
     from scalepred import grid
     from scalepred.models.model import build_model
+    from scalepred.training import args as args_lib
     from scalepred.training import lane
     from scalepred.training.program import Program, make_program
 
@@ -290,7 +291,7 @@ def run_scan(name: str) -> Outcome:
                 return program.evaluate_lane(state, args, data)
 
             programs[cell.width] = jax.jit(run)
-        scores = programs[cell.width](lane.lane_args(cell, 0, cell.seed), data)
+        scores = programs[cell.width](args_lib.lane_args(cell, 0, cell.seed), data)
         losses.append(float(scores.values[-1, 0]))
     return Outcome(0.0, len(programs), statistics.mean(losses))
 

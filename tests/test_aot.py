@@ -22,6 +22,7 @@ from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.models.target import traced_as
 from scalepred.training import aot, device_data, engine, ensemble, lane, lane_axis
+from scalepred.training import args as args_lib
 from scalepred.training import program as program_lib
 from scalepred.training.plan import Plan
 
@@ -106,10 +107,10 @@ def test_every_family_lowers_for_accelerators(family, platform):
     def shape(leaf, *axes):
         return jax.ShapeDtypeStruct((*axes, *np.shape(leaf)), leaf.dtype)
 
-    args = lane_axis.pack_args(lane.idle_args())
+    args = lane_axis.pack_args(args_lib.idle_args())
     state = jax.tree.map(
         lambda leaf: shape(leaf, 2),
-        jax.eval_shape(program.init_lane, lane.idle_args()),
+        jax.eval_shape(program.init_lane, args_lib.idle_args()),
     )
     data = jax.tree.map(
         shape,

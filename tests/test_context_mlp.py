@@ -14,8 +14,9 @@ from scalepred.models.model import build_model
 def test_sees_the_last_eight_tokens_and_no_others(depth):
     model = build_model("context_mlp", 12, depth, (32,), 50)
     variables = model.init(jax.random.key(0))
-    shape = variables.params["output"].shape
-    params = {**variables.params, "output": jax.random.normal(jax.random.key(1), shape)}
+    shape = variables.params["output"]["kernel"].shape
+    kernel = jax.random.normal(jax.random.key(1), shape)
+    params = {**variables.params, "output": {"kernel": kernel}}
 
     def logits(x):
         found, _ = model.apply(params, {}, x, train=True, key=jax.random.key(0))

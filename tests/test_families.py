@@ -14,6 +14,7 @@ from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.data.task import cross_entropy
 from scalepred.models.model import build_model
+from scalepred.training import args as args_lib
 from scalepred.training import ensemble, lane, padding
 from scalepred.training import program as program_lib
 
@@ -183,7 +184,7 @@ def _train_double(family: Family, cell: grid.Cell, is_padded: bool):
     if not is_padded:
         models = models[:1]
     program = program_lib.make_program(cell.program_key, models, family.dataset)
-    args = lane.lane_args(cell, model=0, order=0)
+    args = args_lib.lane_args(cell, model=0, order=0)
     dataset = family.dataset
     order = dataset.order(cell.seed)[None]
     data = lane.LaneData(*map(jnp.asarray, (dataset.inputs, dataset.labels, order)))
@@ -261,7 +262,8 @@ def test_transformer_counts():
 def test_a_decoder_sees_no_later_token(name, width):
     model = build_model(name, width, 2, (6,), 11)
     params, state = model.init(jax.random.key(0))
-    params["output"] = jax.random.normal(jax.random.key(1), params["output"].shape)
+    kernel = params["output"]["kernel"]
+    params["output"]["kernel"] = jax.random.normal(jax.random.key(1), kernel.shape)
     x = jnp.arange(6)[None]
 
     def logits(x):
@@ -283,7 +285,7 @@ def test_maximal_update_parametrisation_is_the_standard_one_at_its_base():
     outputs = []
     for model in models:
         params, state = model.init(jax.random.key(0))
-        params["output"] += 1
+        params["output"]["kernel"] += 1
         outputs.append(model.apply(params, state, x, train=True, key=jax.random.key(0)))
     np.testing.assert_allclose(outputs[0][0], outputs[1][0], rtol=1e-6)
 

@@ -11,7 +11,8 @@ from flax import nnx
 
 from scalepred import config
 from scalepred.data.task import cross_entropy
-from scalepred.models.model import build_model, from_nnx, multiply
+from scalepred.models.model import build_model, from_nnx
+from scalepred.models.product import multiply
 
 
 @pytest.mark.parametrize("width", [1, 4, 32])

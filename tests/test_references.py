@@ -14,6 +14,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.models import awd_lstm
 from scalepred.models.model import Model, build_model
+from scalepred.training import args as args_lib
 from scalepred.training import lane, noise, sampling
 from scalepred.training import program as program_lib
 
@@ -47,7 +48,7 @@ def _cell(dataset: Dataset, **changes) -> Cell:
 def _train(cell: Cell, model: Model, dataset: Dataset):
     """The lane's states, after each step, and its scores at the end."""
     program = program_lib.make_program(cell.program_key, [model], dataset)
-    args = lane.lane_args(cell, model=0, order=0)
+    args = args_lib.lane_args(cell, model=0, order=0)
     arrays = (dataset.inputs, dataset.labels, dataset.order(cell.seed)[None])
     data = lane.LaneData(*map(jnp.asarray, arrays))
     state, step = jax.jit(program.init_lane)(args), jax.jit(program.step_lane)
@@ -95,30 +96,34 @@ def _assert_close(found, expected):
 
 def _resnet(params, averages, x, train: bool):
     """Depth 8: a stem, three blocks of two convolutions, mean, linear."""
-    after = {}
 
-    def layer(name, x, stride=1):
-        p, old = params[name], averages[name]
+    def layer(p, old, x, stride=1):
+        """Convolution and BatchNorm, and the averages after it."""
         x = jax.lax.conv_general_dilated(
-            x, p["kernel"], (stride, stride), "SAME",
+            x, p["conv"]["kernel"], (stride, stride), "SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )  # fmt: skip
-        mean, variance = old["mean"], old["variance"]
+        mean, variance = old["norm"]["mean"], old["norm"]["var"]
+        after = old
         if train:
             mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-            after[name] = {
-                "mean": 0.9 * old["mean"] + 0.1 * mean,
-                "variance": 0.9 * old["variance"] + 0.1 * variance,
-            }
-        return (x - mean) / jnp.sqrt(variance + 1e-5) * p["scale"] + p["bias"]
+            batch = {"norm": {"mean": mean, "var": variance}}
+            after = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, old, batch)
+        normed = (x - mean) / jnp.sqrt(variance + 1e-5)
+        return normed * p["norm"]["scale"] + p["norm"]["bias"], after
 
-    x = jax.nn.relu(layer("stem", x))
-    for stage in range(3):
-        name, stride = f"stage{stage}_block0", 1 if stage == 0 else 2
-        past = x if stage == 0 else layer(f"{name}_shortcut", x, stride)
-        inner = jax.nn.relu(layer(f"{name}_first", x, stride))
-        x = jax.nn.relu(past + layer(f"{name}_second", inner))
-    return x.mean((1, 2)) @ params["output"]["kernel"] + params["output"]["bias"], after
+    x, stem = layer(params["stem"], averages["stem"], x)
+    x, blocks = jax.nn.relu(x), {}
+    for index in range(3):
+        p, old, after = params["blocks"][index], averages["blocks"][index], {}
+        stride, past = 1 if index == 0 else 2, x
+        if index > 0:
+            past, after["shortcut"] = layer(p["shortcut"], old["shortcut"], x, stride)
+        x, after["first"] = layer(p["first"], old["first"], x, stride)
+        x, after["second"] = layer(p["second"], old["second"], jax.nn.relu(x))
+        x, blocks[index] = jax.nn.relu(past + x), after
+    logits = x.mean((1, 2)) @ params["output"]["kernel"] + params["output"]["bias"]
+    return logits, {"stem": stem, "blocks": blocks}
 
 
 def test_a_resnet_follows_a_plain_loop():

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scalepred.config import UserError
-from scalepred.models.language import TiedEmbedding, check_tokens
-from scalepred.models.model import Model, Tree, from_nnx, multiply
+from scalepred.models.layers import Embedding, check_tokens
+from scalepred.models.model import Model, Tree, from_nnx
+from scalepred.models.product import multiply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +89,13 @@ class AWDLSTM(nnx.Module):
     ):
         outside = recipe.embedding_size
         sizes = [outside] + [width] * (depth - 1) + [outside]
-        self.embedding = TiedEmbedding(
+        self.embedding = Embedding(
             vocabulary_size,
             outside,
-            rngs,
-            init=nnx.initializers.uniform(0.2),
-            shift=-0.1,
-            word_dropout=recipe.word_dropout,
+            init=_uniform_tenth,
+            is_tied=True,
+            dropout=recipe.word_dropout,
+            rngs=rngs,
         )
         self.layers = nnx.List(
             [
@@ -116,6 +117,10 @@ class AWDLSTM(nnx.Module):
         for layer, dropout in zip(self.layers, self.dropouts[1:], strict=True):
             x = dropout(layer(x, rngs), rngs=rngs)
         return self.embedding.score(x)
+
+
+def _uniform_tenth(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.uniform(key, shape) * 0.2 - 0.1
 
 
 def restart(state: Tree, batch_size: int) -> Tree:

@@ -14,13 +14,52 @@ import math
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from scalepred.config import UserError
-from scalepred.models.model import Model, Tree, Variables, draw_arrays, multiply
+from scalepred.models.initializers import fan_in_normal, normal
+from scalepred.models.layers import Embedding, Linear, check_tokens
+from scalepred.models.model import Model, from_nnx
 
 _CONTEXT = 8  # tokens
 _FEATURES = 16  # of a token
 _BASE_WIDTH = 64
+
+
+class ContextMLP(nnx.Module):
+    """Eight embeddings side by side, GELU layers, linear output."""
+
+    def __init__(self, width: int, depth: int, vocabulary_size: int, rngs: nnx.Rngs):
+        self.embedding = Embedding(
+            vocabulary_size, _FEATURES, init=normal(1.0), rngs=rngs
+        )
+        shrink = _BASE_WIDTH / width
+        self.layers = nnx.List(
+            [Linear(_CONTEXT * _FEATURES, width, gain=1.0, rngs=rngs)]
+        )
+        init = fan_in_normal(math.sqrt(2) / shrink)
+        for _ in range(depth - 1):
+            layer = Linear(width, width, gain=shrink, kernel_init=init, rngs=rngs)
+            self.layers.append(layer)
+        self.output = Linear(
+            width,
+            vocabulary_size,
+            use_bias=False,
+            gain=shrink,
+            kernel_init=nnx.initializers.zeros,
+            rngs=rngs,
+        )
+
+    def __call__(self, tokens: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        del rngs  # nothing random
+        x = self.embedding(tokens)
+        # Before the window there is nothing: zeros.
+        padded = jnp.pad(x, ((0, 0), (_CONTEXT - 1, 0), (0, 0)))
+        length = tokens.shape[1]
+        seen = [padded[:, back : back + length] for back in range(_CONTEXT)]
+        x = jnp.concatenate(seen, axis=-1)
+        for layer in self.layers:
+            x = nnx.gelu(layer(x))
+        return self.output(x)
 
 
 def build(
@@ -37,41 +76,8 @@ def build(
     Raises:
         UserError: examples that are not windows of tokens.
     """
-    if len(input_shape) != 1:
-        raise UserError(
-            f"family=context_mlp: takes windows of tokens [positions], not examples of "
-            f"shape {input_shape}; choose another family or dataset"
-        )
-    inputs = _CONTEXT * _FEATURES
-    grown = width / _BASE_WIDTH
-
-    def init(key: jax.Array) -> Variables:
-        shapes = [(num_classes, _FEATURES), (inputs, width)]
-        shapes += [(width, width)] * (depth - 1)
-        embedding, first, *others = draw_arrays(jax.random.normal, key, shapes)
-        layers = {"layer0": first / math.sqrt(inputs)}
-        for index, noise in enumerate(others, start=1):
-            layers[f"layer{index}"] = noise * grown * math.sqrt(2 / width)
-        biases = {f"bias{index}": jnp.zeros(width) for index in range(depth)}
-        output = jnp.zeros((width, num_classes))
-        return Variables(
-            {"embedding": embedding, **layers, **biases, "output": output}, {}
-        )
-
-    def apply(
-        params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        del train, key  # nothing random
-        tokens = params["embedding"][x]
-        # Before the window there is nothing: zeros.
-        padded = jnp.pad(tokens, ((0, 0), (_CONTEXT - 1, 0), (0, 0)))
-        length = x.shape[1]
-        seen = [padded[:, back : back + length] for back in range(_CONTEXT)]
-        hidden = jnp.concatenate(seen, axis=-1)
-        for index in range(depth):
-            shrink = 1 / grown if index else 1.0
-            product = multiply(hidden, params[f"layer{index}"]) * shrink
-            hidden = jax.nn.gelu(product + params[f"bias{index}"])
-        return multiply(hidden, params["output"]) / grown, state
-
-    return Model(init, apply, embeddings=frozenset({"embedding", "output"}))
+    check_tokens("context_mlp", input_shape)
+    return from_nnx(
+        lambda rngs: ContextMLP(width, depth, num_classes, rngs),
+        embeddings=frozenset({"embedding", "output"}),
+    )

@@ -9,6 +9,8 @@ as fast.
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,20 +23,30 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW_CHANNELS = 4
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+def convolve(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1
+) -> jax.Array:
     """Convolution with zeros around the image ("SAME"), in the form of `traced_as`.
 
-    auto: native, but on a CPU canonical, or patches where channels are few.
+    auto: native, but on a CPU canonical, or patches where channels are few. One of
+    groups is native, but on a CPU, if depthwise, a sum of shifted images.
 
     Args:
         x: [batch, height, width, channels].
-        kernel: [height, width, channels, channels after].
+        kernel: [height, width, channels / groups, channels after].
         stride: in both directions.
+        groups: of channels that see only one another; `channels` of them: depthwise.
 
     Returns:
         [batch, ceil(height / stride), ceil(width / stride), channels after].
     """
     form = target.convolution_form()
+    if groups > 1:
+        is_depthwise = groups == x.shape[-1] == kernel.shape[-1]
+        if is_depthwise and target.is_cpu() and form != "native":
+            return _convolve_depthwise(x, kernel, stride)
+        padding = _same(x, kernel, stride)
+        return _convolve(x, kernel, padding, strides=stride, groups=groups)
     if form == "auto":
         form = "native"
         if target.is_cpu():
@@ -47,6 +59,38 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     if form == "native":
         return _convolve(x, kernel, _same(x, kernel, stride), strides=stride)
     return _convolve_canonical(x, kernel, stride)
+
+
+def conv_general_dilated(
+    x: jax.Array,
+    kernel: jax.Array,
+    window_strides: Sequence[int],
+    padding: Any,
+    *,
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    feature_group_count: int = 1,
+    **kwargs: Any,
+) -> jax.Array:
+    """`convolve` with the arguments of `jax.lax.conv_general_dilated`, for `nnx.Conv`.
+
+    What `convolve` does not do (other padding, dilation, other strides in the two
+    directions, images of one or three dimensions) is XLA's own convolution.
+    """
+    dilations = {*(lhs_dilation or ()), *(rhs_dilation or ())}
+    is_ours = x.ndim == 4 and padding == "SAME" and dilations <= {1}
+    if is_ours and len({*window_strides}) == 1:
+        return convolve(x, kernel, window_strides[0], feature_group_count)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        feature_group_count=feature_group_count,
+        **kwargs,
+    )
 
 
 def _every(x: jax.Array, stride: int) -> jax.Array:
@@ -68,6 +112,7 @@ def _convolve(
     strides: int = 1,
     dilate_x: int = 1,
     dilate_kernel: int = 1,
+    groups: int = 1,
 ) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x,
@@ -77,6 +122,7 @@ def _convolve(
         lhs_dilation=(dilate_x, dilate_x),
         rhs_dilation=(dilate_kernel, dilate_kernel),
         dimension_numbers=_LAYOUT,
+        feature_group_count=groups,
     )
 
 
@@ -134,20 +180,34 @@ _convolve_canonical.defvjp(_forward, _backward)
 
 def _convolve_patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """The image once for each tap, side by side, times the kernel as a matrix."""
+    patches = jnp.concatenate(_shift(x, kernel, stride), axis=-1)
+    flat = _multiply(
+        patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, kernel.shape[-1])
+    )
+    return flat.reshape(*patches.shape[:-1], -1)
+
+
+def _convolve_depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The sum of the images, one for each tap, times the tap's number a channel."""
+    taps = kernel.reshape(-1, kernel.shape[-1])
+    first, *others = zip(_shift(x, kernel, stride), taps, strict=True)
+    total = first[0] * first[1]
+    for image, tap in others:
+        total += image * tap
+    return total
+
+
+def _shift(x: jax.Array, kernel: jax.Array, stride: int) -> list[jax.Array]:
+    """For each tap of the kernel, row by row, the image as that tap sees it."""
     height, width = (-(-size // stride) for size in x.shape[1:3])
     padded = jnp.pad(x, [(0, 0), *_same(x, kernel, stride), (0, 0)])
-    shifted = [
+    return [
         padded[:, down : down + (height - 1) * stride + 1 : stride][
             :, :, right : right + (width - 1) * stride + 1 : stride
         ]
         for down in range(kernel.shape[0])
         for right in range(kernel.shape[1])
     ]
-    patches = jnp.concatenate(shifted, axis=-1)
-    flat = _multiply(
-        patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, kernel.shape[-1])
-    )
-    return flat.reshape(*patches.shape[:-1], -1)
 
 
 @jax.custom_vjp

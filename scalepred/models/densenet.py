@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scalepred.config import UserError
+from scalepred.models.initializers import fan_out_normal_by_key
+from scalepred.models.layers import BatchNorm, Conv, check_images, pool_everything
 from scalepred.models.model import Model, from_nnx
-from scalepred.models.vision import Conv, batch_norm, check_images, pool_everything
 
 _NUM_BLOCKS = 3
 
@@ -22,8 +23,9 @@ class NormConv(nnx.Module):
     """BatchNorm, relu, convolution."""
 
     def __init__(self, inputs: int, outputs: int, size: int, rngs: nnx.Rngs):
-        self.norm = batch_norm(inputs, rngs)
-        self.conv = Conv(inputs, outputs, size, 1, rngs)
+        self.norm = BatchNorm(inputs, rngs=rngs)
+        init = fan_out_normal_by_key
+        self.conv = Conv(inputs, outputs, size, kernel_init=init, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.conv(nnx.relu(self.norm(x)))
@@ -42,7 +44,8 @@ class DenseNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         channels = first
-        self.stem = Conv(input_channels, channels, 3, 1, rngs)
+        init = fan_out_normal_by_key
+        self.stem = Conv(input_channels, channels, 3, kernel_init=init, rngs=rngs)
         self.blocks, self.transitions = nnx.List(), nnx.List()
         for block in range(_NUM_BLOCKS):
             layers = nnx.List()
@@ -52,7 +55,7 @@ class DenseNet(nnx.Module):
             self.blocks.append(layers)
             if block < _NUM_BLOCKS - 1:
                 self.transitions.append(NormConv(channels, channels, 1, rngs))
-        self.norm = batch_norm(channels, rngs)
+        self.norm = BatchNorm(channels, rngs=rngs)
         self.output = nnx.Linear(channels, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:

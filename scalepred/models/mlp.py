@@ -8,21 +8,11 @@ import itertools
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from scalepred.models.model import Model, draw_arrays, from_nnx, multiply
-
-
-class Linear(nnx.Module):
-    """A product with weights that are given, and a bias that starts at zero."""
-
-    def __init__(self, weights: jax.Array):
-        self.kernel = nnx.Param(weights)
-        self.bias = nnx.Param(jnp.zeros(weights.shape[1]))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return multiply(x, self.kernel[...]) + self.bias[...]
+from scalepred.models.initializers import uniform
+from scalepred.models.layers import Linear
+from scalepred.models.model import Model, from_nnx
 
 
 class MLP(nnx.Module):
@@ -32,12 +22,10 @@ class MLP(nnx.Module):
         self, num_inputs: int, width: int, depth: int, num_classes: int, rngs: nnx.Rngs
     ):
         sizes = [num_inputs] + [width] * depth + [num_classes]
-        shapes = list(itertools.pairwise(sizes))
-        drawn = draw_arrays(_uniform, rngs.params(), shapes)
-        # Variance 1 / fan_in.
-        self.layers = nnx.List(
-            [Linear(noise * math.sqrt(3 / len(noise))) for noise in drawn]
-        )
+        self.layers = nnx.List()
+        for inputs, outputs in itertools.pairwise(sizes):
+            init = uniform(math.sqrt(3 / inputs))  # variance 1 / fan-in
+            self.layers.append(Linear(inputs, outputs, kernel_init=init, rngs=rngs))
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
         del rngs  # nothing random
@@ -45,10 +33,6 @@ class MLP(nnx.Module):
         for layer in self.layers[:-1]:
             x = nnx.tanh(layer(x))
         return self.layers[-1](x)
-
-
-def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.uniform(key, shape, minval=-1, maxval=1)
 
 
 def build(

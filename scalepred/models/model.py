@@ -2,24 +2,21 @@
 
 import dataclasses
 import functools
-import itertools
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import linen, nnx
 
 from scalepred import models as package
-from scalepred.models import flops, target
+from scalepred.data.dataset import Dataset
+from scalepred.models import flops, initializers, target
 from scalepred.runtime.modules import find_module
 
 Tree = dict[str, Any]
-
-# Turning a factor costs little beside a product of few multiplications or many rows.
-_FEW_MULTIPLICATIONS = 1e6
-_MANY_ROWS = 256
 
 
 class Variables(NamedTuple):
@@ -118,31 +115,89 @@ def from_nnx(
         make_module: builds the module; it is called as `module(x, rngs=...)`, where
             `rngs` is for dropout and the like, and returns logits
             [batch, (positions,) classes]. Its variables are `nnx.Param`, which are
-            trained, and `nnx.BatchStat`, which the module itself may set.
+            trained, and `nnx.BatchStat`, which the module itself may set. Weights
+            that the initialisers of `initializers.py` make are drawn all at once.
         embeddings: attributes of the module that the law does not count.
         can_be_padded: see `Model`.
         restart: see `Model`.
     """
 
     @functools.cache
-    def graph() -> Any:  # a plan builds many models and runs none
-        module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
-        return nnx.split(module, nnx.Param, nnx.BatchStat)[0]
+    def trace() -> tuple[Any, list[initializers.Request]]:  # plans run no model
+        with initializers.noted() as requests:
+            module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
+        return nnx.split(module, nnx.Param, nnx.BatchStat)[0], requests
 
     def init(key: jax.Array) -> Variables:
-        module = make_module(nnx.Rngs(key))
+        rngs, (_, requests) = nnx.Rngs(key), trace()
+        with initializers.handed_out(requests, key, rngs):
+            module = make_module(rngs)
         _, params, state = nnx.split(module, nnx.Param, nnx.BatchStat)
         return Variables(nnx.to_pure_dict(params), nnx.to_pure_dict(state))
 
     def apply(
         params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        module: Any = nnx.merge(graph(), params, state)
+        module: Any = nnx.merge(trace()[0], params, state)
         module.train() if train else module.eval()
         logits = module(x, rngs=nnx.Rngs(key))
         return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
     return Model(init, apply, embeddings, can_be_padded, restart)
+
+
+def from_linen(
+    module: linen.Module,
+    input_shape: tuple[int, ...],
+    dtype: Any = jnp.float32,
+    embeddings: frozenset[str] = frozenset(),
+    can_be_padded: bool = False,
+) -> Model:
+    """The pure functions of a flax Linen module.
+
+    Args:
+        module: it is called as `module(x)` and returns logits
+            [batch, (positions,) classes]. If its `__call__` has an argument `train`
+            or `training`, that is whether it is being trained; if `deterministic` or
+            `use_running_average`, whether not. Of its collections of variables
+            `params` is trained; the others, such as `batch_stats`, are the state. Its
+            `dropout` stream has the key of the step.
+        input_shape: of one example.
+        dtype: of the examples; `jnp.int32` for tokens.
+        embeddings: top-level names of `params` that the law does not count.
+        can_be_padded: see `Model`.
+    """
+    arguments = inspect.signature(type(module).__call__).parameters
+
+    def flags(train: bool) -> dict[str, Any]:
+        meanings = {
+            "train": train,
+            "training": train,
+            "deterministic": not train,
+            "use_running_average": not train,
+        }
+        return {name: value for name, value in meanings.items() if name in arguments}
+
+    def init(key: jax.Array) -> Variables:
+        x = jnp.zeros((1, *input_shape), dtype)
+        state = dict(module.init(key, x, **flags(train=False)))
+        return Variables(state.pop("params", {}), state)
+
+    def apply(
+        params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        variables = {"params": params, **state}
+        logits, changed = module.apply(
+            variables, x, mutable=list(state), rngs={"dropout": key}, **flags(train)
+        )
+        return logits, {**state, **changed}
+
+    return Model(init, apply, embeddings, can_be_padded)
+
+
+def build_for(dataset: Dataset, family: str, width: int, depth: int) -> Model:
+    """The family's model of that width and depth for a dataset."""
+    return build_model(family, width, depth, dataset.input_shape, dataset.head_size)
 
 
 @functools.lru_cache(maxsize=256)  # what was counted of a model is not counted again
@@ -164,76 +219,3 @@ def build_model(
     """
     module = find_module("family", family, package, "build")
     return module.build(width, depth, input_shape, num_classes)
-
-
-def multiply(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """The product along x's last axis, as one of two matrices.
-
-    XLA cuts the derivatives of a product of more axes up in ways that take a fifth
-    longer, in the whole step of a decoder on a CPU.
-
-    Args:
-        x: [..., inputs].
-        weights: [inputs, ...].
-
-    Returns:
-        The axes of x but the last, then those of the weights but the first.
-    """
-    rows, matrix = x.reshape(-1, len(weights)), weights.reshape(len(weights), -1)
-    is_small = len(rows) * matrix.size <= _FEW_MULTIPLICATIONS
-    is_worth = is_small or len(rows) >= _MANY_ROWS
-    form = _multiply_turned if is_worth and target.is_cpu() else jnp.dot
-    return form(rows, matrix).reshape(*x.shape[:-1], *weights.shape[1:])
-
-
-@jax.custom_vjp
-def _multiply_turned(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """A product of two matrices, for a CPU.
-
-    For the derivative by the weights the smaller factor is turned first. XLA would
-    read one along its columns, with another kernel: a fifth more time for a whole step
-    of an MLP of few units, a twentieth for one of a decoder.
-    """
-    return x @ weights
-
-
-def _multiply_forward(
-    x: jax.Array, weights: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return x @ weights, (x, weights)
-
-
-def _multiply_backward(
-    saved: tuple[jax.Array, jax.Array], dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, weights = saved
-    if x.shape[1] <= dy.shape[1]:
-        dweights = jax.lax.optimization_barrier(x.T) @ dy
-    else:
-        rows = jax.lax.optimization_barrier(dy.T)
-        dweights = jax.lax.optimization_barrier(rows @ x).T
-    return dy @ weights.T, dweights
-
-
-_multiply_turned.defvjp(_multiply_forward, _multiply_backward)
-
-
-def draw_arrays(
-    distribution: Callable[..., jax.Array],
-    key: jax.Array,
-    shapes: Iterable[tuple[int, ...]],
-) -> list[jax.Array]:
-    """Independent arrays of a distribution, drawn at once and then cut up.
-
-    Each call of the random generator takes as long to compile as the rest of a small
-    network.
-
-    Args:
-        distribution: (key, shape) -> array, such as `jax.random.normal`.
-        key: of all the numbers.
-        shapes: of the arrays.
-    """
-    shapes = list(shapes)
-    ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
-    parts = jnp.split(distribution(key, (ends[-1],)), ends[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -10,12 +10,15 @@ last norm of a block starts at 0. Below 128 pixels the first convolution keeps t
 size; no parameter depends on it.
 """
 
+import functools
+
 import jax
 from flax import nnx
 
 from scalepred.config import UserError
+from scalepred.models.initializers import fan_out_normal_by_key
+from scalepred.models.layers import ConvNorm, check_images, pool_everything
 from scalepred.models.model import Model, from_nnx
-from scalepred.models.vision import ConvNorm, check_images, pool_everything
 
 # Blocks of each stage, by depth.
 _BLOCKS = {
@@ -28,6 +31,7 @@ _BLOCKS = {
 }
 _EXPANSION = 4
 _LARGE_IMAGE = 128  # pixels
+_ConvNorm = functools.partial(ConvNorm, kernel_init=fan_out_normal_by_key)
 
 
 class Bottleneck(nnx.Module):
@@ -35,11 +39,13 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, inputs: int, channels: int, stride: int, rngs: nnx.Rngs):
         outputs = _EXPANSION * channels
-        self.reduce = ConvNorm(inputs, channels, 1, 1, rngs)
-        self.work = ConvNorm(channels, channels, 3, stride, rngs)
-        self.expand = ConvNorm(channels, outputs, 1, 1, rngs, norm_scale=0.0)
+        self.reduce = _ConvNorm(inputs, channels, 1, rngs=rngs)
+        self.work = _ConvNorm(channels, channels, 3, stride, rngs=rngs)
+        self.expand = _ConvNorm(channels, outputs, 1, scale=0.0, rngs=rngs)
         changes = stride > 1 or inputs != outputs
-        self.shortcut = ConvNorm(inputs, outputs, 1, stride, rngs) if changes else None
+        self.shortcut = (
+            _ConvNorm(inputs, outputs, 1, stride, rngs=rngs) if changes else None
+        )
 
     def __call__(self, x: jax.Array) -> jax.Array:
         past = x if self.shortcut is None else self.shortcut(x)
@@ -59,7 +65,7 @@ class ResNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         stride = 2 if input_shape[0] >= _LARGE_IMAGE else 1
-        self.stem = ConvNorm(input_shape[-1], width, 7, stride, rngs)
+        self.stem = _ConvNorm(input_shape[-1], width, 7, stride, rngs=rngs)
         self.blocks = nnx.List()
         inputs = width
         for stage, num_blocks in enumerate(blocks):

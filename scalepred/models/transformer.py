@@ -9,18 +9,63 @@ write to the residual stream 1 / (2 depth fan-in), the embedding with variance 1
 output layer at zero, so that the first loss is that of a guess.
 """
 
-import functools
-import math
-
 import jax
-import jax.numpy as jnp
+from flax import nnx
 
 from scalepred.config import UserError
-from scalepred.models.attention import attend
-from scalepred.models.model import Model, Tree, Variables, draw_arrays, multiply
+from scalepred.models.initializers import normal
+from scalepred.models.layers import (
+    Embedding,
+    Linear,
+    RMSNorm,
+    TransformerBlock,
+    check_tokens,
+)
+from scalepred.models.model import Model, from_nnx
 
 _HEAD = 16  # features
-_EPSILON = 1e-6
+
+
+class Decoder(nnx.Module):
+    """Embedding, blocks, norm, linear; `base_width` as in `build`."""
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        vocabulary_size: int,
+        base_width: int,
+        rngs: nnx.Rngs,
+    ):
+        self.base_width = base_width
+        self.blocks = nnx.List()
+        for _ in range(depth):
+            block = TransformerBlock(
+                width,
+                min(_HEAD, width),
+                depth,
+                # Starts that much larger where the product is that much smaller.
+                start_gain=width / base_width if base_width else 1.0,
+                is_causal=True,
+                is_rotary=True,
+                rngs=rngs,
+            )
+            self.blocks.append(block)
+        self.embedding = Embedding(vocabulary_size, width, init=normal(1.0), rngs=rngs)
+        self.norm = RMSNorm(width)
+        zeros = nnx.initializers.zeros
+        self.output = Linear(
+            width, vocabulary_size, use_bias=False, kernel_init=zeros, rngs=rngs
+        )
+
+    def __call__(self, tokens: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        del rngs  # nothing random
+        x = self.embedding(tokens)
+        true_width = self.norm.width[...].astype(x.dtype)
+        gain = self.base_width / true_width if self.base_width else 1.0
+        for block in self.blocks:
+            x = block(x, gain)
+        return self.output(self.norm(x)) * gain
 
 
 def build(
@@ -53,90 +98,9 @@ def build(
             f"grid.widths={width}: a transformer has heads of {_HEAD} features; choose "
             f"a multiple of {_HEAD} or an even number below it"
         )
-    if len(input_shape) != 1:
-        raise UserError(
-            f"family=transformer: takes windows of tokens [positions], not examples of "
-            f"shape {input_shape}; choose another family or dataset"
-        )
-    head = min(_HEAD, width)
-    heads = width // head
-
-    def init(key: jax.Array) -> Variables:
-        shapes = {
-            "attend": (width, 3, heads, head),
-            "project": (heads, head, width),
-            "expand": (width, 4 * width),
-            "contract": (4 * width, width),
-        }
-        every = [*shapes.values()] * depth + [(num_classes, width)]
-        *drawn, embedding = draw_arrays(jax.random.normal, key, every)
-        noise = iter(drawn)
-        # Starts that much larger where the product is that much smaller.
-        grown = width / base_width if base_width else 1.0
-        to_stream = grown / math.sqrt(2 * depth)
-        blocks = {}
-        for index in range(depth):
-            blocks[f"block{index}"] = {
-                "attend": next(noise) * grown / math.sqrt(width),
-                "project": next(noise) * to_stream / math.sqrt(width),
-                "expand": next(noise) * grown / math.sqrt(width),
-                "contract": next(noise) * to_stream / math.sqrt(4 * width),
-                "norm1": jnp.ones(width),
-                "norm2": jnp.ones(width),
-            }
-        params = {
-            "embedding": embedding,
-            **blocks,
-            "norm": jnp.ones(width),
-            "output": jnp.zeros((width, num_classes)),
-        }
-        # Carried along, as a padded lane does not know its true width otherwise.
-        return Variables(params, {"width": jnp.float32(width)})
-
-    def apply(
-        params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        del train, key  # nothing random
-        stream = params["embedding"][x]
-        true_width = state["width"].astype(stream.dtype)
-        shrink = base_width / true_width if base_width else 1.0
-        norm = functools.partial(_normalise, true_width)
-        is_past = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
-        for index in range(depth):
-            block = params[f"block{index}"]
-            queries, keys, values = jnp.moveaxis(
-                multiply(norm(stream, block["norm1"]), block["attend"]) * shrink,
-                2,
-                0,
-            )
-            read = attend(_rotate(queries), _rotate(keys), values, is_past)
-            read = read.reshape(stream.shape)
-            stream += multiply(read, block["project"].reshape(width, width)) * shrink
-            hidden = multiply(norm(stream, block["norm2"]), block["expand"]) * shrink
-            stream += multiply(jax.nn.gelu(hidden), block["contract"]) * shrink
-        logits = multiply(norm(stream, params["norm"]), params["output"]) * shrink
-        return logits, state
-
-    return Model(
-        init,
-        apply,
+    check_tokens("transformer", input_shape)
+    return from_nnx(
+        lambda rngs: Decoder(width, depth, num_classes, base_width, rngs),
         embeddings=frozenset({"embedding", "output"}),
-        can_be_padded=head == _HEAD,
+        can_be_padded=width >= _HEAD,
     )
-
-
-def _normalise(true_width: jax.Array, x: jax.Array, scale: jax.Array) -> jax.Array:
-    """RMSNorm over the true features; those of padding are zero and stay so."""
-    mean_square = jnp.sum(jnp.square(x), axis=-1, keepdims=True) / true_width
-    return x * jax.lax.rsqrt(mean_square + _EPSILON) * scale
-
-
-def _rotate(x: jax.Array) -> jax.Array:
-    """Rotary positions (Su et al. 2021): pairs turned by angles 10000^(-i/pairs) t."""
-    positions, pairs = x.shape[1], x.shape[-1] // 2
-    speed = 10000.0 ** (-jnp.arange(pairs) / pairs)
-    angle = (jnp.arange(positions)[:, None] * speed)[:, None, :]  # [time, 1, pairs]
-    cosine, sine = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
-    first, second = x[..., :pairs], x[..., pairs:]
-    turned = first * cosine - second * sine, first * sine + second * cosine
-    return jnp.concatenate(turned, axis=-1)

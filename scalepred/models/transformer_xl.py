@@ -17,9 +17,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scalepred.models.attention import compare, mix
-from scalepred.models.language import TiedEmbedding, check_tokens
-from scalepred.models.model import Model, Tree, from_nnx, multiply
+from scalepred.models.layers import Embedding, check_tokens
+from scalepred.models.model import Model, Tree, from_nnx
+from scalepred.models.relative_attention import (
+    RelativeAttention,
+    find_seen,
+    make_waves,
+)
 
 _INIT = nnx.initializers.normal(0.02)
 
@@ -37,13 +41,8 @@ class Layer(nnx.Module):
     """Attention over memory and window, then two feed-forward layers; norms after."""
 
     def __init__(self, width: int, recipe: Recipe, rngs: nnx.Rngs):
-        size, heads = recipe.model_size, recipe.num_heads
-        head = size // heads
-        noise = _INIT(rngs.params(), (5, size, heads, head), jnp.float32)
-        # Queries, keys and values on an axis of their own.
-        self.qkv = nnx.Param(noise[:3])
-        self.positions = nnx.Param(noise[3])
-        self.out = nnx.Param(noise[4].reshape(heads, head, size))
+        size = recipe.model_size
+        self.attention = RelativeAttention(size, recipe.num_heads, _INIT, rngs=rngs)
         self.norm_attention = nnx.LayerNorm(size, epsilon=1e-5, rngs=rngs)
         self.inner = nnx.Linear(size, width, kernel_init=_INIT, rngs=rngs)
         self.outer = nnx.Linear(width, size, kernel_init=_INIT, rngs=rngs)
@@ -59,30 +58,8 @@ class Layer(nnx.Module):
         is_seen: jax.Array,
         rngs: nnx.Rngs,
     ) -> jax.Array:
-        """One layer.
-
-        Args:
-            x: [batch, T, size].
-            memory: what this layer was given for the window before [batch, M, size].
-            waves: of the distances M + T - 1 down to 0 [M + T, size].
-            biases: u and v, added to queries [2, heads, head].
-            is_seen: whether a query sees a key [batch, 1, T, M + T].
-            rngs: of dropout.
-
-        Returns:
-            [batch, T, size].
-        """
-        both = jnp.concatenate([memory, x], axis=1)
-        query = multiply(x, self.qkv[0])
-        key, value = (multiply(both, weights) for weights in self.qkv[1:])
-        distance = jnp.einsum("ks,shd->khd", waves, self.positions[...])
-        content = compare(*(jnp.moveaxis(a, 2, 1) for a in (query + biases[0], key)))
-        position = jnp.einsum("bthd,khd->bhtk", query + biases[1], distance)
-        scores = (content + shift(position)) / math.sqrt(query.shape[-1])
-        scores = jnp.where(is_seen, scores, -1e9)
-        read = jnp.moveaxis(mix(scores, jnp.moveaxis(value, 2, 1)), 1, 2)
-        size = x.shape[-1]
-        read = multiply(read.reshape(x.shape), self.out[...].reshape(size, size))
+        """One layer [batch, T, size]; arguments as of `RelativeAttention`."""
+        read = self.attention(x, memory, waves, biases, is_seen)
         x = self.norm_attention(x + self.dropout(read, rngs=rngs))
         inner = self.dropout(nnx.relu(self.inner(x)), rngs=rngs)
         return self.norm_outer(x + self.dropout(self.outer(inner), rngs=rngs))
@@ -104,7 +81,9 @@ class TransformerXL(nnx.Module):
         # Smaller than the official 0.02: a norm comes before the scores, and tied
         # words of that size would make a fresh model sure that each word is repeated.
         init = nnx.initializers.normal(1 / size)
-        self.embedding = TiedEmbedding(vocabulary_size, size, rngs, init)
+        self.embedding = Embedding(
+            vocabulary_size, size, init=init, is_tied=True, rngs=rngs
+        )
         self.layers = nnx.List([Layer(width, recipe, rngs) for _ in range(depth)])
         shape = (2, heads, size // heads)
         self.biases = nnx.Param(_INIT(rngs.params(), shape, jnp.float32))
@@ -119,7 +98,7 @@ class TransformerXL(nnx.Module):
         x = self.embedding(tokens, rngs) * math.sqrt(size)
         x = self.dropout(x, rngs=rngs)
         waves = self.dropout(make_waves(num_keys, size).astype(x.dtype), rngs=rngs)
-        is_seen = _find_seen(length, num_keys, has_read > 0)
+        is_seen = find_seen(length, num_keys, has_read > 0)
         inputs = []
         for index, layer in enumerate(self.layers):
             inputs.append(x)
@@ -128,39 +107,6 @@ class TransformerXL(nnx.Module):
         self.memories[...] = jax.lax.stop_gradient(jnp.stack(inputs, axis=1))
         self.has_read[...] = jnp.ones_like(has_read)
         return self.embedding.score(self.dropout(x, rngs=rngs))
-
-
-def shift(scores: jax.Array) -> jax.Array:
-    """Scores by distance -> scores by key.
-
-    Args:
-        scores: column c is of distance K - 1 - c [..., T, K].
-
-    Returns:
-        Row i moved left by T - 1 - i, so that column j is of key j, which is
-        i + K - T - j before the query; columns in the future are left undefined.
-    """
-    *batch, length, num_keys = scores.shape
-    padded = jnp.pad(scores, [(0, 0)] * (len(batch) + 1) + [(1, 0)])
-    turned = padded.reshape(*batch, num_keys + 1, length)
-    return turned[..., 1:, :].reshape(*batch, length, num_keys)
-
-
-def make_waves(num_distances: int, size: int) -> jax.Array:
-    """Sines and cosines of the distances, the farthest first [distances, size]."""
-    distance = jnp.arange(num_distances - 1, -1, -1, dtype=jnp.float32)
-    frequency = 10_000.0 ** -(jnp.arange(0, size, 2) / size)
-    angle = distance[:, None] * frequency
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-def _find_seen(length: int, num_keys: int, has_read: jax.Array) -> jax.Array:
-    """Keys not in the future, and none of a memory of nothing [batch, 1, T, keys]."""
-    key = jnp.arange(num_keys)
-    first = num_keys - length
-    is_past = key <= jnp.arange(length)[:, None] + first
-    is_real = (key >= first) | has_read[:, None, None, None]
-    return is_past & is_real
 
 
 def restart(state: Tree, batch_size: int) -> Tree:

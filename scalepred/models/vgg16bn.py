@@ -12,8 +12,9 @@ import jax
 from flax import nnx
 
 from scalepred.config import UserError
+from scalepred.models.initializers import fan_out_normal_by_key
+from scalepred.models.layers import ConvNorm, check_images, pool_everything
 from scalepred.models.model import Model, from_nnx
-from scalepred.models.vision import ConvNorm, check_images, pool_everything
 
 # Convolutions of each stage, by depth; three linear layers follow.
 _CONVS = {
@@ -42,7 +43,15 @@ class VGG(nnx.Module):
             stage = nnx.List()
             for _ in range(num_convs):
                 outputs = width * channels
-                stage.append(ConvNorm(inputs, outputs, 3, 1, rngs, use_bias=True))
+                conv = ConvNorm(
+                    inputs,
+                    outputs,
+                    3,
+                    use_bias=True,
+                    kernel_init=fan_out_normal_by_key,
+                    rngs=rngs,
+                )
+                stage.append(conv)
                 inputs = outputs
             self.stages.append(stage)
         self.hidden = nnx.List(

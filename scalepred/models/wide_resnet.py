@@ -10,17 +10,59 @@ builds on: weights normal with variance 2 / (k^2 out), the last scale of a block
 the output layer's weights with deviation 0.01.
 """
 
-import math
-
 import jax
-import jax.numpy as jnp
+from flax import nnx
 
 from scalepred.config import UserError
-from scalepred.models.convolution import convolve
-from scalepred.models.model import Model, Tree, Variables, draw_arrays
+from scalepred.models.initializers import normal
+from scalepred.models.layers import ConvNorm, Linear, check_images, pool_everything
+from scalepred.models.model import Model, from_nnx
 
-_MOMENTUM = 0.9  # of the averages that evaluation uses
-_EPSILON = 1e-5
+
+class Block(nnx.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs):
+        self.first = ConvNorm(inputs, outputs, 3, stride, rngs=rngs)
+        self.second = ConvNorm(outputs, outputs, 3, scale=0.0, rngs=rngs)
+        changes = inputs != outputs
+        self.shortcut = (
+            ConvNorm(inputs, outputs, 1, stride, rngs=rngs) if changes else None
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        past = x if self.shortcut is None else self.shortcut(x)
+        return nnx.relu(self.second(nnx.relu(self.first(x))) + past)
+
+
+class WideResNet(nnx.Module):
+    """3x3 convolution, three stages of blocks, mean, linear."""
+
+    def __init__(
+        self,
+        width: int,
+        blocks_per_stage: int,
+        input_channels: int,
+        num_classes: int,
+        rngs: nnx.Rngs,
+    ):
+        self.stem = ConvNorm(input_channels, width, 3, rngs=rngs)
+        self.blocks = nnx.List()
+        inputs = width
+        for stage in range(3):
+            for index in range(blocks_per_stage):
+                stride = 2 if stage > 0 and index == 0 else 1
+                outputs = width * 2**stage
+                self.blocks.append(Block(inputs, outputs, stride, rngs))
+                inputs = outputs
+        self.output = Linear(inputs, num_classes, kernel_init=normal(0.01), rngs=rngs)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs) -> jax.Array:
+        del rngs  # nothing random
+        x = nnx.relu(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.output(pool_everything(x))
 
 
 def build(
@@ -36,83 +78,8 @@ def build(
             f"grid.depths={depth}: a wide_resnet has 6k + 2 layers; choose 8, 14, 20, "
             "26, 32, 38, 44, ..."
         )
-    if len(input_shape) != 3:
-        raise UserError(
-            f"family=wide_resnet: takes images [height, width, channels], not examples "
-            f"of shape {input_shape}; choose another family or dataset"
-        )
-    num_blocks = depth // 6
-    widths = (width, 2 * width, 4 * width)
-
-    def init(key: jax.Array) -> Variables:
-        kernels: Tree = {"stem": (3, 3, input_shape[-1], width)}
-        before = width
-        for stage, after in enumerate(widths):
-            for block in range(num_blocks):
-                name = f"stage{stage}_block{block}"
-                kernels[f"{name}_first"] = (3, 3, before, after)
-                kernels[f"{name}_second"] = (3, 3, after, after)
-                if before != after:
-                    kernels[f"{name}_shortcut"] = (1, 1, before, after)
-                before = after
-        params, state = {}, {}
-        shapes = [*kernels.values(), (before, num_classes)]
-        *drawn, last = draw_arrays(jax.random.normal, key, shapes)
-        for (name, shape), noise in zip(kernels.items(), drawn, strict=True):
-            variance = 2 / (shape[0] * shape[1] * shape[3])
-            ones = jnp.ones(shape[3])
-            params[name] = {
-                "kernel": noise * math.sqrt(variance),
-                "scale": 0 * ones if name.endswith("second") else ones,
-                "bias": 0 * ones,
-            }
-            state[name] = {"mean": 0 * ones, "variance": ones}
-        params["output"] = {
-            "kernel": 0.01 * last,
-            "bias": jnp.zeros(num_classes),
-        }
-        return Variables(params, state)
-
-    def apply(
-        params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
-    ) -> tuple[jax.Array, Tree]:
-        del key  # nothing random
-        after: Tree = {}
-
-        def layer(name: str, x: jax.Array, stride: int = 1) -> jax.Array:
-            x = convolve(x, params[name]["kernel"], stride)
-            x, after[name] = _normalise(params[name], state[name], x, train)
-            return x
-
-        x = jax.nn.relu(layer("stem", x))
-        for stage in range(3):
-            for block in range(num_blocks):
-                name = f"stage{stage}_block{block}"
-                stride = 2 if stage > 0 and block == 0 else 1
-                has_shortcut = f"{name}_shortcut" in params
-                shortcut = layer(f"{name}_shortcut", x, stride) if has_shortcut else x
-                x = jax.nn.relu(layer(f"{name}_first", x, stride))
-                x = jax.nn.relu(layer(f"{name}_second", x) + shortcut)
-        pooled = jnp.mean(x, axis=(1, 2))
-        return pooled @ params["output"]["kernel"] + params["output"]["bias"], after
-
-    return Model(init, apply, can_be_padded=True)
-
-
-def _normalise(
-    params: Tree, state: Tree, x: jax.Array, train: bool
-) -> tuple[jax.Array, Tree]:
-    """BatchNorm: by the batch in training, by the averages in evaluation."""
-    if train:
-        wide = x.astype(state["mean"].dtype)
-        mean = jnp.mean(wide, axis=(0, 1, 2))
-        variance = jnp.mean(jnp.square(wide - mean), axis=(0, 1, 2))
-        batch = {"mean": mean, "variance": variance}
-        state = jax.tree.map(
-            lambda old, new: _MOMENTUM * old + (1 - _MOMENTUM) * new, state, batch
-        )
-    else:
-        mean, variance = state["mean"], state["variance"]
-    factor = params["scale"] * jax.lax.rsqrt(variance + _EPSILON)
-    shift = params["bias"] - mean * factor
-    return x * factor.astype(x.dtype) + shift.astype(x.dtype), state
+    check_images("wide_resnet", input_shape)
+    return from_nnx(
+        lambda rngs: WideResNet(width, depth // 6, input_shape[-1], num_classes, rngs),
+        can_be_padded=True,
+    )

@@ -20,13 +20,13 @@ from jax.sharding import Mesh, NamedSharding
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
-from scalepred.grid import ProgramKey, build_for
-from scalepred.models.model import Model
+from scalepred.grid import ProgramKey
+from scalepred.models.model import Model, build_for
 from scalepred.models.target import traced_as
 from scalepred.runtime import compiler, processes
 from scalepred.runtime.compiler import PLAIN_LOOPS, Options
 from scalepred.training import cost, slabs
-from scalepred.training import lane as lane_lib
+from scalepred.training.args import idle_args
 from scalepred.training.devices import EVERYWHERE, LANES, hold_everywhere, make_mesh
 from scalepred.training.lane import LaneData, LaneState
 from scalepred.training.lane_axis import Layout, make_functions, pack_args
@@ -35,7 +35,7 @@ from scalepred.training.program import Program, make_program
 from scalepred.training.score import Scores, Sums
 from scalepred.training.slabs import Slab
 
-_IDLE = lane_lib.idle_args()
+_IDLE = idle_args()
 
 # What the compiler for a CPU is asked for; no other has these options.
 #

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalepred.training import lane as lane_lib
-from scalepred.training.lane import LaneArgs, LaneData, LaneState
+from scalepred.training.args import LaneArgs, idle_args
+from scalepred.training.lane import LaneData, LaneState
 from scalepred.training.program import Program
 from scalepred.training.score import Scores, Sums
 
-_IDLE = lane_lib.idle_args()
+_IDLE = idle_args()
 # All of them take 32 bits.
 _ARGS = np.dtype(
     [(name, leaf.dtype, leaf.shape) for name, leaf in _IDLE._asdict().items()]

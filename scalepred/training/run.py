@@ -20,7 +20,7 @@ from scalepred.runtime import processes
 from scalepred.runtime.preemption import Stopped
 from scalepred.table.rows import Measurement
 from scalepred.training import chunks, pace
-from scalepred.training import lane as lane_lib
+from scalepred.training.args import LaneArgs, idle_args, lane_args
 from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.chunks import Chunk
 from scalepred.training.devices import put, put_lanes
@@ -114,13 +114,13 @@ class PackRun:
         """
         self._pack, self._engine = pack, engine
         self._totals, self._checkpoints = totals, checkpoints
-        args: dict[Cell | None, lane_lib.LaneArgs] = {
-            cell: lane_lib.lane_args(
+        args: dict[Cell | None, LaneArgs] = {
+            cell: lane_args(
                 cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
             )
             for cell in pack.queue
         }
-        args[None] = lane_lib.idle_args()
+        args[None] = idle_args()
         self._args_of = {cell: pack_args(one) for cell, one in args.items()}
         self._placed_cells: tuple[Cell | None, ...] = ()  # whose args are on devices
         self._placed: Any = None

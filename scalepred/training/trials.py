@@ -12,7 +12,7 @@ import numpy as np
 
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.training import lane as lane_lib
+from scalepred.training.args import lane_args
 from scalepred.training.device_data import put_data
 from scalepred.training.devices import put, put_lanes
 from scalepred.training.engine import Compiler, Engine, is_out_of_memory
@@ -124,7 +124,7 @@ def _start_lanes(
     """Every lane with a cell, the first of the queue, that has no end: for a trial."""
     cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
     args = [
-        lane_lib.lane_args(
+        lane_args(
             cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
         )._replace(steps=np.int32(2**30))
         for cell in cells

@@ -1,8 +1,8 @@
 """What a cell is and takes, counted and not measured: parameters, FLOPs, time."""
 
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell, build_for
-from scalepred.models.model import Model
+from scalepred.grid import Cell
+from scalepred.models.model import Model, build_for
 from scalepred.training.cost import STEP_OVERHEAD_FLOPS
 from scalepred.training.plan import Plan
 
