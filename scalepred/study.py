@@ -35,7 +35,8 @@ from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute, write_whole
 from scalepred.runtime.workdir import log, prepare_workdir, warn
 from scalepred.table.rows import Measurement, Table
-from scalepred.training import aot, ensemble, streaming
+from scalepred.training import aot, device_data, ensemble
+from scalepred.training.work import estimate_work
 
 STAGES = ("train", "fit", "forecast", "verify", "report")
 
@@ -223,13 +224,13 @@ def train(
     what = "evidence" if checkpoints == "checkpoints" else "forecast"
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train ({what})")
     if plan.is_streamed:
-        note = streaming.explain(dataset, plan.packs[0].stream_rows)
+        note = device_data.explain(dataset, plan.packs[0].stream_rows)
         print(note)
         log(workdir, note)
     if not plan.num_cells:
         print(f"All {len(cells)} runs ({what}) are in {table.path}; nothing to train.")
         return None
-    work = ensemble.estimate_work(plan, dataset)
+    work = estimate_work(plan, dataset)
     work_done = 0.0
     news = None
     try:

@@ -18,7 +18,7 @@ from scalepred.grid import Cell
 from scalepred.runtime.files import digest
 from scalepred.table.rows import Measurement, Table
 from scalepred.table.surface import Surface
-from scalepred.training import engine
+from scalepred.training.work import count_flops, count_params
 
 # Of a row, what says nothing of the run: another machine's table is the same evidence.
 _OF_THE_MACHINE = ("seconds", "device", "program")
@@ -81,7 +81,7 @@ class Size(NamedTuple):
     @staticmethod
     def of(cell: Cell, dataset: Dataset) -> "Size":
         data = cell.dataset_size * dataset.units_per_example
-        return Size(engine.count_params(cell, dataset), data, cell.epochs)
+        return Size(count_params(cell, dataset), data, cell.epochs)
 
 
 def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
@@ -141,7 +141,7 @@ def ask(study: Study) -> dict[Asked, list[Cell]]:
             params=float(place[0]),
             data=float(place[1]),
             epochs=place[2],
-            flops=engine.count_flops(own[0], dataset),
+            flops=count_flops(own[0], dataset),
             num_seeds=len({cell.seed for cell in own}),
             num_measured=sum(cell.cell_id in study.rows for cell in own),
         )
