@@ -19,7 +19,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.models.layers import Linear
 from scalepred.models.model import Model, Variables, build_model, from_linen, from_nnx
 from scalepred.training import args as args_lib
-from scalepred.training import lane, program
+from scalepred.training import ensemble, lane, program
 from scalepred.training.padding import check_padding
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
