@@ -10,7 +10,7 @@ names and units under which the law was published.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +145,16 @@ class Law:
         return dataclasses.replace(
             self, log_value=functools.partial(self.log_value, z=z)
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Law":
+        """Itself, as nothing in it ever changes."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., "Law"], tuple[Any, ...]]:
+        """What a pickle of the law holds: a name or numbers, where it can."""
+        from scalepred.fitting import recipe  # which imports this module
+
+        return recipe.reduce(self)
 
     @property
     def num_parameters(self) -> int:
