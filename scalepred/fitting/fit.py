@@ -11,7 +11,7 @@ import functools
 import math
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -42,11 +42,14 @@ from scalepred.fitting.laws import (
 from scalepred.fitting.predict import FittedLaw
 from scalepred.table.surface import Surface
 
+if TYPE_CHECKING:
+    from scalepred.report import figures
+
 # A fitted power of the cost this close to 0 or 1 is 0 or 1.
 _COST_POWER_SLACK = 0.15
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Fit:
     """A law fitted to a surface.
 
@@ -145,6 +148,49 @@ class Fit:
         if isinstance(self.estimate, saved.Saved):
             return (*self.estimate.warnings, *self.extra_warnings)
         return (*health.check(self.estimate), *self.extra_warnings)
+
+    def summary(self) -> str:
+        """The law, its parameters, how far to trust them: one screen of 80 columns."""
+        from scalepred.report import summary  # which knows of fits
+
+        return summary.text(self)
+
+    def plot(
+        self, surface: Surface | None = None, corners: bool = False
+    ) -> "figures.Figures":
+        """The figures of a report: matplotlib's, by name, drawn in this process.
+
+        Args:
+            surface: every measured point, those held out too; None: what was fitted.
+            corners: adds the paper's array, which refits the law at every corner.
+
+        Returns:
+            predicted (measured against predicted), surface, curves, and where there
+            are such, epochs and corners.
+        """
+        from scalepred.report import figures, plot_data, results
+
+        every = surface or self.surface
+        found = results.make_results(every.task, every, self._saw(every), self, [])
+        shown = plot_data.make_plot_data(found)
+        if corners:
+            shown = plot_data.add_corners(shown, found)
+        names = shown.figures
+        return figures.Figures((one, figures.make_figure(shown, one)) for one in names)
+
+    def _saw(self, surface: Surface) -> np.ndarray:
+        """Which points of a surface have the sizes of points fitted [points]."""
+        known = set(self.surface.places)
+        return np.array([place in known for place in surface.places])
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook, as a table."""
+        from scalepred.report import summary
+
+        return summary.html(self)
 
     def save(self, path: os.PathLike | str) -> None:
         """Writes the fit as one file of numbers; `scalepred.load` gives it back.

@@ -20,7 +20,7 @@ from scalepred.table.rows import Measurement
 _EPOCHS_SLACK = 0.01
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Surface:
     """Points (params, data, value), each the mean over its seeds.
 
@@ -65,6 +65,14 @@ class Surface:
         return self.params * self.seen
 
     @property
+    def places(self) -> list[tuple[float, ...]]:
+        """(params, data), or (params, data, epochs), of each point [points]."""
+        sizes = [self.params, self.data]
+        if self.epochs is not None:
+            sizes.append(self.epochs)
+        return [tuple(place) for place in np.stack(sizes, axis=1).tolist()]
+
+    @property
     def highest(self) -> float:
         """That a value can be."""
         return 1.0 if is_bounded(self.metric) else math.inf
@@ -76,6 +84,21 @@ class Surface:
 
     def __len__(self) -> int:
         return len(self.value)
+
+    def __repr__(self) -> str:
+        def ends(name: str) -> str:
+            sizes = getattr(self, name)
+            return f"{name} {np.min(sizes):.4g} to {np.max(sizes):.4g}"
+
+        said = [ends(name) for name in ("params", "data", "value")]
+        if self.epochs is not None:
+            said.append(ends("epochs"))
+        of = f" of {self.task}" if self.task else ""
+        return (
+            f"Surface({self.metric}{of}, {len(self)} points from "
+            f"{int(self.num_seeds.sum())} runs:\n    {', '.join(said)}; data are "
+            f"{self.data_unit})"
+        )
 
     def where(self, mask: np.ndarray) -> Self:
         """The points at which `mask` [points] is true."""
