@@ -152,9 +152,9 @@ class Law:
 
     def __reduce__(self) -> tuple[Callable[..., "Law"], tuple[Any, ...]]:
         """What a pickle of the law holds: a name or numbers, where it can."""
-        from scalepred.fitting import recipe  # which imports this module
+        from scalepred.fitting import law_record  # which imports this module
 
-        return recipe.reduce(self)
+        return law_record.reduce(self)
 
     @property
     def num_parameters(self) -> int:

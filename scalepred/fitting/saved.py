@@ -18,17 +18,17 @@ from scalepred.config import UserError
 from scalepred.fitting import (
     auto,
     backtest,
+    law_record,
     predict,
-    recipe,
     solver,
 )
+from scalepred.fitting.estimate import Settings, estimate
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law, Scale
 from scalepred.runtime.files import write_whole
 from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
-    from scalepred.fitting.fit import Fit
     from scalepred.fitting.least_squares import LeastSquares
 
 _FORMAT = 1
@@ -86,27 +86,24 @@ class Saved:
     @functools.cached_property
     def again(self) -> "LeastSquares | auto.Auto | Saved":
         """The same, fitted anew: for what takes refitting."""
-        from scalepred.fitting import fit as fitting  # which imports this module
-
         is_auto = self.called == "auto"
-        return fitting.fit(
-            self.surface,
-            self.called,
+        settings = Settings(
             residual=solver.RELATIVE if is_auto else self.residual,
             resamples=self.resamples,
             seed=self.seed,
-        ).estimate
+        )
+        return estimate(self.surface, self.called, settings)
 
     def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
         """The fewest points it takes, and refits to subsets of another surface."""
         return self.again.refit(surface)
 
 
-def save(fit: "Fit", path: os.PathLike | str) -> None:
+def save(fit: Any, path: os.PathLike | str) -> None:
     """Writes a fit as one file, whole; what takes refitting is computed first.
 
     Args:
-        fit: any fit; a law of one's own must have been asked for by name
+        fit: any `fit.Fit`; a law of one's own must have been asked for by name
             (`module.attribute`), so that it can be found again.
         path: the file, .npz by custom.
 
@@ -116,14 +113,14 @@ def save(fit: "Fit", path: os.PathLike | str) -> None:
     write_whole(epath.Path(path), to_bytes(fit))
 
 
-def to_bytes(fit: "Fit") -> bytes:
+def to_bytes(fit: Any) -> bytes:
     """What `save` writes: the same bytes for the same fit."""
     surface, fitted = fit.surface, fit.fitted
     header = {
         "format": _FORMAT,
         "called": fit.called,
-        "law": recipe.describe(fit.law, fit.called),
-        "fitted_law": recipe.describe(fitted.law, fit.called),
+        "law": law_record.describe(fit.law, fit.called),
+        "fitted_law": law_record.describe(fitted.law, fit.called),
         "surface": {name: getattr(surface, name) for name in _SURFACE_WORDS},
         "fitted": {name: getattr(fitted, name) for name in _FITTED_NUMBERS},
         "noise": fitted.noise._asdict(),
@@ -155,22 +152,17 @@ def to_bytes(fit: "Fit") -> bytes:
     return content.getvalue()
 
 
-def load(path: os.PathLike | str) -> "Fit":
-    """The fit that `save` wrote.
+def load(path: os.PathLike | str) -> Saved:
+    """What `save` wrote.
 
     Raises:
         UserError: there is no such file, or it is no saved fit.
     """
-    from scalepred.fitting.fit import Fit  # which imports this module
-
     path = epath.Path(path)
     if not path.exists():
         raise UserError(f"{path}: there is no saved fit; fit a table first")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays["header"].tobytes())
-        saved = _build(header, arrays)
+        return from_bytes(path.read_bytes())
     except UserError:  # a law that is not here
         raise
     except Exception as error:  # zip, zlib and numpy have a dozen for damaged bytes
@@ -178,7 +170,13 @@ def load(path: os.PathLike | str) -> "Fit":
             f"{path}: damaged, or no saved fit of this version ({error!r}); fit the "
             "table again"
         ) from None
-    return Fit(saved, called=saved.called)
+
+
+def from_bytes(content: bytes) -> Saved:
+    """What `to_bytes` gave; of damaged bytes whatever zip and numpy raise."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return _build(json.loads(arrays["header"].tobytes()), arrays)
 
 
 def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
@@ -196,7 +194,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     words["notes"] = tuple(words["notes"])
     surface = Surface(**part("surface_"), **words)
     fitted = predict.FittedLaw(
-        law=recipe.build(header["fitted_law"]),
+        law=law_record.build(header["fitted_law"]),
         theta=arrays["theta"],
         draws=arrays["draws"],
         scale=Scale(**part("scale_")),
@@ -213,7 +211,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     ]
     return Saved(
         surface=surface,
-        law=recipe.build(header["law"]),
+        law=law_record.build(header["law"]),
         fitted=fitted,
         residual=solver.Residual(**header["residual"]),
         status=solver.Status(header["status"]),

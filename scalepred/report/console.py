@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from scalepred.fitting.answers import Answer
-from scalepred.report import format, summary
+from scalepred.report import format
 from scalepred.report.results import Results
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     if len(rows) > _MAX_TARGETS:
         _say(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
     lines = {
-        "fit": summary.describe_fit(results.fit),
+        "fit": format.describe_fit(results),
         "held out": format.describe_held_out(results),
         "size": "not asked: name a target value to learn the data it takes",
         "budget": "not asked: name a budget in FLOPs to learn the best model for it",

@@ -5,7 +5,6 @@ for. Sizes are told apart by a colour map that is safe for the colour-blind, fit
 held-out points by shape and filling as well as colour.
 """
 
-import base64
 import functools
 import io
 import math
@@ -48,22 +47,6 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 8,
     "svg.hashsalt": "scalepred",  # the same results give the same file
 }
-
-
-class Figures(dict[str, Figure]):
-    """Figures by name, which a notebook shows one under the other."""
-
-    def _repr_html_(self) -> str:
-        with mpl.rc_context(_STYLE):
-            images = [
-                _render(figure, "png", {"Software": None}) for figure in self.values()
-            ]
-        coded = [base64.b64encode(image).decode("ascii") for image in images]
-        return "".join(
-            f'<figure><img alt="{name}" src="data:image/png;base64,{image}" '
-            'style="max-width: 100%; background: white"></figure>'
-            for name, image in zip(self, coded, strict=True)
-        )
 
 
 def make_figure(plot: PlotData, name: str) -> Figure:

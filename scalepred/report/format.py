@@ -178,6 +178,22 @@ def has_intervals(results: Results) -> bool:
     return len(results.fit.fitted.draws) > 0
 
 
+def describe_fit(results: Results) -> str:
+    """Law, points and cross-validation."""
+    fit = results.fit
+    runs = int(np.sum(fit.surface.num_seeds))
+    text = f"{fit.law.name} law through {len(fit.surface)} points"
+    if runs > len(fit.surface):
+        text += f" ({runs:,} runs)"
+    checked = fit.cross_validation
+    if not checked.num_folds:
+        return text + "; too few points to cross-validate"
+    score = mean_and_std(checked.mean, checked.std)
+    return (
+        f"{text}; relative error in {checked.num_folds}-fold cross-validation {score}"
+    )
+
+
 def held_out(results: Results) -> Score:
     """The score over all points that the law did not see."""
     return next(score for score in results.scores if score.name == "held out")

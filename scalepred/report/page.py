@@ -5,11 +5,12 @@ anyone may have written. Figures are images inside the file; there is no script.
 """
 
 import base64
+import math
 
 from etils import epath
 
 from scalepred.fitting.fit import Fit
-from scalepred.report import elements, format, summary
+from scalepred.report import elements, format
 from scalepred.report.plot_data import choose_corners
 from scalepred.report.results import PredictionRow, Results
 from scalepred.runtime.files import write_whole
@@ -279,8 +280,14 @@ def _corner_table(results: Results) -> str:
 def _law(results: Results) -> str:
     fit, metric = results.fit, results.surface.metric
     rows = [
-        [*row, format.describe_parameter(row[0], metric)]
-        for row in summary.parameter_rows(fit)
+        [
+            name,
+            format.number(estimate.value),
+            format.number(estimate.lower),
+            format.number(estimate.upper),
+            format.describe_parameter(name, metric),
+        ]
+        for name, estimate in fit.parameters.items()
     ]
     reference = format.sizes(fit.fitted.params_unit, fit.fitted.data_unit, fit.surface)
     caption = f"sizes m and n in {fit.law.unit}; the reference sizes are {reference}"
@@ -299,7 +306,7 @@ def _law(results: Results) -> str:
         + elements.paragraph(f"source: {source}")
         + elements.table(
             format.sentence(caption),
-            [*summary.PARAMETER_COLUMNS, "meaning and unit"],
+            ["parameter", "value", "lower (90%)", "upper (90%)", "meaning and unit"],
             rows,
             text_columns=(4,),
         )
@@ -357,8 +364,22 @@ def _trust(results: Results) -> str:
         text += elements.paragraph(
             "too few points for back-tests inside the fit region"
         )
+    noise, misfit = fit.fitted.noise, fit.fitted.misfit
+    repeated = "no point was measured twice, so run-to-run noise is not known"
+    if noise.sd:
+        repeated = f"run-to-run noise {format.percent(noise.sd)} of the value"
+    intervals = "without resamples there are no intervals"
+    if has_intervals:
+        intervals = f"intervals are from {len(fit.fitted.draws):,} resamples"
+    if has_intervals and fit.fitted.growth > 1:
+        grown = format.ratio(fit.fitted.growth, 1.0)
+        is_gradual = math.isfinite(fit.fitted.reach)
+        intervals += ", widened " + ("up to " if is_gradual else "")
+        intervals += f"{grown} times for what the back-tests missed"
+        if is_gradual:
+            intervals += ", the farther from the fit region the more"
     text += elements.bullets(
-        [summary.describe_scatter(fit), summary.describe_draws(fit)]
+        [f"misfit of the law {format.percent(misfit)}; {repeated}", intervals]
     )
     return text + "</section>\n"
 

@@ -22,6 +22,9 @@ from scalepred.training import lane as lane_lib
 from scalepred.training.step import find_loss
 
 _IDLE = args.idle_args()
+# What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
+# microseconds of starting small kernels.
+STEP_OVERHEAD_FLOPS = 1e6
 
 
 class ProgramCost(NamedTuple):
