@@ -11,10 +11,13 @@ import numpy as np
 
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
-from scalepred.grid import Cell, build_for
+from scalepred.grid import Cell
+from scalepred.models.model import build_for
 from scalepred.report import format
 from scalepred.table.rows import Measurement
-from scalepred.training import aot, cost, ensemble, packing, streaming
+from scalepred.training import aot, cost, device_data, ensemble, trials
+from scalepred.training.chunks import predict_utilization
+from scalepred.training.plan import Pack, Plan
 
 # Programs with so many times more or fewer FLOPs than any that ran are tried.
 _FAR = 4.0
@@ -95,23 +98,23 @@ def print_plan(
     )
     print(
         f"{experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
-        f"{len(plan.packs)} programs, lanes busy {plan.lane_utilization:.1%} as "
+        f"{len(plan.packs)} programs, lanes busy {predict_utilization(plan):.1%} as "
         f"planned, on {len(devices)} x {devices[0].device_kind}"
     )
     if not plan.packs:
         return None
     if plan.is_streamed:
-        print(streaming.explain(dataset, plan.packs[0].stream_rows))
+        print(device_data.explain(dataset, plan.packs[0].stream_rows))
     all_flops = 0.0
     for pack in plan.packs:
         flops = _count_flops(pack) * pack.live_lane_steps / pack.padding
         all_flops += flops
         print(
-            f"  {pack.explain()}, up to {ensemble.count_params(pack, dataset):,} "
+            f"  {pack.explain()}, up to {_count_params(pack, dataset):,} "
             f"parameters, {format.count(flops)} FLOPs"
         )
     if machines:
-        _print_rehearsal(plan, dataset, machines)
+        _print_compiled(plan, dataset, machines)
         return None
     if dataset.is_outline:
         print("memory, time: not tried, as the data are not here yet")
@@ -119,15 +122,13 @@ def print_plan(
     return _print_trial(plan, dataset, rows.values(), all_flops)
 
 
-def _print_rehearsal(
-    plan: packing.Plan, dataset: Dataset, machines: aot.Machines
-) -> None:
+def _print_compiled(plan: Plan, dataset: Dataset, machines: aot.Machines) -> None:
     """What the programs need of another machine, as compiled for it."""
     kind, room = machines.devices[0].device_kind, machines.memory_bytes
     print(f"compiled for {kind}, with {room / 1e6:,.0f} MB each:")
     num_seeds = len({cell.seed for pack in plan.packs for cell in pack.queue})
     for pack in plan.packs:
-        found = aot.rehearse(pack, dataset, num_seeds, machines)
+        found = aot.compile_to_fit(pack, dataset, num_seeds, machines)
         fewer = f", with {found.pack.lanes} lanes" if found.pack is not pack else ""
         print(
             f"  {found.pack.describe()}: {found.device_bytes / 1e6:,.1f} MB a device, "
@@ -138,7 +139,7 @@ def _print_rehearsal(
 
 
 def _print_trial(
-    plan: packing.Plan,
+    plan: Plan,
     dataset: Dataset,
     rows: Iterable[Measurement],
     all_flops: float,
@@ -150,9 +151,9 @@ def _print_trial(
     by_flops = sorted(plan.packs, key=_count_flops)
     largest = max(plan.packs, key=lambda pack: pack.bytes_per_device)
     tried = list(dict.fromkeys([largest, by_flops[-1], by_flops[0]]))
-    num_rounds = 0 if has_run else ensemble.TRIAL_ROUNDS
-    trials = ensemble.try_packs(tried, dataset, num_rounds=num_rounds)
-    used = trials[0].device_bytes
+    num_rounds = 0 if has_run else trials.TRIAL_ROUNDS
+    found = trials.try_packs(tried, dataset, num_rounds=num_rounds)
+    used = found[0].device_bytes
     said = f"{used / 1e6:,.1f} MB" if used else "unknown"
     room = cost.describe_machine(device).memory_bytes
     print(
@@ -164,10 +165,10 @@ def _print_trial(
         known = {name: one.seconds for name, one in ran.items()}
         why = f"{pace.num_runs:,} runs took so long"
     else:
-        timed = [trial.lane_step_seconds for trial in trials]
+        timed = [trial.lane_step_seconds for trial in found]
         flops = [_count_flops(pack) for pack in tried]
         # Of the lanes that idle the others have the share.
-        live = [seconds / plan.lane_utilization for seconds in timed]
+        live = [seconds / predict_utilization(plan) for seconds in timed]
         pace = fit_pace(flops, live)
         known = {pack.describe(): one for pack, one in zip(tried, live, strict=True)}
         why = f"tried: {len(tried)} of {len(plan.packs)} programs"
@@ -176,7 +177,7 @@ def _print_trial(
         * sum(_count_steps_of_cell(cell, dataset) for cell in pack.queue)
         for pack in plan.packs
     )
-    each = [trial.compile_seconds for trial in trials]
+    each = [trial.compile_seconds for trial in found]
     compiling = statistics.mean(each) * len(plan.packs)
     # As many at a time as there are cores; those tried were.
     compiling /= min(cost.num_cores(), len(plan.packs))
@@ -190,7 +191,13 @@ def _print_trial(
     return pace
 
 
-def _count_flops(pack: packing.Pack) -> float:
+def _count_params(pack: Pack, dataset: Dataset) -> int:
+    """Of the pack's widest model, embeddings included."""
+    key = pack.key
+    return build_for(dataset, key.family, key.width, key.depth).num_params_total
+
+
+def _count_flops(pack: Pack) -> float:
     """Of an optimiser step of one lane: all shards and micro batches."""
     micro_batches = pack.queue[0].batch_size / pack.key.batch_size
     return pack.step_flops * pack.data_shards * micro_batches
@@ -244,7 +251,7 @@ def _find_pace(ran: Mapping[str, _Ran]) -> Pace:
     return fit_pace(flops, seconds, sum(counts))
 
 
-def _are_like(plan: packing.Plan, ran: Mapping[str, _Ran]) -> bool:
+def _are_like(plan: Plan, ran: Mapping[str, _Ran]) -> bool:
     """Whether every program ran, or some about as small and as large as it."""
     new = [pack for pack in plan.packs if pack.describe() not in ran]
     if not new:
@@ -282,7 +289,7 @@ def describe_targets(
     pace = _find_pace(ran) if ran else pace
     machine = cost.describe_machine(device)
     if not dataset.is_outline:
-        machine = ensemble.place_data(machine, dataset, experiment.packing.stream)
+        machine = device_data.place_data(machine, dataset, experiment.packing.stream)
     costs = cost.ProgramCosts(dataset, experiment.packing.convolution, device.platform)
     by_size: dict[tuple[int, int, int], list[Cell]] = collections.defaultdict(list)
     for cell in cells:

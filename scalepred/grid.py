@@ -9,14 +9,13 @@ import functools
 import hashlib
 import itertools
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from scalepred.config import Experiment, Training, UserError
+from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
-from scalepred.models.model import Model, build_model
-from scalepred.rules import find_factor
+from scalepred.models.model import build_for
+from scalepred.recipe import find_recipe
 
 
 class ProgramKey(NamedTuple):
@@ -137,11 +136,6 @@ class Cell:
             self.precision: self.precision != "float32",
         }
         return tuple(word for word, is_asked in asked.items() if is_asked)
-
-
-def build_for(dataset: Dataset, family: str, width: int, depth: int) -> Model:
-    """The family's model of that width and depth for a dataset."""
-    return build_model(family, width, depth, dataset.input_shape, dataset.head_size)
 
 
 _CELL_FIELDS = dataclasses.fields(Cell)
@@ -297,100 +291,31 @@ def _cross(
             run: dict[str, Any] = {**settings, "width": int(width)}
             run["depth"] = int(depth)
             run["dataset_size"] = size
-            length = _find_length(training, dataset, run, num_params)
+            recipe = find_recipe(training, run, dataset.units_per_example, num_params)
             rates = itertools.product(learning_rates, weight_decays)
             for (rate, decay), seed in itertools.product(rates, range(seeds)):
                 scaled = {
-                    "learning_rate": float(rate) * length.rate_factor,
-                    "weight_decay": float(decay) * length.decay_factor,
+                    "learning_rate": float(rate) * recipe.rate_factor,
+                    "weight_decay": float(decay) * recipe.decay_factor,
                     "seed": seed,
                 }
-                cells.append(Cell(**run | length.settings | scaled))
+                cells.append(Cell(**run | recipe.settings | scaled))
     return cells
-
-
-class _Length(NamedTuple):
-    """How long a run is, and what rules say of it."""
-
-    settings: dict[str, Any]  # steps, batch_size, warmup_fraction
-    rate_factor: float
-    decay_factor: float
-
-
-def _find_length(
-    training: Training,
-    dataset: Dataset,
-    run: Mapping[str, Any],
-    num_params: Callable[[], int],
-) -> _Length:
-    """Batch, steps and the factors of the rates, in this order, by the rules."""
-    has_rules = any(
-        (
-            training.batch_size_rule,
-            training.learning_rate_rule,
-            training.weight_decay_rule,
-            training.data_per_param,
-        )
-    )
-    units, size = dataset.units_per_example, run["dataset_size"]
-    sizes: dict[str, float] = {"width": run["width"], "depth": run["depth"]}
-    if has_rules:  # else no model need be built
-        sizes |= {"params": num_params(), "data": size * units}
-    batch_size = training.batch_size
-    if training.batch_size_rule:
-        factor = find_factor(
-            "training.batch_size_rule", training.batch_size_rule, sizes
-        )
-        whole = training.micro_batch_size or 1
-        batch_size = max(1, round(factor * batch_size / whole)) * whole
-    steps = _num_steps(training, size, batch_size, sizes.get("params", 0) / units)
-    sizes |= {
-        "steps": steps,
-        "batch_size": batch_size,
-        "seen": steps * batch_size * units,
-    }
-    settings: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
-    if training.warmup_steps:
-        settings["warmup_fraction"] = min(training.warmup_steps / steps, 1 - 1e-6)
-    return _Length(
-        settings,
-        *(
-            find_factor(f"training.{name}", getattr(training, name), sizes)
-            for name in ("learning_rate_rule", "weight_decay_rule")
-        ),
-    )
-
-
-def _num_steps(
-    training: Training, size: int, batch_size: int, examples_per_unit: float
-) -> int:
-    """Optimiser steps of a run.
-
-    Args:
-        training: says how long.
-        size: examples of the subset.
-        batch_size: examples a step.
-        examples_per_unit: that a datum for each parameter makes.
-    """
-    if training.epochs > 0:
-        return math.ceil(training.epochs * size / batch_size)
-    if training.data_per_param > 0:
-        examples = training.data_per_param * examples_per_unit
-        return max(1, math.ceil(examples / batch_size))
-    return int(training.steps)
 
 
 def find_base_rates(
     experiment: Experiment, dataset: Dataset, cell: Cell
 ) -> tuple[float, float]:
     """Learning rate and weight decay of a cell before the rules' factors."""
-    model = build_for(dataset, cell.family, cell.width, cell.depth)
-    length = _find_length(
-        experiment.training, dataset, vars(cell), lambda: model.num_params
+    recipe = find_recipe(
+        experiment.training,
+        vars(cell),
+        dataset.units_per_example,
+        lambda: build_for(dataset, cell.family, cell.width, cell.depth).num_params,
     )
     return (
-        cell.learning_rate / length.rate_factor,
-        cell.weight_decay / length.decay_factor,
+        cell.learning_rate / recipe.rate_factor,
+        cell.weight_decay / recipe.decay_factor,
     )
 
 

@@ -23,6 +23,7 @@ from scalepred.dry_run import describe_targets, print_plan
 from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.estimate import knows_epochs
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting import loop, targets
 from scalepred.forecasting.gate import Gate, Verdict, judge
@@ -34,7 +35,8 @@ from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute, write_whole
 from scalepred.runtime.workdir import log, prepare_workdir, warn
 from scalepred.table.rows import Measurement, Table
-from scalepred.training import aot, ensemble, streaming
+from scalepred.training import aot, device_data, ensemble
+from scalepred.training.work import estimate_work
 
 STAGES = ("train", "fit", "forecast", "verify", "report")
 
@@ -169,12 +171,12 @@ def _check_stages(
     if gates and "fit" not in stages:
         raise UserError(f"stages={named}: a gate asks the fit; add fit")
     law = experiment.fit.law
-    knows_epochs = fitting.knows_epochs(law)
+    with_epochs = knows_epochs(law)
     for field, asked in (
         ("questions.at_epochs", experiment.questions.at_epochs),
         ("targets.epochs", experiment.targets.epochs),
     ):
-        if asked and not knows_epochs:
+        if asked and not with_epochs:
             raise UserError(
                 f"{field}={asked}: fit.law={law} knows nothing of epochs; leave it "
                 "out, or choose fit.law=data_constrained"
@@ -222,13 +224,13 @@ def train(
     what = "evidence" if checkpoints == "checkpoints" else "forecast"
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train ({what})")
     if plan.is_streamed:
-        note = streaming.explain(dataset, plan.packs[0].stream_rows)
+        note = device_data.explain(dataset, plan.packs[0].stream_rows)
         print(note)
         log(workdir, note)
     if not plan.num_cells:
         print(f"All {len(cells)} runs ({what}) are in {table.path}; nothing to train.")
         return None
-    work = ensemble.estimate_work(plan, dataset)
+    work = estimate_work(plan, dataset)
     work_done = 0.0
     news = None
     try:

@@ -22,8 +22,8 @@ from etils import epath
 from scalepred import config, study
 from scalepred.data.loading import load_dataset
 from scalepred.table.rows import Table
-from scalepred.training import ensemble
 from scalepred.training.checkpoint import Checkpoints
+from scalepred.training.devices import use_all_cores
 
 _STEPS = flags.DEFINE_integer("steps", 1500, "Steps of each run.")
 _MINUTES = flags.DEFINE_float("checkpoint_minutes", 1.0, "Between two checkpoints.")
@@ -53,7 +53,7 @@ def _time(holder: Any, name: str) -> None:
 
 def main(_: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # orbax tells every step
-    ensemble.use_all_cores()
+    use_all_cores()
     file = epath.Path(__file__).parent.parent / "experiments" / "digits_mlp.py"
     experiment: config.Experiment = runpy.run_path(str(file))["get_config"]()
     experiment.training.steps = _STEPS.value

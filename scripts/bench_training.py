@@ -261,6 +261,7 @@ def run_scan(name: str) -> Outcome:
 
     from scalepred import grid
     from scalepred.models.model import build_model
+    from scalepred.training import args as args_lib
     from scalepred.training import lane
     from scalepred.training.program import Program, make_program
 
@@ -290,7 +291,7 @@ def run_scan(name: str) -> Outcome:
                 return program.evaluate_lane(state, args, data)
 
             programs[cell.width] = jax.jit(run)
-        scores = programs[cell.width](lane.lane_args(cell, 0, cell.seed), data)
+        scores = programs[cell.width](args_lib.lane_args(cell, 0, cell.seed), data)
         losses.append(float(scores.values[-1, 0]))
     return Outcome(0.0, len(programs), statistics.mean(losses))
 
@@ -299,8 +300,9 @@ def run_scalepred(name: str) -> Outcome:
     """All devices, all cells."""
     from scalepred import grid
     from scalepred.training import ensemble
+    from scalepred.training.devices import use_all_cores
 
-    ensemble.use_all_cores()
+    use_all_cores()
     dataset, experiment = make_dataset(name), make_experiment(name)
     cells = grid.make_cells(experiment, dataset)
     plan = ensemble.plan_cells(experiment, dataset, cells)
@@ -323,14 +325,14 @@ def count_lane_bytes(name: str) -> tuple[float, float]:
     import jax
 
     from scalepred import grid
-    from scalepred.training import engine, ensemble
+    from scalepred.training import device_data, engine, ensemble
 
     dataset, experiment = make_dataset(name), make_experiment(name)
     cells = grid.make_cells(experiment, dataset)
     plan = ensemble.plan_cells(experiment, dataset, cells)
     pack = max(plan.packs, key=lambda pack: pack.bytes_per_device / pack.lanes)
     devices = jax.devices()
-    data, _ = ensemble.put_data(plan, dataset, devices)
+    data, _ = device_data.put_data(plan, dataset, devices)
     compiled = engine.compile_pack(pack, dataset, data, devices)
     lanes = pack.lanes // pack.num_devices
     needed = without_data(compiled.count_bytes() or 0, dataset, _SEEDS.value)
@@ -502,17 +504,20 @@ def print_sweep(name: str) -> None:
     import jax
 
     from scalepred import grid
-    from scalepred.training import autotune, ensemble, packing
+    from scalepred.training import autotune, device_data, engine, ensemble
+    from scalepred.training.devices import use_all_cores
+    from scalepred.training.plan import Choice
+    from scalepred.training.trials import time_packs
 
-    ensemble.use_all_cores()
+    use_all_cores()
     devices = jax.devices()
     is_cpu = devices[0].platform == "cpu"
     dataset, experiment = make_dataset(name), make_experiment(name)
     experiment.packing.width_bucket = 1.0  # every width by itself
     cells = grid.make_cells(experiment, dataset)
     plan = ensemble.plan_cells(experiment, dataset, cells)
-    data, order = ensemble.put_data(plan, dataset, devices)
-    compiler = ensemble.Compiler(dataset, data, devices)
+    data, order = device_data.put_data(plan, dataset, devices)
+    compiler = engine.Compiler(dataset, data, devices)
     print(f"\n### {name}, {len(devices)} x {devices[0].device_kind}\n")
     print("| program | axis | lanes a device | us a lane-step | against the best |")
     print("| --- " * 5 + "|", flush=True)
@@ -522,11 +527,11 @@ def print_sweep(name: str) -> None:
         # A CPU takes minutes for convolutions side by side.
         while per_device <= _MOST_LANES.value and not (is_cpu and pack.has_convolution):
             lanes = per_device * pack.num_devices
-            choices.append(packing.Choice("vmap", lanes, pack.convolution))
+            choices.append(Choice("vmap", lanes, pack.convolution))
             per_device *= 2
-        choices.append(packing.Choice("map", pack.num_devices, pack.convolution))
+        choices.append(Choice("map", pack.num_devices, pack.convolution))
         choices = sorted(set(choices))
-        seconds = ensemble.time_packs(
+        seconds = time_packs(
             [pack.choose(choice) for choice in choices], compiler, order
         )
         took = dict(zip(choices, seconds, strict=True))
@@ -557,9 +562,9 @@ def main(argv: list[str]) -> None:
 
     name, method = _WORKER.value.split("/")
     if method == "scalepred":
-        from scalepred.training import ensemble
+        from scalepred.training.devices import use_all_cores
 
-        ensemble.use_all_cores()
+        use_all_cores()
     if method.startswith("torch"):
         importlib.import_module("torch_twins")
     jax.devices()  # importing and starting the backend are no part of it

@@ -30,7 +30,7 @@ from scalepred.commands import train as train_main
 from scalepred.forecasting import forecast
 from scalepred.runtime import files
 from scalepred.table.rows import COLUMNS, Table
-from scalepred.training import checkpoint, engine, ensemble
+from scalepred.training import checkpoint, engine, pace
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -103,9 +103,9 @@ def _in_forecast_write(die: Callable[[], None], suffix: str) -> None:
 
 
 STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
-    "first compile": lambda die: _before(engine, "_make_functions", _later(die, 0.2)),
-    "chunk": lambda die: _before(ensemble, "_notice", _later(die, 0.005), nth=5),
-    "refill": lambda die: _before(ensemble, "_notice", die, nth=20),
+    "first compile": lambda die: _before(engine, "make_functions", _later(die, 0.2)),
+    "chunk": lambda die: _before(pace, "make_request", _later(die, 0.005), nth=5),
+    "refill": lambda die: _before(pace, "make_request", die, nth=20),
     "row write": _in_row_write,
     "checkpoint write": lambda die: _before(
         checkpoint.Checkpoints, "finish", die, nth=2

@@ -21,8 +21,10 @@ from scalepred import config, grid
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.models.target import traced_as
-from scalepred.training import aot, engine, ensemble, lane, packing
+from scalepred.training import aot, device_data, engine, ensemble, lane, lane_axis
+from scalepred.training import args as args_lib
 from scalepred.training import program as program_lib
+from scalepred.training.plan import Plan
 
 RANDOM = np.random.default_rng(0)
 DEVICES = jax.devices()
@@ -74,7 +76,7 @@ every_family = pytest.mark.parametrize(
 )
 
 
-def _plan(family: str, **wishes) -> tuple[packing.Plan, Dataset]:
+def _plan(family: str, **wishes) -> tuple[Plan, Dataset]:
     kind, width, depth, training = FAMILIES[family]
     dataset = _dataset(kind)
     experiment = config.Experiment(
@@ -98,15 +100,17 @@ def test_every_family_lowers_for_accelerators(family, platform):
     (pack,) = plan.packs
     models = [engine.build(pack.key, width, dataset) for width in pack.widths]
     program = program_lib.make_program(pack.key, models, dataset)
-    functions = engine._make_functions(program, 2, "vmap", 2, 16, "x")
+    functions = lane_axis.make_functions(
+        program, lane_axis.Layout("vmap", 2, 16, at_once=2), "x"
+    )
 
     def shape(leaf, *axes):
         return jax.ShapeDtypeStruct((*axes, *np.shape(leaf)), leaf.dtype)
 
-    args = engine.pack_args(lane.idle_args())
+    args = lane_axis.pack_args(args_lib.idle_args())
     state = jax.tree.map(
         lambda leaf: shape(leaf, 2),
-        jax.eval_shape(program.init_lane, lane.idle_args()),
+        jax.eval_shape(program.init_lane, args_lib.idle_args()),
     )
     data = jax.tree.map(
         shape,
@@ -151,8 +155,8 @@ def test_a_program_is_compiled_without_its_data():
     plan, dataset = _plan("mlp")
     (pack,) = plan.packs
     machines = aot.Machines(DEVICES, float("inf"))
-    found = aot.rehearse(pack, dataset, 3, machines)
-    data, _ = ensemble.put_data(plan, dataset, DEVICES)
+    found = aot.compile_to_fit(pack, dataset, 3, machines)
+    data, _ = device_data.put_data(plan, dataset, DEVICES)
     built = engine.compile_pack(pack, dataset, data, DEVICES)
     assert found.pack is pack
     assert found.device_bytes == built.count_bytes()
@@ -187,7 +191,7 @@ def test_programs_for_others_stay_out_of_the_cache(program_cache):
     began = count_after_compiling(2.0)
     assert began > 0
     machines = aot.Machines(DEVICES, float("inf"))
-    aot.rehearse(plan.packs[0], dataset, 3, machines)
+    aot.compile_to_fit(plan.packs[0], dataset, 3, machines)
     assert len(list(program_cache.glob("*-cache"))) == began
     assert count_after_compiling(3.0) > began
 
@@ -196,13 +200,13 @@ def test_fewer_lanes_where_memory_is_short():
     plan, dataset = _plan("mlp")
     (pack,) = plan.packs
     assert pack.lanes > len(DEVICES)
-    whole = aot.rehearse(pack, dataset, 3, aot.Machines(DEVICES, float("inf")))
+    whole = aot.compile_to_fit(pack, dataset, 3, aot.Machines(DEVICES, float("inf")))
     memory = whole.device_bytes - 1
-    less = aot.rehearse(pack, dataset, 3, aot.Machines(DEVICES, memory))
+    less = aot.compile_to_fit(pack, dataset, 3, aot.Machines(DEVICES, memory))
     assert less.pack.lanes < pack.lanes
     assert less.device_bytes <= memory
     with pytest.raises(UserError, match="does not fit into the memory"):
-        aot.rehearse(pack, dataset, 3, aot.Machines(DEVICES, 100.0))
+        aot.compile_to_fit(pack, dataset, 3, aot.Machines(DEVICES, 100.0))
 
 
 def test_a_dry_run_for_another_machine(monkeypatch, capsys, tmp_path):

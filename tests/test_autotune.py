@@ -12,13 +12,13 @@ from etils import epath
 from scalepred import config, grid
 from scalepred.data.loading import load_dataset
 from scalepred.runtime.files import digest
-from scalepred.training import autotune, ensemble, packing
-from scalepred.training.packing import Choice
+from scalepred.training import autotune, ensemble, trials
+from scalepred.training.plan import Choice, Plan
 
 DATASET = load_dataset("digits")
 
 
-def _plan(**wishes) -> packing.Plan:
+def _plan(**wishes) -> Plan:
     experiment = config.Experiment(
         name="x",
         metric="loss",
@@ -30,7 +30,7 @@ def _plan(**wishes) -> packing.Plan:
     return ensemble.plan_cells(experiment, DATASET, cells)
 
 
-def _long(plan: packing.Plan) -> packing.Plan:
+def _long(plan: Plan) -> Plan:
     """The plan as if its training took an hour."""
     packs = tuple(dataclasses.replace(pack, seconds=3600.0) for pack in plan.packs)
     return dataclasses.replace(plan, packs=packs)
@@ -106,7 +106,7 @@ def test_short_training_and_pinned_choices_are_not_timed(tmp_path):
 
 def test_every_choice_trains_the_same(tmp_path, monkeypatch):
     """The real timing, on the device at hand; the values agree to rounding."""
-    monkeypatch.setattr(ensemble, "_TRIAL_SECONDS", 0.002)
+    monkeypatch.setattr(trials, "_TRIAL_SECONDS", 0.002)
     monkeypatch.setattr(autotune, "cache_folder", lambda: tmp_path)
     plan = _long(_plan())
     plan = dataclasses.replace(plan, packs=plan.packs[:1])

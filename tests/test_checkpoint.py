@@ -15,8 +15,9 @@ from scalepred.config import UserError
 from scalepred.data.loading import load_dataset
 from scalepred.runtime import preemption
 from scalepred.runtime.preemption import Stopped
-from scalepred.training import ensemble, packing
+from scalepred.training import chunks, engine, ensemble, pace
 from scalepred.training.checkpoint import Checkpoints, Held
+from scalepred.training.plan import Pack
 
 DATASET = load_dataset("digits")
 
@@ -119,14 +120,14 @@ def _stop_at(news, count: int, monkeypatch) -> list:
 def test_sigterm_repeats_no_step(experiment, expected, tmp_path, monkeypatch):
     experiment = _with(experiment, checkpoint_minutes=1e3)  # none but for the signal
     dispatched = []
-    run_chunks = packing.make_chunks
+    run_chunks = chunks.make_chunks
 
     def make_chunks(*args):
         for chunk in run_chunks(*args):
             dispatched.append(chunk)
             yield chunk
 
-    monkeypatch.setattr(packing, "make_chunks", make_chunks)
+    monkeypatch.setattr(chunks, "make_chunks", make_chunks)
     first = _stop_at(_train(experiment, tmp_path), 2, monkeypatch)
     assert len(first) < len(expected)
     rest = [
@@ -172,7 +173,7 @@ def _with(experiment, **changes):
 
 
 @pytest.fixture
-def pack(plain) -> packing.Pack:
+def pack(plain) -> Pack:
     cells = grid.make_cells(plain, DATASET)
     return ensemble.plan_cells(plain, DATASET, cells).packs[0]
 
@@ -295,7 +296,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_row(
 
 
 def test_out_of_memory_takes_fewer_lanes(plain, expected_plain, capfd, monkeypatch):
-    really_compile, tried = ensemble.compile_pack, set()
+    really_compile, tried = engine.compile_pack, set()
     room = 2
 
     def compile_pack(pack, *args):
@@ -304,7 +305,7 @@ def test_out_of_memory_takes_fewer_lanes(plain, expected_plain, capfd, monkeypat
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return really_compile(pack, *args)
 
-    monkeypatch.setattr(ensemble, "compile_pack", compile_pack)
+    monkeypatch.setattr(engine, "compile_pack", compile_pack)
     rows = [r for p in _train(plain, None) for r in p.rows]
     assert tried == {4, 2}
     assert "out of memory with 4 lanes, trying 2" in capfd.readouterr().err
@@ -320,16 +321,16 @@ def test_out_of_memory_takes_fewer_lanes(plain, expected_plain, capfd, monkeypat
 def test_out_of_memory_halfway_keeps_what_is_done(plain, tmp_path, monkeypatch):
     """A row that was handed out is not trained again."""
     calls = 0
-    put_back = ensemble._notice
+    make_request = pace.make_request
 
-    def notice(checkpoints):
+    def request(checkpoints):
         nonlocal calls
         calls += 1
         if calls == 12:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return put_back(checkpoints)
+        return make_request(checkpoints)
 
-    monkeypatch.setattr(ensemble, "_notice", notice)
+    monkeypatch.setattr(pace, "make_request", request)
     rows = [r for p in _train(plain, tmp_path) for r in p.rows]
     assert len(rows) == len(_values(rows)) == 6
     assert len({row.program for row in rows}) == 2

@@ -18,7 +18,8 @@ from scalepred.dry_run import Pace, describe_targets, fit_pace, print_plan
 from scalepred.grid import Cell
 from scalepred.models.model import build_model
 from scalepred.table.rows import Measurement
-from scalepred.training import cost, ensemble
+from scalepred.training import cost, ensemble, trials
+from scalepred.training.chunks import predict_utilization
 
 DIGITS = load_dataset("digits")
 KIND = jax.devices()[0].device_kind
@@ -129,9 +130,9 @@ def test_time_follows_from_the_rows(capsys, monkeypatch):
 
     def compile_only(packs, dataset, num_rounds):
         tried.append(num_rounds)
-        return [ensemble.Trial(100, math.nan, 2.0) for _ in packs]
+        return [trials.Trial(100, math.nan, 2.0) for _ in packs]
 
-    monkeypatch.setattr(ensemble, "try_packs", compile_only)
+    monkeypatch.setattr(trials, "try_packs", compile_only)
     experiment = small_study(packing=config.Packing(width_bucket=1.0))
     cells = _cells(experiment)
     rows = _rows(cell for cell in cells if cell.width != 8)
@@ -159,11 +160,9 @@ def test_without_rows_like_them_programs_are_tried(rows, capsys, monkeypatch):
     def try_packs(packs, dataset, num_rounds):
         tried.extend(pack.key.width for pack in packs)
         assert num_rounds > 0
-        return [
-            ensemble.Trial(100, PACE.seconds(pack.step_flops), 2.0) for pack in packs
-        ]
+        return [trials.Trial(100, PACE.seconds(pack.step_flops), 2.0) for pack in packs]
 
-    monkeypatch.setattr(ensemble, "try_packs", try_packs)
+    monkeypatch.setattr(trials, "try_packs", try_packs)
     experiment = small_study(
         grid=config.Grid(widths=(4, 8, 16, 300), seeds=2),
         packing=config.Packing(width_bucket=1.0, lanes=2),
@@ -174,7 +173,7 @@ def test_without_rows_like_them_programs_are_tried(rows, capsys, monkeypatch):
     assert why == "tried: 2 of 4 programs"
     left = [cell for cell in cells if cell.cell_id not in rows]
     plan = ensemble.plan_cells(experiment, DIGITS, cells, done=set(rows))
-    expected = sum(_make_row(cell).seconds for cell in left) / plan.lane_utilization
+    expected = sum(_make_row(cell).seconds for cell in left) / predict_utilization(plan)
     assert seconds == pytest.approx(expected, rel=0.03, abs=0.6)
 
 
@@ -195,10 +194,10 @@ def test_what_ran_itself_needs_no_neighbours():
 def test_scoring_counts_where_runs_are_short(capsys, monkeypatch):
     """A run of one step is scored on a thousand images all the same."""
     monkeypatch.setattr(
-        ensemble,
+        trials,
         "try_packs",
         lambda packs, dataset, num_rounds: [
-            ensemble.Trial(None, 1.0, 0.0) for _ in packs
+            trials.Trial(None, 1.0, 0.0) for _ in packs
         ],
     )
     experiment = small_study(
@@ -213,11 +212,11 @@ def test_packs_are_compiled_and_timed_in_turn():
     experiment = small_study(packing=config.Packing(width_bucket=1.0))
     plan = ensemble.plan_cells(experiment, DIGITS, _cells(experiment))
     packs = list(plan.packs[:2])
-    for trial in ensemble.try_packs(packs, DIGITS, num_rounds=3):
+    for trial in trials.try_packs(packs, DIGITS, num_rounds=3):
         assert 0 < trial.lane_step_seconds < 1
         assert trial.compile_seconds > 0
         assert trial.device_bytes is None or trial.device_bytes > 0
-    for trial in ensemble.try_packs(packs[:1], DIGITS, num_rounds=0):
+    for trial in trials.try_packs(packs[:1], DIGITS, num_rounds=0):
         assert math.isnan(trial.lane_step_seconds)
         assert trial.compile_seconds > 0
 
@@ -225,10 +224,10 @@ def test_packs_are_compiled_and_timed_in_turn():
 def test_flops_of_a_plan_are_those_of_its_runs(capsys, monkeypatch):
     """Also where steps go by micro batches."""
     monkeypatch.setattr(
-        ensemble,
+        trials,
         "try_packs",
         lambda packs, dataset, num_rounds: [
-            ensemble.Trial(None, 1.0, 0.0) for _ in packs
+            trials.Trial(None, 1.0, 0.0) for _ in packs
         ],
     )
     for micro in (0, 8):

@@ -14,8 +14,18 @@ from scalepred import config, grid
 from scalepred.data.dataset import Dataset
 from scalepred.data.loading import load_dataset
 from scalepred.table.rows import Measurement
-from scalepred.training import cost, engine, ensemble, packing
+from scalepred.training import (
+    cost,
+    device_data,
+    engine,
+    ensemble,
+    lane_axis,
+    packing,
+    trials,
+)
 from scalepred.training import program as program_lib
+from scalepred.training.chunks import predict_utilization
+from scalepred.training.plan import Plan
 
 DATASET = load_dataset("digits")
 DEVICES = jax.devices()
@@ -181,19 +191,19 @@ def test_one_trace_a_program():
     # Numbers of a lane are no reason to compile again.
     more = [dataclasses.replace(c, learning_rate=0.2, steps=7) for c in cells]
     more += [dataclasses.replace(c, weight_decay=0.1, momentum=0.0) for c in cells]
-    before = collections.Counter(engine.traces)
+    before = collections.Counter(lane_axis.traces)
     plan = ensemble.plan_cells(experiment, DATASET, cells + more)
     last = None
     for progress in ensemble.train(plan, DATASET):
         last = progress
     assert last is not None
-    new = engine.traces - before
+    new = lane_axis.traces - before
     assert len(new) == 2
     assert set(new.values()) == {1}
     assert last.num_programs == 2
     assert last.num_done == last.num_cells == 3 * len(cells)
     assert last.live_lane_steps == sum(cell.steps for cell in cells + more)
-    assert last.lane_utilization == pytest.approx(plan.lane_utilization)
+    assert last.lane_utilization == pytest.approx(predict_utilization(plan))
 
 
 def test_a_resumed_study_gives_the_same_rows(axis):
@@ -224,7 +234,7 @@ def _compile(axis, **changes):
     plan = ensemble.plan_cells(experiment, DATASET, cells)
     (pack,) = plan.packs
     pack = dataclasses.replace(pack, **changes)
-    data, order = ensemble.put_data(plan, DATASET, DEVICES)
+    data, order = device_data.put_data(plan, DATASET, DEVICES)
     return pack, engine.compile_pack(pack, DATASET, data, DEVICES), order
 
 
@@ -275,7 +285,7 @@ def test_large_steps_share_no_loop_if_every_core_has_a_device(cores, monkeypatch
     monkeypatch.setattr(cost, "num_cores", lambda: cores)
     plan = _plan_large_steps()
     (pack,) = plan.packs
-    data, _ = ensemble.put_data(plan, DATASET, DEVICES)
+    data, _ = device_data.put_data(plan, DATASET, DEVICES)
     built = engine.compile_pack(pack, DATASET, data, DEVICES)
     shared = 'outer_dimension_partitions":["' in built.step_lanes.as_text()
     assert shared == (cores > len(DEVICES))
@@ -300,7 +310,7 @@ def test_what_runs_briefly_is_compiled_in_a_hurry(
 
     known = engine.compiler.known
     monkeypatch.setattr(engine.compiler, "known", know)
-    data, _ = ensemble.put_data(plan, DATASET, DEVICES)
+    data, _ = device_data.put_data(plan, DATASET, DEVICES)
     pack = dataclasses.replace(pack, seconds=seconds)
     engine.compile_pack(pack, DATASET, data, DEVICES)
     started, stepped, scored = asked
@@ -322,7 +332,7 @@ def _profile_chunk(compiled, folder):
         How often each instruction of the program ran, how often all else was seen.
     """
     pack, built, order = compiled
-    _, placed, state = ensemble._start_lanes(pack, built, order)
+    _, placed, state = trials._start_lanes(pack, built, order)
     everywhere = jax.sharding.NamedSharding(built.mesh, jax.sharding.PartitionSpec())
     num_steps = jax.device_put(np.int32(_PROFILED_STEPS), everywhere)
     state, _ = built.step_lanes(state, placed, num_steps, built.data)
@@ -408,7 +418,7 @@ def test_images_take_the_memory_that_was_planned(width):
     cells = grid.make_cells(experiment, dataset)
     plan = ensemble.plan_cells(experiment, dataset, cells)
     (pack,) = plan.packs
-    data, _ = ensemble.put_data(plan, dataset, DEVICES)
+    data, _ = device_data.put_data(plan, dataset, DEVICES)
     built = engine.compile_pack(pack, dataset, data, DEVICES)
     needed = _count_bytes(built.step_lanes)
     assert 0.8 < pack.bytes_per_device / needed < 1.2
@@ -425,7 +435,7 @@ def test_devices_that_share_batches_give_the_rows_of_one(full, axis):
 def test_only_devices_that_share_batches_speak(compiled):
     pack, _, _ = compiled
     pack = dataclasses.replace(pack, num_devices=1, data_shards=2)
-    data, _ = ensemble.put_data(packing.Plan((pack,), 2), DATASET, DEVICES)
+    data, _ = device_data.put_data(Plan((pack,), 2), DATASET, DEVICES)
     text = engine.compile_pack(pack, DATASET, data, DEVICES).step_lanes.as_text()
     assert "all-reduce" in text
 

@@ -14,6 +14,7 @@ from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.data.task import cross_entropy
 from scalepred.models.model import build_model
+from scalepred.training import args as args_lib
 from scalepred.training import ensemble, lane, padding
 from scalepred.training import program as program_lib
 
@@ -183,7 +184,7 @@ def _train_double(family: Family, cell: grid.Cell, is_padded: bool):
     if not is_padded:
         models = models[:1]
     program = program_lib.make_program(cell.program_key, models, family.dataset)
-    args = lane.lane_args(cell, model=0, order=0)
+    args = args_lib.lane_args(cell, model=0, order=0)
     dataset = family.dataset
     order = dataset.order(cell.seed)[None]
     data = lane.LaneData(*map(jnp.asarray, (dataset.inputs, dataset.labels, order)))

@@ -17,6 +17,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.data.task import cross_entropy
 from scalepred.grid import Cell
 from scalepred.models.model import build_model, from_nnx
+from scalepred.training import args as args_lib
 from scalepred.training import lane, optimizer, sampling, score
 from scalepred.training import program as program_lib
 from scalepred.training.augment import augment
@@ -48,9 +49,9 @@ MODEL = build_model("mlp", CELL.width, CELL.depth, DATASET.input_shape, 10)
 
 
 @functools.cache
-def _train(cell: Cell) -> tuple[program_lib.Program, lane.LaneArgs, lane.LaneState]:
+def _train(cell: Cell) -> tuple[program_lib.Program, args_lib.LaneArgs, lane.LaneState]:
     program = program_lib.make_program(cell.program_key, [MODEL], DATASET)
-    args = lane.lane_args(cell, model=0, order=0)
+    args = args_lib.lane_args(cell, model=0, order=0)
     step = jax.jit(program.step_lane)
     state = jax.jit(program.init_lane)(args)
     for _ in range(cell.steps):
@@ -190,7 +191,7 @@ def test_weights_that_are_not_finite_count_as_diverged():
 def test_the_average_is_that_of_the_last_weights():
     cell = dataclasses.replace(CELL, average_fraction=0.5)
     program = program_lib.make_program(cell.program_key, [MODEL], DATASET)
-    args = lane.lane_args(cell, model=0, order=0)
+    args = args_lib.lane_args(cell, model=0, order=0)
     step, state = jax.jit(program.step_lane), jax.jit(program.init_lane)(args)
     seen = []
     for _ in range(cell.steps):
@@ -232,7 +233,7 @@ def test_schedule_is_a_function_of_the_fraction_done(schedule, warmup):
         cell = dataclasses.replace(
             CELL, steps=num_steps, warmup_fraction=warmup, decay_points=(0.4, 0.6)
         )
-        args = lane.lane_args(cell, 0, 0)
+        args = args_lib.lane_args(cell, 0, 0)
         steps = jnp.arange(num_steps)
         return np.asarray(optimizer.learning_rate_at(schedule, args, steps))
 
@@ -328,7 +329,7 @@ def test_text_is_scored_at_every_position():
     model = from_nnx(_Bigrams, restart=_restart)
     cell = dataclasses.replace(CELL, batch_size=4, dataset_size=20, learning_rate=0.05)
     program = program_lib.make_program(cell.program_key, [model], text)
-    args = lane.lane_args(cell, 0, 0)
+    args = args_lib.lane_args(cell, 0, 0)
     data = lane.LaneData(
         *map(jnp.asarray, (text.inputs, text.labels, text.order(0)[None]))
     )
@@ -361,7 +362,7 @@ def test_evaluation_reads_on(monkeypatch):
     model = from_nnx(_Bigrams, restart=_restart)
     cell = dataclasses.replace(CELL, batch_size=2, dataset_size=10)
     program = program_lib.make_program(cell.program_key, [model], text)
-    args = lane.lane_args(cell, 0, 0)
+    args = args_lib.lane_args(cell, 0, 0)
     data = lane.LaneData(
         *map(jnp.asarray, (text.inputs, text.labels, text.order(0)[None]))
     )

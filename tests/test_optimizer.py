@@ -15,6 +15,7 @@ from scalepred.config import UserError
 from scalepred.data import digits
 from scalepred.grid import Cell
 from scalepred.models.model import build_model
+from scalepred.training import args as args_lib
 from scalepred.training import cost, ensemble, lane, optimizer, padding
 from scalepred.training import program as program_lib
 from scalepred.training.optimizer import _PADDABLE
@@ -39,7 +40,7 @@ def _cell(optimizer: str, **changes) -> Cell:
 
 def _train(cell: Cell, models) -> tuple[lane.LaneState, program_lib.Program]:
     program = program_lib.make_program(cell.program_key, models, DATASET)
-    args = lane.lane_args(cell, 0, 0)
+    args = args_lib.lane_args(cell, 0, 0)
 
     @jax.jit
     def train(args):
@@ -89,7 +90,7 @@ def test_it_takes_a_step_of_optax(text):
     cell = _cell(text, learning_rate=0.01)
     state, program = _train(cell, MODELS[:1])
     assert not bool(state.diverged)
-    args = lane.lane_args(cell, 0, 0)
+    args = args_lib.lane_args(cell, 0, 0)
     start = program.init_lane(args)
     moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), state.params,
                          start.params)  # fmt: skip
@@ -100,7 +101,7 @@ def test_options_reach_the_optimiser():
     cell = _cell("lion(b1=0.5, b2=0.6)", learning_rate=0.01, schedule="constant")
     cell = dataclasses.replace(cell, steps=1)
     state, program = _train(cell, MODELS[:1])
-    args = lane.lane_args(cell, 0, 0)
+    args = args_lib.lane_args(cell, 0, 0)
     start = program.init_lane(args)
     gradient = jax.grad(lambda params: _first_loss(cell, params))(start.params)
     reference = optax.lion(0.01, b1=0.5, b2=0.6, weight_decay=0.0)
@@ -128,7 +129,7 @@ def _first_loss(cell: Cell, params) -> jax.Array:
 def test_schedule_free_is_scored_by_its_average():
     cell = _cell("schedule_free_sgd", learning_rate=0.1, schedule="constant")
     state, program = _train(cell, MODELS[:1])
-    args = lane.lane_args(cell, 0, 0)
+    args = args_lib.lane_args(cell, 0, 0)
     scores = jax.jit(program.evaluate_lane)(state, args, DATA)
     average = optimizer.evaluated_params(state.params, state.opt_state)
     moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), average,
@@ -136,9 +137,9 @@ def test_schedule_free_is_scored_by_its_average():
     assert max(jax.tree.leaves(moved)) > 1e-4
     plain = _cell("sgd")
     plain_program = program_lib.make_program(plain.program_key, MODELS[:1], DATASET)
-    start = plain_program.init_lane(lane.lane_args(plain, 0, 0))
+    start = plain_program.init_lane(args_lib.lane_args(plain, 0, 0))
     expected = plain_program.evaluate_lane(
-        start._replace(params=average), lane.lane_args(cell, 0, 0), DATA
+        start._replace(params=average), args_lib.lane_args(cell, 0, 0), DATA
     )
     np.testing.assert_allclose(scores.values[:, :2], expected.values[:, :2], rtol=1e-5)
 
@@ -169,7 +170,7 @@ def test_a_schedule_of_ones_own(tmp_path, monkeypatch):
         "    return 0.5 ** jnp.floor(done * 4)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    args = lane.lane_args(_cell("sgd", schedule="stairs.halved"), 0, 0)
+    args = args_lib.lane_args(_cell("sgd", schedule="stairs.halved"), 0, 0)
     args = args._replace(steps=np.int32(400))
     rates = optimizer.learning_rate_at("stairs.halved", args, jnp.arange(400))
     expected = 0.1 * 0.5 ** (np.arange(400) // 100)

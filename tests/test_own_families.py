@@ -18,7 +18,8 @@ from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.models.layers import Linear
 from scalepred.models.model import Model, Variables, build_model, from_linen, from_nnx
-from scalepred.training import lane, program
+from scalepred.training import args as args_lib
+from scalepred.training import ensemble, lane, program
 from scalepred.training.padding import check_padding
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -132,14 +133,14 @@ def test_three_lanes_at_once_are_as_each_alone_and_learn(name):
     order = np.stack([data.order(cell.seed) for cell in cells])
     rows = lane.LaneData(*map(jnp.asarray, (data.inputs, data.labels, order)))
 
-    def train(args: lane.LaneArgs) -> jax.Array:
+    def train(args: args_lib.LaneArgs) -> jax.Array:
         state = jax.tree.map(_widen, made.init_lane(args))
         state = jax.lax.fori_loop(
             0, args.steps, lambda _, state: made.step_lane(state, args, rows), state
         )
         return made.evaluate_lane(state, args, rows).values
 
-    every = [lane.lane_args(cell, model=0, order=cell.seed) for cell in cells]
+    every = [args_lib.lane_args(cell, model=0, order=cell.seed) for cell in cells]
     together = jax.tree.map(lambda *numbers: np.stack(numbers), *every)
     with jax.enable_x64(True):  # what is rounded is amplified
         alone = _quickly(train)(every[1])
@@ -288,3 +289,59 @@ def test_linen_without_a_flag_or_state():
     assert after == {}
     expected = x @ params["kernel"] + params["bias"]
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
+
+
+def _study(name: str) -> config.Experiment:
+    return config.Experiment(
+        name="x",
+        family=f"experiments.families.{name}",
+        grid=config.Grid(
+            widths=(4,), depths=(1,), data_fractions=(0.5, 1.0), seeds=2
+        ),
+        training=config.Training(optimizer="adam", learning_rate=1e-2, epochs=4,
+                                 batch_size=4),
+        packing=config.Packing(lanes=1, chunk_steps=2),
+    )  # fmt: skip
+
+
+@every_family
+def test_killed_and_resumed_is_straight_through(name, tmp_path):
+    dataset, experiment = _dataset(name), _study(name)
+    cells = grid.make_cells(experiment, dataset)
+    devices = jax.devices()[:1]
+
+    def train(done, folder=None):
+        plan = ensemble.plan_cells(
+            experiment, dataset, cells, done=done, devices=devices
+        )
+        saving = {"checkpoint_dir": folder, "checkpoint_minutes": 1e-9}
+        return ensemble.train(plan, dataset, devices=devices, **saving)
+
+    straight = {row.cell_id: row for news in train(()) for row in news.rows}
+    assert len(straight) == 4
+    news = train((), tmp_path / "unfinished")
+    first = next(news).rows
+    news.close()
+    done = {row.cell_id for row in first}
+    rest = [row for news in train(done, tmp_path / "unfinished") for row in news.rows]
+    for row in [*first, *rest]:
+        expected = straight.pop(row.cell_id)
+        for metric in ("loss", "error"):
+            assert row.read(metric) == expected.read(metric)
+    assert not straight
+
+
+def test_a_wrong_claim_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    """By the plan, where widths would share a program, and only there."""
+    source = (ROOT / "experiments" / "families" / "mixer.py").read_text()
+    source = source.replace("LayerNorm(width)", "nnx.LayerNorm(width, rngs=rngs)")
+    (tmp_path / "claims.py").write_text(source.replace("import LayerNorm, ", "import "))
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment = _study("mixer")
+    experiment.family, experiment.grid.widths = "claims", (4, 6)
+    experiment.packing.width_bucket = 2.0
+    with pytest.raises(UserError, match="family='claims': says can_be_padded, but"):
+        ensemble.plan_cells(experiment, IMAGES, grid.make_cells(experiment, IMAGES))
+    experiment.packing.width_bucket = 1.0
+    plan = ensemble.plan_cells(experiment, IMAGES, grid.make_cells(experiment, IMAGES))
+    assert len(plan.packs) == 2

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from scalepred.config import Packing, UserError
 from scalepred.grid import Cell
 from scalepred.training import packing
+from scalepred.training.chunks import make_chunks, predict_utilization
 from scalepred.training.cost import CPU, GPU, TPU, Machine, ProgramCost
+from scalepred.training.plan import halve_lanes
 
 
 def _cell(width=8, steps=10, seed=0, depth=2, batch_size=8) -> Cell:
@@ -78,7 +80,7 @@ def test_every_cell_is_trained_once_to_its_end(cells, wishes, num_devices, axis)
         assert pack.lanes % num_devices == 0
         assert pack.lanes <= pack.turns * (wishes.lanes or 8) * num_devices
         held: dict[int, tuple[Cell, int]] = {}
-        for chunk in packing.make_chunks(pack):
+        for chunk in make_chunks(pack):
             assert 1 <= chunk.num_steps <= pack.max_chunk_steps
             for lane, cell in enumerate(chunk.cells):
                 if cell is None:
@@ -100,7 +102,7 @@ def test_every_cell_is_trained_once_to_its_end(cells, wishes, num_devices, axis)
         assert not held
     assert sorted(trained) == sorted(cell.cell_id for cell in cells)
     assert plan.num_cells == len(cells)
-    assert 0 < plan.lane_utilization <= 1
+    assert 0 < predict_utilization(plan) <= 1
 
 
 @given(CELLS, PACKINGS, st.integers(1, 4), st.integers(0, 9))
@@ -124,7 +126,7 @@ def test_the_plan_depends_neither_on_order_nor_on_what_is_done(
 def test_nothing_pending_is_an_empty_plan():
     plan = packing.plan_packs([_cell()], Packing(), 2, "map", {_cell().cell_id})
     assert plan.packs == ()
-    assert plan.lane_utilization == 1
+    assert predict_utilization(plan) == 1
 
 
 def test_lanes_stop_where_more_would_idle():
@@ -133,14 +135,14 @@ def test_lanes_stop_where_more_would_idle():
     plan = packing.plan_packs(cells, Packing(lanes=64), 1, "vmap")
     (pack,) = plan.packs
     assert pack.lanes == 16
-    assert plan.lane_utilization > 0.98
+    assert predict_utilization(plan) > 0.98
 
 
 @pytest.mark.parametrize("axis", ["vmap", "map"])
 def test_two_devices_share_the_work(axis):
     cells = [_cell(steps=10 * 2**k, seed=s) for k in range(7) for s in range(8)]
     plan = packing.plan_packs(cells, Packing(lanes=8), 2, axis)
-    assert plan.lane_utilization > 0.95
+    assert predict_utilization(plan) > 0.95
 
 
 def test_longest_first():
@@ -313,7 +315,7 @@ def test_lanes_divide_what_is_equally_long():
     """24 runs in 16 lanes would leave a quarter idle; in 12 none."""
     cells = [_cell(seed=seed, steps=60) for seed in range(24)]
     plan = packing.plan_packs(cells, Packing(), 2, "vmap", (), _cost)
-    assert plan.lane_utilization == 1
+    assert predict_utilization(plan) == 1
 
 
 @pytest.mark.parametrize("axis", ["vmap", "map"])
@@ -324,7 +326,7 @@ def test_short_runs_share_a_chunk(axis):
 
     def plan(cells, **wishes):
         plan = packing.plan_packs(cells, Packing(**wishes), 2, axis, (), _cost)
-        return plan.packs[0], len(list(packing.make_chunks(plan.packs[0])))
+        return plan.packs[0], len(list(make_chunks(plan.packs[0])))
 
     pack, num_chunks = plan(short)
     assert pack.lanes == 16 * pack.turns
@@ -335,7 +337,7 @@ def test_short_runs_share_a_chunk(axis):
     # Those of one turn are all that may change a bit.
     assert pack.describe() == pinned.describe() == plan(long)[0].describe()
     halves = [pack]
-    while smaller := packing.halve_lanes(halves[-1], ()):
+    while smaller := halve_lanes(halves[-1], ()):
         halves.append(smaller)
     assert halves[-1].lanes == 2
     for one, other in itertools.pairwise(halves):
@@ -433,4 +435,4 @@ def test_many_cells_are_planned_with_few_looks_at_programs():
     assert len(plan.packs) <= 4
     assert len(few.packs) <= 4
     assert len(asked) == 4
-    assert plan.lane_utilization > 0.95
+    assert predict_utilization(plan) > 0.95

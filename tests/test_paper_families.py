@@ -15,6 +15,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.data.task import cross_entropy
 from scalepred.grid import Cell
 from scalepred.models.model import Model, build_model
+from scalepred.training import args as args_lib
 from scalepred.training import lane, padding
 from scalepred.training import program as program_lib
 
@@ -194,8 +195,10 @@ def _data(family: str, dtype=jnp.float32) -> lane.LaneData:
     )
 
 
-def _start(cell: Cell, models, index: int = 0) -> tuple[lane.LaneState, lane.LaneArgs]:
-    args = lane.lane_args(cell, model=index, order=0)
+def _start(
+    cell: Cell, models, index: int = 0
+) -> tuple[lane.LaneState, args_lib.LaneArgs]:
+    args = args_lib.lane_args(cell, model=index, order=0)
     return _quickly(_programs(cell, models).init_lane)(args), args
 
 

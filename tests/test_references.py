@@ -14,6 +14,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.models import awd_lstm
 from scalepred.models.model import Model, build_model
+from scalepred.training import args as args_lib
 from scalepred.training import lane, noise, sampling
 from scalepred.training import program as program_lib
 
@@ -47,7 +48,7 @@ def _cell(dataset: Dataset, **changes) -> Cell:
 def _train(cell: Cell, model: Model, dataset: Dataset):
     """The lane's states, after each step, and its scores at the end."""
     program = program_lib.make_program(cell.program_key, [model], dataset)
-    args = lane.lane_args(cell, model=0, order=0)
+    args = args_lib.lane_args(cell, model=0, order=0)
     arrays = (dataset.inputs, dataset.labels, dataset.order(cell.seed)[None])
     data = lane.LaneData(*map(jnp.asarray, arrays))
     state, step = jax.jit(program.init_lane)(args), jax.jit(program.step_lane)

@@ -15,7 +15,8 @@ from scalepred.data.dataset import Dataset
 from scalepred.data.files import Joined
 from scalepred.data.loading import load_dataset
 from scalepred.table.rows import Measurement
-from scalepred.training import cost, engine, ensemble, packing, streaming
+from scalepred.training import cost, device_data, ensemble, lane_axis
+from scalepred.training.plan import Plan
 
 DEVICES = jax.devices()
 
@@ -60,7 +61,7 @@ class Case:
     def cells(self) -> list[grid.Cell]:
         return grid.make_cells(self.experiment, self.dataset)
 
-    def plan(self, stream="false", done=()) -> packing.Plan:
+    def plan(self, stream="false", done=()) -> Plan:
         self.experiment.packing.stream = stream
         return ensemble.plan_cells(
             self.experiment, self.dataset, self.cells, done=done, devices=DEVICES
@@ -95,17 +96,17 @@ CASES = {
 def case(request, monkeypatch) -> Case:
     """Devices have memory for the models, and of the data for so many rows."""
     case = CASES[request.param]
-    monkeypatch.setattr(streaming, "_HELD", _held(case))
-    monkeypatch.setattr(streaming, "count_bytes", lambda *_: 0)
+    monkeypatch.setattr(device_data, "_HELD", _held(case))
+    monkeypatch.setattr(device_data, "count_bytes", lambda *_: 0)
     return case
 
 
 def _held(case: Case) -> float:
     memory = cost.describe_machine(DEVICES[0]).memory_bytes
-    return (case.rows + 0.5) * streaming.row_bytes(case.dataset) / memory
+    return (case.rows + 0.5) * device_data.row_bytes(case.dataset) / memory
 
 
-def _train(case: Case, plan: packing.Plan, **kwargs):
+def _train(case: Case, plan: Plan, **kwargs):
     yield from ensemble.train(plan, case.dataset, devices=DEVICES, **kwargs)
 
 
@@ -130,9 +131,9 @@ def test_rows_are_those_of_resident_data(case):
     expected = _values(_train(case, case.plan("false")))
     assert len(expected) == len(case.cells)
     assert len({values[0] for values in expected.values()}) == len(expected)
-    before = engine.traces.total()
+    before = lane_axis.traces.total()
     assert _values(_train(case, plan)) == expected
-    assert engine.traces.total() == before + 1
+    assert lane_axis.traces.total() == before + 1
 
 
 @pytest.mark.parametrize("case", ["micro"], indirect=True)
@@ -220,12 +221,12 @@ def test_mapped_arrays_stay_mapped(tmp_path):
 
 def test_what_does_not_fit_is_streamed(monkeypatch, capsys):
     dataset = _images()
-    size = 260 * streaming.row_bytes(dataset)
+    size = 260 * device_data.row_bytes(dataset)
     assert size == 260 * (8 * 8 * 3 + 4)
-    assert streaming.choose_rows(dataset, 2 * size, "auto") == 0
-    assert streaming.choose_rows(dataset, 2 * size - 1, "auto") == 129
-    assert streaming.choose_rows(dataset, 9 * size, "true") == 260
-    assert streaming.choose_rows(dataset, size, "false") == 0
+    assert device_data.choose_rows(dataset, 2 * size, "auto") == 0
+    assert device_data.choose_rows(dataset, 2 * size - 1, "auto") == 129
+    assert device_data.choose_rows(dataset, 9 * size, "true") == 260
+    assert device_data.choose_rows(dataset, size, "false") == 0
 
     case = CASES["crop_flip"]
     plan = case.plan("auto")
@@ -237,8 +238,8 @@ def test_what_does_not_fit_is_streamed(monkeypatch, capsys):
     assert pack.stream_rows == 123
     assert pack.max_chunk_steps * pack.lanes // pack.num_devices * 8 <= 123
     # What is left for lanes: all but the rows, those on their way, and where they are.
-    taken = 2 * 123 * streaming.row_bytes(dataset) + 4 * 260
-    assert streaming.count_bytes(dataset, 123) == taken < size
+    taken = 2 * 123 * device_data.row_bytes(dataset) + 4 * 260
+    assert device_data.count_bytes(dataset, 123) == taken < size
     dry_run.print_plan(case.experiment, dataset, case.cells, {})
     said = capsys.readouterr().out
     assert "a device holds 123 of 260 examples at a time" in said
@@ -247,7 +248,7 @@ def test_what_does_not_fit_is_streamed(monkeypatch, capsys):
 
 def test_a_batch_too_large_for_the_memory_is_told(monkeypatch):
     case = CASES["crop_flip"]
-    monkeypatch.setattr(streaming, "_HELD", 1e-9)
+    monkeypatch.setattr(device_data, "_HELD", 1e-9)
     with pytest.raises(UserError, match=r"room for \d+ examples at a time.*batch_size"):
         case.plan("true")
 

@@ -15,7 +15,7 @@ from scalepred.forecasting import loop
 from scalepred.forecasting.gate import parse_gate
 from scalepred.report.machine import speak_of
 from scalepred.runtime import command, processes
-from scalepred.training import ensemble
+from scalepred.training.devices import use_all_cores
 
 _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
@@ -136,7 +136,7 @@ def _run() -> command.Spoken:
         raise UserError(
             f"--price_per_hour={price:g}: of no use without --dry_run or --cost=price"
         )
-    ensemble.use_all_cores()
+    use_all_cores()
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or processes.is_slurm_step():
         processes.join(*by_hand)

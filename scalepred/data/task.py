@@ -8,14 +8,31 @@ for each label, lower is better, and its mean is what a row of the table says.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-if TYPE_CHECKING:
-    from scalepred.data.dataset import Dataset
+
+class Labelled(Protocol):
+    """What a task looks at of a dataset."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all examples."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """0 where labels are no classes."""
+        ...
+
+    @property
+    def num_train(self) -> int:
+        """Examples of the train part, which come first."""
+        ...
+
 
 # (outputs [batch, (positions,) head], labels [batch, (positions)]) -> numbers, one a
 # label [batch, (positions)].
@@ -47,8 +64,8 @@ class Task:
     name: str
     metrics: Mapping[str, Metric]
     loss: str
-    head_size: Callable[["Dataset"], int]
-    guess: Callable[["Dataset", str], float | None] = lambda dataset, metric: None
+    head_size: Callable[[Labelled], int]
+    guess: Callable[[Labelled, str], float | None] = lambda dataset, metric: None
     label_axes: int = 0
     smoothed_loss: Callable[..., jax.Array] | None = None
     group: int = 1
@@ -86,7 +103,7 @@ def top_1_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.argmax(logits, axis=-1) != labels
 
 
-def _guess_class(dataset: "Dataset", metric: str) -> float | None:
+def _guess_class(dataset: Labelled, metric: str) -> float | None:
     """(K-1)/K, or ln K in nats, for K classes."""
     if metric == "loss":
         return math.log(dataset.num_classes)
@@ -120,7 +137,7 @@ def absolute_error(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(outputs - labels), axis=-1)
 
 
-def _guess_number(dataset: "Dataset", metric: str) -> float | None:
+def _guess_number(dataset: Labelled, metric: str) -> float | None:
     """Of the best constant: the mean for squares, the median for absolute errors."""
     train = np.asarray(dataset.labels[: dataset.num_train], np.float64)
     if metric == "mse":

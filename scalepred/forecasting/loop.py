@@ -27,7 +27,7 @@ from scalepred.runtime.files import write_whole
 from scalepred.table.rows import Measurement
 from scalepred.table.surface import Surface
 from scalepred.training import cost as machine_cost
-from scalepred.training import engine
+from scalepred.training.work import count_flops
 
 COSTS = ("flops", "6mn", "mn", "seconds", "price")
 _COLUMNS = (
@@ -215,14 +215,14 @@ def _price(study: Study, wish: Wish) -> Callable[[Cell], float]:
 
         return by_size
     if wish.cost == "flops":
-        return lambda cell: engine.count_flops(cell, study.dataset)
+        return lambda cell: count_flops(cell, study.dataset)
     rows = study.rows.values()
     seconds = sum(row.seconds for row in rows)
     pace = 1 / machine_cost.describe_machine(jax.devices()[0]).flops_per_second
     if seconds:
         pace = seconds / sum(row.flops for row in rows)
     unit = _of_a_second(wish) * pace
-    return lambda cell: unit * engine.count_flops(cell, study.dataset)
+    return lambda cell: unit * count_flops(cell, study.dataset)
 
 
 def _of_a_second(wish: Wish) -> float:

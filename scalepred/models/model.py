@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from scalepred import models as package
+from scalepred.data.dataset import Dataset
 from scalepred.models import flops, initializers, target
 from scalepred.runtime.modules import find_module
 
@@ -227,6 +228,17 @@ def from_linen(
         return logits, {**state, **changed}
 
     return Model(init, apply, embeddings, can_be_padded)
+
+
+def is_builtin(family: str) -> bool:
+    """Whether a family comes with the package, whose tests then know it."""
+    module = find_module("family", family, package, "build")
+    return module.__name__.startswith(f"{package.__name__}.")
+
+
+def build_for(dataset: Dataset, family: str, width: int, depth: int) -> Model:
+    """The family's model of that width and depth for a dataset."""
+    return build_model(family, width, depth, dataset.input_shape, dataset.head_size)
 
 
 @functools.lru_cache(maxsize=256)  # what was counted of a model is not counted again

@@ -19,9 +19,15 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
-from scalepred.training import engine as engine_lib
-from scalepred.training import packing
+from scalepred.training.device_data import widen
+from scalepred.training.engine import (
+    Engine,
+    compile_pack,
+    does_not_fit,
+    is_out_of_memory,
+)
 from scalepred.training.lane import LaneData
+from scalepred.training.plan import Pack, halve_lanes
 
 # Of a device, in bytes: data sheets.
 _MEMORY = {
@@ -47,10 +53,10 @@ class Machines(NamedTuple):
     memory_bytes: float  # of each
 
 
-class Rehearsal(NamedTuple):
+class Compiled(NamedTuple):
     """A program as it would run."""
 
-    pack: packing.Pack  # with fewer lanes than planned where they do not fit
+    pack: Pack  # with fewer lanes than planned where they do not fit
     device_bytes: int  # data included
     compile_seconds: float  # here
 
@@ -92,9 +98,9 @@ def find_machines(topology: str) -> Machines:
     return Machines(found.devices, memory)
 
 
-def rehearse(
-    pack: packing.Pack, dataset: Dataset, num_seeds: int, machines: Machines
-) -> Rehearsal:
+def compile_to_fit(
+    pack: Pack, dataset: Dataset, num_seeds: int, machines: Machines
+) -> Compiled:
     """Compiles a pack's programs, with fewer lanes where they do not fit.
 
     Args:
@@ -106,37 +112,35 @@ def rehearse(
     Raises:
         UserError: not even one lane a device fits.
     """
-    wanted: packing.Pack | None = pack
+    wanted: Pack | None = pack
     while wanted is not None:
         try:
             engine = compile_for(wanted, dataset, num_seeds, machines)
         except jax.errors.JaxRuntimeError as error:
-            if not engine_lib.is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         else:
             needed = engine.count_bytes() or 0
             if needed <= machines.memory_bytes:
-                return Rehearsal(wanted, needed, engine.compile_seconds)
-        wanted = packing.halve_lanes(wanted, ())
-    raise engine_lib.does_not_fit(pack, machines.devices[0].device_kind)
+                return Compiled(wanted, needed, engine.compile_seconds)
+        wanted = halve_lanes(wanted, ())
+    raise does_not_fit(pack, machines.devices[0].device_kind)
 
 
 def compile_for(
-    pack: packing.Pack, dataset: Dataset, num_seeds: int, machines: Machines
-) -> engine_lib.Engine:
-    """The pack's programs, which cannot be run here; arguments of `rehearse`."""
+    pack: Pack, dataset: Dataset, num_seeds: int, machines: Machines
+) -> Engine:
+    """The pack's programs, which cannot be run here; arguments of `compile_to_fit`."""
     size = len(dataset.labels)
     inputs, labels = (
-        jax.ShapeDtypeStruct(
-            array.shape, engine_lib.widen(np.empty(0, array.dtype)).dtype
-        )
+        jax.ShapeDtypeStruct(array.shape, widen(np.empty(0, array.dtype)).dtype)
         for array in (dataset.inputs, dataset.labels)
     )
     data = LaneData(inputs, labels, jax.ShapeDtypeStruct((num_seeds, size), np.int32))
     if pack.stream_rows:
         data = data._replace(inputs=None, labels=None)
     with _without_cache():
-        return engine_lib.compile_pack(pack, dataset, data, machines.devices)
+        return compile_pack(pack, dataset, data, machines.devices)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import jax
 from etils import epath
 
 from scalepred.runtime.files import digest, write_whole
-from scalepred.training.packing import Choice, Pack, Plan
+from scalepred.training.plan import Choice, Pack, Plan
 
 # Timing pays where training takes so many times as long.
 _WORTH = 10.0

@@ -20,7 +20,7 @@ from etils import epath
 from scalepred.grid import Cell
 from scalepred.runtime import processes
 from scalepred.runtime.files import digest
-from scalepred.training.packing import Pack
+from scalepred.training.plan import Pack
 
 # The newest may be damaged.
 _KEPT = 2

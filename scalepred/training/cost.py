@@ -14,14 +14,17 @@ import jax
 
 from scalepred.data.dataset import Dataset
 from scalepred.data.task import read_labels
-from scalepred.grid import ProgramKey, build_for
-from scalepred.models.model import Tree
+from scalepred.grid import ProgramKey
+from scalepred.models.model import Tree, build_for
 from scalepred.models.target import traced_as
+from scalepred.training import args, optimizer, score
 from scalepred.training import lane as lane_lib
-from scalepred.training import optimizer, score
 from scalepred.training.step import find_loss
 
-_IDLE = lane_lib.idle_args()
+_IDLE = args.idle_args()
+# What a step costs beside its arithmetic, in FLOPs of a CPU core: about ten
+# microseconds of starting small kernels.
+STEP_OVERHEAD_FLOPS = 1e6
 
 
 class ProgramCost(NamedTuple):
@@ -194,7 +197,7 @@ def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
     model = build_for(dataset, key.family, key.width, key.depth)
     batch = score.evaluation_batch(key, dataset)
     setup = lane_lib.make_setup(key, [model], dataset, batch)
-    optimizer.check(setup.options, lane_lib.idle_args)
+    optimizer.check(setup.options)
     num_params = model.num_params_total
     state = jax.eval_shape(functools.partial(lane_lib.start, setup), _IDLE)
     carried = sum(leaf.size for leaf in jax.tree.leaves(state))

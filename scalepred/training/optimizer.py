@@ -5,7 +5,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,7 @@ import optax
 import optax.contrib
 
 from scalepred.config import UserError
-
-if TYPE_CHECKING:
-    from scalepred.training.lane import LaneArgs, Options
+from scalepred.training.args import LaneArgs, Options, idle_args
 
 # Optimisers of which every update of a number that is zero, and has gradient zero, is
 # zero, and which nothing but other numbers' values moves: models in them may be padded.
@@ -90,7 +88,7 @@ def find(name: str) -> Callable[..., Any]:
 
 
 def make_optimizer(
-    options: "Options", args: "LaneArgs", step: jax.Array
+    options: Options, args: LaneArgs, step: jax.Array
 ) -> optax.GradientTransformation:
     """The optimiser at this step; optax takes traced numbers where it takes floats."""
     rate = learning_rate_at(options.schedule, args, step)
@@ -102,7 +100,7 @@ def make_optimizer(
 
 
 def _make(
-    options: "Options", args: "LaneArgs", rate: jax.Array
+    options: Options, args: LaneArgs, rate: jax.Array
 ) -> optax.GradientTransformation:
     name, chosen = parse(options.optimizer)
     decay, b2 = args.weight_decay, args.beta2
@@ -146,7 +144,7 @@ def evaluated_params(params: Any, opt_state: Any) -> Any:
     return params
 
 
-def learning_rate_at(schedule: str, args: "LaneArgs", step: jax.Array) -> jax.Array:
+def learning_rate_at(schedule: str, args: LaneArgs, step: jax.Array) -> jax.Array:
     """Learning rate of step `step`, a function of the fraction of the run done.
 
     Warm-up rises linearly to the peak over the first `warmup_fraction` of the steps.
@@ -203,12 +201,8 @@ SCHEDULES = ("constant", "linear", "cosine", "step", "wsd", "rsqrt")
 
 
 @functools.cache
-def check(options: "Options", idle_args: Callable[[], "LaneArgs"]) -> None:
+def check(options: Options) -> None:
     """Tries the optimiser on shapes alone.
-
-    Args:
-        options: name it.
-        idle_args: gives numbers to try it with.
 
     Raises:
         UserError: it cannot be made with these options, or wants more than a gradient.

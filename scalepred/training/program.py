@@ -10,7 +10,8 @@ from scalepred.data.dataset import Dataset
 from scalepred.grid import ProgramKey
 from scalepred.models.model import Model
 from scalepred.training import lane, score, step
-from scalepred.training.lane import LaneArgs, LaneData, LaneState
+from scalepred.training.args import LaneArgs
+from scalepred.training.lane import LaneData, LaneState
 from scalepred.training.score import Scores, Sums
 
 

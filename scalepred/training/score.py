@@ -9,8 +9,8 @@ from scalepred.data.dataset import Dataset
 from scalepred.data.task import read_labels
 from scalepred.grid import ProgramKey
 from scalepred.models.model import Tree
+from scalepred.training.args import LaneArgs
 from scalepred.training.lane import (
-    LaneArgs,
     LaneData,
     LaneState,
     Setup,

@@ -10,9 +10,9 @@ import optax
 from scalepred.data.task import read_labels
 from scalepred.models.model import Tree
 from scalepred.training import sampling
+from scalepred.training.args import LaneArgs
 from scalepred.training.augment import augment
 from scalepred.training.lane import (
-    LaneArgs,
     LaneData,
     LaneState,
     Setup,

@@ -7,9 +7,7 @@ example stands and else do what they do with all data at hand: results are the s
 bit for bit.
 """
 
-import importlib.util
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,71 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.training import packing, sampling
+from scalepred.training import sampling
 from scalepred.training import score as score_lib
-from scalepred.training.engine import Engine, Slab, put, widen
+from scalepred.training.devices import put
+from scalepred.training.engine import Engine
 from scalepred.training.lane import LaneData, LaneState
+from scalepred.training.plan import Pack
 from scalepred.training.score import Scores
-
-# Data that take more of a device's memory are streamed.
-_MOST_RESIDENT = 0.5
-# Of a device's memory, for the rows it holds; as much for those on their way.
-_HELD = 0.25
-_NUM_THREADS = 16
-
-
-def choose_rows(dataset: Dataset, memory_bytes: float, wish: str) -> int:
-    """Rows that a device holds at a time; 0: all, nothing is streamed.
-
-    Args:
-        dataset: what is trained on.
-        memory_bytes: of a device.
-        wish: `packing.stream`.
-
-    Raises:
-        UserError: data must be streamed and grain is not installed.
-    """
-    size = len(dataset.labels)
-    fits = size * row_bytes(dataset) <= _MOST_RESIDENT * memory_bytes
-    if wish == "false" or (wish == "auto" and fits):
-        return 0
-    if importlib.util.find_spec("grain") is None:
-        raise UserError(
-            f"packing.stream={wish}: dataset {dataset.name} takes "
-            f"{size * row_bytes(dataset) / 1e9:.3g} GB and is to be streamed, but "
-            "grain is not installed; run `pip install 'scalepred[stream]'`, or set it "
-            "to false"
-        )
-    most = _HELD * memory_bytes / row_bytes(dataset)
-    return size if most >= size else max(1, int(most))
-
-
-def explain(dataset: Dataset, rows: int) -> str:
-    """A line of the plan."""
-    size = len(dataset.labels)
-    return (
-        f"data: {size * row_bytes(dataset) / 1e6:,.1f} MB are streamed through grain; "
-        f"a device holds {rows:,} of {size:,} examples at a time, and the autotuner is "
-        "left out"
-    )
-
-
-def count_bytes(dataset: Dataset, rows: int) -> float:
-    """What the data take of a device: all of them, or so many rows at a time."""
-    if not rows:
-        return len(dataset.labels) * row_bytes(dataset)
-    return 2 * rows * row_bytes(dataset) + 4 * len(dataset.labels)
-
-
-def row_bytes(dataset: Dataset) -> int:
-    """Bytes of one example and its labels on a device."""
-    return sum(
-        math.prod(array.shape[1:]) * widen(np.empty(0, array.dtype)).dtype.itemsize
-        for array in (dataset.inputs, dataset.labels)
-    )
+from scalepred.training.slabs import Slabs, read
 
 
 class Resident:
@@ -122,9 +65,7 @@ class Resident:
 class Stream(Resident):
     """The data of an engine whose devices hold some rows: it brings what is needed."""
 
-    def __init__(
-        self, pack: packing.Pack, engine: Engine, order_of_seed: Mapping[int, int]
-    ):
+    def __init__(self, pack: Pack, engine: Engine, order_of_seed: Mapping[int, int]):
         super().__init__(engine)
         self._dataset: Dataset = engine.dataset
         self._rows = pack.stream_rows
@@ -278,61 +219,6 @@ class _Shelf:
         return missing, oldest
 
 
-class Slabs:
-    """A random-access source for grain: the slabs that carry rows to the devices."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        moves: Sequence[tuple[np.ndarray, np.ndarray]],
-        shapes: Slab,
-        num_rows: int,
-        local: Sequence[int],
-    ):
-        """Reads nothing yet.
-
-        Args:
-            dataset: to read from.
-            moves: examples and the rows for them, of each group of devices.
-            shapes: of a slab.
-            num_rows: of a group.
-            local: groups with a device of this process; nothing is read for others.
-        """
-        self._dataset = dataset
-        self._moves = moves
-        self._shapes = shapes
-        self._num_rows = num_rows
-        self._local = local
-        self._each = len(shapes.rows) // len(moves)
-
-    def __len__(self) -> int:
-        return -(-max(len(rows) for _, rows in self._moves) // self._each)
-
-    def __getitem__(self, index: int) -> Slab:
-        slab = Slab(*(np.zeros(leaf.shape, leaf.dtype) for leaf in self._shapes))
-        slab.examples[:] = len(self._dataset.labels)
-        slab.rows[:] = self._num_rows
-        for group in self._local:
-            part = slice(index * self._each, (index + 1) * self._each)
-            examples, rows = (numbers[part] for numbers in self._moves[group])
-            to = slice(group * self._each, group * self._each + len(rows))
-            slab.inputs[to] = self._dataset.inputs[examples]
-            slab.labels[to] = self._dataset.labels[examples]
-            slab.examples[to], slab.rows[to] = examples, rows
-        return slab
-
-
-def read(slabs: Slabs) -> Iterator[Slab]:
-    """The slabs in order, read ahead by threads."""
-    if len(slabs) == 0:
-        return iter(())
-    import grain  # of the extra `stream`, and slow to import
-
-    threads = min(_NUM_THREADS, len(slabs))
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    return iter(grain.MapDataset.source(slabs).to_iter_dataset(options))
-
-
 def _make_zeros(shapes: Any) -> Callable[[], Any]:
     """A function that makes arrays of these shapes on the devices."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
@@ -355,3 +241,10 @@ def _mark(lanes: Iterable[int], num_lanes: int, mesh: Mesh) -> jax.Array:
     marked = np.zeros(num_lanes, bool)
     marked[list(lanes)] = True
     return put(marked, mesh)
+
+
+def open_data(pack: Pack, engine: Engine, order_of_seed: Mapping[int, int]) -> Resident:
+    """What gives the pack's programs their data."""
+    if pack.stream_rows:
+        return Stream(pack, engine, order_of_seed)
+    return Resident(engine)

@@ -11,7 +11,7 @@ from scalepred import config, grid
 from scalepred.config import UserError
 from scalepred.data import digits, markov
 from scalepred.models.model import build_model
-from scalepred.rules import find_factor
+from scalepred.recipe import find_factor
 
 SIZES = {"width": 64.0, "depth": 2.0, "steps": 1000.0}
 

@@ -1,12 +1,16 @@
-"""Rules of a recipe: factors such as "(64 / width)**0.5" that follow a run's size."""
+"""The recipe of a run: its batch, steps and rates, which may follow its size.
+
+A rule is a factor such as "(64 / width)**0.5": arithmetic of the run's sizes.
+"""
 
 import ast
 import functools
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from scalepred.config import UserError
+from scalepred.config import Training, UserError
 
 _OPERATORS = {
     ast.Add: operator.add,
@@ -17,6 +21,60 @@ _OPERATORS = {
     ast.USub: operator.neg,
 }
 _FUNCTIONS = {"sqrt": math.sqrt, "log": math.log, "min": min, "max": max}
+
+
+class Recipe(NamedTuple):
+    """What the sizes of a run say of it."""
+
+    settings: dict[str, Any]  # batch_size, steps, and warmup_fraction if in steps
+    rate_factor: float  # of its learning rate
+    decay_factor: float  # of its weight decay
+
+
+def find_recipe(
+    training: Training,
+    run: Mapping[str, Any],
+    units: int,
+    num_params: Callable[[], int],
+) -> Recipe:
+    """Batch, steps and the factors of the rates, in this order.
+
+    Args:
+        training: says how long and by which rules.
+        run: width, depth and dataset_size (examples).
+        units: that an example adds to n.
+        num_params: m; asked for where a rule may need it.
+    """
+    size = run["dataset_size"]
+    sizes: dict[str, float] = {"width": run["width"], "depth": run["depth"]}
+    rules = (
+        training.batch_size_rule,
+        training.learning_rate_rule,
+        training.weight_decay_rule,
+    )
+    if any(rules) or training.data_per_param:  # else no model need be built
+        sizes |= {"params": num_params(), "data": size * units}
+    factor = find_factor("training.batch_size_rule", training.batch_size_rule, sizes)
+    whole = training.micro_batch_size or 1
+    batch_size = training.batch_size
+    if training.batch_size_rule:
+        batch_size = max(1, round(factor * batch_size / whole)) * whole
+    steps = int(training.steps)
+    if training.epochs > 0:
+        steps = math.ceil(training.epochs * size / batch_size)
+    elif training.data_per_param > 0:
+        examples = training.data_per_param * sizes["params"] / units
+        steps = max(1, math.ceil(examples / batch_size))
+    seen = steps * batch_size * units
+    sizes |= {"steps": steps, "batch_size": batch_size, "seen": seen}
+    settings: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
+    if training.warmup_steps:
+        settings["warmup_fraction"] = min(training.warmup_steps / steps, 1 - 1e-6)
+    return Recipe(
+        settings,
+        find_factor("training.learning_rate_rule", training.learning_rate_rule, sizes),
+        find_factor("training.weight_decay_rule", training.weight_decay_rule, sizes),
+    )
 
 
 def find_factor(field: str, rule: str, sizes: Mapping[str, float]) -> float:

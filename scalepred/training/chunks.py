@@ -1,0 +1,119 @@
+"""The course of a pack: what each lane does in each call of the compiled program.
+
+The number of steps of every cell is known, so the host knows the whole course before
+the first step, and never has to wait for a result to go on.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+from scalepred.grid import Cell
+from scalepred.training.plan import Pack, Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """What one call of the compiled program does.
+
+    Attributes:
+        num_steps: optimiser steps of every lane that is not done before.
+        cells: the cell of each lane, None where it is idle [lanes].
+        fresh: lanes whose cell starts now [lanes].
+        resumed: lanes whose cell goes on now, having been begun elsewhere [lanes].
+        steps_done: of each lane's cell, after the chunk [lanes].
+        num_steps_of_lanes: optimiser steps each lane does [lanes].
+    """
+
+    num_steps: int
+    cells: tuple[Cell | None, ...]
+    fresh: tuple[bool, ...]
+    resumed: tuple[bool, ...]
+    steps_done: tuple[int, ...]
+    num_steps_of_lanes: tuple[int, ...]
+
+    @property
+    def steps_before(self) -> tuple[int, ...]:
+        """Of each lane's cell, before the chunk [lanes]."""
+        both = zip(self.steps_done, self.num_steps_of_lanes, strict=True)
+        return tuple(done - now for done, now in both)
+
+    @property
+    def finished(self) -> list[tuple[int, Cell]]:
+        """Lanes whose cell ends in this chunk."""
+        lanes = zip(self.cells, self.steps_done, strict=True)
+        return [
+            (lane, cell)
+            for lane, (cell, steps) in enumerate(lanes)
+            if cell is not None and steps >= cell.steps
+        ]
+
+
+def make_chunks(
+    pack: Pack,
+    begun: Mapping[Cell, int] | None = None,
+    limit: Callable[[], float] = lambda: math.inf,
+) -> Iterator[Chunk]:
+    """The pack's whole course: a lane that is free takes the next of the queue.
+
+    A chunk ends when the first lane is done, within the bounds of the pack; no
+    result depends on where it ends.
+
+    Args:
+        pack: what to train.
+        begun: cells of the queue that were begun before, and their steps; they go
+            first.
+        limit: steps that the next chunk may have at most; asked before each.
+    """
+    begun = begun or {}
+    cells: list[Cell | None] = [None] * pack.lanes
+    steps_done = [0] * pack.lanes
+    queue = sorted(pack.queue, key=lambda cell: cell not in begun)
+    queue.reverse()
+
+    while True:
+        fresh, resumed = [False] * pack.lanes, [False] * pack.lanes
+        for lane in _order_lanes(pack):
+            if cells[lane] is None and queue:
+                cells[lane] = cell = queue.pop()
+                steps_done[lane] = begun.get(cell, 0)
+                resumed[lane] = cell in begun
+                fresh[lane] = cell not in begun
+        live = [(lane, cell) for lane, cell in enumerate(cells) if cell is not None]
+        if not live:
+            return
+        left = {lane: cell.steps - steps_done[lane] for lane, cell in live}
+        num_steps = max(min(left.values()), pack.min_chunk_steps)
+        num_steps = min(num_steps, max(left.values()))
+        num_steps = min(pack.fill_block(num_steps), pack.max_chunk_steps)
+        num_steps = max(1, int(min(num_steps, limit())))
+        steps = [min(left.get(lane, 0), num_steps) for lane in range(pack.lanes)]
+        steps_done = [sum(both) for both in zip(steps_done, steps, strict=True)]
+        chunk = Chunk(
+            num_steps,
+            tuple(cells),
+            tuple(fresh),
+            tuple(resumed),
+            tuple(steps_done),
+            tuple(steps),
+        )
+        yield chunk
+        for lane, _ in chunk.finished:
+            cells[lane] = None
+
+
+def _order_lanes(pack: Pack) -> list[int]:
+    """Lanes, one device after the other, so that no device gets all the long cells."""
+    per_device = pack.lanes // pack.num_devices
+    return sorted(range(pack.lanes), key=lambda lane: (lane % per_device, lane))
+
+
+def predict_utilization(plan: Plan) -> float:
+    """Share of lane-steps that will train a cell; 1 for an empty plan."""
+    live = sum(pack.live_lane_steps for pack in plan.packs)
+    spent = sum(
+        pack.count_lane_steps(chunk.num_steps_of_lanes)
+        for pack in plan.packs
+        for chunk in make_chunks(pack)
+    )
+    return live / spent if spent else 1.0

@@ -1,0 +1,272 @@
+"""One pack from its first chunk to its last: lanes are filled, stepped, scored.
+
+Lanes are refilled without recompiling, and no state ever travels to the host. The host
+knows the course of a pack beforehand (`chunks.py`), so it sends a chunk before it reads
+the results of the one before, and the devices never wait.
+"""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from scalepred.grid import Cell
+from scalepred.runtime import processes
+from scalepred.runtime.preemption import Stopped
+from scalepred.table.rows import Measurement
+from scalepred.training import chunks, pace
+from scalepred.training.args import LaneArgs, idle_args, lane_args
+from scalepred.training.checkpoint import Checkpoints, Held
+from scalepred.training.chunks import Chunk
+from scalepred.training.devices import put, put_lanes
+from scalepred.training.engine import Engine
+from scalepred.training.lane import LaneState
+from scalepred.training.lane_axis import choose_lanes, pack_args
+from scalepred.training.pace import Pace, Request
+from scalepred.training.plan import Pack
+from scalepred.training.row import make_row
+from scalepred.training.score import Scores
+from scalepred.training.streaming import open_data
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """News of a training run: rows that are new, and totals so far.
+
+    Attributes:
+        rows: cells that finished since the last news.
+        num_done: cells finished by this call of `train`.
+        num_cells: cells this call was asked for.
+        live_lane_steps: optimiser steps that trained a cell.
+        lane_steps: those and the steps of idle lanes.
+        compile_seconds: spent on compiling; programs compile side by side, so the
+            sum may exceed the time that passed.
+        wait_seconds: in which nothing was trained, as no program was compiled yet.
+        num_programs: programs compiled.
+        program: what is being trained.
+    """
+
+    rows: list[Measurement]
+    num_done: int
+    num_cells: int
+    live_lane_steps: int
+    lane_steps: int
+    compile_seconds: float
+    wait_seconds: float
+    num_programs: int
+    program: str
+
+    @property
+    def lane_utilization(self) -> float:
+        """Share of lane-steps that trained a cell."""
+        return self.live_lane_steps / self.lane_steps if self.lane_steps else 1.0
+
+
+@dataclasses.dataclass
+class Totals:
+    """The numbers of `Progress` as they grow."""
+
+    num_cells: int
+    num_done: int = 0
+    live_lane_steps: int = 0
+    lane_steps: int = 0
+    compile_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    num_programs: int = 0
+
+    def report(self, rows: list[Measurement], program: str) -> Progress:
+        return Progress(rows=rows, program=program, **dataclasses.asdict(self))
+
+
+class _Sent(NamedTuple):
+    """A chunk that the devices were given, and what they will tell of it."""
+
+    chunk: Chunk
+    # Whether cells are done [lanes]; scores of all lanes, None where no cell finishes;
+    # requests of all processes, int32 [lanes].
+    news: Any
+
+
+class PackRun:
+    """Trains the cells of a pack; `train` gives their rows."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        engine: Engine,
+        order_of_seed: Mapping[int, int],
+        totals: Totals,
+        checkpoints: Checkpoints | None,
+    ):
+        """Restores what a checkpoint holds, and sends nothing yet.
+
+        Args:
+            pack: what to train.
+            engine: compiled for it.
+            order_of_seed: row of each seed's order of examples.
+            totals: of the whole plan, added to.
+            checkpoints: where unfinished cells are kept; None: nowhere.
+        """
+        self._pack, self._engine = pack, engine
+        self._totals, self._checkpoints = totals, checkpoints
+        args: dict[Cell | None, LaneArgs] = {
+            cell: lane_args(
+                cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+            )
+            for cell in pack.queue
+        }
+        args[None] = idle_args()
+        self._args_of = {cell: pack_args(one) for cell, one in args.items()}
+        self._placed_cells: tuple[Cell | None, ...] = ()  # whose args are on devices
+        self._placed: Any = None
+        self._state = engine.idle()
+        begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
+        self._begun = {run.cell: run.steps for run in begun}
+        self._waiting = {run.cell: run for run in begun}
+        self._seconds: dict[Cell, float] = collections.defaultdict(float)
+        self._seconds.update((run.cell, run.seconds) for run in begun)
+        self._requested = Request.NONE
+        self._sent: collections.deque[_Sent] = collections.deque()
+        self._last_read = time.perf_counter()
+        self._feed = open_data(pack, engine, order_of_seed)
+        self._pace = Pace(pack, engine)
+
+    def train(self) -> Iterator[Progress]:
+        """Sends chunk after chunk, and reads each when the next is on its way.
+
+        Yields:
+            Progress for each chunk in which a cell finished.
+
+        Raises:
+            Stopped: SIGTERM came; what is unfinished is in a checkpoint.
+        """
+        course = chunks.make_chunks(self._pack, self._begun, lambda: self._pace.steps)
+        for chunk in course:
+            self._send(chunk)
+            yield from self._read_until(1)
+            if self._requested:
+                # Every row must be written before a checkpoint, or it would be lost.
+                yield from self._read_until(0)
+                self._save(chunk)
+        yield from self._read_until(0)
+        if self._checkpoints:
+            self._checkpoints.clear(self._pack)
+
+    def _send(self, chunk: Chunk) -> None:
+        """Gives the devices a chunk to do after those they have."""
+        engine, mesh = self._engine, self._engine.mesh
+        self._restore_lanes(chunk)
+        request = pace.make_request(self._checkpoints) | self._pace.request
+        if chunk.cells != self._placed_cells:
+            rows = [self._args_of[cell] for cell in chunk.cells]
+            self._placed, self._placed_cells = put_lanes(rows, mesh), chunk.cells
+        state, placed = self._state, self._placed
+        if any(chunk.fresh):
+            state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
+        data = self._feed.hold_steps(
+            chunk.cells, chunk.steps_before, chunk.num_steps_of_lanes
+        )
+        num_steps = np.int32(chunk.num_steps)
+        self._state, is_done = engine.step_lanes(state, placed, num_steps, data)
+        scores = None
+        if chunk.finished:
+            scores = self._feed.score(self._state, placed, dict(chunk.finished))
+        requests: Any = np.full(self._pack.lanes, request, np.int32)
+        if jax.process_count() > 1:
+            requests = put(requests, mesh)
+        else:  # nobody to agree with
+            self._requested |= pace.without_pace(request)
+        news = processes.gather((is_done, scores, requests), mesh)
+        self._sent.append(_Sent(chunk, news))
+
+    def _restore_lanes(self, chunk: Chunk) -> None:
+        """Puts unfinished cells of a checkpoint into the lanes they go on in."""
+        saved = {
+            lane: self._waiting.pop(cell).state
+            for lane, cell in enumerate(chunk.cells)
+            if cell is not None and chunk.resumed[lane]
+        }
+        if saved:
+            self._state = _put_back(self._state, saved, self._engine.mesh)
+
+    def _read_until(self, num_left: int) -> Iterator[Progress]:
+        """Waits for chunks until only so many are on their way."""
+        while len(self._sent) > num_left:
+            rows = self._read()
+            if rows:
+                yield self._totals.report(rows, str(self._pack.key))
+
+    def _read(self) -> list[Measurement]:
+        """Waits for the oldest chunk on its way; rows of the cells it finished."""
+        chunk, news = self._sent.popleft()
+        _, scores, requests = jax.device_get(news)
+        request = Request(int(np.bitwise_or.reduce(requests)))
+        self._requested |= self._pace.apply(request)
+        now = time.perf_counter()
+        self._count(chunk, now - self._last_read)
+        self._last_read = now
+        return [
+            make_row(
+                cell,
+                self._pack,
+                self._engine,
+                Scores(*(value[lane] for value in scores)),
+                self._seconds.pop(cell),
+            )
+            for lane, cell in chunk.finished
+        ]
+
+    def _count(self, chunk: Chunk, passed: float) -> None:
+        """Adds a chunk that took so many seconds to the totals."""
+        steps = chunk.num_steps_of_lanes
+        num_lane_steps = sum(steps)
+        for cell, num_steps in zip(chunk.cells, steps, strict=True):
+            if cell is not None:
+                self._seconds[cell] += passed * num_steps / num_lane_steps
+        self._pace.measure(chunk.num_steps, passed)
+        self._totals.live_lane_steps += num_lane_steps
+        self._totals.lane_steps += self._pack.count_lane_steps(steps)
+        self._totals.num_done += len(chunk.finished)
+
+    def _save(self, chunk: Chunk) -> None:
+        """Saves what is unfinished after a chunk, and ends where that was asked for."""
+        if self._checkpoints:
+            held = _find_unfinished(chunk, self._seconds)
+            waiting = list(self._waiting.values())
+            self._checkpoints.save(self._pack, self._state, held, waiting)
+        if Request.STOP in self._requested:
+            if self._checkpoints:
+                self._checkpoints.finish()
+            raise Stopped
+        self._requested = Request.NONE
+
+
+def _put_back(state: LaneState, saved: Mapping[int, LaneState], mesh: Mesh) -> Any:
+    """Puts runs of a checkpoint into lanes; `saved` has leaves without lane axis."""
+    is_saved = np.zeros(state.step.shape, bool)
+    is_saved[list(saved)] = True
+    shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+
+    def fill(leaf: np.ndarray, *rows: np.ndarray) -> np.ndarray:
+        leaf[is_saved] = np.stack(rows)
+        return leaf
+
+    rows = [saved[lane] for lane in sorted(saved)]
+    fresh = put(jax.tree.map(fill, shapes, *rows), mesh)
+    return jax.jit(choose_lanes, out_shardings=state.step.sharding)(
+        put(is_saved, mesh), fresh, state
+    )
+
+
+def _find_unfinished(chunk: Chunk, seconds: Mapping[Cell, float]) -> dict[int, Held]:
+    lanes = zip(chunk.cells, chunk.steps_done, strict=True)
+    return {
+        lane: Held(cell, steps, seconds[cell])
+        for lane, (cell, steps) in enumerate(lanes)
+        if cell is not None and steps < cell.steps
+    }
