@@ -34,7 +34,8 @@ from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute, write_whole
 from scalepred.runtime.workdir import log, prepare_workdir, warn
 from scalepred.table.rows import Measurement, Table
-from scalepred.training import aot, device_data, ensemble
+from scalepred.training import aot, device_data, ensemble, weights
+from scalepred.training.curves import Curves
 from scalepred.training.work import estimate_work
 
 STAGES = ("train", "fit", "forecast", "verify", "report")
@@ -231,10 +232,13 @@ def train(
         return None
     work = estimate_work(plan, dataset)
     work_done = 0.0
-    news = None
+    news, curves = None, Curves(workdir)
     try:
         with console.Progress(plan.num_cells) as progress:
             for news in all_news:
+                # A run with a row has all that is kept of it.
+                curves.append(news.curves)
+                weights.write(workdir, dataset, news.weights)
                 table.append(news.rows)
                 work_done += sum(work[row.cell_id] for row in news.rows)
                 progress.update(
@@ -249,6 +253,7 @@ def train(
         log(workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
         raise
     table.merge()
+    curves.merge()
     if news is not None:
         log(
             workdir,
