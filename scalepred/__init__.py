@@ -4,39 +4,58 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scalepred.config import UserError
+    from scalepred.api import run
+    from scalepred.config import Experiment, UserError
+    from scalepred.data.dataset import Dataset
+    from scalepred.data.task import Task
     from scalepred.fitting.answers import Answer
-    from scalepred.fitting.fit import Fit, fit
+    from scalepred.fitting.fit import Fit, fit, load
     from scalepred.fitting.laws import Law, Parameter, law_from_function
     from scalepred.fitting.predict import Prediction
-    from scalepred.fitting.saved import load
+    from scalepred.forecasting.forecast import Forecast
+    from scalepred.models.model import Model, from_linen, from_nnx
+    from scalepred.study import Outcome
     from scalepred.table.surface import Surface
 
 __version__ = "0.1.0"
 
+# Imported when first asked for: most of it takes jax, which takes seconds.
+_HOMES = {
+    "api": ("run",),
+    "config": ("Experiment", "UserError"),
+    "data.dataset": ("Dataset",),
+    "data.task": ("Task",),
+    "fitting.answers": ("Answer",),
+    "fitting.fit": ("Fit", "fit", "load"),
+    "fitting.laws": ("Law", "Parameter", "law_from_function"),
+    "fitting.predict": ("Prediction",),
+    "forecasting.forecast": ("Forecast",),
+    "models.model": ("Model", "from_linen", "from_nnx"),
+    "study": ("Outcome",),
+    "table.surface": ("Surface",),
+}
+
 __all__ = [
     "Answer",
+    "Dataset",
+    "Experiment",
     "Fit",
+    "Forecast",
     "Law",
+    "Model",
+    "Outcome",
     "Parameter",
     "Prediction",
     "Surface",
+    "Task",
     "UserError",
     "fit",
+    "from_linen",
+    "from_nnx",
     "law_from_function",
     "load",
+    "run",
 ]
-
-# Imported when first asked for: most of it takes jax, which takes seconds.
-_HOMES = {
-    "config": ("UserError",),
-    "fitting.answers": ("Answer",),
-    "fitting.fit": ("Fit", "fit"),
-    "fitting.laws": ("Law", "Parameter", "law_from_function"),
-    "fitting.predict": ("Prediction",),
-    "fitting.saved": ("load",),
-    "table.surface": ("Surface",),
-}
 
 
 def __getattr__(name: str) -> object:
@@ -44,3 +63,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(importlib.import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -16,6 +16,7 @@ from scalepred import config
 from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.estimate import axes_of
 from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting.gate import Gate, Verdict, judge
@@ -166,7 +167,7 @@ def check_questions(
     Raises:
         UserError: names the question and what it lacks.
     """
-    axes = fitting.axes_of(law, points)
+    axes = axes_of(law, points)
     asked = [
         ("--budget", bool(questions.budget), ("params", "data")),
         ("--target_value", bool(questions.target_value), ()),

@@ -23,6 +23,7 @@ from scalepred.dry_run import describe_targets, print_plan
 from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.estimate import knows_epochs
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting import loop, targets
 from scalepred.forecasting.gate import Gate, Verdict, judge
@@ -171,12 +172,12 @@ def _check_stages(
     if gates and "fit" not in stages:
         raise UserError(f"stages={named}: a gate asks the fit; add fit")
     law = experiment.fit.law
-    knows_epochs = fitting.knows_epochs(law)
+    with_epochs = knows_epochs(law)
     for field, asked in (
         ("questions.at_epochs", experiment.questions.at_epochs),
         ("targets.epochs", experiment.targets.epochs),
     ):
-        if asked and not knows_epochs:
+        if asked and not with_epochs:
             raise UserError(
                 f"{field}={asked}: fit.law={law} knows nothing of epochs; leave it "
                 "out, or choose fit.law=data_constrained"

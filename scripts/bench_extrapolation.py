@@ -27,7 +27,8 @@ import numpy as np
 from absl import app, flags
 
 import scalepred
-from scalepred.fitting.fit import coverage, fit_region
+from scalepred.fitting.region import fit_region
+from scalepred.fitting.scores import coverage
 from scalepred.runtime import command
 from scalepred.table.surface import Surface
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalepred.models.convolution import FORMS, convolve
+from scalepred.models.convolution import FORMS, conv_general_dilated, convolve
 from scalepred.models.target import traced_as
 
 SHAPES = [
@@ -43,6 +43,52 @@ def test_every_form_equals_the_plain_convolution(form):
         np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-4)
         for one, other in zip(found_pull(dy), pull(dy), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("form", "groups"), [("auto", 4), ("native", 4), ("auto", 2)])
+def test_channels_in_groups(form, groups):
+    """4 of 4 is depthwise; of stride 3 the last rows meet no tap."""
+    for size, taps, stride in (((7, 9), 3, 1), ((8, 8), 5, 2), ((8, 8), 1, 3)):
+        keys = jax.random.split(jax.random.key(0), 3)
+        x = jax.random.normal(keys[0], (2, *size, 4))
+        kernel = jax.random.normal(keys[1], (taps, taps, 4 // groups, 4))
+        arguments = {
+            "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
+            "feature_group_count": groups,
+        }
+        y, pull = jax.vjp(
+            lambda x, k, s=stride, more=arguments: jax.lax.conv_general_dilated(
+                x, k, (s, s), "SAME", **more
+            ),
+            x,
+            kernel,
+        )
+        dy = jax.random.normal(keys[2], y.shape)
+        with traced_as(form):
+            found, found_pull = jax.vjp(
+                lambda x, k, s=stride: convolve(x, k, s, groups), x, kernel
+            )
+        np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-4)
+        for one, other in zip(found_pull(dy), pull(dy), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_not_ours_is_the_compilers_own():
+    """As flax's layers ask for it: other padding, dilation, one or three axes."""
+    x, kernel = (
+        jax.random.normal(jax.random.key(0), (2, 9, 9, 3)),
+        jnp.ones((3, 3, 3, 2)),
+    )
+    layout = ("NHWC", "HWIO", "NHWC")
+    for padding, dilation in (
+        ("VALID", (1, 1)),
+        ("SAME", (2, 2)),
+        ([(2, 0)] * 2, (1, 1)),
+    ):
+        arguments = {"rhs_dilation": dilation, "dimension_numbers": layout}
+        found = conv_general_dilated(x, kernel, (1, 1), padding, **arguments)
+        wanted = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, **arguments)
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_convolutions_in_a_loop_are_all_of_the_fast_kind():

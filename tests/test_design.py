@@ -9,8 +9,8 @@ import pytest
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import design, predict
-from scalepred.fitting.fit import fit_region
 from scalepred.fitting.laws import Law, Parameter, Scale
+from scalepred.fitting.region import fit_region
 from scalepred.table.surface import Surface
 from tests import published
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import backtest, laws, multistart, predict, solver
-from scalepred.fitting.fit import coverage, fit_region
+from scalepred.fitting.region import fit_region
+from scalepred.fitting.scores import coverage
 from scalepred.table.surface import Surface
 from tests import published
 

@@ -14,8 +14,9 @@ import scalepred
 from scalepred.fitting import auto, backtest, flexible, predict
 from scalepred.fitting.auto import weigh
 from scalepred.fitting.backtest import BackTest
-from scalepred.fitting.fit import coverage, fit_region
 from scalepred.fitting.laws import Scale
+from scalepred.fitting.region import fit_region
+from scalepred.fitting.scores import coverage
 from scalepred.table.surface import Surface
 from tests import published
 

@@ -15,8 +15,8 @@ import scalepred
 from scalepred.commands import fit
 from scalepred.config import UserError
 from scalepred.fitting import health, laws, multistart, solver
-from scalepred.fitting.fit import fit_region
 from scalepred.fitting.least_squares import LeastSquares
+from scalepred.fitting.region import fit_region
 from scalepred.report import results
 from scalepred.table.surface import Surface
 from tests.formulas import FORMULAS

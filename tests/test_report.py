@@ -16,7 +16,7 @@ import pytest
 from etils import epath
 from example_results import ODD, grid
 
-from scalepred.fitting.fit import Warn
+from scalepred.fitting.health import Warn
 from scalepred.report import figures, format, page, plot_data
 from scalepred.report.drawing import Painter
 from scalepred.report.plot_data import Drawing

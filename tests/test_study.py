@@ -19,7 +19,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.forecasting import targets
 from scalepred.runtime.workdir import prepare_workdir
 from scalepred.table.rows import Measurement, Table
-from scalepred.training import engine
+from scalepred.training import work
 
 # The evidence and what is held out, but no report.
 ALL_RUNS = ("train", "fit", "forecast", "verify")
@@ -291,11 +291,11 @@ def test_the_quickstarts_evidence_is_fifty_times_cheaper_than_its_target():
     experiment = load_experiment("forecast_python")
     dataset = load_dataset(experiment.dataset)
     parts = targets.split_cells(experiment, dataset)
-    evidence = sum(engine.count_flops(cell, dataset) for cell in parts.evidence)
+    evidence = sum(work.count_flops(cell, dataset) for cell in parts.evidence)
     assert {cell.width for cell in parts.targets} == {512}
     assert not parts.held_out
     for cell in parts.targets:
-        assert engine.count_flops(cell, dataset) >= 50 * evidence
+        assert work.count_flops(cell, dataset) >= 50 * evidence
 
 
 @pytest.mark.slow

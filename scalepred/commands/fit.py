@@ -158,10 +158,10 @@ def _fit_table(
     from etils import epath
 
     from scalepred import analysis, config
-    from scalepred.fitting import fit as fitting
+    from scalepred.fitting.estimate import knows_epochs
     from scalepred.report.machine import speak_of
 
-    with_epochs = fitting.knows_epochs(_LAW.value)
+    with_epochs = knows_epochs(_LAW.value)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
             f"--data_counts={_DATA_COUNTS.value}: of no use with --law={_LAW.value}, "
@@ -213,7 +213,7 @@ def _ask_saved(
     from etils import epath
 
     from scalepred import analysis
-    from scalepred.fitting import saved
+    from scalepred.fitting.fit import load
     from scalepred.report.machine import speak_of
     from scalepred.runtime.files import jsonable
 
@@ -233,7 +233,7 @@ def _ask_saved(
         raise UserError(
             f"--workdir={_WORKDIR.value}: keeps no fit; add --measurements to make one"
         )
-    fit = saved.load(path)
+    fit = load(path)
     answers, verdicts, said = analysis.ask_saved(fit, questions, targets, gates)
     spoken = speak_of(None, (), verdicts, answers)
     spoken = spoken._replace(record={**spoken.record, "targets": jsonable(said)})
@@ -295,7 +295,7 @@ def _score() -> Spoken:
 
 
 def _fit_region(surface: Surface):
-    from scalepred.fitting.fit import fit_region
+    from scalepred.fitting.region import fit_region
 
     ratio = _COMPUTE_RATIO.value
     if ratio is not None and (_MAX_PARAMS.value or _MAX_DATA.value):

@@ -10,8 +10,8 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -20,25 +20,20 @@ from scalepred.config import UserError
 from scalepred.fitting import (
     answers,
     auto,
-    average,
     backtest,
     design,
     health,
     least_squares,
     multistart,
+    plot,
     predict,
     saved,
     solver,
+    summary,
 )
+from scalepred.fitting.estimate import Settings, estimate
 from scalepred.fitting.health import Warn
-from scalepred.fitting.laws import (
-    Law,
-    chinchilla,
-    data_constrained,
-    find_law,
-    rosenfeld,
-    rosenfeld_fitted_guess,
-)
+from scalepred.fitting.laws import Law
 from scalepred.fitting.predict import FittedLaw
 from scalepred.table.surface import Surface
 
@@ -153,6 +148,36 @@ class Fit:
             UserError: a law of one's own was given as an object, not by its name.
         """
         saved.save(self, path)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], "Fit"], tuple[bytes]]:
+        """Pickles and copies are saved fits: numbers, and the law by its name."""
+        return from_bytes, (saved.to_bytes(self),)
+
+    def summary(self) -> str:
+        """The fit on one screen: parameters, back-tests, what is to be feared."""
+        return summary.summarise(self)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return summary.as_html(self)
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the curves with their intervals, and the points."""
+        return plot.plot(self)
+
+    def to_frame(self) -> Any:
+        """The points and what the fit says of each, as a pandas DataFrame.
+
+        Columns params, data, value, weight, and predicted, lower, upper: the 90 %
+        interval of a measurement like the one of the point.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return summary.to_frame(self)
 
     @property
     def cost(self) -> answers.Cost:
@@ -393,7 +418,7 @@ class Fit:
 
 
 def fit(
-    surface: Surface,
+    surface: Surface | Any,
     law: str | Law = "auto",
     *,
     residual: solver.Residual = solver.RELATIVE,
@@ -405,7 +430,8 @@ def fit(
     """Fits a law to every point of a surface.
 
     Args:
-        surface: the fit region; `Surface.where` cuts one out.
+        surface: the fit region; `Surface.where` cuts one out. A DataFrame, or a
+            mapping of columns, is read by `Surface.from_frame`.
         law: "auto" (one flexible law under several priors, weighed by back-tests:
             see `fitting.flexible`), another name (see `laws.find_law`) or a law of
             one's own.
@@ -423,145 +449,24 @@ def fit(
     Source: Rosenfeld et al. 2020, section 4 (objective), 6 (cross-validation), 7
     (extrapolation). The intervals are ours.
     """
-    if weights not in ("given", "noise"):
-        raise UserError(f"weights={weights!r}: must be given or noise")
-    if law == "auto":
-        if residual != solver.RELATIVE:
-            raise UserError(
-                f"residual={residual.kind}: law=auto has a residual of its own; leave "
-                "it out or name another law"
-            )
-        if weights == "noise":
-            raise UserError(
-                "weights=noise: law=auto has weights of its own; name another law"
-            )
-        found = auto.fit(surface, resamples=resamples, seed=seed)
-        if len(found.law.axes) == 1:
-            found = average.with_published_forms(found)
-        return Fit(found, called="auto")
+    if not isinstance(surface, Surface):
+        surface = Surface.from_frame(surface)
+    settings = Settings(residual, weights, resamples, starts, seed)
     called = law if isinstance(law, str) else law.name
-    law = find_law(law) if isinstance(law, str) else law
-    notes = list(surface.notes)
-    if law is rosenfeld and surface.random_guess is None:
-        law = rosenfeld_fitted_guess
-        notes.append("the random-guess level is fitted, because none was given")
-    epochs = surface.epochs
-    if "epochs" in law.axes and epochs is not None:
-        if law is data_constrained and multistart.have_same_epochs(surface):
-            law = chinchilla
-            notes.append(
-                f"every point has epochs={np.median(epochs):g}, so what repeated data "
-                "are worth cannot be told: law=chinchilla is fitted in place of "
-                "data_constrained, to unique data"
-            )
-        else:
-            notes.append(
-                "data are unique data; a question that names no epochs is answered "
-                "for data seen once"
-            )
-    found = least_squares.fit(
-        surface,
-        law,
-        residual,
-        resamples=resamples,
-        starts=starts,
-        seed=seed,
-        notes=tuple(notes),
-    )
-    if weights == "noise":
-        found = least_squares.fit(
-            least_squares.weigh_by_noise(found),
-            law,
-            residual,
-            resamples=resamples,
-            starts=starts,
-            seed=seed,
-            notes=(
-                *notes,
-                "points are weighed by 1 / (misfit^2 + seed noise^2 / seeds)",
-            ),
-        )
-    return Fit(found, called=called)
+    return Fit(estimate(surface, law, settings), called=called)
 
 
-def knows_epochs(law: str | Law) -> bool:
-    """Whether the law wants to be told how often the data were seen.
+def load(path: os.PathLike | str) -> Fit:
+    """The fit that `Fit.save` wrote.
 
     Raises:
-        UserError: there is no such law.
+        UserError: there is no such file, or it is no saved fit.
     """
-    if law == "auto":
-        return False
-    law = find_law(law) if isinstance(law, str) else law
-    return "epochs" in law.axes
+    found = saved.load(path)
+    return Fit(found, called=found.called)
 
 
-def axes_of(law: str | Law, surface: Surface) -> tuple[str, ...]:
-    """What a law fitted to these points will depend on: params, data, epochs.
-
-    Raises:
-        UserError: there is no such law.
-    """
-    if law == "auto":
-        return auto.varying_axes(surface)
-    law = find_law(law) if isinstance(law, str) else law
-    return law.axes
-
-
-class Sizes(NamedTuple):
-    """Sizes without values, such as those of cells that are not trained yet.
-
-    Attributes:
-        params: model sizes [points].
-        data: data sizes [points].
-        work: model size times data seen [points].
-    """
-
-    params: np.ndarray
-    data: np.ndarray
-    work: np.ndarray
-
-
-def fit_region(
-    sizes: Surface | Sizes,
-    *,
-    max_params: float = math.inf,
-    max_data: float = math.inf,
-    max_compute: float = math.inf,
-) -> np.ndarray:
-    """Mask of the points with m, n and m n within limits [points].
-
-    With epochs m n is model size times data seen.
-
-    Raises:
-        UserError: if no point is left.
-    """
-    slack = 1 + 1e-9  # limits are often ratios of the sizes themselves
-    mask = (
-        (sizes.params <= max_params * slack)
-        & (sizes.data <= max_data * slack)
-        & (sizes.work <= max_compute * slack)
-    )
-    if not np.any(mask):
-        raise UserError(
-            f"fit region params <= {max_params:g}, data <= {max_data:g}, params * data "
-            f"<= {max_compute:g}: holds no point; widen it"
-        )
-    return mask
-
-
-def summarise_errors(errors: np.ndarray) -> tuple[float, float]:
-    """Signed mean and population standard deviation of relative errors."""
-    return float(np.mean(errors)), float(np.std(errors))
-
-
-def coverage(
-    measured: Sequence[float] | np.ndarray,
-    lower: Sequence[float] | np.ndarray,
-    upper: Sequence[float] | np.ndarray,
-) -> float:
-    """Share of measured values within their intervals; NaN where there are none."""
-    measured, lower, upper = (np.asarray(v) for v in (measured, lower, upper))
-    if np.any(np.isnan(lower) | np.isnan(upper)):
-        return math.nan
-    return float(np.mean((measured >= lower) & (measured <= upper)))
+def from_bytes(content: bytes) -> Fit:
+    """The fit of which these are the bytes; see `Fit.save`."""
+    found = saved.from_bytes(content)
+    return Fit(found, called=found.called)

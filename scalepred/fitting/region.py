@@ -1,10 +1,54 @@
-"""The fit region: what lies inside it is no prediction."""
+"""The fit region: which points are fitted, and that a target lies outside."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.table.surface import Surface
+
+
+class Sizes(NamedTuple):
+    """Sizes without values, such as those of cells that are not trained yet.
+
+    Attributes:
+        params: model sizes [points].
+        data: data sizes [points].
+        work: model size times data seen [points].
+    """
+
+    params: np.ndarray
+    data: np.ndarray
+    work: np.ndarray
+
+
+def fit_region(
+    sizes: Surface | Sizes,
+    *,
+    max_params: float = math.inf,
+    max_data: float = math.inf,
+    max_compute: float = math.inf,
+) -> np.ndarray:
+    """Mask of the points with m, n and m n within limits [points].
+
+    With epochs m n is model size times data seen.
+
+    Raises:
+        UserError: if no point is left.
+    """
+    slack = 1 + 1e-9  # limits are often ratios of the sizes themselves
+    mask = (
+        (sizes.params <= max_params * slack)
+        & (sizes.data <= max_data * slack)
+        & (sizes.work <= max_compute * slack)
+    )
+    if not np.any(mask):
+        raise UserError(
+            f"fit region params <= {max_params:g}, data <= {max_data:g}, params * data "
+            f"<= {max_compute:g}: holds no point; widen it"
+        )
+    return mask
 
 
 def check_target(

@@ -23,13 +23,13 @@ from scalepred.fitting import (
     predict,
     solver,
 )
+from scalepred.fitting.estimate import Settings, estimate
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law, Scale, find_law
 from scalepred.runtime.files import write_whole
 from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
-    from scalepred.fitting.fit import Fit
     from scalepred.fitting.least_squares import LeastSquares
 
 _FORMAT = 1
@@ -87,27 +87,24 @@ class Saved:
     @functools.cached_property
     def again(self) -> "LeastSquares | auto.Auto | Saved":
         """The same, fitted anew: for what takes refitting."""
-        from scalepred.fitting import fit as fitting  # which imports this module
-
         is_auto = self.called == "auto"
-        return fitting.fit(
-            self.surface,
-            self.called,
+        settings = Settings(
             residual=solver.RELATIVE if is_auto else self.residual,
             resamples=self.resamples,
             seed=self.seed,
-        ).estimate
+        )
+        return estimate(self.surface, self.called, settings)
 
     def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
         """The fewest points it takes, and refits to subsets of another surface."""
         return self.again.refit(surface)
 
 
-def save(fit: "Fit", path: os.PathLike | str) -> None:
+def save(fit: Any, path: os.PathLike | str) -> None:
     """Writes a fit as one file, whole; what takes refitting is computed first.
 
     Args:
-        fit: any fit; a law of one's own must have been asked for by name
+        fit: any `fit.Fit`; a law of one's own must have been asked for by name
             (`module.attribute`), so that it can be found again.
         path: the file, .npz by custom.
 
@@ -117,7 +114,7 @@ def save(fit: "Fit", path: os.PathLike | str) -> None:
     write_whole(epath.Path(path), to_bytes(fit))
 
 
-def to_bytes(fit: "Fit") -> bytes:
+def to_bytes(fit: Any) -> bytes:
     """What `save` writes: the same bytes for the same fit."""
     surface, fitted = fit.surface, fit.fitted
     header = {
@@ -156,22 +153,17 @@ def to_bytes(fit: "Fit") -> bytes:
     return content.getvalue()
 
 
-def load(path: os.PathLike | str) -> "Fit":
-    """The fit that `save` wrote.
+def load(path: os.PathLike | str) -> Saved:
+    """What `save` wrote.
 
     Raises:
         UserError: there is no such file, or it is no saved fit.
     """
-    from scalepred.fitting.fit import Fit  # which imports this module
-
     path = epath.Path(path)
     if not path.exists():
         raise UserError(f"{path}: there is no saved fit; fit a table first")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays["header"].tobytes())
-        saved = _build(header, arrays)
+        return from_bytes(path.read_bytes())
     except UserError:  # a law that is not here
         raise
     except Exception as error:  # zip, zlib and numpy have a dozen for damaged bytes
@@ -179,7 +171,13 @@ def load(path: os.PathLike | str) -> "Fit":
             f"{path}: damaged, or no saved fit of this version ({error!r}); fit the "
             "table again"
         ) from None
-    return Fit(saved, called=saved.called)
+
+
+def from_bytes(content: bytes) -> Saved:
+    """What `to_bytes` gave; of damaged bytes whatever zip and numpy raise."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return _build(json.loads(arrays["header"].tobytes()), arrays)
 
 
 def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:

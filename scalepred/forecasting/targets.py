@@ -10,9 +10,9 @@ from etils import epath
 from scalepred import grid, sweep
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
-from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Cost
-from scalepred.fitting.region import check_target
+from scalepred.fitting.estimate import knows_epochs
+from scalepred.fitting.region import Sizes, check_target, fit_region
 from scalepred.forecasting.forecast import Asked, Evidence
 from scalepred.grid import Cell
 from scalepred.runtime.files import digest
@@ -93,11 +93,11 @@ def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
     cells = grid.make_cells(experiment, dataset)
     sizes = [Size.of(cell, dataset) for cell in cells]
     params, data, epochs = np.array(sizes, float).T
-    knows_epochs = fitting.knows_epochs(experiment.fit.law)
-    work = params * data * (epochs if knows_epochs else 1.0)
+    with_epochs = knows_epochs(experiment.fit.law)
+    work = params * data * (epochs if with_epochs else 1.0)
     settings = experiment.fit
-    in_fit = fitting.fit_region(
-        fitting.Sizes(params, data, work),
+    in_fit = fit_region(
+        Sizes(params, data, work),
         max_params=params.max() / settings.max_params_ratio,
         max_data=data.max() / settings.max_data_ratio,
         max_compute=work.max() / (settings.max_compute_ratio or 1.0),
@@ -107,11 +107,11 @@ def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
     plain = list(zip(asked.params, asked.data, strict=True))
     times = asked.epochs or (None,) * len(plain)
     named = [
-        (size.params, size.data, size.epochs if knows_epochs else None)
+        (size.params, size.data, size.epochs if with_epochs else None)
         for size in (Size.of(cell, dataset) for cell in targets)
     ]
     for size in (*named, *((*p, t) for p, t in zip(plain, times, strict=True))):
-        known = epochs[in_fit] if knows_epochs else None
+        known = epochs[in_fit] if with_epochs else None
         check_target(*size, params[in_fit], data[in_fit], known)
     pairs = list(zip(cells, in_fit, strict=True))
     return Parts(
@@ -124,13 +124,13 @@ def split_cells(experiment: Experiment, dataset: Dataset) -> Parts:
 def ask(study: Study) -> dict[Asked, list[Cell]]:
     """What is to be forecast, with its cells: the targets, then the grid's rest."""
     dataset, parts = study.dataset, study.parts
-    knows_epochs = fitting.knows_epochs(study.experiment.fit.law)
+    with_epochs = knows_epochs(study.experiment.fit.law)
     kinds: dict[tuple[float, float, float | None], str] = {}
     runs: dict[tuple[float, float, float | None], list[Cell]] = {}
     for kind, cells in (("target", parts.targets), ("held_out", parts.held_out)):
         for cell in cells:
             size = Size.of(cell, dataset)
-            place = size.params, size.data, size.epochs if knows_epochs else None
+            place = size.params, size.data, size.epochs if with_epochs else None
             if kinds.setdefault(place, kind) == kind:
                 runs.setdefault(place, []).append(cell)
     found = {}
@@ -175,7 +175,7 @@ def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
     surface = Surface.from_measurements(
         chosen,
         random_guess or None,
-        fitting.knows_epochs(experiment.fit.law),
+        knows_epochs(experiment.fit.law),
         metric=study.metric,
     )
     if not grid.is_sweep(experiment):

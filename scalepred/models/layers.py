@@ -221,8 +221,10 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         width = self.width[...].astype(x.dtype)
-        mean = jnp.sum(x, axis=-1, keepdims=True) / width
-        x = jnp.where(jnp.arange(x.shape[-1]) < width, x - mean, 0)
+        # Before the sum too, else padding, though it is zero, would have a gradient.
+        is_real = jnp.arange(x.shape[-1]) < width
+        mean = jnp.sum(jnp.where(is_real, x, 0), axis=-1, keepdims=True) / width
+        x = jnp.where(is_real, x - mean, 0)
         variance = jnp.sum(jnp.square(x), axis=-1, keepdims=True) / width
         x *= jax.lax.rsqrt(variance + 1e-6)
         return x * self.scale[...] + self.bias[...]

@@ -195,6 +195,12 @@ def from_linen(
     return Model(init, apply, embeddings, can_be_padded)
 
 
+def is_builtin(family: str) -> bool:
+    """Whether a family comes with the package, whose tests then know it."""
+    module = find_module("family", family, package, "build")
+    return module.__name__.startswith(f"{package.__name__}.")
+
+
 def build_for(dataset: Dataset, family: str, width: int, depth: int) -> Model:
     """The family's model of that width and depth for a dataset."""
     return build_model(family, width, depth, dataset.input_shape, dataset.head_size)

@@ -14,6 +14,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
 from scalepred.table.readers import csv
+from scalepred.table.readers import frame as frame_reader
 from scalepred.table.rows import Measurement
 
 # So much below one epoch is one, rounded.
@@ -240,6 +241,31 @@ class Surface:
             UserError: names file, row, column and remedy.
         """
         columns = csv.read(path, metric, task, data_counts)
+        return cls._of_task(random_guess=random_guess, **columns._asdict())
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        metric: str | None = None,
+        task: str | None = None,
+        random_guess: float | None = None,
+        data_counts: str | None = None,
+    ) -> Self:
+        """Reads a DataFrame, or a mapping of columns, by the rules of `from_csv`.
+
+        Args:
+            frame: of pandas or polars, or anything else that gives columns by name.
+            metric: see `from_csv`, as the others.
+            task: likewise.
+            random_guess: likewise.
+            data_counts: likewise.
+
+        Raises:
+            UserError: names row, column and remedy.
+        """
+        columns = frame_reader.read(frame, metric, task, data_counts)
         return cls._of_task(random_guess=random_guess, **columns._asdict())
 
     @classmethod

@@ -13,12 +13,14 @@ from etils import epath
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
+from scalepred.models.model import build_for, is_builtin
 from scalepred.runtime import preemption
 from scalepred.training import autotune as tuning
 from scalepred.training import cost, packing
 from scalepred.training.checkpoint import Checkpoints
 from scalepred.training.device_data import place_data, put_data
 from scalepred.training.engine import Compiler, does_not_fit, is_out_of_memory
+from scalepred.training.padding import check_padding
 from scalepred.training.plan import Pack, Plan, halve_lanes
 from scalepred.training.run import PackRun, Progress, Totals
 from scalepred.training.trials import time_packs
@@ -45,6 +47,10 @@ def plan_cells(
         done: ids of cells that have a row.
         devices: default: all.
         memory_bytes: of each, for devices that are not here.
+
+    Raises:
+        UserError: a cell does not fit, the optimiser cannot be made, or a family of
+            one's own cannot be padded though it says so.
     """
     devices = list(devices or jax.devices())
     machine = cost.describe_machine(devices[0], memory_bytes)
@@ -53,7 +59,7 @@ def plan_cells(
         machine = dataclasses.replace(machine, memory_bytes=_UNLIMITED)
     else:
         machine = place_data(machine, dataset, experiment.packing.stream)
-    return packing.plan_packs(
+    plan = packing.plan_packs(
         cells,
         experiment.packing,
         len(devices),
@@ -64,6 +70,20 @@ def plan_cells(
         ),
         machine=machine,
     )
+    for pack in plan.packs:
+        _check_claim(pack, dataset)
+    return plan
+
+
+def _check_claim(pack: Pack, dataset: Dataset) -> None:
+    """A family of one's own that says it may be padded is not taken at its word."""
+    key = pack.key
+    if len(pack.widths) > 1 and not is_builtin(key.family):
+        narrow, wide = (
+            build_for(dataset, key.family, width, key.depth)
+            for width in (pack.widths[0], pack.widths[-1])
+        )
+        check_padding(key.family, narrow, wide, dataset.input_spec)
 
 
 def train(

@@ -23,7 +23,7 @@ _UNIQUE_COLUMNS = ("unique_data", "unique_tokens")
 # Epochs that differ by less than this share are the same number, rounded.
 _EPOCHS_SLACK = 0.01
 
-_Row = Mapping[str, str]
+Row = Mapping[str, str]
 
 
 class Columns(NamedTuple):
@@ -50,7 +50,27 @@ def read(
 ) -> Columns:
     """The columns of a file; see `Surface.from_csv`, which has the same arguments."""
     path = epath.Path(path)
-    rows, notes = _read_rows(path)
+    return tell(*_read_rows(path), path, metric, task, data_counts)
+
+
+def tell(
+    rows: list[tuple[int, Row]],
+    notes: list[str],
+    path: object,
+    metric: str | None,
+    task: str | None,
+    data_counts: str | None,
+) -> Columns:
+    """What rows of text mean, whatever they were read from.
+
+    Args:
+        rows: line number and cells by column, at least one.
+        notes: what is said of them already.
+        path: where they come from, for errors.
+        metric: see `Surface.from_csv`, as the others.
+        task: likewise.
+        data_counts: likewise.
+    """
     rows = _select(rows, "task", task, path)
     rows = _select_metric(rows, metric, path)
     _check_no_twins(rows, path)
@@ -91,7 +111,7 @@ def read(
     )
 
 
-def _read_rows(path: epath.Path) -> tuple[list[tuple[int, _Row]], list[str]]:
+def _read_rows(path: epath.Path) -> tuple[list[tuple[int, Row]], list[str]]:
     """Rows of runs that ended well, with their line numbers, and what is said of it."""
     notes: list[str] = []
     if path.name == "measurements.csv" and has_parts(path):
@@ -100,21 +120,29 @@ def _read_rows(path: epath.Path) -> tuple[list[tuple[int, _Row]], list[str]]:
         rows = _parse_csv(path, table.as_csv().decode())
     else:
         rows = _read_csv(path)
+    kept, left_out = drop_failed(rows, path)
+    return kept, notes + left_out
+
+
+def drop_failed(
+    rows: list[tuple[int, Row]], path: object
+) -> tuple[list[tuple[int, Row]], list[str]]:
+    """Rows of runs that ended well, and how many others there were."""
     if "status" not in rows[0][1]:
-        return rows, notes
+        return rows, []
     kept = [row for row in rows if row[1]["status"] == "ok"]
     if not kept:
         raise UserError(f"{path}: no row has status ok, so nothing can be fitted")
-    if len(kept) < len(rows):
-        notes.append(
-            f"{len(rows) - len(kept)} of {len(rows)} rows have a status other than ok "
-            "and are left out"
-        )
-    return kept, notes
+    if len(kept) == len(rows):
+        return kept, []
+    return kept, [
+        f"{len(rows) - len(kept)} of {len(rows)} rows have a status other than ok "
+        "and are left out"
+    ]
 
 
 def _tell_metric(
-    first: _Row, asked: str | None, value: Sequence[float]
+    first: Row, asked: str | None, value: Sequence[float]
 ) -> tuple[str, str]:
     """The metric, and a note where it is guessed; "" where it is not.
 
@@ -156,7 +184,7 @@ class _Repeats(NamedTuple):
 
 
 def _tell_repeats(
-    path: object, rows: list[tuple[int, _Row]], data: list[float], data_counts: str
+    path: object, rows: list[tuple[int, Row]], data: list[float], data_counts: str
 ) -> _Repeats:
     if data_counts not in ("auto", "unique", "seen"):
         raise UserError(
@@ -198,7 +226,7 @@ def _tell_repeats(
     return _Repeats(unique, ratios, new.replace("_", " "), note)
 
 
-def _read_csv(path: epath.Path) -> list[tuple[int, _Row]]:
+def _read_csv(path: epath.Path) -> list[tuple[int, Row]]:
     """Rows with their line numbers; every row has exactly the header's columns."""
     if not path.exists() or path.is_dir():
         raise UserError(f"measurements={path}: there is no such file")
@@ -217,21 +245,26 @@ def _read_csv(path: epath.Path) -> list[tuple[int, _Row]]:
     return _parse_csv(path, text)
 
 
-def _parse_csv(path: epath.Path, text: str) -> list[tuple[int, _Row]]:
+def check_header(path: object, header: Sequence[str]) -> None:
+    """Every column has one name, and those that are needed are there."""
+    missing = [name for name in ("params", "data", "value") if name not in header]
+    if missing:
+        shown = _shorten(", ".join(header))
+        raise UserError(
+            f"{path}: no column {', '.join(missing)} (columns found: {shown}); "
+            "name the columns params, data, value"
+        )
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise UserError(f"{path}: column {twice!r} stands twice; keep one")
+
+
+def _parse_csv(path: epath.Path, text: str) -> list[tuple[int, Row]]:
     lines = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [name.strip() for name in next(lines)]
-        missing = [name for name in ("params", "data", "value") if name not in header]
-        if missing:
-            shown = _shorten(", ".join(header))
-            raise UserError(
-                f"{path}: no column {', '.join(missing)} (columns found: {shown}); "
-                "name the columns params, data, value"
-            )
-        if len(set(header)) < len(header):
-            twice = next(name for name in header if header.count(name) > 1)
-            raise UserError(f"{path}: column {twice!r} stands twice; keep one")
-        rows: list[tuple[int, _Row]] = []
+        check_header(path, header)
+        rows: list[tuple[int, Row]] = []
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -250,8 +283,8 @@ def _parse_csv(path: epath.Path, text: str) -> list[tuple[int, _Row]]:
 
 
 def _select(
-    rows: list[tuple[int, _Row]], column: str, wanted: str | None, path: object
-) -> list[tuple[int, _Row]]:
+    rows: list[tuple[int, Row]], column: str, wanted: str | None, path: object
+) -> list[tuple[int, Row]]:
     """Rows whose `column` is `wanted`; all rows where the file has no such column."""
     if column not in rows[0][1]:
         return rows
@@ -272,8 +305,8 @@ def _select(
 
 
 def _select_metric(
-    rows: list[tuple[int, _Row]], metric: str | None, path: object
-) -> list[tuple[int, _Row]]:
+    rows: list[tuple[int, Row]], metric: str | None, path: object
+) -> list[tuple[int, Row]]:
     """Like `_select`; error and loss also say of what kind a lone metric is.
 
     Our own tables have a column for every metric beside the one that `value` is of.
@@ -294,7 +327,7 @@ def _select_metric(
     return _select(rows, "metric", metric, path)
 
 
-def _check_no_twins(rows: list[tuple[int, _Row]], path: object) -> None:
+def _check_no_twins(rows: list[tuple[int, Row]], path: object) -> None:
     seen: dict[tuple[str, ...], int] = {}
     for line, row in rows:
         cells = tuple(row.values())
@@ -306,7 +339,7 @@ def _check_no_twins(rows: list[tuple[int, _Row]], path: object) -> None:
         seen[cells] = line
 
 
-def _number(path: object, line: int, row: _Row, column: str) -> float:
+def _number(path: object, line: int, row: Row, column: str) -> float:
     text = row[column]
     try:
         number = float(text)

@@ -1,0 +1,100 @@
+"""A study from Python or a notebook: the same as the command, with values for files."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from scalepred import study
+from scalepred.config import Experiment, UserError
+from scalepred.forecasting import loop
+from scalepred.forecasting.gate import parse_gate
+
+
+def run(
+    experiment: Experiment | str | os.PathLike,
+    workdir: str | os.PathLike,
+    *,
+    stages: Sequence[str] | None = None,
+    verify: bool = False,
+    gates: Sequence[str] = (),
+    until_width: float = 0.0,
+    budget: float = 0.0,
+) -> study.Outcome:
+    """Trains, fits, forecasts and reports; what is done already is not done again.
+
+    Args:
+        experiment: a config, or the file of one, "x.py" or "x.py:small".
+        workdir: a folder or bucket where everything is kept.
+        stages: of train, fit, forecast, verify and report; None: all, but of what was
+            forecast only the rest of the grid is trained.
+        verify: targets are trained too, and the forecast is scored.
+        gates: conditions, as `--gate` has them.
+        until_width: above 0: of the grid only the cells are trained that make the
+            targets' interval as narrow, a relative half-width.
+        budget: training FLOPs that this may cost.
+
+    Returns:
+        Forecast, what was verified, and `found`: fit, predictions and answers.
+
+    Raises:
+        UserError: anything asked for cannot be; nothing was trained then.
+    """
+    if not isinstance(experiment, Experiment):
+        experiment = load_experiment(experiment)
+    unknown = [stage for stage in stages or () if stage not in study.STAGES]
+    if unknown or (stages is not None and not stages):
+        raise UserError(
+            f"stages={[*(stages or ())]}: must be one or more of "
+            f"{', '.join(study.STAGES)}"
+        )
+    if verify:
+        stages = list({*(stages or study.STAGES), "verify"})
+    if bool(until_width) != bool(budget):
+        raise UserError(
+            f"until_width={until_width}, budget={budget}: give both or neither"
+        )
+    wish = loop.Wish(until_width, budget) if until_width else None
+    return study.run(
+        experiment,
+        epath.Path(workdir),
+        stages,
+        gates=[parse_gate(text) for text in gates],
+        wish=wish,
+    )
+
+
+def load_experiment(path: str | os.PathLike) -> Experiment:
+    """What `get_config()` of a file gives; what stands beside the file can be found.
+
+    Args:
+        path: of the file; after a colon the form of the study, which it is given.
+
+    Raises:
+        UserError: there is no such file, or it gives something else.
+    """
+    name, _, scale = os.fspath(path).partition(":")
+    file = pathlib.Path(name)
+    if not file.is_file():
+        raise UserError(f"experiment={name}: there is no such file")
+    for folder in (str(file.parent.absolute()), os.getcwd()):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"experiment={name}: is no file of Python")
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"experiment={name}: has no function get_config()")
+    found = module.get_config(*[scale] * bool(scale))
+    if not isinstance(found, Experiment):
+        raise UserError(
+            f"experiment={name}: get_config() gave a {type(found).__name__}; it must "
+            "give a scalepred.config.Experiment"
+        )
+    return found

@@ -1,0 +1,131 @@
+"""A law by its name, and laws of one's own."""
+
+import importlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.fitting.laws import one_axis
+from scalepred.fitting.laws.law import Array, Law, Parameter, Scale
+from scalepred.fitting.laws.repeated import data_constrained
+from scalepred.fitting.laws.rosenfeld import (
+    rosenfeld,
+    rosenfeld_fitted_guess,
+    rosenfeld_two_plateaus,
+)
+from scalepred.fitting.laws.sums import chinchilla, coupled, kaplan
+
+
+def law_from_function(
+    name: str,
+    function: Callable[..., Array],
+    parameters: Sequence[Parameter],
+    *,
+    source: str = "",
+    formula: str = "",
+    axes: Sequence[str] = ("params", "data"),
+) -> Law:
+    """A law of one's own.
+
+    Args:
+        name: what reports call it.
+        function: (parameters by name, m, n) -> value, positive and not increasing in
+            m or n, written with jax.numpy; m and n are fractions of the largest
+            fitted sizes. With epochs among the axes it takes them as a fourth, as
+            they are; n is then unique data.
+        parameters: names and bounds; starts are drawn between the bounds.
+        source: where the form comes from.
+        formula: one line, for people.
+        axes: what it depends on: params and data, and epochs if it is to know how
+            often the data were seen.
+
+    Returns:
+        A law that fits, predicts and answers like the built-in ones.
+    """
+    parameters = tuple(parameters)
+
+    def natural(theta: Array) -> dict[str, Array]:
+        return {
+            parameter.name: jnp.exp(theta[..., i])
+            if parameter.is_log
+            else theta[..., i]
+            for i, parameter in enumerate(parameters)
+        }
+
+    def log_value(
+        theta: Array, x: Array, y: Array, scale: Scale, z: Array | None = None
+    ) -> jax.Array:
+        del scale
+        sizes = [jnp.exp(x), jnp.exp(y)] + ([] if z is None else [jnp.exp(z)])
+        return jnp.log(function(natural(theta), *sizes))
+
+    def start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
+        del scale
+        low, high = np.transpose([parameter.inner_bounds for parameter in parameters])
+        return low + uniform * (high - low)
+
+    def public(
+        theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
+    ) -> dict[str, np.ndarray]:
+        del scale, params_unit, data_unit
+        return {
+            parameter.name: np.exp(theta[..., i]) if parameter.is_log else theta[..., i]
+            for i, parameter in enumerate(parameters)
+        }
+
+    return Law(
+        name=name,
+        source=source,
+        formula=formula,
+        parameters=parameters,
+        log_value=log_value,
+        start=start,
+        public=public,
+        unit="fractions of the largest fitted m and n",
+        axes=tuple(axes),
+    )
+
+
+BUILT_IN = (
+    rosenfeld,
+    rosenfeld_fitted_guess,
+    rosenfeld_two_plateaus,
+    chinchilla,
+    kaplan,
+    coupled,
+    data_constrained,
+    one_axis.power,
+    one_axis.power_params,
+    one_axis.m4,
+    one_axis.m4_params,
+    one_axis.bnsl,
+    one_axis.bnsl_params,
+)
+
+
+def find_law(name: str) -> Law:
+    """The law called `name`: a built-in one, or `package.module.attribute`.
+
+    Raises:
+        UserError: lists the built-in names.
+    """
+    for law in BUILT_IN:
+        if law.name == name:
+            return law
+    module_name, _, attribute = name.rpartition(".")
+    known = ", ".join(["auto", *(law.name for law in BUILT_IN)])
+    if not module_name:
+        raise UserError(f"law={name!r}: must be one of {known}, or package.module.law")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"law={name!r}: {error}; built-in laws: {known}") from None
+    if not isinstance(found, Law):
+        raise UserError(
+            f"law={name!r}: is a {type(found).__name__}; it must be a Law, made by "
+            "law_from_function"
+        )
+    return found

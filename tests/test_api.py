@@ -1,0 +1,234 @@
+"""The package from Python: what it names, shows, copies, and runs."""
+
+import copy
+import dataclasses
+import pathlib
+import pickle
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import scalepred
+from scalepred import config
+from scalepred.config import UserError
+from scalepred.fitting.laws import chinchilla
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+M, N = (axis.reshape(-1) for axis in np.meshgrid(10.0 ** np.arange(5, 9),
+                                                 10.0 ** np.arange(6, 10)))  # fmt: skip
+LOSS = 1.7 + 300 * M**-0.4 + 900 * N**-0.45
+
+
+def _columns(**changes) -> dict:
+    noise = np.random.default_rng(0).normal(size=len(M))
+    return {"params": M, "data": N, "value": LOSS * np.exp(0.003 * noise), **changes}
+
+
+@pytest.fixture(scope="module")
+def fit() -> scalepred.Fit:
+    return scalepred.fit(_columns(), "chinchilla", resamples=100)
+
+
+def test_dir_names_what_there_is():
+    assert dir(scalepred) == sorted([*scalepred.__all__, "__version__"])
+    for name in scalepred.__all__:
+        assert getattr(scalepred, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
+        scalepred.fitt  # noqa: B018
+
+
+def test_to_import_it_imports_nothing():
+    code = "import scalepred, sys; print(dir(scalepred) and 'jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_fit_shows_itself_on_one_screen(fit):
+    text = repr(fit)
+    assert text == fit.summary()
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) < 80
+    assert lines[0] == "chinchilla law through 16 points (16 runs), loss"
+    for name, one in fit.parameters.items():
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert f"{one.value:.4g}" in line
+    assert "cross-validation" in text
+    assert "back-test" in text
+
+
+def test_a_notebook_shows_a_table(fit):
+    shown = fit._repr_html_()
+    assert shown.count("<tr>") == 1 + len(fit.parameters)
+    odd = dataclasses.replace(fit.surface, task="<script>")
+    again = scalepred.fit(odd, "chinchilla", resamples=0)
+    assert "<script>" not in again._repr_html_()
+
+
+def test_a_fit_draws_itself(fit, tmp_path):
+    figure = fit.plot()
+    (axes,) = figure.axes
+    assert len(axes.get_legend().get_texts()) == 4  # sizes of models
+    figure.savefig(tmp_path / "fit.png")
+    assert (tmp_path / "fit.png").stat().st_size > 10_000
+
+
+def test_a_law_of_one_axis_draws_one_curve():
+    n = 10.0 ** np.arange(3, 9)
+    surface = scalepred.Surface.from_arrays(
+        np.full(6, 1e6), n, 1.5 + 30 * n**-0.4, metric="loss"
+    )
+    figure = scalepred.fit(surface, "power", resamples=0).plot()
+    assert len(figure.axes[0].get_legend().get_texts()) == 1
+
+
+@pytest.mark.parametrize("law", ["chinchilla", "auto"])
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_copies_and_pickles_say_the_same(law, again):
+    fit = scalepred.fit(_columns(), law, resamples=50)
+    other = again(fit)
+    for one, two in zip(fit.predict(1e9, 2e10), other.predict(1e9, 2e10), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert other.parameters == fit.parameters
+    answer = again(fit.data_needed(1.9, 1e9))
+    assert answer == fit.data_needed(1.9, 1e9)
+    prediction = again(fit.predict(1e9, 2e10))
+    assert prediction == fit.predict(1e9, 2e10)
+    surface = again(fit.surface)
+    np.testing.assert_array_equal(surface.value, fit.surface.value)
+
+
+def test_a_law_without_a_name_cannot_be_pickled_and_says_so():
+    own = dataclasses.replace(chinchilla, name="mine")
+    fit = scalepred.fit(_columns(), own, resamples=0)
+    with pytest.raises(UserError, match="ask for it by name"):
+        pickle.dumps(fit)
+
+
+def test_columns_in_memory_are_read_as_those_of_a_file(tmp_path):
+    columns = _columns(
+        seed=np.zeros(len(M), int), status=["ok"] * (len(M) - 1) + ["bad"]
+    )
+    lines = [",".join(columns)] + [
+        ",".join(map(str, cells)) for cells in zip(*columns.values(), strict=True)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    one = scalepred.Surface.from_frame(columns, metric="loss")
+    two = scalepred.Surface.from_csv(tmp_path / "t.csv", metric="loss")
+    assert one.notes == two.notes
+    assert len(one) == len(M) - 1
+    for name in ("params", "data", "value", "weight"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+@pytest.mark.parametrize(
+    ("frame", "sentence"),
+    [
+        ({"params": [1.0], "data": [1.0]}, "the table: no column value"),
+        ({"params": [1, 2], "data": [1, 2], "value": [0.5]}, "columns of .1, 2. rows"),
+        ({"params": [], "data": [], "value": []}, "the table: no rows"),
+        (
+            {"params": [1], "data": [1], "value": [None]},
+            "line 1, column value: the cell",
+        ),
+        (3, "a int is no table"),
+        ("t.csv", "a str is no table"),
+    ],
+)
+def test_what_is_no_table_is_told(frame, sentence):
+    with pytest.raises(UserError, match=sentence):
+        scalepred.fit(frame)
+
+
+def test_a_frame_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    fit = scalepred.fit(pandas.DataFrame(_columns()), "chinchilla", resamples=50)
+    frame = fit.to_frame()
+    assert len(frame) == len(M)
+    assert ((frame.value > frame.lower) & (frame.value < frame.upper)).mean() > 0.7
+
+
+def test_points_go_into_a_frame(fit, monkeypatch):
+    """With pandas or without it: what it is given is looked at."""
+    stand_in = types.ModuleType("pandas")
+    stand_in.DataFrame = dict  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "pandas", stand_in)
+    frame = fit.to_frame()
+    assert [*frame] == [
+        "params",
+        "data",
+        "value",
+        "weight",
+        "predicted",
+        "lower",
+        "upper",
+    ]
+    np.testing.assert_array_equal(frame["value"], fit.surface.value)
+    assert np.all(frame["lower"] < frame["predicted"])
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="pandas is not installed"):
+        fit.to_frame()
+
+
+def _experiment() -> config.Experiment:
+    return config.Experiment(
+        name="small",
+        grid=config.Grid(widths=(4, 8, 16), data_fractions=(1 / 16, 1 / 4, 1.0)),
+        training=config.Training(learning_rate=0.05, steps=40),
+        fit=config.Fitting(law="chinchilla", max_data_ratio=4.0, resamples=50),
+    )
+
+
+def test_a_study_from_python(tmp_path):
+    outcome = scalepred.run(_experiment(), tmp_path / "work")
+    assert isinstance(outcome, scalepred.Outcome)
+    assert outcome.found
+    assert len(outcome.found.fit.surface) == 6
+    assert outcome.forecast
+    assert len(outcome.verified) == 3
+    assert (tmp_path / "work" / "report.html").exists()
+    again = copy.deepcopy(outcome)
+    assert again.forecast == outcome.forecast
+    said = again.found.fit.predict(1e4, 1e4)  # pyright: ignore[reportOptionalMemberAccess]
+    assert said == outcome.found.fit.predict(1e4, 1e4)
+    gated = scalepred.run(
+        _experiment(), tmp_path / "work",
+        gates=["value<=0.9,params=5000,data=1280,probability=0.5"],
+    )  # fmt: skip
+    assert [verdict.passed for verdict in gated.verdicts] == [True]
+
+
+def test_a_study_by_its_file(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from scalepred import config\n"
+        "def get_config(form='a'):\n"
+        "    return config.Experiment(name=form, training=config.Training(steps=5),\n"
+        "                             grid=config.Grid(widths=(4,)))\n"
+    )
+    path = tmp_path / "own.py"
+    scalepred.run(path, tmp_path / "a", stages=["train"])
+    scalepred.run(f"{path}:b", tmp_path / "b", stages=["train"])
+    assert '"name": "b"' in (tmp_path / "b" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "sentence"),
+    [
+        ("nowhere.py", {}, "experiment=nowhere.py: there is no such file"),
+        (None, {"stages": ["fly"]}, "must be one or more of train"),
+        (None, {"stages": []}, "must be one or more of train"),
+        (None, {"budget": 1e9}, "give both or neither"),
+        (None, {"gates": ["x"]}, "gate"),
+    ],
+)
+def test_mistakes_are_raised_before_anything_is_trained(
+    tmp_path, experiment, changes, sentence
+):
+    with pytest.raises(UserError, match=sentence):
+        scalepred.run(experiment or _experiment(), tmp_path / "work", **changes)
+    assert not (tmp_path / "work").exists()
