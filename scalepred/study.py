@@ -211,6 +211,8 @@ def train(
     is_done = np.array([cell.cell_id in study.rows for cell in cells])
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
+    others = [*study.parts.evidence, *study.parts.to_verify]
+    wish = experiment.packing.save_weights
     plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
     all_news = ensemble.train(
         plan,
@@ -219,6 +221,7 @@ def train(
         checkpoint_minutes=experiment.packing.checkpoint_minutes,
         autotune=experiment.packing.autotune,
         choices_dir=workdir / "choices",
+        save=weights.choose(wish, cells, dataset, others),
     )
     if table is None:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None

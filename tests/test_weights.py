@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import compile_once  # noqa: F401
+from etils import epath
 
-from scalepred import config, grid
+import scalepred
+from scalepred import config, grid, study
 from scalepred.config import UserError
 from scalepred.data.loading import load_dataset
 from scalepred.models.model import Variables
-from scalepred.training import ensemble, weights
+from scalepred.table.rows import Table
+from scalepred.training import curves, ensemble, weights
 from scalepred.training.weights import load_model
 
 DATASET = load_dataset("digits")
@@ -143,3 +146,28 @@ def test_the_state_of_a_model_that_reads_on_is_cut_too():
     found = weights.cut(model, padded, 3)
     jax.tree.map(np.testing.assert_array_equal, found.params, variables.params)
     jax.tree.map(np.testing.assert_array_equal, found.state, state)
+
+
+def test_a_study_keeps_weights_and_curves(tmp_path, capsys):
+    """What a user does: the config says so, the model is read back by its id."""
+    experiment = _experiment()
+    experiment.grid.data_fractions = (1 / 16,)
+    experiment.packing.save_weights = "largest"
+    experiment.fit.max_params_ratio = experiment.fit.max_data_ratio = 1.0
+    workdir = epath.Path(tmp_path / "work")
+    study.run(experiment, workdir, stages=("train",))
+    rows = Table(workdir / "measurements.csv").rows
+    assert set(curves.read(workdir)) == set(rows)
+    saved = {path.stem for path in (workdir / "weights").iterdir()}
+    assert saved == {name for name, row in rows.items() if row.width == 6}
+    model, variables = scalepred.load_model(workdir, saved.pop())
+    outputs, _ = model.apply(
+        *variables,
+        jnp.zeros((3, *DATASET.input_shape)),
+        train=False,
+        key=jax.random.key(0),
+    )
+    assert outputs.shape == (3, 10)
+    experiment.packing.save_weights = "none"
+    with pytest.raises(UserError, match=r"save_weights: none is no run"):
+        study.run(experiment, workdir, stages=("train",))

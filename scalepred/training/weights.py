@@ -33,20 +33,21 @@ from scalepred.training.work import count_params
 
 
 def choose(
-    wish: str, cells: Sequence[Cell], dataset: Dataset
+    wish: str, cells: Sequence[Cell], dataset: Dataset, others: Sequence[Cell] = ()
 ) -> Callable[[Cell], bool]:
     """Whether the weights of a cell are to be saved.
 
     Args:
         wish: "" none, "all", "largest" (most parameters times data, every seed and
             rate of it), or cell ids with commas between.
-        cells: all of the study.
+        cells: that are trained together; the largest are those among them.
         dataset: what they name.
+        others: more cells of the study; their ids are no mistake.
 
     Raises:
         UserError: an id is of no cell.
     """
-    known = {cell.cell_id for cell in cells}
+    known = {cell.cell_id for cell in (*cells, *others)}
     if wish == "all":
         return lambda cell: True
     if wish == "largest":
@@ -139,7 +140,7 @@ def load_model(workdir: os.PathLike | str, cell_id: str) -> tuple[Model, Variabl
     path = epath.Path(workdir) / "weights" / f"{cell_id}.npz"
     if not path.exists():
         raise UserError(
-            f"{path}: there is no such file; weights are saved of the runs that "
+            f"{path}: there is no such file; weights are saved when a run ends that "
             "packing.save_weights asks for and that did not diverge"
         )
     try:
