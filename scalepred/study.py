@@ -34,7 +34,8 @@ from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute, write_whole
 from scalepred.runtime.workdir import log, prepare_workdir, warn
 from scalepred.table.rows import Measurement, Table
-from scalepred.training import aot, device_data, ensemble
+from scalepred.training import aot, device_data, ensemble, weights
+from scalepred.training.curves import Curves
 from scalepred.training.work import estimate_work
 
 STAGES = ("train", "fit", "forecast", "verify", "report")
@@ -207,6 +208,8 @@ def train(
     is_done = np.array([cell.cell_id in study.rows for cell in cells])
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
+    others = [*study.parts.evidence, *study.parts.to_verify]
+    wish = experiment.packing.save_weights
     plan = ensemble.plan_cells(experiment, dataset, cells, done=done)
     all_news = ensemble.train(
         plan,
@@ -215,6 +218,7 @@ def train(
         checkpoint_minutes=experiment.packing.checkpoint_minutes,
         autotune=experiment.packing.autotune,
         choices_dir=workdir / "choices",
+        save=weights.choose(wish, cells, dataset, others),
     )
     if table is None:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
@@ -229,10 +233,13 @@ def train(
         return None
     work = estimate_work(plan, dataset)
     work_done = 0.0
-    news = None
+    news, curves = None, Curves(workdir)
     try:
         with console.Progress(plan.num_cells) as progress:
             for news in all_news:
+                # A run with a row has all that is kept of it.
+                curves.append(news.curves)
+                weights.write(workdir, dataset, news.weights)
                 table.append(news.rows)
                 work_done += sum(work[row.cell_id] for row in news.rows)
                 progress.update(
@@ -247,6 +254,7 @@ def train(
         log(workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
         raise
     table.merge()
+    curves.merge()
     if news is not None:
         log(
             workdir,
