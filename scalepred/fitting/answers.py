@@ -196,10 +196,10 @@ def budget_suffices(
         best.value <= value,
         why,
         {
-            "params": (params,) * 3,
-            "data": (data,) * 3,
+            "params": (params, params, params),
+            "data": (data, data, data),
             "expected": (best.value, float(mean.mean_lower), float(mean.mean_upper)),
-            "one_run": (one_run,) * 3,
+            "one_run": (one_run, one_run, one_run),
         },
     )
 
