@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import scalepred
-from scalepred.fitting import average, backtest, mixture, one_axis, predict
-from scalepred.fitting.laws import Scale
+from scalepred.fitting import average, backtest, mixture, predict
+from scalepred.fitting.laws import Scale, one_axis
 from scalepred.table.surface import Surface
 
 SIZES = 1000.0 * 2.0 ** np.arange(14)

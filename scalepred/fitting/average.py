@@ -14,10 +14,10 @@ from scalepred.fitting import (
     least_squares,
     mixture,
     multistart,
-    one_axis,
     predict,
     solver,
 )
+from scalepred.fitting.laws import one_axis
 from scalepred.table.surface import Surface
 
 _MORE_POINTS = 2  # than parameters, at least

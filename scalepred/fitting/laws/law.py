@@ -10,13 +10,14 @@ names and units under which the law was published.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array | np.ndarray
+Columns = TypeVar("Columns", bound=tuple)
 
 
 class Scale(NamedTuple):
@@ -177,6 +178,17 @@ EXPONENT = (1e-3, 10.0)
 AMPLITUDE = (1e-20, 1e20)
 
 
+def by_name(columns: type[Columns], theta: Array) -> Columns:
+    """Inner parameters under their names.
+
+    Args:
+        columns: a NamedTuple, a field a parameter, in the order of theta.
+        theta: [..., parameters], at least as many.
+    """
+    fields: tuple[str, ...] = columns._fields  # pyright: ignore[reportAttributeAccessIssue]
+    return columns(*(theta[..., i] for i in range(len(fields))))
+
+
 def interpolate(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
     """Uniform numbers brought to [low, high]; used for starting points."""
     return low + uniform * (high - low)
@@ -199,10 +211,10 @@ def same_response(
     return np.broadcast_to(log_value, shape), np.ones(shape)
 
 
-def exp_within_float(log_number: np.ndarray) -> np.ndarray:
+def exp_within_float(log_number: Array) -> np.ndarray:
     """exp, held within float64: a published constant may lie beyond 1e308.
 
     Constants with the dimension of a size are powers 1 / exponent of what was fitted,
     and an exponent may be near 0.
     """
-    return np.exp(np.clip(log_number, -700.0, 700.0))
+    return np.exp(np.clip(np.asarray(log_number), -700.0, 700.0))

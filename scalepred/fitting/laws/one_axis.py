@@ -8,12 +8,13 @@ model size. Published parameters are in counts.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalepred.fitting.law import (
+from scalepred.fitting.laws.law import (
     AMPLITUDE,
     EXPONENT,
     Array,
@@ -22,6 +23,7 @@ from scalepred.fitting.law import (
     Scale,
     Sum,
     Term,
+    by_name,
     exp_within_float,
     interpolate,
     log_sum,
@@ -97,9 +99,17 @@ def _along(axis: str, curve: _Curve) -> Law:
 
 # The saturating power law: Rosenfeld et al. 2020, Eq. 1 and 2, and the second
 # estimator (M2) of Alabdulmohsin et al. 2022.
+class InnerOfPower(NamedTuple):
+    """Inner parameters of the power law, logarithms."""
+
+    e: Array  # the floor E
+    a: Array
+    alpha: Array
+
+
 def _power_log_value(theta: Array, s: Array) -> jax.Array:
-    log_e, log_a, log_alpha = (theta[i] for i in range(3))
-    return log_sum(log_e, log_a - jnp.exp(log_alpha) * s)
+    log = by_name(InnerOfPower, theta)
+    return log_sum(log.e, log.a - jnp.exp(log.alpha) * s)
 
 
 def _power_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
@@ -112,10 +122,11 @@ def _power_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _power_public(theta: np.ndarray, log_unit: float) -> dict[str, np.ndarray]:
-    alpha = np.exp(theta[..., 2])
+    log = by_name(InnerOfPower, theta)
+    alpha = np.exp(log.alpha)
     return {
-        "E": np.exp(theta[..., 0]),
-        "A": exp_within_float(theta[..., 1] + alpha * log_unit),
+        "E": np.exp(log.e),
+        "A": exp_within_float(log.a + alpha * log_unit),
         "data_exponent": alpha,
     }
 
@@ -140,6 +151,16 @@ _power = _Curve(
 # Inside, u = (e - e_inf) / (e_0 - e_inf) solves u / (1 - u)^shape = (A / span) s^-c
 # with A = b span^shape, in units of the value: where e is small, e - e_inf is about
 # A s^-c, so that amplitude, span and shape do not trade off against each other.
+class InnerOfM4(NamedTuple):
+    """Inner parameters of M4, logarithms."""
+
+    limit: Array  # e_inf
+    span: Array  # e_0 - e_inf
+    amplitude: Array  # A
+    exponent: Array  # c
+    shape: Array
+
+
 _NEWTON_STEPS = 8
 
 
@@ -164,10 +185,10 @@ def _solve_odds(log_g: Array, shape: Array) -> jax.Array:
 
 
 def _m4_log_value(theta: Array, s: Array) -> jax.Array:
-    log_inf, log_span, log_a, log_c, log_shape = (theta[i] for i in range(5))
-    log_g = log_a - log_span - jnp.exp(log_c) * s
-    v = _solve_odds(log_g, jnp.exp(log_shape))
-    return log_sum(log_inf, log_span - jax.nn.softplus(-v))
+    log = by_name(InnerOfM4, theta)
+    log_g = log.amplitude - log.span - jnp.exp(log.exponent) * s
+    v = _solve_odds(log_g, jnp.exp(log.shape))
+    return log_sum(log.limit, log.span - jax.nn.softplus(-v))
 
 
 def _m4_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
@@ -185,12 +206,12 @@ def _m4_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _m4_public(theta: np.ndarray, log_unit: float) -> dict[str, np.ndarray]:
-    log_inf, log_span, log_a = (theta[..., i] for i in range(3))
-    exponent, shape = np.exp(theta[..., 3]), np.exp(theta[..., 4])
+    log = by_name(InnerOfM4, theta)
+    exponent, shape = np.exp(log.exponent), np.exp(log.shape)
     return {
-        "irreducible": np.exp(log_inf),
-        "random_guess": np.exp(np.logaddexp(log_inf, log_span)),
-        "b": exp_within_float(log_a - shape * log_span + exponent * log_unit),
+        "irreducible": np.exp(log.limit),
+        "random_guess": np.exp(np.logaddexp(log.limit, log.span)),
+        "b": exp_within_float(log.amplitude - shape * log.span + exponent * log_unit),
         "data_exponent": exponent,
         "shape": shape,
     }
@@ -218,16 +239,26 @@ _m4 = _Curve(
 # Caballero et al. 2023, Eq. 1 with one break. Inside, the exponents before and after
 # the break, c0 and c0 + c1, are both positive: the published form may rise, a law
 # here may not. The amplitude is that of the decaying part at s = 1.
+class InnerOfBroken(NamedTuple):
+    """Inner parameters of a broken power law, logarithms."""
+
+    floor: Array  # a
+    amplitude: Array  # b
+    before: Array  # exponent before the break, c0
+    after: Array  # and after it, c0 + c1
+    at: Array  # d1, where it breaks
+    width: Array  # f1, of the break
+
+
 def _bnsl_log_value(theta: Array, s: Array) -> jax.Array:
-    log_floor, log_b, log_before, log_after, log_break, log_width = (
-        theta[i] for i in range(6)
-    )
-    before, after = jnp.exp(log_before), jnp.exp(log_after)
-    width = jnp.exp(log_width)
+    log = by_name(InnerOfBroken, theta)
+    before, after = jnp.exp(log.before), jnp.exp(log.after)
+    width = jnp.exp(log.width)
     # How much further along the second exponent s is than s = 1 is.
-    bent = jax.nn.softplus((s - log_break) / width)
-    bent -= jax.nn.softplus(-log_break / width)
-    return log_sum(log_floor, log_b - before * s - (after - before) * width * bent)
+    bent = jax.nn.softplus((s - log.at) / width)
+    bent -= jax.nn.softplus(-log.at / width)
+    decaying = log.amplitude - before * s - (after - before) * width * bent
+    return log_sum(log.floor, decaying)
 
 
 def _bnsl_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
@@ -243,16 +274,16 @@ def _bnsl_start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _bnsl_public(theta: np.ndarray, log_unit: float) -> dict[str, np.ndarray]:
-    before, after = np.exp(theta[..., 2]), np.exp(theta[..., 3])
-    log_break, width = theta[..., 4], np.exp(theta[..., 5])
-    bent = width * np.logaddexp(0.0, -log_break / width)
-    log_b = theta[..., 1] + (after - before) * bent + before * log_unit
+    log = by_name(InnerOfBroken, theta)
+    before, after, width = np.exp(log.before), np.exp(log.after), np.exp(log.width)
+    bent = width * np.logaddexp(0.0, -log.at / width)
+    log_b = log.amplitude + (after - before) * bent + before * log_unit
     return {
-        "a": np.exp(theta[..., 0]),
+        "a": np.exp(log.floor),
         "b": exp_within_float(log_b),
         "c0": before,
         "c1": after - before,
-        "d1": np.exp(log_break + log_unit),
+        "d1": np.exp(log.at + log_unit),
         "f1": width,
     }
 
