@@ -21,8 +21,8 @@ from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting.gate import Gate, Verdict, judge
 from scalepred.report import console, page, results
-from scalepred.report.drawing import Painter
-from scalepred.report.plot_data import add_corners, make_scene
+from scalepred.report.figure_process import FigureProcess
+from scalepred.report.plot_data import add_corners, make_plot_data
 from scalepred.runtime.files import digest
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
 from scalepred.table.surface import Surface
@@ -37,7 +37,7 @@ def fit_table(
     questions: config.Questions,
     targets: Sequence[tuple[float, ...]],
     gates: Sequence[Gate] = (),
-    painter: Painter | None = None,
+    figure_process: FigureProcess | None = None,
 ) -> tuple[results.Results, list[Verdict]]:
     """The right half alone, for a table from outside.
 
@@ -50,7 +50,7 @@ def fit_table(
         questions: what to answer; at_params and at_data pick the question.
         targets: (params, data), or (params, data, epochs), to forecast.
         gates: conditions on what the fit says.
-        painter: draws the figures, beside what is computed here; None: a new one.
+        figure_process: draws beside what is computed here; None: a new one.
 
     Raises:
         UserError: before anything is fitted: the workdir is of another study, or the
@@ -89,7 +89,7 @@ def fit_table(
         targets=asked,
         forecast=told,
     )
-    finish(workdir, found, True, painter)
+    finish(workdir, found, True, figure_process)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
     return found, judge(fit, gates)
 
@@ -265,7 +265,7 @@ def finish(
     workdir: epath.Path,
     found: results.Results,
     with_report: bool,
-    painter: Painter | None = None,
+    figure_process: FigureProcess | None = None,
 ) -> None:
     """Writes and prints everything.
 
@@ -273,28 +273,28 @@ def finish(
         workdir: where the results go.
         found: all that was found.
         with_report: draws the figures and the page, too.
-        painter: draws them; None: a new one.
+        figure_process: draws them; None: a new one.
     """
     if with_report:
         # Drawing starts with what is known at once; the corners are fitted meanwhile.
-        painter = painter or Painter()
-        scene = make_scene(found)
-        painter.start(scene)
-        painter.start(add_corners(scene, found))
+        figure_process = figure_process or FigureProcess()
+        plot = make_plot_data(found)
+        figure_process.start(plot)
+        figure_process.start(add_corners(plot, found))
     results.write_results(workdir, found)
-    if painter and with_report:
-        _write_report(workdir, found, painter)
+    if figure_process and with_report:
+        _write_report(workdir, found, figure_process)
     console.print_answers(found, sys.stdout)
     if with_report:
         print(f"Report: {workdir / 'report.html'}")
 
 
 def _write_report(
-    workdir: epath.Path, found: results.Results, painter: Painter
+    workdir: epath.Path, found: results.Results, figure_process: FigureProcess
 ) -> None:
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = painter.finish()
+    drawn = figure_process.finish()
     for name, drawing in drawn.items():
         (folder / f"{name}.png").write_bytes(drawing.png)
         (folder / f"{name}.svg").write_bytes(drawing.svg)

@@ -30,7 +30,6 @@ from scalepred.forecasting.gate import Gate, Verdict, judge
 from scalepred.forecasting.targets import Study
 from scalepred.grid import Cell
 from scalepred.report import console, format, results
-from scalepred.report.drawing import Painter
 from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute, write_whole
 from scalepred.runtime.workdir import log, prepare_workdir, warn
@@ -67,7 +66,6 @@ def run(
     gates: Sequence[Gate] = (),
     wish: loop.Wish | None = None,
     price_per_hour: float = 0.0,
-    painter: Painter | None = None,
 ) -> Outcome:
     """Trains the evidence, fits it, forecasts, trains what was forecast, reports.
 
@@ -84,7 +82,6 @@ def run(
         wish: of the grid only the cells are trained that make the targets' interval
             as narrow as this says; None: the whole fit region.
         price_per_hour: of the machine, for what a dry run says of targets.
-        painter: draws the figures; None: a new one.
 
     Raises:
         UserError: the config, the workdir or the table cannot be used.
@@ -153,7 +150,7 @@ def run(
         log(workdir, "ended")
         return Outcome(told, verified)
     found = collect(study, fit, told, verified, news)
-    finish(workdir, found, "report" in stages, painter)
+    finish(workdir, found, "report" in stages)
     log(workdir, "ended")
     return Outcome(told, verified, found, judge(fit, gates))
 

@@ -14,7 +14,6 @@ import pytest
 import scalepred
 from scalepred import config
 from scalepred.config import UserError
-from scalepred.fitting.laws import chinchilla
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 M, N = (axis.reshape(-1) for axis in np.meshgrid(10.0 ** np.arange(5, 9),
@@ -52,6 +51,7 @@ def test_a_fit_shows_itself_on_one_screen(fit):
     lines = text.splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) < 80
+    assert "loss = E + A m^-alpha + B n^-beta" in lines
     assert lines[0] == "chinchilla law through 16 points (16 runs), loss"
     for name, one in fit.parameters.items():
         (line,) = [line for line in lines if line.split()[:1] == [name]]
@@ -69,20 +69,41 @@ def test_a_notebook_shows_a_table(fit):
 
 
 def test_a_fit_draws_itself(fit, tmp_path):
-    figure = fit.plot()
-    (axes,) = figure.axes
-    assert len(axes.get_legend().get_texts()) == 4  # sizes of models
-    figure.savefig(tmp_path / "fit.png")
-    assert (tmp_path / "fit.png").stat().st_size > 10_000
+    figures = fit.plot()
+    assert [*figures] == ["predicted", "surface", "curves"]
+    by_params, by_data = figures["curves"].axes
+    assert len(by_params.get_legend().get_texts()) == 4  # sizes of models
+    assert len(by_data.get_legend().get_texts()) == 4
+    for name, figure in figures.items():
+        figure.savefig(tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    shown = figures._repr_html_()
+    assert shown.count('src="data:image/png;base64,') == 3
 
 
-def test_a_law_of_one_axis_draws_one_curve():
+def test_a_plot_tells_what_was_held_out(fit):
+    every = _columns()
+    every["params"] = np.append(every["params"], 1e9)
+    every["data"] = np.append(every["data"], 1e11)
+    every["value"] = np.append(every["value"], 1.75)
+    figures = fit.plot(scalepred.Surface.from_frame(every, metric="loss"), corners=True)
+    assert [*figures] == ["predicted", "surface", "curves", "corners"]
+    legend = figures["predicted"].axes[0].get_legend()
+    assert legend
+    said = [text.get_text() for text in legend.get_texts()]
+    assert said == ["fitted (16)", "held out (1)"]
+
+
+def test_a_law_of_one_axis_draws_itself():
     n = 10.0 ** np.arange(3, 9)
     surface = scalepred.Surface.from_arrays(
         np.full(6, 1e6), n, 1.5 + 30 * n**-0.4, metric="loss"
     )
-    figure = scalepred.fit(surface, "power", resamples=0).plot()
-    assert len(figure.axes[0].get_legend().get_texts()) == 1
+    figures = scalepred.fit(surface, "power", resamples=0).plot()
+    by_params, _ = figures["curves"].axes
+    legend = by_params.get_legend()
+    assert legend
+    assert len(legend.get_texts()) == 1
 
 
 @pytest.mark.parametrize("law", ["chinchilla", "auto"])
@@ -101,13 +122,6 @@ def test_copies_and_pickles_say_the_same(law, again):
     assert prediction == fit.predict(1e9, 2e10)
     surface = again(fit.surface)
     np.testing.assert_array_equal(surface.value, fit.surface.value)
-
-
-def test_a_law_without_a_name_cannot_be_pickled_and_says_so():
-    own = dataclasses.replace(chinchilla, name="mine")
-    fit = scalepred.fit(_columns(), own, resamples=0)
-    with pytest.raises(UserError, match="ask for it by name"):
-        pickle.dumps(fit)
 
 
 def test_columns_in_memory_are_read_as_those_of_a_file(tmp_path):

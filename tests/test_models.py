@@ -1,5 +1,6 @@
 """Every family: pure functions, counts that add up, and what the law counts."""
 
+import functools
 import math
 import re
 
@@ -11,6 +12,7 @@ from flax import nnx
 
 from scalepred import config
 from scalepred.data.task import cross_entropy
+from scalepred.models import initializers, layers
 from scalepred.models.model import build_model, from_nnx
 from scalepred.models.product import multiply
 
@@ -64,6 +66,72 @@ def test_mlp_starts_with_variance_one_over_fan_in():
         fan_in = layer["kernel"].shape[0]
         assert float(layer["kernel"].std()) == pytest.approx(fan_in**-0.5, rel=0.05)
         assert float(abs(layer["bias"]).max()) == 0
+
+
+@pytest.mark.parametrize("name", ["mlp", "transformer", "context_mlp"])
+def test_all_first_weights_are_drawn_in_one_call(name):
+    """Each call takes as long to compile as the rest of a small network."""
+    model = build_model(name, 16, 3, (8,), 5)
+    jaxpr = str(jax.make_jaxpr(model.init)(jax.random.key(0)))
+    assert jaxpr.count(" random_bits[") == 1
+    found = jax.eval_shape(model.init, jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), model.shapes
+    )
+
+
+class _Mixed(nnx.Module):
+    """Weights drawn at once, of two kinds, and one by flax with a key of its own."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        make = functools.partial(layers.Linear, 30, 20, use_bias=False, rngs=rngs)
+        of_flax = nnx.initializers.uniform(1.0)
+        self.weights = nnx.List(
+            [
+                make(kernel_init=of_flax),
+                make(kernel_init=initializers.uniform(1.0)),
+                make(kernel_init=initializers.normal(1.0)),
+                make(kernel_init=initializers.normal(1.0)),
+            ]
+        )
+
+
+def test_initialisers_of_all_kinds_are_independent_and_have_their_variance():
+    params, _ = from_nnx(_Mixed).init(jax.random.key(0))
+    drawn = [np.ravel(params["weights"][index]["kernel"]) for index in range(4)]
+    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 0.15
+    for one, variance in zip(drawn, (1 / 12, 1 / 3, 1, 1), strict=True):
+        assert np.var(one) == pytest.approx(variance, rel=0.2)
+    # Elsewhere they are initialisers as any other: by the key alone.
+    init = initializers.fan_in_normal(2.0)
+    first, again, other = (init(jax.random.key(k), (400, 9)) for k in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert float(first.std()) == pytest.approx(2 / 400**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("norm", [layers.RMSNorm, layers.LayerNorm])
+def test_norms_are_those_of_flax_where_nothing_is_padded(norm):
+    x = jax.random.normal(jax.random.key(0), (3, 4, 6)) + 1
+    of_flax = {"RMSNorm": nnx.RMSNorm, "LayerNorm": nnx.LayerNorm}[norm.__name__]
+    expected = of_flax(6, rngs=nnx.Rngs(0))(x)
+    np.testing.assert_allclose(norm(6)(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_is_that_of_flax_and_keeps_its_precision():
+    x = 3 * jax.random.normal(jax.random.key(0), (9, 5)) + 2
+    settings = {"momentum": 0.9, "use_fast_variance": False, "rngs": nnx.Rngs(0)}
+    ours, theirs = layers.BatchNorm(5, rngs=nnx.Rngs(0)), nnx.BatchNorm(5, **settings)
+    for _ in range(2):
+        np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.mean[...], theirs.mean[...], rtol=1e-5)
+    np.testing.assert_allclose(ours.var[...], theirs.var[...], rtol=1e-5)
+    for norm in (ours, theirs):
+        norm.eval()
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    ours.train()
+    assert ours(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    assert ours.mean[...].dtype == ours.var[...].dtype == jnp.float32
 
 
 class _Fancy(nnx.Module):

@@ -18,18 +18,18 @@ from example_results import ODD, grid
 
 from scalepred.fitting.health import Warn
 from scalepred.report import figures, format, page, plot_data
-from scalepred.report.drawing import Painter
-from scalepred.report.plot_data import Drawing
+from scalepred.report.figure_process import FigureProcess
+from scalepred.report.plot_data import FigureFiles
 from scalepred.report.results import Results
 
 
-def _make_scene(results: Results) -> plot_data.Scene:
-    return plot_data.add_corners(plot_data.make_scene(results), results)
+def _make_plot_data(results: Results) -> plot_data.PlotData:
+    return plot_data.add_corners(plot_data.make_plot_data(results), results)
 
 
 @functools.cache
-def _draw(kind: str) -> dict[str, Drawing]:
-    seen = _make_scene(ODD[kind]())
+def _draw(kind: str) -> dict[str, FigureFiles]:
+    seen = _make_plot_data(ODD[kind]())
     return {name: figures.draw(seen, name) for name in seen.figures}
 
 
@@ -130,12 +130,12 @@ def test_page_tells_every_part(tmp_path):
     )
 
 
-def test_a_painter_draws_the_same_figures():
-    painter = Painter()
-    painter.start(plot_data.make_scene(grid()))
-    painter.start(_make_scene(grid()))  # with the corners
+def test_a_figure_process_draws_the_same_figures():
+    process = FigureProcess()
+    process.start(plot_data.make_plot_data(grid()))
+    process.start(_make_plot_data(grid()))  # with the corners
 
-    drawn = painter.finish()
+    drawn = process.finish()
 
     assert list(drawn) == ["predicted", "surface", "curves", "corners"]
     assert drawn == _draw("grid")
@@ -145,41 +145,41 @@ def test_a_painter_draws_the_same_figures():
 
 
 def test_what_cannot_be_drawn_is_said(capfd):
-    seen = plot_data.make_scene(grid())
-    painter = Painter()
-    painter.start(dataclasses.replace(seen, by_data=None))  # pyright: ignore
+    seen = plot_data.make_plot_data(grid())
+    process = FigureProcess()
+    process.start(dataclasses.replace(seen, by_data=None))  # pyright: ignore
 
     with pytest.raises(RuntimeError, match="could not be drawn"):
-        painter.finish()
+        process.finish()
     assert "AttributeError" in capfd.readouterr().err
 
 
-def test_a_painter_that_is_gone_is_said():
-    painter = Painter()
-    painter._process.kill()
-    painter._process.wait()
-    painter.start(plot_data.make_scene(grid()))
+def test_a_figure_process_that_is_gone_is_said():
+    process = FigureProcess()
+    process._process.kill()
+    process._process.wait()
+    process.start(plot_data.make_plot_data(grid()))
 
     with pytest.raises(RuntimeError, match="could not be drawn"):
-        painter.finish()
+        process.finish()
 
 
-def test_a_painter_killed_while_it_draws_is_said():
-    painter = Painter()
-    painter.start(plot_data.make_scene(grid()))
-    pid = painter._process.pid
+def test_a_figure_process_killed_while_it_draws_is_said():
+    process = FigureProcess()
+    process.start(plot_data.make_plot_data(grid()))
+    pid = process._process.pid
     listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
     if not listed.exists():
-        painter.close()
+        process.close()
         pytest.skip("no /proc: whether it draws cannot be told")
     deadline = time.monotonic() + 60
     while not (artists := listed.read_text().split()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    painter._process.kill()
+    process._process.kill()
 
     with pytest.raises(RuntimeError, match="could not be drawn"):
-        painter.finish()
+        process.finish()
     while any(_is_running(artist) for artist in artists):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -193,10 +193,10 @@ def _is_running(process: str) -> bool:
     return after_name[2].split()[0] != "Z"  # ended, though nobody has asked
 
 
-def test_a_painter_ends_with_who_started_it():
-    painter = Painter()
-    painter.close()
-    assert painter._process.returncode == 0
+def test_a_figure_process_ends_with_who_started_it():
+    process = FigureProcess()
+    process.close()
+    assert process._process.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_painter_ends_with_who_started_it():
         ("import scalepred.report.figures", "jax"),
         ("import scalepred.analysis", "matplotlib"),
         (
-            f"import pickle; pickle.loads({pickle.dumps(Drawing(b'', b''))})",
+            f"import pickle; pickle.loads({pickle.dumps(FigureFiles(b'', b''))})",
             "matplotlib",
         ),
         ("import scalepred.commands.fit", "numpy"),

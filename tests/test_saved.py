@@ -1,13 +1,18 @@
 """A saved fit says what the fit said; what is no saved fit is not taken for one."""
 
+import copy
 import dataclasses
+import pickle
+import subprocess
+import sys
 
+import jax
 import numpy as np
 import pytest
 
 import scalepred
 from scalepred import UserError
-from scalepred.fitting import saved
+from scalepred.fitting import laws, saved
 
 QUANTITIES = ("law", "objective", "status", "starts", "agree", "members", "called")
 
@@ -106,3 +111,97 @@ def test_any_flipped_byte_is_noticed_or_changes_nothing(tmp_path):
         except UserError:
             continue
         assert saved.to_bytes(found) == saved.to_bytes(fit)
+
+
+# Copies and pickles.
+
+
+def _power(p, m, n):
+    return p["E"] + p["A"] * m**-0.4 + p["B"] * n**-0.45
+
+
+def make_own_law(function=_power) -> scalepred.Law:
+    parameters = [scalepred.Parameter(name, 1e-9, 1e3) for name in "EAB"]
+    return scalepred.law_from_function("own", function, parameters)
+
+
+def leaves(value: object) -> list[object]:
+    """The numbers and words of a value."""
+    return list(value) if isinstance(value, tuple) else [*vars(value).values()]
+
+
+def check_same(again: scalepred.Fit, fit: scalepred.Fit) -> None:
+    for places in ((1e9, 1e11), (fit.surface.params, fit.surface.data)):
+        for one, other in zip(
+            fit.predict(*places), again.predict(*places), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    assert again.warnings == fit.warnings
+    assert again.inner_tests == fit.inner_tests
+
+
+@pytest.mark.parametrize(
+    ("law", "axes", "metric"),
+    [
+        ("chinchilla", "both", "loss"),
+        ("rosenfeld", "both", "error"),
+        ("auto", "both", "loss"),
+        ("auto", "data", "loss"),
+        (make_own_law(), "both", "loss"),
+    ],
+    ids=("chinchilla", "rosenfeld", "auto", "auto of one axis", "own"),
+)
+def test_copies_and_pickles_of_a_fit_say_the_same(law, axes, metric):
+    fit = scalepred.fit(make_surface(axes, metric), law, resamples=20)
+    check_same(copy.deepcopy(fit), fit)  # before anything was computed
+    check_same(pickle.loads(pickle.dumps(fit)), fit)  # and after
+    answer = fit.data_needed(1.9 if metric == "loss" else 0.19, 1e8)
+    for value in (answer, fit.predict(np.array([1e8, 1e9]), 1e11), fit.surface):
+        for again in (copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+            assert type(again) is type(value)
+            jax.tree.map(np.testing.assert_array_equal, leaves(again), leaves(value))
+
+
+@pytest.mark.parametrize("law", laws.BUILT_IN, ids=lambda law: law.name)
+def test_a_built_in_law_is_the_same_law_after_a_pickle(law):
+    assert pickle.loads(pickle.dumps(law)) is law
+    assert copy.deepcopy(law) is law
+
+
+def test_what_was_changed_of_ones_own_law_stays_changed():
+    law = dataclasses.replace(make_own_law(), bounded=True)
+    again = pickle.loads(pickle.dumps(law))
+    assert again.bounded
+    theta, scale = np.zeros(3), laws.Scale(0.0, 0.0, 0.0)
+    assert again.log_value(theta, 0.5, 0.1, scale) == law.log_value(
+        theta, 0.5, 0.1, scale
+    )
+
+
+def test_a_lambda_is_pickled_by_the_name_of_its_law(tmp_path, monkeypatch):
+    (tmp_path / "lambda_law.py").write_text(
+        "from scalepred import Parameter, law_from_function\n"
+        "own = law_from_function('own', lambda p, m, n: p['E'] + p['A'] * m ** -0.4"
+        " + p['B'] * n ** -0.45, [Parameter(k, 1e-9, 1e3) for k in 'EAB'])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fit = scalepred.fit(make_surface(), "lambda_law.own", resamples=5)
+    content = pickle.dumps(fit)
+    check_same(pickle.loads(content), fit)
+    (tmp_path / "fit.pickle").write_bytes(content)
+    read = (
+        "import pickle; fit = pickle.load(open('fit.pickle', 'rb'));"
+        "print(float(fit.predict(1e9, 1e11).upper))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", read], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert float(done.stdout) == float(fit.predict(1e9, 1e11).upper), done.stderr
+
+
+def test_a_function_that_cannot_be_pickled_is_told():
+    law = make_own_law(lambda p, m, n: p["E"] + p["A"] * m**-0.4 + p["B"] * n**-0.45)
+    fit = scalepred.fit(make_surface(), law, resamples=5)
+    check_same(copy.deepcopy(fit), fit)
+    with pytest.raises(UserError, match="own: cannot be pickled"):
+        pickle.dumps(fit)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from scalepred.config import UserError
-from scalepred.report.drawing import Painter
+from scalepred.report.figure_process import FigureProcess
 
 if TYPE_CHECKING:
     from scalepred.config import Questions
@@ -108,13 +108,13 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples", flag_values=FL
 _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
 
 
-def _main(painter: Painter | None = None) -> int:
+def _main(figure_process: FigureProcess | None = None) -> int:
     from scalepred.runtime import command
 
-    return command.speak(_JSON.value, functools.partial(_run, painter))
+    return command.speak(_JSON.value, functools.partial(_run, figure_process))
 
 
-def _run(painter: Painter | None) -> Spoken:
+def _run(figure_process: FigureProcess | None) -> Spoken:
     """Reads the flags, and does what they ask for."""
     from scalepred import config
     from scalepred.forecasting.gate import parse_gate
@@ -145,14 +145,14 @@ def _run(painter: Painter | None) -> Spoken:
         raise UserError("--workdir: missing; give a folder for the results")
     if _MEASUREMENTS.value is None:
         return _ask_saved(questions, targets, gates)
-    return _fit_table(questions, targets, gates, painter)
+    return _fit_table(questions, targets, gates, figure_process)
 
 
 def _fit_table(
     questions: Questions,
     targets: list[tuple[float, ...]],
     gates: list[Gate],
-    painter: Painter | None,
+    figure_process: FigureProcess | None,
 ) -> Spoken:
     """Fits the table, and writes what was found."""
     from etils import epath
@@ -181,7 +181,7 @@ def _fit_table(
         questions,
         targets,
         gates,
-        painter,
+        figure_process,
     )
     spoken = speak_of(found.forecast, (), verdicts, found.answers)
     return _with_plan(spoken, found.fit, targets)
@@ -343,11 +343,13 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)
     flags_given = {word.partition("=")[0] for word in sys.argv}
     is_drawing = "--measurements" in flags_given and "--score" not in flags_given
-    painter = Painter() if is_drawing else None
-    # Only now: importing jax takes seconds, in which the painter gets ready.
+    figure_process = FigureProcess() if is_drawing else None
+    # Only now: importing jax takes seconds, in which the other process gets ready.
     from scalepred.runtime import command
 
-    command.run("scalepred-fit", _USAGE, FLAGS, functools.partial(_main, painter))
+    command.run(
+        "scalepred-fit", _USAGE, FLAGS, functools.partial(_main, figure_process)
+    )
 
 
 if __name__ == "__main__":

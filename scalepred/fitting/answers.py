@@ -29,7 +29,7 @@ _BISECTIONS = 64
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Answer:
     """One question and its answer.
 
@@ -57,6 +57,16 @@ class Answer:
     details: dict[str, tuple[float, float, float]] = dataclasses.field(
         default_factory=dict
     )
+
+    def __repr__(self) -> str:
+        asked = ", ".join(f"{name}={number:.6g}" for name, number in self.asked.items())
+        ends = f" (90% interval {self.lower:.4g} to {self.upper:.4g})"
+        if self.lower == self.upper or math.isnan(self.lower):
+            ends = ""
+        return (
+            f"Answer({self.question}({asked}):\n"
+            f"    {self.value:.4g} {self.unit}{ends}\n    {self.why})"
+        )
 
 
 def data_needed(fitted: FittedLaw, value: float, params: float, unit: str) -> Answer:

@@ -8,9 +8,9 @@
 
 import dataclasses
 import functools
+import importlib
 import math
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,12 @@ from scalepred.fitting import (
     health,
     least_squares,
     multistart,
-    plot,
     predict,
     saved,
     solver,
     summary,
 )
-from scalepred.fitting.estimate import Settings, estimate
+from scalepred.fitting.estimate import Settings, estimate, knows_epochs
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law
 from scalepred.fitting.predict import FittedLaw
@@ -41,7 +40,7 @@ from scalepred.table.surface import Surface
 _COST_POWER_SLACK = 0.15
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Fit:
     """A law fitted to a surface.
 
@@ -149,10 +148,6 @@ class Fit:
         """
         saved.save(self, path)
 
-    def __reduce__(self) -> tuple[Callable[[bytes], "Fit"], tuple[bytes]]:
-        """Pickles and copies are saved fits: numbers, and the law by its name."""
-        return from_bytes, (saved.to_bytes(self),)
-
     def summary(self) -> str:
         """The fit on one screen: parameters, back-tests, what is to be feared."""
         return summary.summarise(self)
@@ -164,9 +159,21 @@ class Fit:
         """What a notebook shows."""
         return summary.as_html(self)
 
-    def plot(self) -> Any:
-        """A matplotlib figure: the curves with their intervals, and the points."""
-        return plot.plot(self)
+    def plot(self, surface: Surface | None = None, corners: bool = False) -> Any:
+        """The figures of a report: matplotlib's, by name, which a notebook shows.
+
+        Args:
+            surface: every measured point, those held out too; None: what was fitted.
+            corners: adds the paper's array, which refits the law at every corner.
+
+        Returns:
+            predicted (against measured), surface, curves, and where there are such,
+            epochs and corners.
+        """
+        # By name: fits know nothing of how they are shown, and matplotlib takes half a
+        # second to import.
+        quick_look = importlib.import_module("scalepred.report.quick_look")
+        return quick_look.draw(self, surface or self.surface, corners)
 
     def to_frame(self) -> Any:
         """The points and what the fit says of each, as a pandas DataFrame.
@@ -450,7 +457,8 @@ def fit(
     (extrapolation). The intervals are ours.
     """
     if not isinstance(surface, Surface):
-        surface = Surface.from_frame(surface)
+        counts = "auto" if knows_epochs(law) else None
+        surface = Surface.from_frame(surface, data_counts=counts)
     settings = Settings(residual, weights, resamples, starts, seed)
     called = law if isinstance(law, str) else law.name
     return Fit(estimate(surface, law, settings), called=called)
@@ -463,10 +471,4 @@ def load(path: os.PathLike | str) -> Fit:
         UserError: there is no such file, or it is no saved fit.
     """
     found = saved.load(path)
-    return Fit(found, called=found.called)
-
-
-def from_bytes(content: bytes) -> Fit:
-    """The fit of which these are the bytes; see `Fit.save`."""
-    found = saved.from_bytes(content)
     return Fit(found, called=found.called)

@@ -19,6 +19,7 @@ _FULL_GROWTH = math.log(12.0)
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
 # one program a law.
 _ROWS, _PLACES = 64, 32
+_SHOWN = 12  # predictions in a repr
 
 
 class Prediction(NamedTuple):
@@ -45,6 +46,18 @@ class Prediction(NamedTuple):
     upper_50: np.ndarray
     mean_lower_50: np.ndarray
     mean_upper_50: np.ndarray
+
+    def __repr__(self) -> str:
+        """The values, each with the 90 % interval for a run; of many, some."""
+        ends = zip(*(np.ravel(part) for part in self[:3]), strict=True)
+        said = [f"{v:.4g} (90% interval {low:.4g} to {up:.4g})" for v, low, up in ends]
+        if len(said) > _SHOWN:
+            said = [*said[: _SHOWN - 2], f"... {len(said)} in all ...", said[-1]]
+        return (
+            f"Prediction({', '.join(said)})"
+            if len(said) == 1
+            else ("Prediction(\n" + "".join(f"    {line},\n" for line in said) + ")")
+        )
 
 
 @dataclasses.dataclass(frozen=True)

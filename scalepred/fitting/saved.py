@@ -18,14 +18,13 @@ from scalepred.config import UserError
 from scalepred.fitting import (
     auto,
     backtest,
-    flexible,
-    mixture,
+    law_record,
     predict,
     solver,
 )
 from scalepred.fitting.estimate import Settings, estimate
 from scalepred.fitting.health import Warn
-from scalepred.fitting.laws import Law, Scale, find_law
+from scalepred.fitting.laws import Law, Scale
 from scalepred.runtime.files import write_whole
 from scalepred.table.surface import Surface
 
@@ -120,8 +119,8 @@ def to_bytes(fit: Any) -> bytes:
     header = {
         "format": _FORMAT,
         "called": fit.called,
-        "law": _describe_law(fit.law, fit.called),
-        "fitted_law": _describe_law(fitted.law, fit.called),
+        "law": law_record.describe(fit.law, fit.called),
+        "fitted_law": law_record.describe(fitted.law, fit.called),
         "surface": {name: getattr(surface, name) for name in _SURFACE_WORDS},
         "fitted": {name: getattr(fitted, name) for name in _FITTED_NUMBERS},
         "noise": fitted.noise._asdict(),
@@ -195,7 +194,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     words["notes"] = tuple(words["notes"])
     surface = Surface(**part("surface_"), **words)
     fitted = predict.FittedLaw(
-        law=_build_law(header["fitted_law"]),
+        law=law_record.build(header["fitted_law"]),
         theta=arrays["theta"],
         draws=arrays["draws"],
         scale=Scale(**part("scale_")),
@@ -212,7 +211,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     ]
     return Saved(
         surface=surface,
-        law=_build_law(header["law"]),
+        law=law_record.build(header["law"]),
         fitted=fitted,
         residual=solver.Residual(**header["residual"]),
         status=solver.Status(header["status"]),
@@ -235,36 +234,3 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
 def _arrays_of(surface: Surface) -> list[str]:
     names = ["params", "data", "value", "seed_values", "weight", "compute"]
     return names if surface.epochs is None else [*names, "epochs"]
-
-
-def _describe_law(law: Law, called: str) -> dict[str, Any]:
-    """What `_build_law` makes the law of."""
-    if law.parts:
-        return {"mean_of": [_describe_law(part, called) for part in law.parts]}
-    if law.name == "flexible":
-        levels = sum(name.name.startswith("offset_") for name in law.parameters)
-        return {
-            "levels": max(levels - 1, 0),
-            "is_loss": not law.bounded,
-            "axes": law.axes,
-        }
-    for name in (law.name, called):
-        try:
-            found = find_law(name)
-        except UserError:
-            continue
-        if found == law:
-            return {"name": name}
-    raise UserError(
-        f"law={law.name}: is one of your own and was given as an object, so that a "
-        "saved fit could not find it again; ask for it by name (module.attribute)"
-    )
-
-
-def _build_law(record: dict[str, Any]) -> Law:
-    if "mean_of" in record:
-        return mixture.make_law(tuple(map(_build_law, record["mean_of"])))
-    if "levels" in record:
-        axes = tuple(record["axes"])
-        return flexible.make_law(record["levels"], record["is_loss"], axes)
-    return find_law(record["name"])

@@ -18,7 +18,10 @@ def summarise(fit: Any) -> str:
     Args:
         fit: any `fit.Fit`; what takes refitting is computed.
     """
-    lines = [_title(fit), ""]
+    lines = _wrap(_title(fit))
+    if fit.law.formula:
+        lines += _wrap(f"{fit.surface.metric} = {fit.law.formula}")
+    lines += [f"m and n in {fit.law.unit}", ""]
     rows = [
         (name, _number(one.value), f"({_number(one.lower)} to {_number(one.upper)})")
         for name, one in fit.parameters.items()
@@ -88,7 +91,7 @@ def _title(fit: Any) -> str:
 
 
 def _tell_trust(fit: Any) -> list[str]:
-    """How well the law did on points that were held out from it."""
+    """How well the law did on points held out from it, and what intervals come from."""
     lines = []
     folds = fit.cross_validation
     if folds.num_folds:
@@ -101,7 +104,14 @@ def _tell_trust(fit: Any) -> list[str]:
             f"back-test: {test.num_hidden} points from 1/{test.ratio:g} of the "
             f"compute, off by {test.error:.1%} in the mean"
         )
-    return lines or ["no point could be held out: nothing says how far to trust it"]
+    draws = len(fit.fitted.draws)
+    said = f"intervals: 90%, from {draws} resamples"
+    if fit.fitted.growth > 1:
+        said += f", widened {fit.fitted.growth:.2g} times for what back-tests missed"
+    lines.append(said if draws else "no resamples: there are no intervals")
+    if fit.inner_tests or folds.num_folds:
+        return lines
+    return [*lines, "no point could be held out: nothing says how far to trust it"]
 
 
 def _number(value: float) -> str:

@@ -84,7 +84,7 @@ class Evidence(NamedTuple):
     runs: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Forecast:
     """A sealed forecast.
 
@@ -95,6 +95,12 @@ class Forecast:
 
     digest: str
     record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"Forecast({self.digest}, {self.record['created'][:19]}: {self.metric} of "
+            f"{self.record['title']} at {len(self.targets)} sizes)"
+        )
 
     @property
     def targets(self) -> list[dict[str, Any]]:

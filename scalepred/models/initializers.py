@@ -88,25 +88,25 @@ def noted() -> Iterator[list[Request]]:
 
 
 @contextlib.contextmanager
-def handed_out(
-    requests: Iterable[Request], key: jax.Array, rngs: nnx.Rngs
-) -> Iterator[None]:
+def handed_out(requests: Iterable[Request], key: jax.Array) -> Iterator[int]:
     """The initialisers in here give numbers drawn at once, in the order of `requests`.
 
     Args:
         requests: of `noted`.
-        key: of normal numbers.
-        rngs: their next key is that of uniform numbers, if there are any.
+        key: of all numbers: normal ones have it, uniform ones the first made of it.
+
+    Yields:
+        How many of the keys that are made of it are used.
     """
     shapes: dict[Distribution, Shapes] = {_normal: [], _uniform: []}
     for distribution, shape in requests:
         shapes[distribution].append(shape)
-    parts: dict[Distribution, Iterator[jax.Array]] = {}
-    parts[_normal] = _draw_arrays(_normal, key, shapes[_normal])
+    keys = {_normal: key}
     if shapes[_uniform]:
-        parts[_uniform] = _draw_arrays(_uniform, rngs.params(), shapes[_uniform])
+        keys[_uniform] = jax.random.fold_in(key, 0)
+    parts = {kind: _draw_arrays(kind, keys[kind], shapes[kind]) for kind in keys}
     with _answered_by(lambda distribution, shape: next(parts[distribution])):
-        yield
+        yield len(keys) - 1
 
 
 def _normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -140,8 +140,9 @@ class BatchNorm(nnx.BatchNorm):
             wide = x.astype(mean.dtype)
             batch_mean = jnp.mean(wide, axis=axes)
             batch_variance = jnp.mean(jnp.square(wide - batch_mean), axis=axes)
-            self.mean[...] = self._move(mean, batch_mean)
-            self.var[...] = self._move(variance, batch_variance)
+            # `mean[...] = ` would look through the whole trace, for the sharding.
+            self.mean.set_value(self._move(mean, batch_mean))
+            self.var.set_value(self._move(variance, batch_variance))
             mean, variance = batch_mean, batch_variance
         factor = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
         shift = self.bias[...] - mean * factor

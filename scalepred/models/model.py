@@ -47,6 +47,7 @@ class Model:
         restart: of a model that reads on from window to window and keeps what it read
             in its state: (state, batch size) -> the state with nothing read. Its
             batches are then consecutive windows; it is restarted every epoch.
+        outline: `init`'s shapes where they are known without it.
     """
 
     init: Callable[[jax.Array], Variables]
@@ -54,11 +55,13 @@ class Model:
     embeddings: frozenset[str] = frozenset()
     can_be_padded: bool = False
     restart: Callable[[Tree, int], Tree] | None = None
+    outline: Callable[[], Variables] | None = None
 
     @functools.cached_property
     def shapes(self) -> Variables:
         """`init`'s result with shapes and dtypes in place of arrays."""
-        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        outline = self.outline or (lambda: jax.eval_shape(self.init, jax.random.key(0)))
+        shapes = outline()
         # Without the sharding they would carry if first asked for under a mesh.
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
 
@@ -122,28 +125,60 @@ def from_nnx(
         restart: see `Model`.
     """
 
+    def make(key: jax.Array, used: int = 0) -> tuple[Any, Variables]:
+        module = make_module(_Rngs(key, used))
+        graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
+        return graph, Variables(*map(nnx.to_pure_dict, states))
+
     @functools.cache
-    def trace() -> tuple[Any, list[initializers.Request]]:  # plans run no model
+    def outline() -> tuple[Any, Variables, list[initializers.Request]]:
+        """Of a module without numbers: many models are planned that are never run."""
+        graphs = []
+
+        def make_one(key: jax.Array) -> Variables:
+            graph, variables = make(key)
+            graphs.append(graph)
+            return variables
+
         with initializers.noted() as requests:
-            module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
-        return nnx.split(module, nnx.Param, nnx.BatchStat)[0], requests
+            shapes = jax.eval_shape(make_one, jax.random.key(0))
+        return graphs[0], shapes, requests
 
     def init(key: jax.Array) -> Variables:
-        rngs, (_, requests) = nnx.Rngs(key), trace()
-        with initializers.handed_out(requests, key, rngs):
-            module = make_module(rngs)
-        _, params, state = nnx.split(module, nnx.Param, nnx.BatchStat)
-        return Variables(nnx.to_pure_dict(params), nnx.to_pure_dict(state))
+        with initializers.handed_out(outline()[2], key) as used:
+            return make(key, used)[1]
 
     def apply(
         params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        module: Any = nnx.merge(trace()[0], params, state)
+        module: Any = nnx.merge(outline()[0], params, state)
         module.train() if train else module.eval()
         logits = module(x, rngs=nnx.Rngs(key))
         return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
-    return Model(init, apply, embeddings, can_be_padded, restart)
+    return Model(init, apply, embeddings, can_be_padded, restart, lambda: outline()[1])
+
+
+class _Rngs(nnx.Rngs):
+    """Flax's keys, but the count of them is Python's."""
+
+    def __init__(self, key: jax.Array, used: int = 0):
+        self.default = _Stream(key, tag="default", used=used)
+
+
+class _Stream(nnx.RngStream):
+    """Flax's own count is part of what is traced, and each change of it looks through
+    all that was traced before: half of the time that a deep network takes to build.
+    """
+
+    def __init__(self, key: jax.Array, *, tag: str, used: int = 0):
+        super().__init__(key, tag=tag)
+        self.used = used
+
+    def __call__(self) -> jax.Array:
+        key = jax.random.fold_in(self.key[...], self.used)
+        self.used += 1
+        return key
 
 
 def from_linen(

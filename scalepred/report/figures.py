@@ -1,4 +1,4 @@
-"""The figures of a report, drawn from a `Scene` alone.
+"""The figures of a report, drawn from a `PlotData` alone.
 
 Matplotlib without pyplot, so that nothing global is kept and no display is asked
 for. Sizes are told apart by a colour map that is safe for the colour-blind, fit and
@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from scalepred.report import format
-from scalepred.report.plot_data import NEARNESS, Drawing, Lines, Points, Scene
+from scalepred.report.plot_data import NEARNESS, FigureFiles, Lines, PlotData, Points
 
 _DPI = 150
 # Okabe and Ito's blue, vermilion and green.
@@ -49,10 +49,16 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw(scene: Scene, name: str) -> Drawing:
-    """One of `Scene.figures`, as it goes into files."""
+def make_figure(plot: PlotData, name: str) -> Figure:
+    """One of `PlotData.figures`."""
     with mpl.rc_context(_STYLE):
-        figure = _DRAW[name](scene)
+        return _DRAW[name](plot)
+
+
+def draw(plot: PlotData, name: str) -> FigureFiles:
+    """One of `PlotData.figures`, as it goes into files."""
+    with mpl.rc_context(_STYLE):
+        figure = make_figure(plot, name)
         # The layout is made once; every format is then drawn from the same places.
         layout = figure.get_layout_engine()
         assert layout is not None
@@ -61,7 +67,7 @@ def draw(scene: Scene, name: str) -> Drawing:
         # Half of zlib's default: a tenth larger, and a fifth faster drawn.
         light = {"compress_level": 3}
         png = _render(figure, "png", {"Software": None}, pil_kwargs=light)
-        return Drawing(png, _render(figure, "svg", {"Date": None, "Creator": None}))
+        return FigureFiles(png, _render(figure, "svg", {"Date": None, "Creator": None}))
 
 
 def _render(
@@ -78,13 +84,13 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _draw_predicted(scene: Scene) -> Figure:
+def _draw_predicted(plot: PlotData) -> Figure:
     """Predicted against measured, and the relative error against compute."""
     figure = _new_figure(9.6, 4.4)
     left, right = figure.subplots(1, 2)
-    metric = scene.metric
+    metric = plot.metric
     form = functools.partial(_value_tick, metric=metric)
-    runs = scene.points.where(np.isfinite(scene.points.measured))
+    runs = plot.points.where(np.isfinite(plot.points.measured))
     places = np.stack([runs.measured, runs.predicted])
     low, high = places.min() / 1.12, places.max() * 1.12
     left.plot([low, high], [low, high], color="#555555", linewidth=0.9)
@@ -139,11 +145,11 @@ def _draw_region(left: Axes, right: Axes, points: Points, label: str) -> None:
     right.errorbar(points.compute, points.relative_error, yerr=gaps, **style)
 
 
-def _draw_epochs(scene: Scene) -> Figure:
+def _draw_epochs(plot: PlotData) -> Figure:
     """The value against epochs at the sizes that were measured at most of them."""
     figure = _new_figure(8.2, 4.6)
     axes = figure.subplots()
-    runs, lines = scene.points.runs, scene.repeats
+    runs, lines = plot.points.runs, plot.repeats
     assert lines is not None
     shown = np.zeros(len(runs.region), bool)
     shades = _SIZES_MAP(np.linspace(0, 0.88, len(lines.value)))
@@ -172,12 +178,12 @@ def _draw_epochs(scene: Scene) -> Figure:
     axes.set(xscale="log", yscale="log", xlim=(first / 1.05, last))
     axes.set(ylim=(low / 1.05, high * 1.05))
     _set_log(axes.xaxis, first, last, format.count)
-    form = functools.partial(_value_tick, metric=scene.metric)
+    form = functools.partial(_value_tick, metric=plot.metric)
     _set_log(axes.yaxis, low / 1.05, high * 1.05, form)
     axes.set(xlabel="epochs: passes over the unique data")
-    axes.set(ylabel=format.metric_label(scene.metric))
+    axes.set(ylabel=format.metric_label(plot.metric))
     axes.legend(
-        title=f"m, n ({_plain(scene.data_unit)})",
+        title=f"m, n ({_plain(plot.data_unit)})",
         title_fontsize=8,
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
@@ -185,12 +191,12 @@ def _draw_epochs(scene: Scene) -> Figure:
     return figure
 
 
-def _draw_surface(scene: Scene) -> Figure:
+def _draw_surface(plot: PlotData) -> Figure:
     """The law as colour over m and n, the measurements as points on it."""
     figure = _new_figure(8.2, 5.2)
     axes = figure.subplots()
-    points, metric = scene.shown, scene.metric
-    params, data, fitted = scene.map
+    points, metric = plot.shown, plot.metric
+    params, data, fitted = plot.map
     low = min(fitted.min(), points.runs.measured.min())
     high = max(fitted.max(), points.runs.measured.max())
     norm = colors.LogNorm(low, high * (1 + 1e-9))
@@ -233,12 +239,12 @@ def _draw_surface(scene: Scene) -> Figure:
     axes.grid(False)
     _set_log(axes.xaxis, data[0], data[-1], format.count)
     _set_log(axes.yaxis, params[0], params[-1], format.count)
-    axes.set(xlabel=f"data size n ({_plain(scene.data_unit)})")
+    axes.set(xlabel=f"data size n ({_plain(plot.data_unit)})")
     axes.set(ylabel="model size m (parameters)")
     bar = figure.colorbar(mesh, ax=axes, pad=0.02)
     _set_log(bar.ax.yaxis, low, high, form)
     bar.set_label(format.metric_label(metric))
-    axes.set_title(scene.said)
+    axes.set_title(plot.said)
     legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
@@ -247,20 +253,20 @@ def _draw_surface(scene: Scene) -> Figure:
     return figure
 
 
-def _draw_curves(scene: Scene) -> Figure:
+def _draw_curves(plot: PlotData) -> Figure:
     """The value against n at each m, and against m at each n."""
     figure = _new_figure(9.6, 4.8)
     panels = figure.subplots(1, 2, sharey=True)
-    runs, metric = scene.shown.runs, scene.metric
-    values = runs.measured, scene.by_params.value, scene.by_data.value
+    runs, metric = plot.shown.runs, plot.metric
+    values = runs.measured, plot.by_params.value, plot.by_data.value
     low, high = min(map(np.min, values)), max(map(np.max, values))
     # Less where all values are close together, or they would be a line in the middle.
     room = float(np.clip((high / low) ** 0.15, 1.003, 1.08))
     low, high = low / room, high * room
     form = functools.partial(_value_tick, metric=metric)
     panels[0].set(yscale="log", ylim=(low, high))
-    _draw_panel(panels[0], scene, scene.by_params, "m")
-    _draw_panel(panels[1], scene, scene.by_data, "n")
+    _draw_panel(panels[0], plot, plot.by_params, "m")
+    _draw_panel(panels[1], plot, plot.by_data, "n")
     _set_log(panels[0].yaxis, low, high, form)
     panels[0].set_ylabel(format.metric_label(metric))
     grey: dict[str, Any] = {"linestyle": "", "color": "#555555"}
@@ -270,19 +276,19 @@ def _draw_curves(scene: Scene) -> Figure:
     ]
     if not np.all(runs.is_fitted):
         handles.insert(1, Line2D([], [], marker="s", label="held out", **grey))
-    if scene.has_intervals:
+    if plot.has_intervals:
         handles.append(Patch(color="#cccccc", label="90% interval"))
-    if scene.said:
-        figure.suptitle(scene.said, fontsize=9.5)
+    if plot.said:
+        figure.suptitle(plot.said, fontsize=9.5)
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
-def _draw_panel(axes: Axes, scene: Scene, lines: Lines, fixed_name: str) -> None:
+def _draw_panel(axes: Axes, plot: PlotData, lines: Lines, fixed_name: str) -> None:
     """One line a size of `fixed_name`, m or n, its interval, and the points near it."""
-    runs = scene.shown.runs
+    runs = plot.shown.runs
     own, other = runs.params, runs.data
-    names = {"m": "parameters", "n": _plain(scene.data_unit)}
+    names = {"m": "parameters", "n": _plain(plot.data_unit)}
     free_name = "n"
     if fixed_name == "n":
         own, other, free_name = other, own, "m"
@@ -330,10 +336,10 @@ def _draw_panel(axes: Axes, scene: Scene, lines: Lines, fixed_name: str) -> None
     )
 
 
-def _draw_corners(scene: Scene) -> Figure:
+def _draw_corners(plot: PlotData) -> Figure:
     """The paper's array: error of extrapolating from each corner of the grid."""
-    assert scene.corners is not None
-    params, data, mean, std, own = scene.corners
+    assert plot.corners is not None
+    params, data, mean, std, own = plot.corners
     figure = _new_figure(9.6, 1.6 + 0.42 * max(len(data), 3))
     panels = figure.subplots(1, 2, sharey=True)
     # A corner on the plateau may miss by 1000%; it must not hide all the others.
@@ -359,7 +365,7 @@ def _draw_corners(scene: Scene) -> Figure:
         bar = figure.colorbar(image, ax=axes, pad=0.02, extend="both" if low else "max")
         bar.ax.yaxis.set_major_formatter(_PERCENT)
         bar.ax.grid(False)
-    panels[0].set_ylabel(f"fitted up to n ({_plain(scene.data_unit)})")
+    panels[0].set_ylabel(f"fitted up to n ({_plain(plot.data_unit)})")
     return figure
 
 
@@ -425,7 +431,7 @@ def _plain(text: str) -> str:
     return known.replace("$", r"\$")
 
 
-_DRAW: dict[str, Callable[[Scene], Figure]] = {
+_DRAW: dict[str, Callable[[PlotData], Figure]] = {
     "predicted": _draw_predicted,
     "surface": _draw_surface,
     "curves": _draw_curves,

@@ -1,18 +1,16 @@
 """report.html: one file that needs nothing else, for people who were not there.
 
-All text goes through `_escape`: tasks, units and devices come from files that
+All text goes through `elements.escape`: tasks, units and devices come from files that
 anyone may have written. Figures are images inside the file; there is no script.
 """
 
 import base64
-import html
 import math
-from collections.abc import Sequence
 
 from etils import epath
 
 from scalepred.fitting.fit import Fit
-from scalepred.report import format
+from scalepred.report import elements, format
 from scalepred.report.plot_data import choose_corners
 from scalepred.report.results import PredictionRow, Results
 from scalepred.runtime.files import write_whole
@@ -135,7 +133,7 @@ def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) ->
         _what_was_run(results),
         _notes(results),
     ]
-    title = _escape(results.title)
+    title = elements.escape(results.title)
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -147,7 +145,7 @@ def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) ->
 <body>
 <header>
 <h1>{title}</h1>
-{_headline(results)}<p class="faint">{_escape(subtitle)}</p>
+{_headline(results)}<p class="faint">{elements.escape(subtitle)}</p>
 </header>
 <main>
 {"".join(sections)}
@@ -158,23 +156,19 @@ def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) ->
     write_whole(path, page)
 
 
-def _escape(text: str) -> str:
-    return html.escape(format.printable(text))
-
-
 def _headline(results: Results) -> str:
     text = format.headline(results)
     if not text:
         return ""
-    return f"<p><strong>{_escape(format.sentence(text))}</strong></p>\n"
+    return f"<p><strong>{elements.escape(format.sentence(text))}</strong></p>\n"
 
 
 def _warnings(fit: Fit) -> str:
     if not fit.warnings:
         return '<p class="panel">No warnings about this fit.</p>\n'
     items = "".join(
-        f"<li><code>{_escape(warning.code)}</code>: "
-        f"{_escape(format.sentence(warning.sentence))}</li>\n"
+        f"<li><code>{elements.escape(warning.code)}</code>: "
+        f"{elements.escape(format.sentence(warning.sentence))}</li>\n"
         for warning in fit.warnings
     )
     return (
@@ -189,8 +183,9 @@ def _answers(results: Results) -> str:
     ]
     asked += [format.describe_target(row, results) for row in format.targets(results)]
     text = '<section class="panel">\n<h2>Answers</h2>\n'
-    text += _list(asked) if asked else _paragraph("nothing was asked of the law")
-    text += _paragraph("compute: " + format.describe_compute(results))
+    nothing = elements.paragraph("nothing was asked of the law")
+    text += elements.bullets(asked) if asked else nothing
+    text += elements.paragraph("compute: " + format.describe_compute(results))
     return text + "</section>\n"
 
 
@@ -227,7 +222,8 @@ def _tiles(results: Results) -> str:
             )
         )
     items = "".join(
-        f"<li><strong>{_escape(number)}</strong> <span>{_escape(label)}</span></li>\n"
+        f"<li><strong>{elements.escape(number)}</strong> "
+        f"<span>{elements.escape(label)}</span></li>\n"
         for number, label in tiles
     )
     return f'<ul class="tiles">\n{items}</ul>\n' if tiles else ""
@@ -236,9 +232,9 @@ def _tiles(results: Results) -> str:
 def _figure(name: str, svg: bytes) -> str:
     heading, caption = _FIGURES[name]
     image = base64.b64encode(svg).decode("ascii")
-    caption = _escape(caption)
+    caption = elements.escape(caption)
     return (
-        f"<section>\n<h2>{_escape(heading)}</h2>\n<figure>\n"
+        f"<section>\n<h2>{elements.escape(heading)}</h2>\n<figure>\n"
         f'<div class="scroll"><img src="data:image/svg+xml;base64,{image}" '
         f'alt="{caption}"></div>\n'
         f"<figcaption>{caption}</figcaption>\n</figure>\n</section>\n"
@@ -278,7 +274,7 @@ def _corner_table(results: Results) -> str:
             "many to be shown; fit.json has them all."
         )
     header = ["n \\ m", *(format.count(m) for m in params)]
-    return _table(caption, header, rows)
+    return elements.table(caption, header, rows)
 
 
 def _law(results: Results) -> str:
@@ -295,7 +291,7 @@ def _law(results: Results) -> str:
     ]
     reference = format.sizes(fit.fitted.params_unit, fit.fitted.data_unit, fit.surface)
     caption = f"sizes m and n in {fit.law.unit}; the reference sizes are {reference}"
-    formula = _escape(fit.law.formula or "no formula given")
+    formula = elements.escape(fit.law.formula or "no formula given")
     source = fit.law.source or "a law of your own"
     health = [
         f"{fit.starts} starts; of those carried to the end {fit.agree:.0%} found this "
@@ -307,14 +303,14 @@ def _law(results: Results) -> str:
     return (
         "<section>\n<h2>The law</h2>\n"
         f"<p><code>{metric} = {formula}</code></p>\n"
-        + _paragraph(f"source: {source}")
-        + _table(
+        + elements.paragraph(f"source: {source}")
+        + elements.table(
             format.sentence(caption),
             ["parameter", "value", "lower (90%)", "upper (90%)", "meaning and unit"],
             rows,
             text_columns=(4,),
         )
-        + _list(health)
+        + elements.bullets(health)
         + "</section>\n"
     )
 
@@ -333,22 +329,22 @@ def _trust(results: Results) -> str:
         for score in results.scores
     ]
     text = "<section>\n<h2>How far to trust it</h2>\n"
-    text += _table(
+    text += elements.table(
         "Relative error, predicted / measured - 1.",
         ["points", "number", "mean", "std", "within 90% intervals"],
         scores,
     )
     checked = fit.cross_validation
     if checked.num_folds:
-        text += _paragraph(
+        text += elements.paragraph(
             f"cross-validation ({checked.num_folds} folds of the points fitted): mean "
             f"{format.mean_and_std(checked.mean, checked.mean_spread)}, std "
             f"{format.mean_and_std(checked.std, checked.std_spread)}, ± over folds"
         )
     else:
-        text += _paragraph("too few points for cross-validation")
+        text += elements.paragraph("too few points for cross-validation")
     if fit.inner_tests:
-        text += _table(
+        text += elements.table(
             "Back-tests inside the fit region: its largest compute is hidden and "
             "predicted. A surprise above 1 means that the errors were larger than the "
             "smaller fit promised.",
@@ -365,7 +361,9 @@ def _trust(results: Results) -> str:
             ],
         )
     else:
-        text += _paragraph("too few points for back-tests inside the fit region")
+        text += elements.paragraph(
+            "too few points for back-tests inside the fit region"
+        )
     noise, misfit = fit.fitted.noise, fit.fitted.misfit
     repeated = "no point was measured twice, so run-to-run noise is not known"
     if noise.sd:
@@ -380,7 +378,7 @@ def _trust(results: Results) -> str:
         intervals += f"{grown} times for what the back-tests missed"
         if is_gradual:
             intervals += ", the farther from the fit region the more"
-    text += _list(
+    text += elements.bullets(
         [f"misfit of the law {format.percent(misfit)}; {repeated}", intervals]
     )
     return text + "</section>\n"
@@ -430,7 +428,7 @@ def _prediction_table(results: Results) -> str:
         f"Values are {value}. Targets, then held-out runs by falling compute; "
         "predictions.csv has every point."
     )
-    table = _table(caption, header, [cells(row) for row in chosen])
+    table = elements.table(caption, header, [cells(row) for row in chosen])
     return f"<section>\n<h2>The largest predictions</h2>\n{table}</section>\n"
 
 
@@ -454,7 +452,7 @@ def _what_was_run(results: Results) -> str:
     )
     versions = ", ".join(f"{name} {text}" for name, text in results.versions.items())
     items.append(f"versions: {versions}")
-    return f"<section>\n<h2>What was run</h2>\n{_list(items)}</section>\n"
+    return f"<section>\n<h2>What was run</h2>\n{elements.bullets(items)}</section>\n"
 
 
 def _notes(results: Results) -> str:
@@ -462,45 +460,5 @@ def _notes(results: Results) -> str:
     notes = list(dict.fromkeys((*results.surface.notes, *results.fit.notes)))
     if not notes:
         return ""
-    items = _list(notes)
+    items = elements.bullets(notes)
     return f"<section>\n<h2>Notes: choices made</h2>\n{items}</section>\n"
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{_escape(format.sentence(text))}</p>\n"
-
-
-def _list(sentences: Sequence[str]) -> str:
-    items = (_escape(format.sentence(text)) for text in sentences)
-    return "<ul>\n" + "".join(f"<li>{item}</li>\n" for item in items) + "</ul>\n"
-
-
-def _table(
-    caption: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    text_columns: Sequence[int] = (),
-) -> str:
-    """Escapes every cell; the first of a row is its header."""
-
-    def element(tag: str, text: str, column: int, scope: str = "") -> str:
-        scope = f' scope="{scope}"' if scope else ""
-        left = ' class="text"' if column in text_columns else ""
-        return f"<{tag}{scope}{left}>{_escape(text)}</{tag}>"
-
-    head = "".join(element("th", name, i, "col") for i, name in enumerate(header))
-    body = "".join(
-        "<tr>"
-        + element("th", row[0], 0, "row")
-        + "".join(element("td", text, i) for i, text in enumerate(row[1:], start=1))
-        + "</tr>\n"
-        for row in rows
-    )
-    # The caption stands outside, so that it does not scroll away with a wide table.
-    caption = _escape(caption)
-    return (
-        f'<p class="faint">{caption}</p>\n'
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">\n'
-        f"<table>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}</tbody>\n</table>\n</div>\n"
-    )

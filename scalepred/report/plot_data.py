@@ -1,7 +1,7 @@
 """What the figures show, in plain arrays: here the law says all it has to say.
 
-Drawing a scene then takes matplotlib, but neither jax nor a law, so that it can go on
-in another process. This module imports none of them: both sides do with it.
+Drawing it then takes matplotlib, but neither jax nor a law, so that it can go on in
+another process. This module imports none of them: both sides do with it.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Corners(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Scene:
+class PlotData:
     """What there is to draw.
 
     Attributes:
@@ -165,21 +165,21 @@ class Scene:
         return ("predicted", "surface", "curves", *there)
 
 
-class Drawing(NamedTuple):
-    """The bytes of a figure's files, the same for the same scene."""
+class FigureFiles(NamedTuple):
+    """The bytes of a figure's files, the same for the same plot data."""
 
     png: bytes
     svg: bytes
 
 
-def make_scene(results: Results) -> Scene:
+def make_plot_data(results: Results) -> PlotData:
     """Asks the law for every number that a figure shows, but for the corners."""
     points = Points.of(results.predictions)
     epochs = shown_epochs(results)
     shown = points if epochs is None else points.where(points.epochs == epochs)
     by_params, by_data = _lines(results, shown.runs, epochs)
     said = "" if epochs is None else "Law and points of "
-    return Scene(
+    return PlotData(
         metric=results.surface.metric,
         data_unit=format.unit(results.surface),
         has_intervals=format.has_intervals(results),
@@ -194,9 +194,9 @@ def make_scene(results: Results) -> Scene:
     )
 
 
-def add_corners(scene: Scene, results: Results) -> Scene:
-    """The scene with the corners, whose refits take longer than all the rest."""
-    return dataclasses.replace(scene, corners=_corners(results))
+def add_corners(plot: PlotData, results: Results) -> PlotData:
+    """The same with the corners, whose refits take longer than all the rest."""
+    return dataclasses.replace(plot, corners=_corners(results))
 
 
 def shown_epochs(results: Results) -> float | None:

@@ -21,7 +21,7 @@ from scalepred.table.rows import Measurement
 _EPOCHS_SLACK = 0.01
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Surface:
     """Points (params, data, value), each the mean over its seeds.
 
@@ -77,6 +77,21 @@ class Surface:
 
     def __len__(self) -> int:
         return len(self.value)
+
+    def __repr__(self) -> str:
+        def ends(name: str) -> str:
+            sizes = getattr(self, name)
+            return f"{name} {np.min(sizes):.4g} to {np.max(sizes):.4g}"
+
+        said = [ends(name) for name in ("params", "data", "value")]
+        if self.epochs is not None:
+            said.append(ends("epochs"))
+        of = f" of {self.task}" if self.task else ""
+        return (
+            f"Surface({self.metric}{of}, {len(self)} points from "
+            f"{int(self.num_seeds.sum())} runs:\n    {', '.join(said)}; data are "
+            f"{self.data_unit})"
+        )
 
     def where(self, mask: np.ndarray) -> Self:
         """The points at which `mask` [points] is true."""

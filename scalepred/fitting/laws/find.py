@@ -1,5 +1,6 @@
 """A law by its name, and laws of one's own."""
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 
@@ -46,47 +47,58 @@ def law_from_function(
         A law that fits, predicts and answers like the built-in ones.
     """
     parameters = tuple(parameters)
-
-    def natural(theta: Array) -> dict[str, Array]:
-        return {
-            parameter.name: jnp.exp(theta[..., i])
-            if parameter.is_log
-            else theta[..., i]
-            for i, parameter in enumerate(parameters)
-        }
-
-    def log_value(
-        theta: Array, x: Array, y: Array, scale: Scale, z: Array | None = None
-    ) -> jax.Array:
-        del scale
-        sizes = [jnp.exp(x), jnp.exp(y)] + ([] if z is None else [jnp.exp(z)])
-        return jnp.log(function(natural(theta), *sizes))
-
-    def start(uniform: np.ndarray, scale: Scale) -> np.ndarray:
-        del scale
-        low, high = np.transpose([parameter.inner_bounds for parameter in parameters])
-        return low + uniform * (high - low)
-
-    def public(
-        theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
-    ) -> dict[str, np.ndarray]:
-        del scale, params_unit, data_unit
-        return {
-            parameter.name: np.exp(theta[..., i]) if parameter.is_log else theta[..., i]
-            for i, parameter in enumerate(parameters)
-        }
-
     return Law(
         name=name,
         source=source,
         formula=formula,
         parameters=parameters,
-        log_value=log_value,
-        start=start,
-        public=public,
+        # Not closures, which no pickle can hold.
+        log_value=functools.partial(_own_log_value, function, parameters),
+        start=functools.partial(_own_start, parameters),
+        public=functools.partial(_own_public, parameters),
         unit="fractions of the largest fitted m and n",
         axes=tuple(axes),
     )
+
+
+def _own_log_value(
+    function: Callable[..., Array],
+    parameters: tuple[Parameter, ...],
+    theta: Array,
+    x: Array,
+    y: Array,
+    scale: Scale,
+    z: Array | None = None,
+) -> jax.Array:
+    del scale
+    natural = {
+        parameter.name: jnp.exp(theta[i]) if parameter.is_log else theta[i]
+        for i, parameter in enumerate(parameters)
+    }
+    sizes = [jnp.exp(x), jnp.exp(y)] + ([] if z is None else [jnp.exp(z)])
+    return jnp.log(function(natural, *sizes))
+
+
+def _own_start(
+    parameters: tuple[Parameter, ...], uniform: np.ndarray, scale: Scale
+) -> np.ndarray:
+    del scale
+    low, high = np.transpose([parameter.inner_bounds for parameter in parameters])
+    return low + uniform * (high - low)
+
+
+def _own_public(
+    parameters: tuple[Parameter, ...],
+    theta: np.ndarray,
+    scale: Scale,
+    params_unit: float,
+    data_unit: float,
+) -> dict[str, np.ndarray]:
+    del scale, params_unit, data_unit
+    return {
+        parameter.name: np.exp(theta[..., i]) if parameter.is_log else theta[..., i]
+        for i, parameter in enumerate(parameters)
+    }
 
 
 BUILT_IN = (

@@ -10,7 +10,7 @@ names and units under which the law was published.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +146,10 @@ class Law:
         return dataclasses.replace(
             self, log_value=functools.partial(self.log_value, z=z)
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Law":
+        """Itself, as nothing in it ever changes."""
+        return self
 
     @property
     def num_parameters(self) -> int:

@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scalepred.report.plot_data import Drawing, Scene
+    from scalepred.report.plot_data import FigureFiles, PlotData
 
 
-class Painter:
-    """A process that gets ready to draw a scene as soon as it is made."""
+class FigureProcess:
+    """A process that imports matplotlib at once, and draws what it is then sent."""
 
     def __init__(self) -> None:
         self._line, other = multiprocessing.Pipe()
@@ -32,20 +32,20 @@ class Painter:
                     sys.executable,
                     "-c",
                     f"import sys; sys.path = {sys.path!r}; "
-                    f"from {__name__} import paint; paint({other.fileno()})",
+                    f"from {__name__} import serve; serve({other.fileno()})",
                 ],
                 pass_fds=[other.fileno()],
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # it forks
                 start_new_session=True,  # Ctrl-C is answered here
             )
 
-    def start(self, scene: Scene) -> None:
-        """Starts to draw; of a scene that was started before, what is new in it."""
+    def start(self, plot: PlotData) -> None:
+        """Starts to draw; where it was called before, what is new."""
         with contextlib.suppress(BrokenPipeError):  # it ended: finish says so
-            self._line.send(scene)
+            self._line.send(plot)
 
-    def finish(self) -> dict[str, Drawing]:
-        """The figures of the last scene by name, in order, once they are drawn.
+    def finish(self) -> dict[str, FigureFiles]:
+        """The figures of the last `start` by name, in order, once they are drawn.
 
         Raises:
             RuntimeError: they could not be; the reason stands on stderr.
@@ -59,16 +59,16 @@ class Painter:
             self.close()  # having said why, if it failed
 
     def close(self) -> None:
-        """Ends the process, whether it was given a scene or not."""
+        """Ends the process, whether it was given something to draw or not."""
         self._line.close()
         self._process.wait()
 
 
-def paint(line: int) -> None:
-    """What that process does: reads scenes from that file, sends what it drew."""
+def serve(line: int) -> None:
+    """What that process does: reads `PlotData` from that file, sends what it drew."""
     from scalepred.report import figures
 
-    with Connection(line) as painter:
+    with Connection(line) as caller:
         # All are there from the first drawing on, to which more may be added.
         context, cores = multiprocessing.get_context("fork"), os.cpu_count() or 1
         with concurrent.futures.ProcessPoolExecutor(
@@ -76,14 +76,14 @@ def paint(line: int) -> None:
         ) as pool:
             drawn, names = {}, ()
             try:
-                while scene := painter.recv():
-                    names = scene.figures
+                while plot := caller.recv():
+                    names = plot.figures
                     # The last, of many parts, takes longest and so goes first.
                     for name in [name for name in names[::-1] if name not in drawn]:
-                        drawn[name] = pool.submit(figures.draw, scene, name)
+                        drawn[name] = pool.submit(figures.draw, plot, name)
             except EOFError:
                 return
-            painter.send({name: drawn[name].result() for name in names})
+            caller.send({name: drawn[name].result() for name in names})
     # Python would take matplotlib apart, which the command would wait for.
     os._exit(0)
 
