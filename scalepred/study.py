@@ -20,9 +20,9 @@ from scalepred.analysis import ask, finish
 from scalepred.config import Experiment, UserError
 from scalepred.data.loading import load_dataset
 from scalepred.dry_run import describe_targets, print_plan
-from scalepred.fitting import design
 from scalepred.fitting import fit as fitting
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.design.rounds import Round
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting import loop, targets
@@ -267,7 +267,7 @@ def train(
 
 def rounds(
     experiment: Experiment, workdir: epath.Path, wish: loop.Wish
-) -> Iterator[design.Round[fitting.Fit]]:
+) -> Iterator[Round[fitting.Fit]]:
     """The loop for Python: yields what it is about to train, and trains it.
 
     Args:
@@ -291,7 +291,7 @@ def rounds(
 
 def _rounds(
     study: Study, wish: loop.Wish, news: list[ensemble.Progress | None]
-) -> Iterator[design.Round[fitting.Fit]]:
+) -> Iterator[Round[fitting.Fit]]:
     for one in loop.run(
         study,
         wish,

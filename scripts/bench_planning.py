@@ -2,7 +2,7 @@
 
 Every study's largest run is the target. What is affordable are the other runs up to
 1 / ratio of its compute m n (all others where too few are left); a run costs its m n.
-The loop (`scalepred.fitting.design.rounds`) may measure them as it likes; random choice
+The loop (`scalepred.fitting.rounds`) may measure them as it likes; random choice
 takes runs in a random order, each if the budget left still buys it. Printed are the
 half-width of the target's 90 % interval and the error of its prediction by share of
 what all affordable runs cost, and the share that it takes until the half-width is that
@@ -34,7 +34,8 @@ from absl import app, flags
 
 import scalepred
 from scalepred.config import UserError
-from scalepred.fitting import design
+from scalepred.fitting.design.cells import Cells, NextCell
+from scalepred.fitting.design.rounds import rounds
 from scalepred.runtime import command
 from scalepred.table.surface import Surface
 
@@ -132,10 +133,10 @@ class Step(NamedTuple):
 def replay(split: Split, share: float, until_width: float = 0.0) -> list[Step]:
     """The loop on runs that exist, with a share of what all of them cost."""
     pool = split.affordable
-    cells = design.Cells.of(pool.params, pool.data, pool.work)
+    cells = Cells.of(pool.params, pool.data, pool.work)
     done = np.zeros(len(pool.value), bool)
 
-    def measure(chosen: Sequence[design.NextCell]) -> Surface:
+    def measure(chosen: Sequence[NextCell]) -> Surface:
         sizes = np.array([(cell.params, cell.data) for cell in chosen]).T
         done[cells.are_in(*sizes)] = True
         known = pool.where(done)
@@ -148,7 +149,7 @@ def replay(split: Split, share: float, until_width: float = 0.0) -> list[Step]:
 
     steps = []
     try:
-        for now in design.rounds(
+        for now in rounds(
             cells,
             (split.target.params, split.target.data),
             share * split.cost,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import answers, backtest
-from scalepred.fitting.answers import Cost
+from scalepred.fitting.cost import Cost
 from scalepred.fitting.laws import Scale, chinchilla, rosenfeld
 from scalepred.fitting.predict import FittedLaw, Noise
 from tests import published

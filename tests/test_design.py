@@ -8,7 +8,12 @@ import pytest
 
 import scalepred
 from scalepred.config import UserError
-from scalepred.fitting import design, predict
+from scalepred.fitting import predict
+from scalepred.fitting.cost import Cost
+from scalepred.fitting.design.cells import Cells, NextCell, make_cells
+from scalepred.fitting.design.choose import next_cells
+from scalepred.fitting.design.costs import cost_model, learn_cost
+from scalepred.fitting.design.posterior import half_width
 from scalepred.fitting.laws import Law, Parameter, Scale
 from scalepred.fitting.region import fit_region
 from scalepred.table.surface import Surface
@@ -33,7 +38,7 @@ def test_cells_stay_within_the_budget_and_narrow_the_target(fit):
     cells = fit.next_cells(budget=1.0, target=TARGET)
     assert cells
     assert sum(cell.cost for cell in cells) <= 1.0
-    assert cells[0].before == pytest.approx(design.half_width(fit.fitted, TARGET))
+    assert cells[0].before == pytest.approx(half_width(fit.fitted, TARGET))
     for cell in cells:
         assert cell.after < cell.before
         assert cell.cost == pytest.approx(cell.params * cell.data)
@@ -118,9 +123,9 @@ def test_the_best_cell_of_a_linear_law_is_the_one_in_closed_form(target):
     x, y = (
         side.reshape(-1) for side in np.meshgrid([-2.0, -1.0, 0.5], [-2.5, -1.0, 0.4])
     )
-    cells = design.Cells.of(np.exp(x), np.exp(y), 1.0)
+    cells = Cells.of(np.exp(x), np.exp(y), 1.0)
     shares = left(x, y, *target)
-    (chosen,) = design.next_cells(linear(), cells, 1.0, exp(*target))
+    (chosen,) = next_cells(linear(), cells, 1.0, exp(*target))
     best = int(np.argmin(shares))
     assert chosen[:2] == pytest.approx((np.exp(x[best]), np.exp(y[best])))
     assert chosen.after / chosen.before == pytest.approx(np.sqrt(shares[best]))
@@ -128,8 +133,8 @@ def test_the_best_cell_of_a_linear_law_is_the_one_in_closed_form(target):
 
 def test_two_cells_of_a_linear_law_tell_both_slopes():
     """One along each axis; the next along the same tell what noise has left."""
-    cells = design.Cells.of(np.exp([-2.0, -2.1, 0.0]), np.exp([0.0, 0.0, -2.0]), 1.0)
-    plan = design.next_cells(linear(), cells, 2.0, exp(3.0, 3.0))
+    cells = Cells.of(np.exp([-2.0, -2.1, 0.0]), np.exp([0.0, 0.0, -2.0]), 1.0)
+    plan = next_cells(linear(), cells, 2.0, exp(3.0, 3.0))
     assert {cell.data < 1 for cell in plan} == {True, False}
     # Conditioned on both: variance 9 u / (9 + u) of each axis of length 3 ...
     of_axis = [9 * MISFIT**2 / (size**2 + MISFIT**2) for size in (2.1, 2.0)]
@@ -139,26 +144,26 @@ def test_two_cells_of_a_linear_law_tell_both_slopes():
 
 def test_the_cheaper_way_is_taken_to_what_is_enough():
     """The dear cell tells all at once; two cheap ones are enough."""
-    cells = design.Cells.of(
+    cells = Cells.of(
         np.exp([-3.0, -2.0, 0.0]), np.exp([-3.0, 0.0, -2.0]), [10.0, 1.0, 1.0]
     )
     asked = linear(), cells, 20.0, exp(1.0, 1.0)
-    width = float(design.half_width(linear(), exp(1.0, 1.0))[0])
-    plan = design.next_cells(*asked, until_width=0.3 * width)
+    width = float(half_width(linear(), exp(1.0, 1.0))[0])
+    plan = next_cells(*asked, until_width=0.3 * width)
     assert [cell.cost for cell in plan] == [1.0, 1.0]
     assert plan[-1].after <= 0.3 * width < plan[-1].before
-    everything = design.next_cells(*asked)
+    everything = next_cells(*asked)
     assert everything[-1].after < plan[-1].after
 
 
 def test_the_order_of_candidates_and_the_unit_of_the_budget_say_nothing(fit):
-    cells = design.make_cells(fit.fitted, (1 / 64, 1 / 32), design.Cost(1.0), TARGET)
-    plan = design.next_cells(fit.fitted, cells, 1.0, TARGET)
+    cells = make_cells(fit.fitted, (1 / 64, 1 / 32), Cost(1.0), TARGET)
+    plan = next_cells(fit.fitted, cells, 1.0, TARGET)
     order = np.random.default_rng(0).permutation(len(cells.cost))
-    other = design.next_cells(fit.fitted, cells.where(order), 1.0, TARGET)
+    other = next_cells(fit.fitted, cells.where(order), 1.0, TARGET)
     assert other == plan
     dollars = cells._replace(cost=cells.cost * 1e-3)
-    other = design.next_cells(fit.fitted, dollars, 1e-3, TARGET)
+    other = next_cells(fit.fitted, dollars, 1e-3, TARGET)
     assert [cell[:2] for cell in other] == [cell[:2] for cell in plan]
     assert [cell.cost for cell in other] == pytest.approx(
         [1e-3 * cell.cost for cell in plan]
@@ -168,10 +173,10 @@ def test_the_order_of_candidates_and_the_unit_of_the_budget_say_nothing(fit):
 def test_several_targets_count_alike_and_the_widest_is_told():
     wide, narrow = exp(3.0, 0.0), exp(0.0, 1.0)
     both = [wide[0], narrow[0]], [wide[1], narrow[1]]
-    cells = design.Cells.of(np.exp([-2.0, 0.0]), np.exp([0.0, -2.0]), 1.0)
-    plan = design.next_cells(linear(), cells, 2.0, both)
+    cells = Cells.of(np.exp([-2.0, 0.0]), np.exp([0.0, -2.0]), 1.0)
+    plan = next_cells(linear(), cells, 2.0, both)
     assert len(plan) == 2
-    assert plan[0].before == pytest.approx(design.half_width(linear(), wide)[0])
+    assert plan[0].before == pytest.approx(half_width(linear(), wide)[0])
 
 
 def test_a_size_of_model_tells_nothing_of_the_offset_of_another():
@@ -184,24 +189,22 @@ def test_a_size_of_model_tells_nothing_of_the_offset_of_another():
     fitted = scalepred.fit(Surface.from_arrays(m, n, value), resamples=300).fitted
     target = 4.0**6, 2.0**6
     # Of the target's own size, and of another that was not seen either.
-    own = design.Cells.of(target[0], 16.0, 1.0)
-    other = design.Cells.of(1.001 * target[0], 16.0, 1.0)
-    helped = [
-        design.next_cells(fitted, cells, 1.0, target)[0].after for cells in (own, other)
-    ]
+    own = Cells.of(target[0], 16.0, 1.0)
+    other = Cells.of(1.001 * target[0], 16.0, 1.0)
+    helped = [next_cells(fitted, cells, 1.0, target)[0].after for cells in (own, other)]
     assert helped[0] < 0.9 * helped[1]
 
 
 def test_costs_are_read_from_what_was_measured():
     m, n = np.array([1e6, 4e6, 1e6, 1.6e7]), np.array([1e8, 1e8, 4e8, 4e8])
     seconds = 3e-9 * m**0.8 * n**0.9
-    cost = design.learn_cost(m, n, seconds)
+    cost = learn_cost(m, n, seconds)
     assert cost.flops(m, n) == pytest.approx(seconds, rel=0.05)
     # One run alone leaves the powers at 1, whatever the units.
-    one = design.learn_cost(m[:1], n[:1], seconds[:1])
+    one = learn_cost(m[:1], n[:1], seconds[:1])
     assert (one.params_power, one.data_power) == (1.0, 1.0)
     assert one.flops(m[0], n[0]) == pytest.approx(seconds[0])
-    scaled = design.learn_cost(1e3 * m, n / 7, seconds)
+    scaled = learn_cost(1e3 * m, n / 7, seconds)
     assert scaled.flops(1e3 * m, n / 7) == pytest.approx(cost.flops(m, n))
 
 
@@ -210,7 +213,7 @@ def test_every_way_of_counting_costs():
     surface = Surface.from_arrays(m, n, [0.3, 0.2, 0.1], compute=7 * m * n)
     by_point = 1e-12 * surface.params * surface.data
     costs = {
-        name: design.cost_model(name, surface, by_point, price_per_hour=36.0)
+        name: cost_model(name, surface, by_point, price_per_hour=36.0)
         for name in ("flops", "6mn", "mn", "seconds", "price")
     }
     numbers = {name: float(cost.flops(1e6, 1e8)) for name, cost in costs.items()}
@@ -231,7 +234,7 @@ def test_every_way_of_counting_costs():
 def test_costs_that_are_not_known_are_refused(name, options, message):
     surface = Surface.from_arrays([1.0, 2.0], [1.0, 2.0], [0.3, 0.2])
     with pytest.raises(UserError, match=message):
-        design.cost_model(name, surface, **options)
+        cost_model(name, surface, **options)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
@@ -240,19 +243,19 @@ def test_bad_candidates_are_refused(bad):
         numbers = [1.0, 1.0, 1.0]
         numbers[place] = bad
         with pytest.raises(UserError, match=f"{name}=.*: must be positive numbers"):
-            design.Cells.of(*numbers)
-    cells = design.Cells.of(0.1, 0.1, 1.0)
+            Cells.of(*numbers)
+    cells = Cells.of(0.1, 0.1, 1.0)
     with pytest.raises(UserError, match=r"target=.*: must be a positive number"):
-        design.next_cells(linear(), cells, 1.0, (bad, 1.0))
+        next_cells(linear(), cells, 1.0, (bad, 1.0))
     with pytest.raises(UserError, match=r"budget=.*: must be a positive number"):
-        design.next_cells(linear(), cells, bad, (1.0, 1.0))
+        next_cells(linear(), cells, bad, (1.0, 1.0))
     without = dataclasses.replace(linear(), draws=np.empty((0, 2)))
     with pytest.raises(UserError, match="without draws"):
-        design.next_cells(without, cells, 1.0, (1.0, 1.0))
+        next_cells(without, cells, 1.0, (1.0, 1.0))
 
 
 def test_a_cell_says_what_it_costs_and_brings():
-    cell = design.NextCell(1e6, 2e9, 1.2e16, 0.08, 0.0512)
+    cell = NextCell(1e6, 2e9, 1.2e16, 0.08, 0.0512)
     assert str(cell) == (
         "params=1e+06, data=2e+09: costs 1.2e+16, narrows ±8.00% to ±5.12%"
     )

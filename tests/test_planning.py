@@ -9,7 +9,10 @@ import pytest
 
 import scalepred
 from scalepred.config import UserError
-from scalepred.fitting import design
+from scalepred.fitting.design.cells import Cells, NextCell
+from scalepred.fitting.design.choose import plan_with_prior
+from scalepred.fitting.design.first import first_cells
+from scalepred.fitting.design.rounds import Round, cost_of, rounds
 from scalepred.table.surface import Surface
 
 M = 1e6 * 2.0 ** np.arange(7)
@@ -17,9 +20,9 @@ N = 1e8 * 2.0 ** np.arange(7)
 TARGET = 1e9, 1e11
 
 
-def make_cells() -> design.Cells:
+def make_cells() -> Cells:
     m, n = (sizes.reshape(-1) for sizes in np.meshgrid(M, N))
-    return design.Cells.of(m, n, 6 * m * n)
+    return Cells.of(m, n, 6 * m * n)
 
 
 def truth(m, n):
@@ -33,7 +36,7 @@ class World:
 
     def __init__(self, places=()):
         self.places = list(places)
-        self.rounds: list[list[design.NextCell]] = []
+        self.rounds: list[list[NextCell]] = []
 
     @property
     def surface(self) -> Surface | None:
@@ -42,7 +45,7 @@ class World:
         m, n = np.array(self.places).T
         return Surface.from_arrays(m, n, truth(m, n), metric="loss")
 
-    def measure(self, cells: Sequence[design.NextCell]) -> Surface:
+    def measure(self, cells: Sequence[NextCell]) -> Surface:
         self.rounds.append(list(cells))
         self.places += [(cell.params, cell.data) for cell in cells]
         assert self.surface is not None
@@ -50,7 +53,7 @@ class World:
 
     def loop(self, budget=math.inf, until_width=0.0, cells=None, **options):
         cells = make_cells() if cells is None else cells
-        return design.rounds(
+        return rounds(
             cells,
             TARGET,
             min(budget, 1.1 * float(cells.cost.sum())),
@@ -63,7 +66,7 @@ class World:
         )
 
 
-def sizes(now: design.Round) -> list[tuple[float, float]]:
+def sizes(now: Round) -> list[tuple[float, float]]:
     return [(cell.params, cell.data) for cell in now.cells]
 
 
@@ -149,7 +152,7 @@ def test_a_run_that_diverged_is_not_asked_for_again(whole):
     bad = told[1].cells[0]
 
     class Diverging(World):
-        def measure(self, cells: Sequence[design.NextCell]) -> Surface:
+        def measure(self, cells: Sequence[NextCell]) -> Surface:
             super().measure(cells)
             self.places = [p for p in self.places if p != bad[:2]]
             assert self.surface is not None
@@ -181,10 +184,10 @@ def test_units_say_nothing():
     """Of sizes and of money; the prior knows sizes relative to the largest alone."""
     none = np.empty(0), np.empty(0)
     cells = make_cells()
-    plan = design.first_cells(cells, none, BUDGET, TARGET, "loss")
-    other = design.Cells.of(cells.params / 1e3, cells.data * 50, cells.cost * 1e-15)
+    plan = first_cells(cells, none, BUDGET, TARGET, "loss")
+    other = Cells.of(cells.params / 1e3, cells.data * 50, cells.cost * 1e-15)
     target = TARGET[0] / 1e3, TARGET[1] * 50
-    scaled = design.first_cells(other, none, BUDGET * 1e-15, target, "loss")
+    scaled = first_cells(other, none, BUDGET * 1e-15, target, "loss")
     assert [cell.params * 1e3 for cell in scaled] == pytest.approx(
         [cell.params for cell in plan]
     )
@@ -198,14 +201,14 @@ def test_the_prior_wants_what_it_does_not_have(metric):
     """With the large cells measured, the news is elsewhere."""
     cells = make_cells()
     none = np.empty(0)
-    first = design.plan_with_prior(cells, (none, none), BUDGET, TARGET, metric)
+    first = plan_with_prior(cells, (none, none), BUDGET, TARGET, metric)
     assert first
     assert sum(cell.cost for cell in first) <= BUDGET
     assert math.isnan(first[0].after)
     have = np.array([cell[:2] for cell in first]).T
     assert cells.are_in(*have).sum() == len(first)
     rest = cells.where(~cells.are_in(*have))
-    more = design.plan_with_prior(rest, tuple(have), BUDGET, TARGET, metric)
+    more = plan_with_prior(rest, tuple(have), BUDGET, TARGET, metric)
     assert not {cell[:2] for cell in more} & {cell[:2] for cell in first}
 
 
@@ -215,7 +218,7 @@ def test_a_table_that_is_not_enough_is_completed():
     cells = make_cells()
     cells = cells.where(~cells.are_in(*have))
     cheap = float(np.sort(cells.cost)[:6].sum())
-    chosen = design.first_cells(cells, have, 3 * cheap, TARGET, "loss")
+    chosen = first_cells(cells, have, 3 * cheap, TARGET, "loss")
     params = {*have[0], *(cell.params for cell in chosen)}
     data = {*have[1], *(cell.data for cell in chosen)}
     assert len(params) >= 3
@@ -226,9 +229,9 @@ def test_a_table_that_is_not_enough_is_completed():
 
 def test_of_few_sizes_all_are_taken():
     m, n = (s.reshape(-1) for s in np.meshgrid(M[:2], N[:4]))
-    cells = design.Cells.of(m, n, m * n)
+    cells = Cells.of(m, n, m * n)
     none = np.empty(0), np.empty(0)
-    chosen = design.first_cells(cells, none, float(cells.cost.sum()), TARGET, "loss")
+    chosen = first_cells(cells, none, float(cells.cost.sum()), TARGET, "loss")
     assert {cell.params for cell in chosen} == set(M[:2])
     assert len({cell.data for cell in chosen}) >= 3
 
@@ -249,5 +252,5 @@ def test_runs_of_other_sizes_cost_nothing():
     surface = Surface.from_arrays(
         [M[0], M[0], 3.3e6], [N[1], N[1], N[0]], [3.0, 3.1, 2.9], metric="loss"
     )
-    assert design.cost_of(surface, cells) == pytest.approx(2 * 6 * M[0] * N[1])
-    assert design.cost_of(None, cells) == 0.0
+    assert cost_of(surface, cells) == pytest.approx(2 * 6 * M[0] * N[1])
+    assert cost_of(None, cells) == 0.0

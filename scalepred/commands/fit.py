@@ -262,12 +262,10 @@ def _with_plan(spoken: Spoken, fit: Fit, targets: list[tuple[float, ...]]) -> Sp
     """Prints the next runs, where they are asked for."""
     if not _PLAN.value:
         return spoken
-    from scalepred.fitting import design
+    from scalepred.fitting.design.costs import cost_model
     from scalepred.report import console
 
-    cost = (
-        None if _COST.value == "flops" else design.cost_model(_COST.value, fit.surface)
-    )
+    cost = None if _COST.value == "flops" else cost_model(_COST.value, fit.surface)
     (params, data, *epochs), *_ = targets
     cells = fit.next_cells(
         _BUDGET.value,

@@ -1,31 +1,21 @@
 """The questions a fitted law is asked, each answered by exact inversion.
 
-Every law is monotone in m and n, so an inverse is a bisection in the logarithm of a
-size, to the last bits of float64, for the best fit and for every draw at once. "Out
-of reach" is an answer.
+The law is inverted (`inversion`) for the best fit and for every draw, which gives the
+interval of the answer. "Out of reach" is an answer.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from scalepred.config import UserError
-from scalepred.fitting import solver
-from scalepred.fitting.laws import Array, Law, Scale
+from scalepred.fitting import inversion
+from scalepred.fitting.cost import Cost
+from scalepred.fitting.inversion import REACH
 from scalepred.fitting.predict import LEVEL, FittedLaw
 from scalepred.metrics import is_bounded
-from scalepred.runtime import compiler
 
-# Sizes looked at: e^+-80 times the reference, which is every size there is.
-_REACH = 80.0
-_BISECTIONS = 64
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
@@ -89,27 +79,6 @@ def params_needed(fitted: FittedLaw, value: float, data: float) -> Answer:
     return _size_needed(fitted, "params_needed", value, data, "parameters")
 
 
-class Cost(NamedTuple):
-    """Training FLOPs of one run: factor * m^params_power * n^data_power.
-
-    With a fixed number of epochs both powers are 1 (Rosenfeld et al., section 2); with
-    a fixed number of steps data cost nothing and data_power is 0.
-    """
-
-    factor: float
-    params_power: float = 1.0
-    data_power: float = 1.0
-
-    def flops(self, params: ArrayLike, data: ArrayLike) -> np.ndarray:
-        """FLOPs of runs of these sizes, which broadcast."""
-        of_params = np.asarray(params, np.float64) ** self.params_power
-        return self.factor * of_params * np.asarray(data, np.float64) ** self.data_power
-
-    def __str__(self) -> str:
-        powers = f"m^{self.params_power:.3g} n^{self.data_power:.3g}"
-        return f"{self.factor:.3g} {powers} FLOPs"
-
-
 def best_for_budget(
     fitted: FittedLaw,
     budget: float,
@@ -139,14 +108,14 @@ def best_for_budget(
     _check_free_data(cost, max_data)
     log_budget = np.full(1 + len(fitted.draws), math.log(budget))
     x, y = _split(fitted, log_budget, cost, max_data)
-    log_values = _at(fitted, x, y)
+    log_values = inversion.log_value_at(fitted, x, y)
     params, data = fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
     means = fitted.spread(log_values[1:], log_values[:1], params[1:], data[1:])
     values = np.exp(np.concatenate([log_values[:1], means]))
     details = {"params": _interval(params), "data": _interval(data)}
     epochs = _epochs_asked(fitted)
     value, lower, upper = _interval(values)
-    edge = bool(abs(x[0]) > _REACH - 1 or abs(y[0]) > _REACH - 1)
+    edge = bool(abs(x[0]) > REACH - 1 or abs(y[0]) > REACH - 1)
     why = (
         f"with {budget:.3g} FLOPs the {metric} is least at "
         f"{details['params'][0]:.3g} parameters and {details['data'][0]:.3g} {unit}"
@@ -204,11 +173,9 @@ def budget_suffices(
     """
     _check_asked(value=value)
     best = best_for_budget(fitted, budget, cost, unit, metric, max_data)
-    params, data = (best.details[name][0] for name in ("params", "data"))
-    on_average, one_run = (
-        float(fitted.probability(value, params, data, num_seeds))
-        for num_seeds in (math.inf, 1)
-    )
+    params, data = best.details["params"][0], best.details["data"][0]
+    on_average = float(fitted.probability(value, params, data, math.inf))
+    one_run = float(fitted.probability(value, params, data, 1))
     epochs = _epochs_asked(fitted)
     wanted = f"{100 * value:.4g} %" if is_bounded(metric) else f"{value:.4g}"
     says = f"with probability {on_average:.2f}"
@@ -248,11 +215,15 @@ def cheapest_for_target(
     theta = np.concatenate([fitted.theta[None], fitted.draws])
     if cost.data_power == 0:
         log_data = np.full(len(theta), math.log(max_data / fitted.data_unit))
-        x = _run(_needed_params, fitted, theta, wanted, log_data)
+        x = inversion.solve_each(
+            inversion.needed_params, fitted, theta, wanted, log_data
+        )
         log_cost = _log_cost(fitted, cost, x, log_data)
     else:
         plan = _plan_numbers(fitted, cost, max_data, len(theta))
-        log_cost = _run(_cheapest, fitted, theta, wanted, *plan)
+        log_cost = inversion.solve_each(
+            inversion.least_cost, fitted, theta, wanted, *plan
+        )
     reachable = np.isfinite(log_cost)
     x, y = _split(fitted, np.where(reachable, log_cost, 0.0), cost, max_data)
     flops = np.where(reachable, np.exp(np.minimum(log_cost, 700.0)), math.inf)
@@ -317,7 +288,7 @@ def _plan_numbers(
 ) -> tuple[np.ndarray, ...]:
     """ln of the unit cost, the two powers and ln of the largest n / N, a draw each."""
     unit = math.log(float(cost.flops(fitted.params_unit, fitted.data_unit)))
-    top = min(_REACH, math.log(max_data / fitted.data_unit))
+    top = min(REACH, math.log(max_data / fitted.data_unit))
     numbers = unit, cost.params_power, cost.data_power, top
     return tuple(np.full(count, number) for number in numbers)
 
@@ -332,7 +303,16 @@ def _split(
     if cost.data_power == 0:
         return (log_cost - unit) / params_power, top
     theta = np.concatenate([fitted.theta[None], fitted.draws])
-    x = _run(_best_split, fitted, theta, log_cost, unit, params_power, data_power, top)
+    x = inversion.solve_each(
+        inversion.best_split,
+        fitted,
+        theta,
+        log_cost,
+        unit,
+        params_power,
+        data_power,
+        top,
+    )
     return x, (log_cost - unit - params_power * x) / data_power
 
 
@@ -347,8 +327,8 @@ def _size_needed(
     theta = np.concatenate([fitted.theta[None], fitted.draws])
     other_unit = fitted.params_unit if for_data else fitted.data_unit
     place = np.full(len(theta), math.log(other / other_unit))
-    solve = _needed_data if for_data else _needed_params
-    log_size = _run(solve, fitted, theta, _wanted(fitted, value), place)
+    solve = inversion.needed_data if for_data else inversion.needed_params
+    log_size = inversion.solve_each(solve, fitted, theta, _wanted(fitted, value), place)
     sizes = np.exp(log_size) * (fitted.data_unit if for_data else fitted.params_unit)
     center, lower, upper = _interval(sizes)
     held = f"{other:.3g} {'parameters' if for_data else 'of data'}"
@@ -384,7 +364,7 @@ def _limit_sentence(
     other: float = math.inf,
     for_data: bool = True,
 ) -> str:
-    far = math.exp(_REACH)
+    far = math.exp(REACH)
     other = min(other, far * (fitted.params_unit if for_data else fitted.data_unit))
     params = other if for_data else far * fitted.params_unit
     data = far * fitted.data_unit if for_data else other
@@ -431,123 +411,3 @@ def _interval(values: np.ndarray) -> tuple[float, float, float]:
     lower = np.quantile(values[1:], _TAILS[0], method="lower")
     upper = np.quantile(values[1:], _TAILS[1], method="higher")
     return center, min(float(lower), center), max(float(upper), center)
-
-
-def _at(fitted: FittedLaw, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """ln of the law for the best fit and each draw, each at its own place."""
-    theta = np.concatenate([fitted.theta[None], fitted.draws])
-    return _run(_value_at, fitted, theta, x, y)
-
-
-def _run(
-    solve: Callable[..., jax.Array],
-    fitted: FittedLaw,
-    theta: np.ndarray,
-    *numbers: np.ndarray,
-) -> np.ndarray:
-    """Vectorises `solve` over the best fit and the draws, compiled once a law."""
-    count = len(theta)
-    index = np.minimum(np.arange(solver.bucket(count)), count - 1)
-    z = None if fitted.epochs is None else math.log(fitted.epochs)
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        padded = [np.asarray(number, np.float64)[index] for number in numbers]
-        return np.asarray(
-            _vectorised(solve, fitted.law, fitted.scale, z, theta[index], *padded)
-        )[:count]
-
-
-@compiler.jit_plainly(static_argnums=(0, 1))
-def _vectorised(
-    solve: Callable[..., jax.Array],
-    law: Law,
-    scale: Scale,
-    z: float | None,
-    theta: Array,
-    *numbers: Array,
-) -> jax.Array:
-    return jax.vmap(functools.partial(solve, law.at(z), scale))(theta, *numbers)
-
-
-def _bisect(
-    is_above: Callable[[jax.Array], jax.Array], low: ArrayLike, high: ArrayLike
-) -> jax.Array:
-    """Where `is_above` turns true on [low, high]; true at `high` is assumed."""
-
-    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = ends
-        middle = (low + high) / 2
-        above = is_above(middle)
-        return jnp.where(above, low, middle), jnp.where(above, middle, high)
-
-    ends = jnp.asarray(low, jnp.float64), jnp.asarray(high, jnp.float64)
-    ends = jax.lax.fori_loop(0, _BISECTIONS, halve, ends)
-    return jnp.mean(jnp.stack(ends))
-
-
-def _value_at(law: Law, scale: Scale, theta: Array, x: Array, y: Array) -> jax.Array:
-    return jnp.asarray(law.log_value(theta, x, y, scale))
-
-
-def _needed_data(
-    law: Law, scale: Scale, theta: Array, wanted: Array, x: Array
-) -> jax.Array:
-    """ln(n / N) at which the law falls to `wanted`; infinite if it never does."""
-    return _size_at(lambda y: law.log_value(theta, x, y, scale), wanted)
-
-
-def _needed_params(
-    law: Law, scale: Scale, theta: Array, wanted: Array, y: Array
-) -> jax.Array:
-    """ln(m / M) at which the law falls to `wanted`; infinite if it never does."""
-    return _size_at(lambda x: law.log_value(theta, x, y, scale), wanted)
-
-
-def _size_at(log_value: Callable[[jax.Array], jax.Array], wanted: Array) -> jax.Array:
-    found = _bisect(lambda size: log_value(size) <= wanted, -_REACH, _REACH)
-    return jnp.where(log_value(jnp.asarray(_REACH)) <= wanted, found, jnp.inf)
-
-
-def _best_split(
-    law: Law,
-    scale: Scale,
-    theta: Array,
-    log_cost: Array,
-    log_unit: Array,
-    params_power: Array,
-    data_power: Array,
-    top: Array,
-) -> jax.Array:
-    """ln(m / M) that minimises the law at one cost, with y at most `top`.
-
-    Along that line the law falls while model is scarcer than data, then rises: the
-    optimum is where the two slopes meet, in closed form (b beta / alpha) n^alpha =
-    m^beta for Rosenfeld with both powers 1 (paper.md 6.1).
-    """
-    work = log_cost - log_unit
-
-    def data_is_scarcer(x: jax.Array) -> jax.Array:
-        y = (work - params_power * x) / data_power
-        slopes = jax.grad(
-            lambda sizes: law.log_value(theta, sizes[0], sizes[1], scale)
-        )(jnp.stack([x, y]))
-        return data_power * slopes[0] > params_power * slopes[1]  # both negative
-
-    low = jnp.maximum(-_REACH, (work - data_power * top) / params_power)
-    high = jnp.minimum(_REACH, (work + data_power * _REACH) / params_power)
-    return _bisect(data_is_scarcer, low, high)
-
-
-def _cheapest(
-    law: Law, scale: Scale, theta: Array, wanted: Array, log_unit: Array, *plan: Array
-) -> jax.Array:
-    """ln of the least cost that reaches `wanted`; infinite if none does."""
-    params_power, data_power, _ = plan
-
-    def reached(log_cost: jax.Array) -> jax.Array:
-        x = _best_split(law, scale, theta, log_cost, log_unit, *plan)
-        y = (log_cost - log_unit - params_power * x) / data_power
-        return law.log_value(theta, x, y, scale) <= wanted
-
-    high = jnp.asarray(log_unit + _REACH)
-    found = _bisect(reached, log_unit - _REACH, high)
-    return jnp.where(reached(high), found, jnp.inf)

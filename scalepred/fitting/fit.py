@@ -21,7 +21,6 @@ from scalepred.fitting import (
     answers,
     auto,
     backtest,
-    design,
     health,
     least_squares,
     multistart,
@@ -30,14 +29,14 @@ from scalepred.fitting import (
     solver,
     summary,
 )
+from scalepred.fitting.cost import Cost, read_cost
+from scalepred.fitting.design.cells import NextCell, make_cells
+from scalepred.fitting.design.choose import next_cells
 from scalepred.fitting.estimate import Settings, estimate, knows_epochs
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law
 from scalepred.fitting.predict import FittedLaw
 from scalepred.table.surface import Surface
-
-# A fitted power of the cost this close to 0 or 1 is 0 or 1.
-_COST_POWER_SLACK = 0.15
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -187,29 +186,9 @@ class Fit:
         return summary.to_frame(self)
 
     @property
-    def cost(self) -> answers.Cost:
-        """What FLOPs buy, read from the table; 6 m n (Kaplan et al.) where it has none.
-
-        Data are those that a run goes through: unique data times epochs. Powers near 1
-        are taken for 1: FLOPs go as m n. Otherwise they are fitted.
-        """
-        surface = self.surface
-        known = np.isfinite(surface.compute)
-        if not np.any(known):
-            return answers.Cost(6.0)
-        log_sizes = np.log(np.stack([surface.params[known], surface.seen[known]]))
-        log_flops = np.log(surface.compute[known])
-        plain = answers.Cost(float(np.exp(np.mean(log_flops - log_sizes.sum(axis=0)))))
-        columns = np.vstack([np.ones(len(log_flops)), log_sizes])
-        if np.linalg.matrix_rank(columns) < 3:
-            return plain
-        factor, *powers = np.linalg.lstsq(columns.T, log_flops)[0]
-        if all(abs(power - 1) < _COST_POWER_SLACK for power in powers):
-            return plain
-        params_power, data_power = (
-            0.0 if abs(power) < _COST_POWER_SLACK else float(power) for power in powers
-        )
-        return answers.Cost(float(np.exp(factor)), params_power, data_power)
+    def cost(self) -> Cost:
+        """What FLOPs buy, as the table says; else 6 m n (Kaplan et al. 2020)."""
+        return read_cost(self.surface)
 
     def corners(self, surface: Surface) -> list[backtest.Corner]:
         """The paper's extrapolation protocol: the law refitted at every corner.
@@ -364,24 +343,22 @@ class Fit:
         target: tuple[float, float],
         epochs: float | None = None,
         *,
-        cost: answers.Cost | None = None,
+        cost: Cost | None = None,
         until_width: float = 0.0,
-    ) -> list[design.NextCell]:
+    ) -> list[NextCell]:
         """The cells to train next, to be surer of the error at `target`.
 
         Args:
             budget: for all of them together, in the unit of `cost`.
             target: (params, data) to be predicted.
             epochs: of the target and of the cells; see `data_needed`.
-            cost: of a run, see `design.cost_model`; None: training FLOPs.
+            cost: of a run, see `design.costs.cost_model`; None: training FLOPs.
             until_width: relative half-width of the 90 % interval that is enough.
         """
         smallest = float(self.surface.params.min()), float(self.surface.data.min())
         fitted = self._fitted_at(epochs)
-        cells = design.make_cells(
-            fitted, smallest, cost or self._cost_at(epochs), target
-        )
-        return design.next_cells(fitted, cells, budget, target, until_width)
+        cells = make_cells(fitted, smallest, cost or self._cost_at(epochs), target)
+        return next_cells(fitted, cells, budget, target, until_width)
 
     def epochs_at(self, epochs: float | None = None) -> float | None:
         """Passes over the data that a question is answered for.
@@ -405,7 +382,7 @@ class Fit:
             return self.fitted
         return dataclasses.replace(self.fitted, epochs=self.epochs_at(epochs))
 
-    def _cost_at(self, epochs: float | None) -> answers.Cost:
+    def _cost_at(self, epochs: float | None) -> Cost:
         """The cost by unique data."""
         cost, times = self.cost, self.epochs_at(epochs)
         return cost._replace(factor=float(cost.flops(1.0, times))) if times else cost

@@ -18,7 +18,8 @@ import numpy as np
 from etils import epath
 
 from scalepred.config import Experiment, UserError
-from scalepred.fitting import design
+from scalepred.fitting.design.cells import Cells, NextCell
+from scalepred.fitting.design.rounds import Round, rounds
 from scalepred.fitting.fit import Fit
 from scalepred.forecasting import targets
 from scalepred.forecasting.targets import Study
@@ -104,7 +105,7 @@ def run(
     wish: Wish,
     train: Callable[[Sequence[Cell]], object],
     fit: Callable[[Sequence[Cell]], Fit],
-) -> Iterator[design.Round[Fit]]:
+) -> Iterator[Round[Fit]]:
     """The rounds of a study, each written down before its cells are trained.
 
     Args:
@@ -126,9 +127,9 @@ def run(
     price = _price(study, wish)
     sizes = np.array([*cells], float)
     costs = [sum(map(price, own)) for own in cells.values()]
-    candidates = design.Cells.of(sizes[:, 0], sizes[:, 1], np.array(costs))
+    candidates = Cells.of(sizes[:, 0], sizes[:, 1], np.array(costs))
 
-    def of(chosen: Sequence[design.NextCell]) -> list[Cell]:
+    def of(chosen: Sequence[NextCell]) -> list[Cell]:
         return [
             cell for one in chosen for cell in cells[int(one.params), int(one.data)]
         ]
@@ -139,7 +140,7 @@ def run(
     def look() -> Surface | None:
         return targets.make_surface(study, trained()) if trained() else None
 
-    def measure(chosen: Sequence[design.NextCell]) -> Surface:
+    def measure(chosen: Sequence[NextCell]) -> Surface:
         train(of(chosen))
         return targets.make_surface(study, trained())
 
@@ -157,7 +158,7 @@ def run(
         if (int(one.params), int(one.data)) in cells
     ]
     unfinished = [one for one in last if not _are_done(study, of([one]))]
-    found = design.rounds(
+    found = rounds(
         candidates,
         _target_sizes(study),
         wish.budget,
@@ -240,7 +241,7 @@ def _spent_on(
     return price(cell)
 
 
-def _line(one: design.Round[Fit], number: int) -> dict[str, str]:
+def _line(one: Round[Fit], number: int) -> dict[str, str]:
     cells = ";".join(
         f"{cell.params:.0f} {cell.data:.0f} {cell.cost!r} {cell.before!r} "
         f"{cell.after!r}"
@@ -256,13 +257,11 @@ def _line(one: design.Round[Fit], number: int) -> dict[str, str]:
     }
 
 
-def _cells_of(
-    path: epath.Path, lines: Sequence[dict[str, str]]
-) -> list[design.NextCell]:
+def _cells_of(path: epath.Path, lines: Sequence[dict[str, str]]) -> list[NextCell]:
     """The cells of the last round."""
     cells = (lines[-1]["cells"] or "").split(";") if lines else []
     try:
-        return [design.NextCell(*map(float, one.split())) for one in cells if one]
+        return [NextCell(*map(float, one.split())) for one in cells if one]
     except (TypeError, ValueError):
         raise _damaged(path) from None
 

@@ -10,7 +10,7 @@ from etils import epath
 from scalepred import grid, sweep
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
-from scalepred.fitting.answers import Cost
+from scalepred.fitting.cost import Cost
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.region import Sizes, check_target, fit_region
 from scalepred.forecasting.forecast import Asked, Evidence

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import rich.progress
 
-    from scalepred.fitting.design import NextCell
+    from scalepred.fitting.design.cells import NextCell
     from scalepred.fitting.fit import Fit
     from scalepred.forecasting.forecast import Verified
     from scalepred.forecasting.gate import Verdict

@@ -17,7 +17,8 @@ from scalepred.metrics import find_unit, is_bounded
 
 if TYPE_CHECKING:  # what draws figures takes its words from here and needs no jax
     from scalepred.fitting.answers import Answer
-    from scalepred.fitting.design import NextCell, Round
+    from scalepred.fitting.design.cells import NextCell
+    from scalepred.fitting.design.rounds import Round
     from scalepred.forecasting.forecast import Verified
     from scalepred.report.results import PredictionRow, Results, Score
     from scalepred.table.surface import Surface

@@ -6,8 +6,9 @@ names it by dotted path.
 """
 
 from scalepred.fitting.laws import one_axis
-from scalepred.fitting.laws.find import BUILT_IN, find_law, law_from_function
+from scalepred.fitting.laws.find import BUILT_IN, find_law
 from scalepred.fitting.laws.law import Array, Law, Parameter, Scale
+from scalepred.fitting.laws.own import law_from_function
 from scalepred.fitting.laws.repeated import data_constrained
 from scalepred.fitting.laws.rosenfeld import (
     rosenfeld,
