@@ -26,6 +26,8 @@ from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
     from scalepred.forecasting.forecast import Asked, Forecast, Verified
+    from scalepred.table.rows import Measurement
+    from scalepred.training.run import Progress
 
 # Of 90 % intervals; less is said aloud.
 _LOW_COVERAGE = 0.75
@@ -109,6 +111,27 @@ class Training:
     compile_seconds: float
     wait_seconds: float
     lane_utilization: float
+
+    @staticmethod
+    def of(rows: "Sequence[Measurement]", news: "Progress | None") -> "Training":
+        """What the rows of the table cost, and how the last call went.
+
+        Args:
+            rows: of the study, failed ones too.
+            news: the last of this call; None: nothing was trained.
+        """
+        good = [row for row in rows if row.status == "ok"]
+        return Training(
+            num_runs=len(good),
+            num_failed=len(rows) - len(good),
+            flops=sum(row.flops for row in rows),
+            seconds=sum(row.seconds for row in rows),
+            devices=tuple(sorted({row.device for row in rows})),
+            num_programs=len({row.program for row in rows}),
+            compile_seconds=news.compile_seconds if news else math.nan,
+            wait_seconds=news.wait_seconds if news else math.nan,
+            lane_utilization=news.lane_utilization if news else math.nan,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
