@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scalepred.models.model import Model, from_linen, from_nnx
     from scalepred.study import Outcome
     from scalepred.table.surface import Surface
+    from scalepred.training.weights import load_model
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOMES = {
     "models.model": ("Model", "from_linen", "from_nnx"),
     "study": ("Outcome",),
     "table.surface": ("Surface",),
+    "training.weights": ("load_model",),
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "from_nnx",
     "law_from_function",
     "load",
+    "load_model",
     "run",
 ]
 

@@ -144,7 +144,8 @@ class Packing:
     # Minutes between two checkpoints of the pack in progress; 0: none.
     checkpoint_minutes: float = 5.0
     # Cells whose final weights are kept in weights/, for `scalepred.load_model`: "" (of
-    # none) | all | largest (of params x data, all seeds) | ids with commas between.
+    # none) | all | largest (of params x data among the runs trained together, all
+    # seeds) | ids with commas between.
     save_weights: str = ""
 
 

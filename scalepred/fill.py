@@ -17,7 +17,8 @@ from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute
 from scalepred.runtime.workdir import log, prepare_workdir, warn
 from scalepred.table.rows import Table
-from scalepred.training import device_data, ensemble
+from scalepred.training import device_data, ensemble, weights
+from scalepred.training.curves import Curves
 from scalepred.training.plan import Plan
 from scalepred.training.work import estimate_work
 
@@ -61,6 +62,7 @@ def train(
     """
     plan = _plan_rest(study, cells)
     packing, workdir, table = study.experiment.packing, study.workdir, study.table
+    every = [*study.parts.evidence, *study.parts.to_verify]
     all_news = ensemble.train(
         plan,
         study.dataset,
@@ -68,6 +70,7 @@ def train(
         checkpoint_minutes=packing.checkpoint_minutes,
         autotune=packing.autotune,
         choices_dir=workdir / "choices",
+        save=weights.choose(packing.save_weights, cells, study.dataset, every),
     )
     if table is None:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
@@ -102,13 +105,16 @@ def _plan_rest(study: Study, cells: Sequence[Cell]) -> Plan:
 def _fill(
     study: Study, table: Table, plan: Plan, all_news: Iterator[ensemble.Progress]
 ) -> ensemble.Progress | None:
-    """Writes rows as cells finish, and shows how far training is; the last news."""
+    """Keeps runs as they finish, and shows how far training is; the last news."""
     work = estimate_work(plan, study.dataset)
     work_done = 0.0
-    news = None
+    news, curves = None, Curves(study.workdir)
     try:
         with console.Progress(plan.num_cells) as progress:
             for news in all_news:
+                # A run with a row has all that is kept of it.
+                curves.append(news.curves)
+                weights.write(study.workdir, study.dataset, news.weights)
                 table.append(news.rows)
                 work_done += sum(work[row.cell_id] for row in news.rows)
                 progress.update(
@@ -123,4 +129,5 @@ def _fill(
         log(study.workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
         raise
     table.merge()
+    curves.merge()
     return news

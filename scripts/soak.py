@@ -70,18 +70,18 @@ def _later(die: Callable[[], None], seconds: float) -> Callable[[], None]:
     return lambda: threading.Timer(seconds, die).start()
 
 
-def _in_row_write(die: Callable[[], None]) -> None:
-    """Half of the bytes of a part are written."""
+def _in_write(die: Callable[[], None], module: str, folder: str) -> None:
+    """Half of the bytes of a file of rows or curves are written."""
     write_whole = files.write_whole
 
     def write_half(path: epath.Path, content: bytes) -> None:
-        if path.parent.name == "rows":
+        if path.parent.name == folder:
             half = path.parent / f"{path.name}.half.tmp"
             half.write_bytes(content[: len(content) // 2])
             die()
         write_whole(path, content)
 
-    sys.modules["scalepred.table.rows"].__dict__["write_whole"] = write_half
+    sys.modules[module].__dict__["write_whole"] = write_half
 
 
 def _in_forecast_write(die: Callable[[], None], suffix: str) -> None:
@@ -106,7 +106,8 @@ STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
     "first compile": lambda die: _before(engine, "make_functions", _later(die, 0.2)),
     "chunk": lambda die: _before(pace, "make_request", _later(die, 0.005), nth=5),
     "refill": lambda die: _before(pace, "make_request", die, nth=20),
-    "row write": _in_row_write,
+    "curve write": lambda die: _in_write(die, "scalepred.training.curves", "curves"),
+    "row write": lambda die: _in_write(die, "scalepred.table.rows", "rows"),
     "checkpoint write": lambda die: _before(
         checkpoint.Checkpoints, "finish", die, nth=2
     ),

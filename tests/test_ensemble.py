@@ -15,6 +15,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.data.loading import load_dataset
 from scalepred.table.rows import Measurement
 from scalepred.training import (
+    chunks,
     cost,
     device_data,
     engine,
@@ -183,6 +184,44 @@ def test_a_cell_that_diverges_is_a_row_and_disturbs_nobody(full, axis):
     assert math.isnan(row.train_value)
     for cell in cells:
         assert _values(rows[cell.cell_id]) == _values(full[cell.cell_id])
+
+
+def test_a_cell_that_diverges_gives_up_its_lane(axis, monkeypatch):
+    """Its row and its curve are those of a run that went on to its end."""
+    cells = _losses(CELLS)
+    bad = [
+        dataclasses.replace(cell, learning_rate=1e38, steps=2000) for cell in cells[:5]
+    ]
+    cells += bad
+    plan = packing.plan_packs(
+        cells, config.Packing(lanes=4, chunk_steps=3), len(DEVICES), axis
+    )
+
+    def train():
+        rows, curves, last = {}, {}, None
+        for last in ensemble.train(plan, DATASET, devices=DEVICES):
+            rows.update((row.cell_id, row) for row in last.rows)
+            curves.update(last.curves)
+        assert last is not None
+        assert last.num_done == last.num_cells == len(rows) == len(cells)
+        return rows, curves, last.live_lane_steps
+
+    rows, curves, num_steps = train()
+    with monkeypatch.context() as without:
+        without.setattr(chunks, "_find_cells", lambda *_: ())
+        whole_rows, whole_curves, all_steps = train()
+    assert all_steps == sum(cell.steps for cell in cells)
+    assert num_steps < all_steps - 5 * 1900
+    for cell in cells:
+        row, whole = rows[cell.cell_id], whole_rows[cell.cell_id]
+        same = dataclasses.replace(row, seconds=whole.seconds)
+        assert str(same) == str(whole)
+        assert row.status == ("diverged" if cell in bad else "ok")
+        curve = curves[cell.cell_id]
+        for left, right in zip(curve, whole_curves[cell.cell_id], strict=True):
+            np.testing.assert_array_equal(left, right)
+        assert np.isfinite(curve.losses[0])
+        assert np.isnan(curve.losses[-1]) == (cell in bad)
 
 
 def test_one_trace_a_program():

@@ -123,6 +123,25 @@ def test_the_plan_depends_neither_on_order_nor_on_what_is_done(
     assert rest.num_cells == len(cells) - len(done)
 
 
+@given(CELLS, PACKINGS, st.integers(1, 4), st.randoms(use_true_random=False))
+def test_cells_that_diverge_give_up_their_lanes(cells, wishes, num_devices, random):
+    """Told while later chunks run: every cell ends once, and frees its lane."""
+    plan = packing.plan_packs(cells, wishes, num_devices, "vmap", (), _cost)
+    bad = {cell for cell in cells if random.random() < 0.5}
+    ended = []
+    for pack in plan.packs:
+        told: set[Cell] = set()
+        late: set[Cell] = set()  # seen in the chunk before, told in the next
+        for chunk in make_chunks(pack, diverged=told):
+            assert not told & set(chunk.cells)
+            ended += [cell for _, cell in chunk.given_up]
+            ended += [cell for _, cell in chunk.finished]
+            assert {cell for _, cell in chunk.given_up} <= told
+            told |= late
+            late = bad & set(chunk.cells)
+    assert sorted(ended, key=hash) == sorted(cells, key=hash)
+
+
 def test_nothing_pending_is_an_empty_plan():
     plan = packing.plan_packs([_cell()], Packing(), 2, "map", {_cell().cell_id})
     assert plan.packs == ()

@@ -14,6 +14,7 @@ from etils import epath
 from scalepred import study
 from scalepred.config import UserError
 from scalepred.table.rows import Table
+from scalepred.training import curves
 from scripts import soak
 from tests.test_forecast import STUDY as FORECAST_STUDY
 from tests.test_study import small_study
@@ -63,12 +64,14 @@ def read_log(workdir) -> str:
 def test_killed_in_every_stage_of_training(config, expected, tmp_path):
     workdir = tmp_path / "work"
     kill, stop = signal.SIGKILL, signal.SIGTERM
+    assert run(config, workdir, stage="curve write", number=kill) == -kill
     assert run(config, workdir, stage="row write", number=kill) == -kill
     assert run(config, workdir, stage="checkpoint write", number=kill) == -kill
     assert run(config, workdir, stage="chunk", number=stop) == 128 + stop
     assert "stopped by SIGTERM; rows written so far are kept" in read_log(workdir)
     assert run(config, workdir) == 0
     assert soak.read_table(workdir) == expected
+    assert set(curves.read(workdir)) == set(Table(workdir / "measurements.csv").rows)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@
 
 import dataclasses
 import functools
+import importlib
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -36,9 +37,6 @@ from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law
 from scalepred.fitting.predict import FittedLaw
 from scalepred.table.surface import Surface
-
-if TYPE_CHECKING:
-    from scalepred.report.quick_look import Figures
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -160,7 +158,7 @@ class Fit:
         """What a notebook shows."""
         return summary.as_html(self)
 
-    def plot(self, surface: Surface | None = None, corners: bool = False) -> "Figures":
+    def plot(self, surface: Surface | None = None, corners: bool = False) -> Any:
         """The figures of a report: matplotlib's, by name, which a notebook shows.
 
         Args:
@@ -171,8 +169,9 @@ class Fit:
             predicted (against measured), surface, curves, and where there are such,
             epochs and corners.
         """
-        from scalepred.report import quick_look  # matplotlib takes half a second
-
+        # By name: fits know nothing of how they are shown, and matplotlib takes half a
+        # second to import.
+        quick_look = importlib.import_module("scalepred.report.quick_look")
         return quick_look.draw(self, surface or self.surface, corners)
 
     def to_frame(self) -> Any:

@@ -5,8 +5,9 @@ which JSON can hold (`describe`, `build`); a pickle the same, and for a law of o
 that has no name the reference to its function (`reduce`).
 """
 
+import copyreg
 import dataclasses
-import pickle
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -69,15 +70,21 @@ def reduce(law: Law) -> tuple[Callable[..., Law], tuple[Any, ...]]:
         return build, (describe(law, _own_name(law)),)
     except UserError:
         pass
-    fields = tuple(getattr(law, field.name) for field in dataclasses.fields(law))
-    try:
-        pickle.dumps(fields)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"law={law.name}: cannot be pickled ({error}); define its function with "
-            "def at the top of a module"
-        ) from None
-    return Law, fields
+    for field in dataclasses.fields(law):
+        function = getattr(law, field.name)
+        parts = function.args if isinstance(function, functools.partial) else ()
+        for part in (function, *parts):
+            name = getattr(part, "__qualname__", "")
+            if "<" in name:  # <lambda>, <locals>
+                raise UserError(
+                    f"law={law.name}: cannot be pickled ({name}); define its function "
+                    "with def at the top of a module"
+                )
+    return Law, tuple(getattr(law, field.name) for field in dataclasses.fields(law))
+
+
+# Here, and not in the law, which knows none of those it could be.
+copyreg.pickle(Law, reduce)
 
 
 def _own_name(law: Law) -> str:

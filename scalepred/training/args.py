@@ -7,6 +7,7 @@ import numpy as np
 
 from scalepred.config import MAX_DECAY_POINTS
 from scalepred.grid import Cell, ProgramKey
+from scalepred.training import curves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ class LaneArgs(NamedTuple):
     dataset_size: Any  # examples of the subset, uint32
     validation_size: Any  # examples at the end of the train part, int32
     steps: Any  # int32; 0: the lane is idle
+    marks: Any  # where its loss curve has points, int32 [curves.NUM_POINTS + 1]
     micro_batches: Any  # a step, int32
     learning_rate: Any  # float32, as all below
     momentum: Any
@@ -83,6 +85,7 @@ def lane_args(cell: Cell, model: int, order: int) -> LaneArgs:
         dataset_size=np.uint32(cell.dataset_size),
         validation_size=np.int32(cell.validation_size),
         steps=np.int32(cell.steps),
+        marks=curves.choose_marks(cell.steps),
         micro_batches=np.int32(cell.batch_size // micro_batch_size),
         learning_rate=np.float32(cell.learning_rate),
         momentum=np.float32(cell.momentum),
@@ -108,6 +111,7 @@ def idle_args() -> LaneArgs:
         dataset_size=np.uint32(1),
         validation_size=np.int32(0),
         steps=np.int32(0),
+        marks=curves.choose_marks(0),
         micro_batches=np.int32(1),
         learning_rate=zero,
         momentum=zero,

@@ -1,12 +1,13 @@
 """The course of a pack: what each lane does in each call of the compiled program.
 
 The number of steps of every cell is known, so the host knows the whole course before
-the first step, and never has to wait for a result to go on.
+the first step, and never has to wait for a result to go on. A cell that diverges ends
+early: the host learns of it while later chunks run, and plans those to come without it.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from scalepred.grid import Cell
 from scalepred.training.plan import Pack, Plan
@@ -21,6 +22,8 @@ class Chunk:
         cells: the cell of each lane, None where it is idle [lanes].
         fresh: lanes whose cell starts now [lanes].
         resumed: lanes whose cell goes on now, having been begun elsewhere [lanes].
+        given_up: lanes whose cell diverged and was taken out before the chunk, and the
+            cell.
         steps_done: of each lane's cell, after the chunk [lanes].
         num_steps_of_lanes: optimiser steps each lane does [lanes].
     """
@@ -29,6 +32,7 @@ class Chunk:
     cells: tuple[Cell | None, ...]
     fresh: tuple[bool, ...]
     resumed: tuple[bool, ...]
+    given_up: tuple[tuple[int, Cell], ...]
     steps_done: tuple[int, ...]
     num_steps_of_lanes: tuple[int, ...]
 
@@ -53,6 +57,7 @@ def make_chunks(
     pack: Pack,
     begun: Mapping[Cell, int] | None = None,
     limit: Callable[[], float] = lambda: math.inf,
+    diverged: Collection[Cell] = (),
 ) -> Iterator[Chunk]:
     """The pack's whole course: a lane that is free takes the next of the queue.
 
@@ -64,6 +69,8 @@ def make_chunks(
         begun: cells of the queue that were begun before, and their steps; they go
             first.
         limit: steps that the next chunk may have at most; asked before each.
+        diverged: cells that are known to have diverged; looked at before each chunk,
+            so it may grow. They give up their lanes.
     """
     begun = begun or {}
     cells: list[Cell | None] = [None] * pack.lanes
@@ -72,6 +79,9 @@ def make_chunks(
     queue.reverse()
 
     while True:
+        given_up = _find_cells(cells, diverged)
+        for lane, _ in given_up:
+            cells[lane] = None
         fresh, resumed = [False] * pack.lanes, [False] * pack.lanes
         for lane in _order_lanes(pack):
             if cells[lane] is None and queue:
@@ -79,14 +89,15 @@ def make_chunks(
                 steps_done[lane] = begun.get(cell, 0)
                 resumed[lane] = cell in begun
                 fresh[lane] = cell not in begun
-        live = [(lane, cell) for lane, cell in enumerate(cells) if cell is not None]
-        if not live:
+        left = {
+            lane: cell.steps - steps_done[lane]
+            for lane, cell in enumerate(cells)
+            if cell is not None
+        }
+        if not left and not given_up:
             return
-        left = {lane: cell.steps - steps_done[lane] for lane, cell in live}
-        num_steps = max(min(left.values()), pack.min_chunk_steps)
-        num_steps = min(num_steps, max(left.values()))
-        num_steps = min(pack.fill_block(num_steps), pack.max_chunk_steps)
-        num_steps = max(1, int(min(num_steps, limit())))
+        # The last cells may all have been given up: then nothing is stepped.
+        num_steps = _choose_length(pack, left.values(), limit()) if left else 0
         steps = [min(left.get(lane, 0), num_steps) for lane in range(pack.lanes)]
         steps_done = [sum(both) for both in zip(steps_done, steps, strict=True)]
         chunk = Chunk(
@@ -94,12 +105,33 @@ def make_chunks(
             tuple(cells),
             tuple(fresh),
             tuple(resumed),
+            given_up,
             tuple(steps_done),
             tuple(steps),
         )
         yield chunk
         for lane, _ in chunk.finished:
             cells[lane] = None
+
+
+def _find_cells(
+    cells: Sequence[Cell | None], wanted: Collection[Cell]
+) -> tuple[tuple[int, Cell], ...]:
+    """Lanes that hold one of the wanted cells, and the cell."""
+    if not wanted:  # hashing all would take a while
+        return ()
+    return tuple(
+        (lane, cell)
+        for lane, cell in enumerate(cells)
+        if cell is not None and cell in wanted
+    )
+
+
+def _choose_length(pack: Pack, left: Collection[int], limit: float) -> int:
+    """Steps of a chunk whose cells have so many left."""
+    num_steps = min(max(min(left), pack.min_chunk_steps), max(left))
+    num_steps = min(pack.fill_block(num_steps), pack.max_chunk_steps)
+    return max(1, int(min(num_steps, limit)))
 
 
 def _order_lanes(pack: Pack) -> list[int]:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -95,6 +95,7 @@ def train(
     checkpoint_minutes: float = 0.0,
     autotune: bool = False,
     choices_dir: epath.PathLike | None = None,
+    save: Callable[[Cell], bool] = lambda cell: False,
 ) -> Generator[Progress, None, None]:
     """Trains every cell of the plan.
 
@@ -107,6 +108,8 @@ def train(
         autotune: times the plan's choices first, where that pays.
         choices_dir: where they are kept beside this machine's cache, so that a study
             goes on elsewhere as it began.
+        save: whether the final weights of a cell are wanted; they come with the
+            progress.
 
     Yields:
         Progress after each chunk in which a cell finished.
@@ -141,7 +144,7 @@ def train(
         compiler.start(plan.packs)
         for pack in plan.packs:
             yield from _train_pack_that_fits(
-                pack, compiler, order_of_seed, totals, checkpoints
+                pack, compiler, order_of_seed, totals, checkpoints, save
             )
     if checkpoints:
         checkpoints.remove()
@@ -153,6 +156,7 @@ def _train_pack_that_fits(
     order_of_seed: Mapping[int, int],
     totals: Totals,
     checkpoints: Checkpoints | None,
+    save: Callable[[Cell], bool],
 ) -> Iterator[Progress]:
     """Runs the pack, with fewer lanes where memory runs out.
 
@@ -170,7 +174,7 @@ def _train_pack_that_fits(
             totals.num_programs += 1
             # It stops after the chunk, with a checkpoint.
             with preemption.deferred():
-                run = PackRun(pack, engine, order_of_seed, totals, checkpoints)
+                run = PackRun(pack, engine, order_of_seed, totals, checkpoints, save)
                 for progress in run.train():
                     done |= {row.cell_id for row in progress.rows}
                     yield progress

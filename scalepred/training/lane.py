@@ -17,7 +17,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.data.task import Task
 from scalepred.grid import ProgramKey
 from scalepred.models.model import Model, Tree
-from scalepred.training import noise, padding, sampling
+from scalepred.training import curves, noise, padding, sampling
 from scalepred.training.args import LaneArgs, Options
 from scalepred.training.optimizer import make_optimizer
 
@@ -66,6 +66,7 @@ class LaneState(NamedTuple):
     cursor: sampling.Cursor
     step: jax.Array  # steps done, int32 []
     diverged: jax.Array  # a loss was not finite, bool []
+    curve: jax.Array  # sums of losses, float32 [curves.NUM_POINTS]
 
 
 class LaneData(NamedTuple):
@@ -134,6 +135,7 @@ def start(setup: Setup, args: LaneArgs) -> LaneState:
         cursor=sampling.start(),
         step=jnp.int32(0),
         diverged=jnp.bool_(False),
+        curve=curves.start(),
     )
 
 

@@ -94,7 +94,7 @@ def make_functions(program: Program, layout: Layout, name: str) -> Functions:
             state = _step_together(program, layout, state, rows, left, data)
         else:
             state = _step_in_turn(program, state, rows, left, data)
-        return state, state.step >= wanted
+        return state, state.diverged
 
     def score(
         state: LaneState, rows: jax.Array, finished: jax.Array, data: LaneData

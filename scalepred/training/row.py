@@ -13,16 +13,25 @@ def make_row(
     cell: Cell,
     pack: Pack,
     engine: Engine,
-    scores: Scores,
+    scores: Scores | None,
     seconds: float,
 ) -> Measurement:
-    """A finished cell as a row; one that diverged has no value."""
+    """A finished cell as a row; one that diverged has no value.
+
+    Args:
+        cell: the run.
+        pack: that it was trained in.
+        engine: of the pack.
+        scores: None: it diverged and was given up. Its row is that of a diverged run
+            that went on to its end, so that no row depends on when this was noticed.
+        seconds: it took.
+    """
     model, dataset = engine.models[cell.width], engine.dataset
-    diverged = bool(scores.diverged)
+    diverged = scores is None or bool(scores.diverged)
     columns = dataset.columns
-    values = dict(zip(columns, scores.values.reshape(-1).tolist(), strict=True))
-    if diverged:
-        values = dict.fromkeys(columns, math.nan)
+    values = dict.fromkeys(columns, math.nan)
+    if scores is not None and not diverged:
+        values = dict(zip(columns, scores.values.reshape(-1).tolist(), strict=True))
     own = (cell.metric, f"train_{cell.metric}", f"validation_{cell.metric}")
     value, train_value, validation_value = (values.pop(name) for name in own)
     examples = cell.steps * cell.batch_size

@@ -8,14 +8,16 @@ the results of the one before, and the devices never wait.
 import collections
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from scalepred.grid import Cell
+from scalepred.models.model import Variables
 from scalepred.runtime import processes
 from scalepred.runtime.preemption import Stopped
 from scalepred.table.rows import Measurement
@@ -23,6 +25,8 @@ from scalepred.training import chunks, pace
 from scalepred.training.args import LaneArgs, idle_args, lane_args
 from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.chunks import Chunk
+from scalepred.training.curves import Curve
+from scalepred.training.curves import finish as finish_curve
 from scalepred.training.devices import put, put_lanes
 from scalepred.training.engine import Engine
 from scalepred.training.lane import LaneState
@@ -32,6 +36,7 @@ from scalepred.training.plan import Pack
 from scalepred.training.row import make_row
 from scalepred.training.score import Scores
 from scalepred.training.streaming import open_data
+from scalepred.training.weights import cut, make_taker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Progress:
 
     Attributes:
         rows: cells that finished since the last news.
+        curves: their loss curves, by cell id.
+        weights: final weights and state of those that were asked for.
         num_done: cells finished by this call of `train`.
         num_cells: cells this call was asked for.
         live_lane_steps: optimiser steps that trained a cell.
@@ -52,6 +59,8 @@ class Progress:
     """
 
     rows: list[Measurement]
+    curves: Mapping[str, Curve]
+    weights: Mapping[Cell, Variables]
     num_done: int
     num_cells: int
     live_lane_steps: int
@@ -79,17 +88,36 @@ class Totals:
     wait_seconds: float = 0.0
     num_programs: int = 0
 
-    def report(self, rows: list[Measurement], program: str) -> Progress:
-        return Progress(rows=rows, program=program, **dataclasses.asdict(self))
+    def report(self, done: "_Done", program: str) -> Progress:
+        """What `Progress` says of cells that are done."""
+        totals = dataclasses.asdict(self)
+        return Progress(**done._asdict(), program=program, **totals)
+
+
+class _Done(NamedTuple):
+    """Of cells that finished in a chunk; see `Progress`."""
+
+    rows: list[Measurement]
+    curves: dict[str, Curve]
+    weights: dict[Cell, Variables]
+
+
+class _News(NamedTuple):
+    """What the devices tell of a chunk; of all lanes, from all processes."""
+
+    diverged: Any  # bool [lanes]
+    requests: Any  # int32 [lanes], see `pace.Request`
+    scores: Scores | None  # None where no cell finishes
+    curves: Any  # of cells that finish [lanes, points]; None where there are none
+    given_up_curves: Any  # of cells given up before the chunk, likewise
 
 
 class _Sent(NamedTuple):
     """A chunk that the devices were given, and what they will tell of it."""
 
     chunk: Chunk
-    # Whether cells are done [lanes]; scores of all lanes, None where no cell finishes;
-    # requests of all processes, int32 [lanes].
-    news: Any
+    news: _News
+    weights: Mapping[Cell, Variables]  # of cells that finish and are to be saved
 
 
 class PackRun:
@@ -102,6 +130,7 @@ class PackRun:
         order_of_seed: Mapping[int, int],
         totals: Totals,
         checkpoints: Checkpoints | None,
+        save: Callable[[Cell], bool] = lambda cell: False,
     ):
         """Restores what a checkpoint holds, and sends nothing yet.
 
@@ -111,9 +140,11 @@ class PackRun:
             order_of_seed: row of each seed's order of examples.
             totals: of the whole plan, added to.
             checkpoints: where unfinished cells are kept; None: nowhere.
+            save: whether the final weights of a cell are wanted.
         """
         self._pack, self._engine = pack, engine
         self._totals, self._checkpoints = totals, checkpoints
+        self._save, self._take_weights = save, make_taker(pack, engine)
         args: dict[Cell | None, LaneArgs] = {
             cell: lane_args(
                 cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
@@ -130,6 +161,7 @@ class PackRun:
         self._waiting = {run.cell: run for run in begun}
         self._seconds: dict[Cell, float] = collections.defaultdict(float)
         self._seconds.update((run.cell, run.seconds) for run in begun)
+        self._diverged: set[Cell] = set()  # that still hold a lane
         self._requested = Request.NONE
         self._sent: collections.deque[_Sent] = collections.deque()
         self._last_read = time.perf_counter()
@@ -145,14 +177,16 @@ class PackRun:
         Raises:
             Stopped: SIGTERM came; what is unfinished is in a checkpoint.
         """
-        course = chunks.make_chunks(self._pack, self._begun, lambda: self._pace.steps)
+        course = chunks.make_chunks(
+            self._pack, self._begun, lambda: self._pace.steps, self._diverged
+        )
         for chunk in course:
             self._send(chunk)
             yield from self._read_until(1)
             if self._requested:
                 # Every row must be written before a checkpoint, or it would be lost.
                 yield from self._read_until(0)
-                self._save(chunk)
+                self._save_or_stop(chunk)
         yield from self._read_until(0)
         if self._checkpoints:
             self._checkpoints.clear(self._pack)
@@ -166,23 +200,30 @@ class PackRun:
             rows = [self._args_of[cell] for cell in chunk.cells]
             self._placed, self._placed_cells = put_lanes(rows, mesh), chunk.cells
         state, placed = self._state, self._placed
+        given_up_curves = jnp.copy(state.curve) if chunk.given_up else None
         if any(chunk.fresh):
             state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
         data = self._feed.hold_steps(
             chunk.cells, chunk.steps_before, chunk.num_steps_of_lanes
         )
         num_steps = np.int32(chunk.num_steps)
-        self._state, is_done = engine.step_lanes(state, placed, num_steps, data)
-        scores = None
+        self._state, diverged = engine.step_lanes(state, placed, num_steps, data)
+        scores, curves, weights = None, None, {}
         if chunk.finished:
             scores = self._feed.score(self._state, placed, dict(chunk.finished))
+            curves = jnp.copy(self._state.curve)
+            weights = {
+                cell: self._take_weights(self._state, lane)
+                for lane, cell in chunk.finished
+                if self._save(cell)
+            }
         requests: Any = np.full(self._pack.lanes, request, np.int32)
         if jax.process_count() > 1:
             requests = put(requests, mesh)
         else:  # nobody to agree with
             self._requested |= pace.without_pace(request)
-        news = processes.gather((is_done, scores, requests), mesh)
-        self._sent.append(_Sent(chunk, news))
+        news = _News(diverged, requests, scores, curves, given_up_curves)
+        self._sent.append(_Sent(chunk, processes.gather(news, mesh), weights))
 
     def _restore_lanes(self, chunk: Chunk) -> None:
         """Puts unfinished cells of a checkpoint into the lanes they go on in."""
@@ -197,29 +238,42 @@ class PackRun:
     def _read_until(self, num_left: int) -> Iterator[Progress]:
         """Waits for chunks until only so many are on their way."""
         while len(self._sent) > num_left:
-            rows = self._read()
-            if rows:
-                yield self._totals.report(rows, str(self._pack.key))
+            done = self._read()
+            if done.rows:
+                yield self._totals.report(done, str(self._pack.key))
 
-    def _read(self) -> list[Measurement]:
-        """Waits for the oldest chunk on its way; rows of the cells it finished."""
-        chunk, news = self._sent.popleft()
-        _, scores, requests = jax.device_get(news)
-        request = Request(int(np.bitwise_or.reduce(requests)))
+    def _read(self) -> _Done:
+        """Waits for the oldest chunk on its way; the cells that it finished."""
+        sent = self._sent.popleft()
+        chunk, news = sent.chunk, jax.device_get(sent.news)
+        request = Request(int(np.bitwise_or.reduce(news.requests)))
         self._requested |= self._pace.apply(request)
         now = time.perf_counter()
         self._count(chunk, now - self._last_read)
         self._last_read = now
-        return [
-            make_row(
-                cell,
-                self._pack,
-                self._engine,
-                Scores(*(value[lane] for value in scores)),
-                self._seconds.pop(cell),
-            )
-            for lane, cell in chunk.finished
-        ]
+        for lane in np.flatnonzero(news.diverged):
+            if cell := chunk.cells[lane]:
+                self._diverged.add(cell)
+        done = _Done([], {}, {})
+        for lane, cell in chunk.given_up:
+            self._finish(done, cell, None, news.given_up_curves[lane])
+        for lane, cell in chunk.finished:
+            scores = Scores(*(value[lane] for value in news.scores))
+            self._finish(done, cell, scores, news.curves[lane])
+            if cell in sent.weights and not scores.diverged:
+                taken = jax.device_get(sent.weights[cell])
+                model = self._engine.models[cell.width]
+                done.weights[cell] = cut(model, taken, self._pack.key.batch_size)
+        return done
+
+    def _finish(
+        self, done: _Done, cell: Cell, scores: Scores | None, sums: np.ndarray
+    ) -> None:
+        """Adds a cell to those that are done; it holds no lane any more."""
+        seconds = self._seconds.pop(cell)
+        done.rows.append(make_row(cell, self._pack, self._engine, scores, seconds))
+        done.curves[cell.cell_id] = finish_curve(cell.steps, sums)
+        self._diverged.discard(cell)
 
     def _count(self, chunk: Chunk, passed: float) -> None:
         """Adds a chunk that took so many seconds to the totals."""
@@ -231,9 +285,9 @@ class PackRun:
         self._pace.measure(chunk.num_steps, passed)
         self._totals.live_lane_steps += num_lane_steps
         self._totals.lane_steps += self._pack.count_lane_steps(steps)
-        self._totals.num_done += len(chunk.finished)
+        self._totals.num_done += len(chunk.finished) + len(chunk.given_up)
 
-    def _save(self, chunk: Chunk) -> None:
+    def _save_or_stop(self, chunk: Chunk) -> None:
         """Saves what is unfinished after a chunk, and ends where that was asked for."""
         if self._checkpoints:
             held = _find_unfinished(chunk, self._seconds)

@@ -9,7 +9,7 @@ import optax
 
 from scalepred.data.task import read_labels
 from scalepred.models.model import Tree
-from scalepred.training import sampling
+from scalepred.training import curves, sampling
 from scalepred.training.args import LaneArgs
 from scalepred.training.augment import augment
 from scalepred.training.lane import (
@@ -56,6 +56,8 @@ def step(
     average = state.average
     if setup.options.average:
         average = average_weights(average, params, args, state.step)
+    diverged = state.diverged | ~jnp.isfinite(found.loss)
+    curve = curves.add_loss(state.curve, args.marks, state.step, found.loss, diverged)
     return LaneState(
         params=params,
         model_state=found.model_state,
@@ -63,7 +65,8 @@ def step(
         average=average,
         cursor=found.cursor,
         step=state.step + 1,
-        diverged=state.diverged | ~jnp.isfinite(found.loss),
+        diverged=diverged,
+        curve=curve,
     )
 
 

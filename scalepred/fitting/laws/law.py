@@ -151,12 +151,6 @@ class Law:
         """Itself, as nothing in it ever changes."""
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., "Law"], tuple[Any, ...]]:
-        """What a pickle of the law holds: a name or numbers, where it can."""
-        from scalepred.fitting import law_record  # which imports this module
-
-        return law_record.reduce(self)
-
     @property
     def num_parameters(self) -> int:
         return len(self.parameters)
