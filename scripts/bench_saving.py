@@ -1,4 +1,4 @@
-"""What rows and checkpoints cost of a study's time.
+"""What rows, loss curves and checkpoints cost of a study's time.
 
     .venv/bin/python scripts/bench_saving.py --steps=1500 --checkpoint_minutes=1
 
@@ -23,6 +23,7 @@ from scalepred import config, study
 from scalepred.data.loading import load_dataset
 from scalepred.table.rows import Table
 from scalepred.training.checkpoint import Checkpoints
+from scalepred.training.curves import Curves
 from scalepred.training.devices import use_all_cores
 
 _STEPS = flags.DEFINE_integer("steps", 1500, "Steps of each run.")
@@ -37,6 +38,7 @@ _calls: collections.Counter[str] = collections.Counter()
 
 def _time(holder: Any, name: str) -> None:
     function = getattr(holder, name)
+    told = f"{holder.__name__}.{name}"
 
     @functools.wraps(function)
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -44,9 +46,9 @@ def _time(holder: Any, name: str) -> None:
         try:
             return function(*args, **kwargs)
         finally:
-            _waited[name] += time.perf_counter() - began
-            _worked[name] += time.thread_time() - worked
-            _calls[name] += 1
+            _waited[told] += time.perf_counter() - began
+            _worked[told] += time.thread_time() - worked
+            _calls[told] += 1
 
     setattr(holder, name, timed)
 
@@ -60,6 +62,8 @@ def main(_: Sequence[str]) -> None:
     experiment.grid.seeds = _SEEDS.value
     experiment.packing.checkpoint_minutes = _MINUTES.value
     _time(Table, "append")  # with the merges it makes
+    _time(Curves, "append")
+    _time(Curves, "merge")
     _time(Checkpoints, "save")  # with the wait for the one before
     _time(Checkpoints, "restore")
     _time(Checkpoints, "clear")  # with the wait for the last one

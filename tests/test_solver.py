@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from scalepred.fitting import flexible, laws, multistart, solver
 from scalepred.fitting.laws import Scale
+from scalepred.fitting.solver import elimination
+from scalepred.fitting.solver import problem as solver_problem
+from scalepred.fitting.solver import steps as solver_steps
 
 SCALE = Scale(np.log(0.9), np.log(0.05), np.log(0.85))
 
@@ -206,7 +209,7 @@ def test_positive_definite_systems(size):
     factor = rng.standard_normal((size, size + 2)) * np.exp(rng.normal(0, 4, (size, 1)))
     matrix, vector = factor @ factor.T, rng.standard_normal(size)
     with jax.enable_x64(True):
-        found = solver._solve_positive(jnp.asarray(matrix), jnp.asarray(vector))
+        found = elimination.solve_positive(jnp.asarray(matrix), jnp.asarray(vector))
     np.testing.assert_allclose(matrix @ np.asarray(found), vector, rtol=1e-6, atol=1e-6)
 
 
@@ -228,7 +231,7 @@ def test_normal_equations(size):
     factor = rng.normal(size=(3, size, size + 2)) * 10 ** rng.uniform(-4, 4, (size, 1))
     matrix, vector = factor @ factor.mT, rng.normal(size=(3, size))
     with jax.enable_x64(True):
-        solve = jax.vmap(solver._solve_positive)
+        solve = jax.vmap(elimination.solve_positive)
         found, bad = (
             np.asarray(solve(jnp.asarray(sign * matrix), jnp.asarray(vector)))
             for sign in (1, -1)
@@ -247,11 +250,11 @@ def test_programs_call_nothing_that_waits_for_threads(num_levels):
     theta, zeros, points = np.zeros((32, size)), np.zeros(size), np.zeros(40)
     scale = SCALE._replace(levels=np.zeros(num_levels))
     problem = solver.Problem(points, points, points, points, zeros, zeros, scale)
-    problem = solver._spread(problem, len(theta))
+    problem = solver_problem.spread_lanes(problem, len(theta))
     with jax.enable_x64(True):
-        lanes = solver._begin(theta)
-        steps = solver._Steps(1, 0, 1)
-        advance = jax.jit(solver._advance.__wrapped__, static_argnums=(0, 1))
+        lanes = solver_steps.begin(theta)
+        steps = solver_steps.Steps(1, 0, 1)
+        advance = jax.jit(solver_steps.advance.__wrapped__, static_argnums=(0, 1))
         text = advance.lower(law, residual, steps, problem, lanes).as_text()
     assert "func.func" in text
     assert "lapack" not in text

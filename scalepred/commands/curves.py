@@ -87,8 +87,8 @@ def _main() -> int:
     for name, value in (("--workdir", _WORKDIR.value), ("--out", _OUT.value)):
         if not value:
             raise UserError(f"{name}: missing; give a folder")
-    out = epath.Path(_OUT.value)
-    count = export(epath.Path(_WORKDIR.value), out, _FORMAT.value)
+    out = epath.Path(str(_OUT.value))
+    count = export(epath.Path(str(_WORKDIR.value)), out, _FORMAT.value)
     print(f"{count} loss curves in {out}")
     return 0
 

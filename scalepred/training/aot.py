@@ -29,14 +29,14 @@ from scalepred.training.engine import (
 from scalepred.training.lane import LaneData
 from scalepred.training.plan import Pack, halve_lanes
 
-# Of a device, in bytes: data sheets.
+# Bytes of memory of a device, from data sheets.
 _MEMORY = {
     "TPU v4": 32e9,
     "TPU v5 lite": 16e9,
     "TPU v5": 95e9,
     "TPU v6 lite": 32e9,
 }
-# libtpu looks for the machine it is on, and waits for an answer where there is none.
+# Without these libtpu asks the network which TPU it runs on, and waits for an answer.
 _NO_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nothing runs, so several may compile

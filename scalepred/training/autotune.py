@@ -17,7 +17,7 @@ from etils import epath
 from scalepred.runtime.files import digest, write_whole
 from scalepred.training.plan import Choice, Pack, Plan
 
-# Timing pays where training takes so many times as long.
+# Choices are timed where training takes at least so many times as long as timing.
 _WORTH = 10.0
 # A choice must be so much faster than the default to replace it.
 _MARGIN = 0.9
@@ -78,7 +78,7 @@ def pick(options: Sequence[Choice], seconds: Sequence[float]) -> Choice:
 
 def _file_name(pack: Pack, device: str) -> str:
     widths = "-".join(map(str, pack.widths))
-    # Other versions compile otherwise.
+    # Another version of jax compiles other programs.
     parts = (str(pack.key), widths, device, jax.__version__, jax.default_backend())
     return "_".join(parts).replace("/", "_").replace(" ", "-")
 

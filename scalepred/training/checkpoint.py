@@ -22,7 +22,7 @@ from scalepred.runtime import processes
 from scalepred.runtime.files import digest
 from scalepred.training.plan import Pack
 
-# The newest may be damaged.
+# Checkpoints kept of a pack: the newest may be damaged.
 _KEPT = 2
 
 
@@ -82,7 +82,7 @@ class Checkpoints:
             [lane, run.cell.cell_id, run.steps, run.seconds]
             for lane, run in [*held.items(), *((-1, run) for run in waiting)]
         ]
-        # The next chunk is given the lanes' memory while this is still being written.
+        # A copy, as the next chunk overwrites the lanes while this is being written.
         tree: dict[str, Any] = {
             "lanes": jax.tree.map(jnp.copy, state),
             "checksums": _checksum_lanes(state),
@@ -175,7 +175,7 @@ class Checkpoints:
         if self._pack == pack:
             return self._checkpointer
         self.close()
-        # Slow to import, and only long studies come here.
+        # Imported here because it is slow, and only long studies need it.
         from orbax.checkpoint.experimental.v1 import training
 
         newest: Any = training.preservation_policies.LatestN(_KEPT)
@@ -198,7 +198,7 @@ class Checkpoints:
             )
 
         num_lanes, num_waiting = record["num_lanes"], record["num_waiting"]
-        # Orbax reads what it is asked for only, but all trees must have the same keys.
+        # Orbax reads only what it is asked for, but asks for a tree of the same keys.
         expected = {
             "lanes": lanes(num_lanes),
             "checksums": np.empty(num_lanes, np.uint32),

@@ -109,7 +109,8 @@ class Machine:
         work_bytes = cost.work_bytes + self.kept * cost.kept_bytes
         if axis == "map":  # one lane at a time is taken out, stepped and put back
             return (turns * lanes + 1) * cost.state_bytes + work_bytes
-        held = turns + 1 if turns > 1 else 1  # so are the lanes of a turn
+        # The lanes of one turn are taken out, stepped and put back, too.
+        held = turns + 1 if turns > 1 else 1
         return lanes * (held * cost.state_bytes + work_bytes)
 
 
@@ -128,8 +129,9 @@ CPU = Machine(
     width_seconds=0.3,
     kept=0.65,
 )
-# Nobody has measured the others. This is from the data sheet of an H100 and the time to
-# start a hundred kernels; `kept` as compiled for it. The autotuner corrects the lanes.
+# GPUs and TPUs were not measured. This is from the data sheet of an H100 and the time
+# to start a hundred kernels; `kept` is as compiled for it. The autotuner corrects the
+# number of lanes.
 GPU = Machine(
     is_cpu=False,
     flops_per_second=1e13,
@@ -146,7 +148,7 @@ GPU = Machine(
 TPU = dataclasses.replace(
     GPU, flops_per_second=5e12, step_seconds=1e-4, beside=1.5, near_bytes=3e8
 )
-# More work for each doubling of the memory beyond `near_bytes`.
+# Work grows by this share with each doubling of the memory beyond `near_bytes`.
 _FAR = 0.3
 
 

@@ -17,9 +17,9 @@ from scalepred.training.devices import EVERYWHERE, make_mesh
 from scalepred.training.lane import LaneData
 from scalepred.training.plan import Plan
 
-# Data that take more of a device's memory are streamed.
+# Data that take a larger share of a device's memory are streamed.
 _MOST_RESIDENT = 0.5
-# Of a device's memory, for the rows it holds; as much for those on their way.
+# Share of a device's memory for the rows it holds; rows on their way take as much.
 _HELD = 0.25
 
 

@@ -132,15 +132,10 @@ def train(
             at_end.callback(checkpoints.close)
         compiler = Compiler(dataset, data, devices)
         at_end.callback(compiler.close)
-        # Several would have to agree; and of streamed data reading takes the time.
+        # Several processes would have to agree on what is fastest; streamed data take
+        # their time to be read, whatever is chosen.
         if autotune and jax.process_count() == 1 and not plan.is_streamed:
-            folders = (choices_dir, tuning.cache_folder())
-            plan = tuning.tune(
-                plan,
-                lambda packs: time_packs(packs, compiler, order_of_seed),
-                f"{devices[0].device_kind}-x{len(devices)}",
-                [epath.Path(path) for path in folders if path],
-            )
+            plan = _tune(plan, compiler, order_of_seed, choices_dir)
         compiler.start(plan.packs)
         for pack in plan.packs:
             yield from _train_pack_that_fits(
@@ -148,6 +143,22 @@ def train(
             )
     if checkpoints:
         checkpoints.remove()
+
+
+def _tune(
+    plan: Plan,
+    compiler: Compiler,
+    order_of_seed: Mapping[int, int],
+    choices_dir: epath.PathLike | None,
+) -> Plan:
+    """The plan with the fastest choice of each program."""
+    folders = (choices_dir, tuning.cache_folder())
+    return tuning.tune(
+        plan,
+        lambda packs: time_packs(packs, compiler, order_of_seed),
+        f"{compiler.device_kind}-x{plan.num_devices}",
+        [epath.Path(path) for path in folders if path],
+    )
 
 
 def _train_pack_that_fits(
@@ -172,7 +183,8 @@ def _train_pack_that_fits(
             totals.wait_seconds += time.perf_counter() - began
             totals.compile_seconds += engine.compile_seconds
             totals.num_programs += 1
-            # It stops after the chunk, with a checkpoint.
+            # Within, SIGTERM ends the run after the chunk in progress, with a
+            # checkpoint.
             with preemption.deferred():
                 run = PackRun(pack, engine, order_of_seed, totals, checkpoints, save)
                 for progress in run.train():

@@ -15,7 +15,7 @@ from scalepred.training.plan import Pack
 # A machine that is taken away gives half a minute, in which two chunks may have to end
 # and a checkpoint be written.
 _LONGEST_CHUNK_SECONDS = 8.0
-# Of one device, for the first chunk.
+# FLOPs a second of a device that the first chunk is planned for; most are faster.
 _SLOWEST_FLOPS = 1e9
 
 
@@ -40,7 +40,7 @@ class Pace:
         forward = max(engine.forward_flops.values()) * pack.key.batch_size
         step = per_device * (3 * forward + STEP_OVERHEAD_FLOPS)
         self._longest = pack.max_chunk_steps
-        # A part of a block computes all of it.
+        # A chunk below a block takes as long as the block.
         self._least = min(pack.fill_block(1), self._longest)
         self.steps = max(self._least, _LONGEST_CHUNK_SECONDS * _SLOWEST_FLOPS / step)
         self.request = Request.NONE
@@ -48,7 +48,7 @@ class Pace:
     def measure(self, num_steps: int, seconds: float) -> None:
         """Takes note of a chunk that was read; chooses what to request next."""
         self.request = Request.NONE
-        if not processes.is_first():  # one clock must do
+        if not processes.is_first():  # all must use the clock of one
             return
         if seconds > _LONGEST_CHUNK_SECONDS and num_steps > self._least:
             self.request = Request.SHORTER

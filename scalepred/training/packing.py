@@ -15,19 +15,20 @@ from scalepred.grid import Cell, ProgramKey
 from scalepred.training.cost import CPU, Machine, ProgramCost, split_batch
 from scalepred.training.plan import Choice, Pack, Plan
 
-# A chunk is at most this share of the pack's longest run, or takes about a second if
-# that is more: news comes often, and the host's work, some milliseconds, is nothing.
+# A chunk is at most a twentieth of the pack's longest run, or takes about a second if
+# that is longer. So rows come often, and the host's work of some milliseconds a chunk
+# does not count.
 _CHUNKS_PER_RUN = 20
 _CHUNK_SECONDS = 1.0
-# A block of steps is done whole, whatever a chunk asks for.
+# A block takes no longer, as it is computed whole even where a chunk needs a part.
 _BLOCK_SECONDS = 0.25
-# Runs so short that a chunk of that length holds many are trained by as many more
-# lanes, which take turns; each lane still trains so many of them.
+# Where runs are much shorter than a second there are more lanes, in groups that step
+# one after the other (`Pack.turns`), but each lane trains at least so many runs.
 _RUNS_A_LANE = 2
-# Of streamed data a device has room for so many, as a score takes three at once, each
-# up to four times as large.
+# A device must hold so many training batches of streamed data: scoring reads three
+# parts at once, in batches up to four times as large.
 _LEAST_BATCHES = 12
-# With more cells a lane the last round does not matter.
+# With more cells a lane, lanes end at nearly the same time and need not be simulated.
 _MANY_A_LANE = 50
 
 
@@ -207,7 +208,7 @@ class _Planner:
         block_steps = _choose_block(
             queue, max(1, min(machine.block_steps, most_of_block))
         )
-        if axis == "vmap" and most > block_steps:  # whole ones
+        if axis == "vmap" and most > block_steps:  # whole blocks
             most -= most % block_steps
         return {
             "min_chunk_steps": max(1, min(shortest // 2, most)),
@@ -334,14 +335,14 @@ class _Planner:
         if axis == "map" or self.packing.lanes:
             return [most]
         counts = [1]
-        while counts[-1] < most:  # every one, and of many every twentieth or so
+        while counts[-1] < most:  # steps of 1, later of 5 %
             counts.append(min(most, counts[-1] + 1 + counts[-1] // 20))
         return counts
 
 
 def _last_end(queue: Sequence[Cell], total: int, lanes: int) -> float:
     """Steps until all lanes are done, each taking the next of the queue."""
-    if len(queue) > _MANY_A_LANE * lanes:  # ends differ by less than a cell
+    if len(queue) > _MANY_A_LANE * lanes:  # see above
         return max(total / lanes, queue[0].steps)
     ends = [0] * lanes
     for cell in queue:

@@ -13,7 +13,7 @@ from scalepred.training.devices import LANES
 from scalepred.training.lane import LaneData
 from scalepred.training.plan import Pack
 
-# Bytes of a slab; as many slabs, at least, fill a device.
+# Bytes of a slab, or less, so that a device holds at least so many slabs.
 _SLAB_BYTES = 4e6
 _LEAST_SLABS = 8
 _NUM_THREADS = 16

@@ -78,7 +78,7 @@ class Stream(Resident):
             _Shelf(self._rows, len(engine.dataset.labels))
             for _ in range(pack.num_devices)
         ]
-        # Without the order, which stays.
+        # The order of examples is on the devices from the start and is left out.
         self._data: LaneData = _make_zeros(engine.data._replace(order=None))()
         self._begin_scores = _make_zeros(engine.scores)
 
@@ -169,7 +169,8 @@ class Stream(Resident):
 
     def _hold(self, wanted: Sequence[Sequence[np.ndarray]]) -> LaneData:
         """The data with at least these examples on each group of devices."""
-        # Rows on their way wait for the chunk in progress, but never for two.
+        # Wait until the rows sent before are there, or a second set of slabs would
+        # need memory beside them.
         jax.block_until_ready(self._data)
         moves = [
             shelf.place(np.unique(np.concatenate([np.empty(0, np.int32), *examples])))

@@ -21,9 +21,9 @@ from scalepred.training.lane_axis import pack_args
 from scalepred.training.plan import Pack, Plan
 from scalepred.training.streaming import open_data
 
-# Of one round of the autotuner; a shorter one measures the clock.
+# Seconds of a round; a shorter one would measure the clock.
 _TRIAL_SECONDS = 0.2
-# Of a dry run, for each program; fewer where they take so long together.
+# Rounds of each program in a dry run; it ends after so many seconds of all programs.
 TRIAL_ROUNDS = 7
 _LONGEST_TRIAL_SECONDS = 4.0
 
@@ -32,8 +32,8 @@ class Trial(NamedTuple):
     """A program tried on the devices."""
 
     device_bytes: int | None  # of one call, as compiled; None where nobody says
-    lane_step_seconds: float  # share of one lane's step; NaN: not timed
-    compile_seconds: float  # with the others beside it
+    lane_step_seconds: float  # of one step of one lane; NaN: not timed
+    compile_seconds: float  # while the others were compiled beside it
 
 
 def try_packs(
@@ -102,7 +102,9 @@ def _start_rounds(
         return time.perf_counter() - began
 
     most = max(1, min(pack.max_chunk_steps, cells[0].steps))
-    chunk = min(pack.fill_block(1), most)  # a part of a block takes as long
+    chunk = min(
+        pack.fill_block(1), most
+    )  # a part of a block takes as long as all of it
     passed = step(chunk)  # warms up
     while chunk < most and passed < _TRIAL_SECONDS / 2:
         chunk = min(2 * chunk, most)
@@ -145,7 +147,7 @@ def time_packs(
     the rounds.
     """
     compiling = compiler.start(packs)
-    concurrent.futures.wait(compiling)  # it would be in the way of the first trials
+    concurrent.futures.wait(compiling)  # compiling would slow the first trials down
     trials = [
         _start_trial(pack, future, order_of_seed)
         for pack, future in zip(packs, compiling, strict=True)
