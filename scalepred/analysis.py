@@ -1,7 +1,7 @@
 """The right half of the path: from a surface to answers and a report.
 
-`study.py` comes here with the table it filled, `fit_main.py` with one from outside;
-nothing here knows how a model is trained.
+`study.py` comes here with the table it filled (`fill.py`), `commands/fit.py` with one
+from outside; nothing here knows how a model is trained.
 """
 
 import math
@@ -65,21 +65,7 @@ def fit_table(
     prepare_workdir(workdir, record, "measurements")
     answers = answer_about(fit, questions, surface)
     asked = [ask_size(fit, *target) for target in targets]
-    told = None
-    if asked:
-        told = forecasts.seal(
-            workdir / "forecasts",
-            forecasts.make_record(
-                fit,
-                asked,
-                weigh_points(fit),
-                title=surface.task or "measurements",
-                config=record,
-                answers=answers,
-                target_value=questions.target_value,
-            ),
-            fit,
-        )
+    told = _seal(fit, asked, workdir, record, questions, answers)
     found = results.make_results(
         surface.task or "measurements",
         surface,
@@ -92,6 +78,29 @@ def fit_table(
     finish(workdir, found, True, figure_process)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
     return found, judge(fit, gates)
+
+
+def _seal(
+    fit: fitting.Fit,
+    asked: Sequence[forecasts.Asked],
+    workdir: epath.Path,
+    record: dict[str, Any],
+    questions: config.Questions,
+    answers: Sequence[Answer],
+) -> forecasts.Forecast | None:
+    """Seals what the fit says of some sizes; None where none is asked for."""
+    if not asked:
+        return None
+    said = forecasts.make_record(
+        fit,
+        asked,
+        weigh_points(fit),
+        title=fit.surface.task or "measurements",
+        config=record,
+        answers=answers,
+        target_value=questions.target_value,
+    )
+    return forecasts.seal(workdir / "forecasts", said, fit)
 
 
 def ask_saved(

@@ -1,5 +1,6 @@
 """A study from Python or a notebook: the same as the command, with values for files."""
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -13,6 +14,7 @@ from scalepred import study
 from scalepred.config import Experiment, UserError
 from scalepred.forecasting import loop
 from scalepred.forecasting.gate import parse_gate
+from scalepred.training.devices import use_all_cores
 
 
 def run(
@@ -22,10 +24,16 @@ def run(
     stages: Sequence[str] | None = None,
     verify: bool = False,
     gates: Sequence[str] = (),
-    until_width: float = 0.0,
-    budget: float = 0.0,
+    until_width: float | None = None,
+    budget: float | None = None,
+    cost: str = "flops",
+    price_per_hour: float = 0.0,
 ) -> study.Outcome:
     """Trains, fits, forecasts and reports; what is done already is not done again.
+
+    Progress and answers are printed as by the command. Ctrl-C ends it between two rows
+    of the table; the same call goes on from there. Where JAX has not started yet every
+    core of a CPU becomes a device; else the devices are what they are.
 
     Args:
         experiment: a config, or the file of one, "x.py" or "x.py:small".
@@ -34,12 +42,14 @@ def run(
             forecast only the rest of the grid is trained.
         verify: targets are trained too, and the forecast is scored.
         gates: conditions, as `--gate` has them.
-        until_width: above 0: of the grid only the cells are trained that make the
-            targets' interval as narrow, a relative half-width.
-        budget: training FLOPs that this may cost.
+        until_width: of the grid only the cells are trained that make the targets'
+            interval as narrow, a relative half-width; 0: spend the whole budget.
+        budget: that this may cost, with the runs in the table.
+        cost: what the budget counts: flops, 6mn, mn, seconds or price.
+        price_per_hour: of the machine, for cost=price.
 
     Returns:
-        Forecast, what was verified, and `found`: fit, predictions and answers.
+        Forecast, what was verified, results (fit, predictions, answers) and the table.
 
     Raises:
         UserError: anything asked for cannot be; nothing was trained then.
@@ -54,11 +64,15 @@ def run(
         )
     if verify:
         stages = list({*(stages or study.STAGES), "verify"})
-    if bool(until_width) != bool(budget):
+    wish = None
+    if until_width is not None and budget is not None:
+        wish = loop.Wish(until_width, budget, cost, price_per_hour)
+    elif until_width is not None or budget is not None:
         raise UserError(
             f"until_width={until_width}, budget={budget}: give both or neither"
         )
-    wish = loop.Wish(until_width, budget) if until_width else None
+    with contextlib.suppress(RuntimeError):  # JAX has started
+        use_all_cores()
     return study.run(
         experiment,
         epath.Path(workdir),

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
+from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.models.model import build_for
 from scalepred.report import format
@@ -61,13 +61,7 @@ def fit_pace(
     return Pace(float(both[0]), float(both[1]), num_runs)
 
 
-def print_plan(
-    experiment: Experiment,
-    dataset: Dataset,
-    cells: Sequence[Cell],
-    rows: Mapping[str, Measurement],
-    machines: aot.Machines | None = None,
-) -> Pace | None:
+def print_plan(study: Study, machines: aot.Machines | None = None) -> Pace | None:
     """What `run` would train, what that takes, and for how long.
 
     The time follows from the rows, where programs like those to come have some. Else
@@ -75,10 +69,8 @@ def print_plan(
     compiled and none is tried.
 
     Args:
-        experiment: the study.
-        dataset: what it trains on; an outline will do.
-        cells: all cells of the study.
-        rows: those that the workdir's table has, by cell id.
+        study: its grid is planned, as far as its table has no rows; an outline of the
+            data will do.
         machines: to plan for instead of those here.
 
     Returns:
@@ -87,17 +79,18 @@ def print_plan(
     Raises:
         UserError: a cell cannot fit.
     """
+    dataset, cells = study.dataset, study.parts.evidence + study.parts.held_out
     devices = machines.devices if machines else jax.devices()
     plan = ensemble.plan_cells(
-        experiment,
+        study.experiment,
         dataset,
         cells,
-        done=set(rows),
+        done=set(study.rows),
         devices=devices,
         memory_bytes=machines and machines.memory_bytes,
     )
     print(
-        f"{experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
+        f"{study.experiment.name}: {len(cells)} cells, {plan.num_cells} to train, "
         f"{len(plan.packs)} programs, lanes busy {predict_utilization(plan):.1%} as "
         f"planned, on {len(devices)} x {devices[0].device_kind}"
     )
@@ -119,7 +112,7 @@ def print_plan(
     if dataset.is_outline:
         print("memory, time: not tried, as the data are not here yet")
         return None
-    return _print_trial(plan, dataset, rows.values(), all_flops)
+    return _print_trial(plan, dataset, study.rows.values(), all_flops)
 
 
 def _print_compiled(plan: Plan, dataset: Dataset, machines: aot.Machines) -> None:
@@ -264,12 +257,7 @@ def _are_like(plan: Plan, ran: Mapping[str, _Ran]) -> bool:
 
 
 def describe_targets(
-    experiment: Experiment,
-    dataset: Dataset,
-    cells: Sequence[Cell],
-    rows: Mapping[str, Measurement],
-    price_per_hour: float = 0.0,
-    pace: Pace | None = None,
+    study: Study, price_per_hour: float = 0.0, pace: Pace | None = None
 ) -> list[str]:
     """What a run of each target takes, a line a size.
 
@@ -277,22 +265,20 @@ def describe_targets(
     by side as there are seeds and devices; a run alone leaves the others idle.
 
     Args:
-        experiment: the study.
-        dataset: what the cells name.
-        cells: of the targets, all seeds.
-        rows: of the table, by cell id: the evidence.
+        study: whose targets these are; its rows are the evidence.
         price_per_hour: of the machine, in whatever currency; 0: not said.
         pace: as tried, for where no row is from a device like those here.
     """
+    dataset, packing = study.dataset, study.experiment.packing
     device = jax.devices()[0]
-    ran = _find_ran(dataset, rows.values(), device.device_kind)
+    ran = _find_ran(dataset, study.rows.values(), device.device_kind)
     pace = _find_pace(ran) if ran else pace
     machine = cost.describe_machine(device)
     if not dataset.is_outline:
-        machine = device_data.place_data(machine, dataset, experiment.packing.stream)
-    costs = cost.ProgramCosts(dataset, experiment.packing.convolution, device.platform)
+        machine = device_data.place_data(machine, dataset, packing.stream)
+    costs = cost.ProgramCosts(dataset, packing.convolution, device.platform)
     by_size: dict[tuple[int, int, int], list[Cell]] = collections.defaultdict(list)
-    for cell in cells:
+    for cell in study.parts.targets:
         by_size[cell.width, cell.depth, cell.dataset_size].append(cell)
     return [
         _describe_target(members, dataset, costs, machine, pace, price_per_hour)

@@ -20,7 +20,8 @@ from etils import epath
 
 import scalepred
 from scalepred.config import UserError
-from scalepred.forecasting import forecast, targets
+from scalepred.forecasting import forecast
+from scalepred.forecasting.evidence import weigh_evidence
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.report import format
 from scalepred.table.rows import Measurement, Table
@@ -42,7 +43,7 @@ def check(folder: epath.Path, said: Forecast, rows: dict[str, Measurement]) -> N
     missing = [name for name in evidence["runs"] if name not in rows]
     if missing:
         raise UserError(f"{folder.name}: {len(missing)} rows of the evidence are gone")
-    found = targets.weigh_evidence([rows[name] for name in evidence["runs"]])
+    found = weigh_evidence([rows[name] for name in evidence["runs"]])
     if found.rows != evidence["rows"]:
         raise UserError(f"{folder.name}: the rows are not those of the forecast")
     if not math.isclose(found.flops, evidence["flops"], rel_tol=1e-9):

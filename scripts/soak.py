@@ -27,7 +27,7 @@ from etils import epath
 
 from scalepred import study
 from scalepred.commands import train as train_main
-from scalepred.forecasting import forecast
+from scalepred.forecasting import evidence, forecast
 from scalepred.runtime import files
 from scalepred.table.rows import COLUMNS, Table
 from scalepred.training import checkpoint, engine, pace
@@ -99,7 +99,7 @@ def _in_forecast_write(die: Callable[[], None], suffix: str) -> None:
             die()
         write_whole(path, content)
 
-    study.forecasts.__dict__["write_whole"] = write_half
+    forecast.__dict__["write_whole"] = write_half
 
 
 STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
@@ -111,12 +111,12 @@ STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
     "checkpoint write": lambda die: _before(
         checkpoint.Checkpoints, "finish", die, nth=2
     ),
-    "fit": lambda die: _before(study.fitting, "fit", _later(die, 0.5)),
-    "forecast": lambda die: _before(study.forecasts, "make_record", _later(die, 0.1)),
+    "fit": lambda die: _before(evidence, "fit", _later(die, 0.5)),
+    "forecast": lambda die: _before(forecast, "make_record", _later(die, 0.1)),
     "forecast write": lambda die: _in_forecast_write(die, ".json"),
     "forecast's fit write": lambda die: _in_forecast_write(die, ".npz"),
-    "verify": lambda die: _before(study, "await_forecast", _later(die, 0.5)),
-    "score": lambda die: _before(study.forecasts, "format_scores", die),
+    "verify": lambda die: _before(study, "_await_forecast", _later(die, 0.5)),
+    "score": lambda die: _before(forecast, "format_scores", die),
     "report": lambda die: _before(study, "finish", _later(die, 0.3)),
 }
 

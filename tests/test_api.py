@@ -1,5 +1,6 @@
 """The package from Python: what it names, shows, copies, and runs."""
 
+import asyncio
 import copy
 import dataclasses
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -71,9 +73,9 @@ def test_a_notebook_shows_a_table(fit):
 def test_a_fit_draws_itself(fit, tmp_path):
     figures = fit.plot()
     assert [*figures] == ["predicted", "surface", "curves"]
-    by_params, by_data = figures["curves"].axes
-    assert len(by_params.get_legend().get_texts()) == 4  # sizes of models
-    assert len(by_data.get_legend().get_texts()) == 4
+    legends = [axes.get_legend() for axes in figures["curves"].axes]
+    # Sizes of models on the left, of data on the right.
+    assert [len(legend.get_texts()) for legend in legends if legend] == [4, 4]
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
@@ -100,8 +102,7 @@ def test_a_law_of_one_axis_draws_itself():
         np.full(6, 1e6), n, 1.5 + 30 * n**-0.4, metric="loss"
     )
     figures = scalepred.fit(surface, "power", resamples=0).plot()
-    by_params, _ = figures["curves"].axes
-    legend = by_params.get_legend()
+    legend = figures["curves"].axes[0].get_legend()
     assert legend
     assert len(legend.get_texts()) == 1
 
@@ -201,20 +202,38 @@ def _experiment() -> config.Experiment:
 def test_a_study_from_python(tmp_path):
     outcome = scalepred.run(_experiment(), tmp_path / "work")
     assert isinstance(outcome, scalepred.Outcome)
-    assert outcome.found
-    assert len(outcome.found.fit.surface) == 6
+    assert outcome.results
+    assert outcome.fit is outcome.results.fit
+    assert len(outcome.results.fit.surface) == 6
     assert outcome.forecast
     assert len(outcome.verified) == 3
+    assert len(outcome.table) == 9
+    assert {row.status for row in outcome.table} == {"ok"}
     assert (tmp_path / "work" / "report.html").exists()
-    again = copy.deepcopy(outcome)
-    assert again.forecast == outcome.forecast
-    said = again.found.fit.predict(1e4, 1e4)  # pyright: ignore[reportOptionalMemberAccess]
-    assert said == outcome.found.fit.predict(1e4, 1e4)
+    assert outcome.forecast.digest in repr(outcome)
+    for again in (copy.deepcopy(outcome), pickle.loads(pickle.dumps(outcome))):
+        assert again.forecast == outcome.forecast
+        assert str(again.table) == str(outcome.table)  # which holds NaN
+        assert str(again.verified) == str(outcome.verified)
+        said = again.fit.predict(1e4, 1e4)  # pyright: ignore[reportOptionalMemberAccess]
+        assert said == outcome.results.fit.predict(1e4, 1e4)
     gated = scalepred.run(
         _experiment(), tmp_path / "work",
         gates=["value<=0.9,params=5000,data=1280,probability=0.5"],
     )  # fmt: skip
     assert [verdict.passed for verdict in gated.verdicts] == [True]
+
+
+def test_a_study_in_a_notebook(tmp_path):
+    """JAX has started, and a loop of events runs in the same thread."""
+
+    async def cell() -> scalepred.Outcome:
+        return scalepred.run(_experiment(), tmp_path / "work", stages=["train", "fit"])
+
+    assert jax.devices()
+    outcome = asyncio.run(cell())
+    assert outcome.fit
+    assert len(outcome.table) == 6
 
 
 def test_a_study_by_its_file(tmp_path):

@@ -7,6 +7,7 @@ import re
 import jax
 import pytest
 from compiling import compile_once  # noqa: F401
+from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 from test_study import small_study
@@ -15,9 +16,10 @@ from scalepred import config, dry_run, grid
 from scalepred.data.dataset import Dataset
 from scalepred.data.loading import load_dataset
 from scalepred.dry_run import Pace, describe_targets, fit_pace, print_plan
+from scalepred.forecasting.parts import Parts, Study
 from scalepred.grid import Cell
 from scalepred.models.model import build_model
-from scalepred.table.rows import Measurement
+from scalepred.table.rows import Measurement, Table
 from scalepred.training import cost, ensemble, trials
 from scalepred.training.chunks import predict_utilization
 
@@ -119,8 +121,16 @@ def test_of_one_program_the_work_is_what_scales():
     assert fit_pace([1e6], [0.5]).seconds(2e6) == pytest.approx(1.0)
 
 
+def _study(experiment, targets=(), rows=None) -> Study:
+    """A study with these rows in its table, none of them on disk."""
+    parts = Parts(_cells(experiment), [], [*targets])
+    table = Table("nowhere/measurements.csv")
+    table.rows.update(rows or {})
+    return Study(experiment, DIGITS, parts, epath.Path("nowhere"), table)
+
+
 def _plan_seconds(experiment, rows, capsys) -> tuple[float, str]:
-    print_plan(experiment, DIGITS, _cells(experiment), rows)
+    print_plan(_study(experiment, rows=rows))
     return _said_of_time(capsys.readouterr().out)
 
 
@@ -235,7 +245,7 @@ def test_flops_of_a_plan_are_those_of_its_runs(capsys, monkeypatch):
             training=config.Training(steps=60, batch_size=32, micro_batch_size=micro)
         )
         cells = _cells(experiment)
-        print_plan(experiment, DIGITS, cells, {})
+        print_plan(_study(experiment))
         out = capsys.readouterr().out
         (said,) = re.findall(r"of training for (\S+) FLOPs", out)
         expected = sum(_step_flops(cell) * cell.steps for cell in cells)
@@ -260,7 +270,7 @@ def _targets(width: int = 64, seeds: int = 1) -> list[Cell]:
 
 
 def _describe(targets, rows, **settings) -> list[re.Match[str]]:
-    lines = describe_targets(small_study(), DIGITS, targets, rows, **settings)
+    lines = describe_targets(_study(small_study(), targets, rows), **settings)
     found = [TARGETS.fullmatch(line) for line in lines]
     assert all(found), lines
     return [one for one in found if one]

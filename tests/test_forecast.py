@@ -16,8 +16,9 @@ import scalepred
 from scalepred import config, grid, study
 from scalepred.config import UserError
 from scalepred.data.loading import load_dataset
-from scalepred.forecasting import forecast, targets
+from scalepred.forecasting import forecast
 from scalepred.forecasting import gate as gate_lib
+from scalepred.forecasting.evidence import weigh_evidence
 from scalepred.table.rows import Table
 from tests.test_commands import assert_refused, run_fit
 
@@ -82,7 +83,7 @@ def test_a_forecast_is_made_of_evidence_alone(told):
     evidence = said.record["evidence"]
     assert evidence["num_runs"] == len(rows)
     assert evidence["runs"] == sorted(rows)
-    assert evidence["rows"] == targets.weigh_evidence([*rows.values()]).rows
+    assert evidence["rows"] == weigh_evidence([*rows.values()]).rows
     flops = sum(row.flops for row in rows.values())
     assert evidence["flops"] == pytest.approx(flops)
     cell, plain = said.targets
@@ -204,8 +205,8 @@ def test_the_rest_of_a_grid_is_trained_after_its_forecast(tmp_path):
     assert {row.width for row in table.rows.values()} == {4, 8, 16}
     assert len(outcome.verified) == 3
     assert len(read_forecasts(tmp_path)) == 1
-    assert outcome.found
-    held_out = next(s for s in outcome.found.scores if s.name == "held out")
+    assert outcome.results
+    held_out = next(s for s in outcome.results.scores if s.name == "held out")
     assert held_out.num_points == 3
 
 

@@ -22,13 +22,22 @@ def run(arguments, folder):
 
 
 def test_python_example(tmp_path):
-    (code,) = re.findall(r"<!-- run -->\n```python\n(.*?)```", README, re.DOTALL)
+    code, _ = re.findall(r"<!-- run -->\n```python\n(.*?)```", README, re.DOTALL)
     out = run(["-c", code], tmp_path)
-    (value,) = re.findall(r"value=[\w.]*\(([\d.]+)\)", out)
+    (value,) = re.findall(r"Prediction\(([\d.]+)", out)
     assert float(value) == pytest.approx(
-        1.7 + 300 * 1e9**-0.4 + 900 * 2e10**-0.45, rel=1e-4
+        1.7 + 300 * 1e9**-0.4 + 900 * 2e10**-0.45, rel=1e-3
     )
     assert "is reached at" in out
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_python_example_of_a_study(tmp_path):
+    _, code = re.findall(r"<!-- run -->\n```python\n(.*?)```", README, re.DOTALL)
+    out = run(["-c", code], tmp_path)
+    assert "chinchilla law through 6 points" in out
+    assert out.rstrip().endswith(" 9")  # rows
+    assert (tmp_path / "runs/small/report.html").exists()
 
 
 def test_family_dataset_law_and_study(tmp_path):

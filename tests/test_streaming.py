@@ -8,12 +8,14 @@ import jax
 import numpy as np
 import pytest
 from compiling import compile_once  # noqa: F401
+from etils import epath
 
 from scalepred import config, dry_run, grid
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.data.files import Joined
 from scalepred.data.loading import load_dataset
+from scalepred.forecasting.parts import Parts, Study
 from scalepred.table.rows import Measurement
 from scalepred.training import cost, device_data, ensemble, lane_axis
 from scalepred.training.plan import Plan
@@ -240,7 +242,8 @@ def test_what_does_not_fit_is_streamed(monkeypatch, capsys):
     # What is left for lanes: all but the rows, those on their way, and where they are.
     taken = 2 * 123 * device_data.row_bytes(dataset) + 4 * 260
     assert device_data.count_bytes(dataset, 123) == taken < size
-    dry_run.print_plan(case.experiment, dataset, case.cells, {})
+    parts = Parts(case.cells, [], [])
+    dry_run.print_plan(Study(case.experiment, dataset, parts, epath.Path("nowhere")))
     said = capsys.readouterr().out
     assert "a device holds 123 of 260 examples at a time" in said
     assert "time: about" in said

@@ -16,7 +16,7 @@ from etils import epath
 from scalepred import config, study
 from scalepred.config import UserError
 from scalepred.data.loading import load_dataset
-from scalepred.forecasting import targets
+from scalepred.forecasting.parts import split_cells
 from scalepred.runtime.workdir import prepare_workdir
 from scalepred.table.rows import Measurement, Table
 from scalepred.training import work
@@ -290,7 +290,7 @@ def test_the_quickstarts_evidence_is_fifty_times_cheaper_than_its_target():
     """Counted before anything is trained, all seeds of the evidence against one run."""
     experiment = load_experiment("forecast_python")
     dataset = load_dataset(experiment.dataset)
-    parts = targets.split_cells(experiment, dataset)
+    parts = split_cells(experiment, dataset)
     evidence = sum(work.count_flops(cell, dataset) for cell in parts.evidence)
     assert {cell.width for cell in parts.targets} == {512}
     assert not parts.held_out

@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from etils import epath
@@ -93,6 +94,7 @@ def _main() -> int:
 
 
 def _run() -> command.Spoken:
+    """Reads the flags, and does what they ask for."""
     experiment = _CONFIG.value
     if experiment is None:
         raise UserError("--config: missing; give an experiment, see experiments/")
@@ -103,48 +105,14 @@ def _run() -> command.Spoken:
         )
     if not _WORKDIR.value:
         raise UserError("--workdir: missing; give a folder to keep results in")
-    stages = _STAGES.value
-    if stages is not None:
-        unknown = [stage for stage in stages if stage not in study.STAGES]
-        if unknown or not stages:
-            raise UserError(
-                f"--stages={','.join(unknown)}: must be one or more of "
-                f"{', '.join(study.STAGES)}"
-            )
-    if _VERIFY.value:
-        stages = study.STAGES if stages is None else list({*stages, "verify"})
+    stages = _read_stages()
     gates = [parse_gate(text) for text in _GATES.value]
     if gates and _DRY_RUN.value:
         raise UserError("--gate: of no use with --dry_run, which fits nothing")
-    wish = None
-    if _UNTIL_WIDTH.value is not None:
-        if _BUDGET.value is None:
-            raise UserError("--until_width: needs --budget, what all runs may cost")
-        wish = loop.Wish(_UNTIL_WIDTH.value, _BUDGET.value, _COST.value, _PRICE.value)
-    elif _BUDGET.value is not None:
-        raise UserError(
-            "--budget: of no use without --until_width; what a budget buys is asked by "
-            "--config.questions.budget"
-        )
-    if wish is None and _COST.present:
-        raise UserError(f"--cost={_COST.value}: of no use without --until_width")
-    price = _PRICE.value
-    if not 0 <= price < math.inf:
-        raise UserError(f"--price_per_hour={price:g}: must be 0 or more")
-    is_paid = _DRY_RUN.value or (wish and wish.cost == "price")
-    if _PRICE.present and not is_paid:
-        raise UserError(
-            f"--price_per_hour={price:g}: of no use without --dry_run or --cost=price"
-        )
+    wish = _read_wish()
+    price = _read_price(wish)
     use_all_cores()
-    by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    if _DISTRIBUTED.value or processes.is_slurm_step():
-        processes.join(*by_hand)
-    elif by_hand != (None, None, None):
-        raise UserError(
-            "--coordinator, --num_processes, --process_id: of no use without "
-            "--distributed"
-        )
+    _join()
     outcome = study.run(
         experiment,
         epath.Path(_WORKDIR.value),
@@ -156,6 +124,62 @@ def _run() -> command.Spoken:
         price,
     )
     return speak_of(outcome.forecast, outcome.verified, outcome.verdicts)
+
+
+def _read_stages() -> Sequence[str] | None:
+    """--stages and --verify; None: all, but no target is trained."""
+    stages = _STAGES.value
+    if stages is not None:
+        unknown = [stage for stage in stages if stage not in study.STAGES]
+        if unknown or not stages:
+            raise UserError(
+                f"--stages={','.join(unknown)}: must be one or more of "
+                f"{', '.join(study.STAGES)}"
+            )
+    if _VERIFY.value:
+        return study.STAGES if stages is None else list({*stages, "verify"})
+    return stages
+
+
+def _read_wish() -> loop.Wish | None:
+    """--until_width and what belongs to it; None: the loop is not asked for."""
+    if _UNTIL_WIDTH.value is not None:
+        if _BUDGET.value is None:
+            raise UserError("--until_width: needs --budget, what all runs may cost")
+        return loop.Wish(_UNTIL_WIDTH.value, _BUDGET.value, _COST.value, _PRICE.value)
+    if _BUDGET.value is not None:
+        raise UserError(
+            "--budget: of no use without --until_width; what a budget buys is asked by "
+            "--config.questions.budget"
+        )
+    if _COST.present:
+        raise UserError(f"--cost={_COST.value}: of no use without --until_width")
+    return None
+
+
+def _read_price(wish: loop.Wish | None) -> float:
+    """--price_per_hour; 0: not said."""
+    price = _PRICE.value
+    if not 0 <= price < math.inf:
+        raise UserError(f"--price_per_hour={price:g}: must be 0 or more")
+    is_paid = _DRY_RUN.value or (wish and wish.cost == "price")
+    if _PRICE.present and not is_paid:
+        raise UserError(
+            f"--price_per_hour={price:g}: of no use without --dry_run or --cost=price"
+        )
+    return price
+
+
+def _join() -> None:
+    """Joins the other processes of the job, where there are any."""
+    by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if _DISTRIBUTED.value or processes.is_slurm_step():
+        processes.join(*by_hand)
+    elif by_hand != (None, None, None):
+        raise UserError(
+            "--coordinator, --num_processes, --process_id: of no use without "
+            "--distributed"
+        )
 
 
 def main() -> None:

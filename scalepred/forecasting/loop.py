@@ -21,8 +21,8 @@ from scalepred.config import Experiment, UserError
 from scalepred.fitting.design.cells import Cells, NextCell
 from scalepred.fitting.design.rounds import Round, rounds
 from scalepred.fitting.fit import Fit
-from scalepred.forecasting import targets
-from scalepred.forecasting.targets import Study
+from scalepred.forecasting.evidence import make_surface
+from scalepred.forecasting.parts import Size, Study
 from scalepred.grid import Cell
 from scalepred.runtime.files import write_whole
 from scalepred.table.rows import Measurement
@@ -120,57 +120,29 @@ def run(
     Raises:
         UserError: the budget buys too little for a fit.
     """
-    cells: dict[tuple[int, int], list[Cell]] = {}
-    for cell in study.parts.evidence:
-        size = targets.Size.of(cell, study.dataset)
-        cells.setdefault((size.params, size.data), []).append(cell)
-    price = _price(study, wish)
-    sizes = np.array([*cells], float)
-    costs = [sum(map(price, own)) for own in cells.values()]
-    candidates = Cells.of(sizes[:, 0], sizes[:, 1], np.array(costs))
-
-    def of(chosen: Sequence[NextCell]) -> list[Cell]:
-        return [
-            cell for one in chosen for cell in cells[int(one.params), int(one.data)]
-        ]
-
-    def trained() -> list[Cell]:
-        return [c for own in cells.values() if _are_done(study, own) for c in own]
-
-    def look() -> Surface | None:
-        return targets.make_surface(study, trained()) if trained() else None
+    candidates = _Candidates.of(study, wish)
 
     def measure(chosen: Sequence[NextCell]) -> Surface:
-        train(of(chosen))
-        return targets.make_surface(study, trained())
-
-    def spent(surface: Surface | None) -> float:
-        del surface
-        done = [cell for cell in study.parts.evidence if cell.cell_id in study.rows]
-        return sum(_spent_on(study.rows[c.cell_id], c, wish, price) for c in done)
+        train(candidates.cells_of(chosen))
+        return make_surface(study, candidates.trained())
 
     path = study.workdir / "rounds.csv"
     lines = _read(path)
     # A grid may have become narrower since.
-    last = [
-        one
-        for one in _cells_of(path, lines)
-        if (int(one.params), int(one.data)) in cells
-    ]
-    unfinished = [one for one in last if not _are_done(study, of([one]))]
-    found = rounds(
-        candidates,
+    last = [one for one in _cells_of(path, lines) if candidates.has(one)]
+    trained = candidates.trained()
+    for one in rounds(
+        candidates.offer(),
         _target_sizes(study),
         wish.budget,
         wish.until_width,
         measure,
-        lambda surface: fit(trained()),
-        surface=look(),
-        unfinished=unfinished,
+        lambda surface: fit(candidates.trained()),
+        surface=make_surface(study, trained) if trained else None,
+        unfinished=[c for c in last if not study.are_done(candidates.cells_of([c]))],
         metric=study.metric,
-        spent=spent,
-    )
-    for one in found:
+        spent=lambda surface: candidates.spent(),
+    ):
         if lines and one.stop and lines[-1]["stop"] == one.stop:
             yield one  # said before
             return
@@ -179,12 +151,61 @@ def run(
         yield one
 
 
+class _Candidates(NamedTuple):
+    """The cells that the loop chooses among: those of the grid, by what the law sees.
+
+    Attributes:
+        study: its rows are what was trained of them.
+        wish: how a run is paid for.
+        price: of one run of a cell, in the unit of the budget.
+        by_size: all seeds and rates of a size, by (params, data).
+    """
+
+    study: Study
+    wish: Wish
+    price: Callable[[Cell], float]
+    by_size: dict[tuple[int, int], list[Cell]]
+
+    @staticmethod
+    def of(study: Study, wish: Wish) -> "_Candidates":
+        by_size: dict[tuple[int, int], list[Cell]] = {}
+        for cell in study.parts.evidence:
+            size = study.size_of(cell)
+            by_size.setdefault((size.params, size.data), []).append(cell)
+        return _Candidates(study, wish, _price(study, wish), by_size)
+
+    def offer(self) -> Cells:
+        """Sizes and what all runs of each cost."""
+        params, data = np.array([*self.by_size], float).T
+        costs = [sum(map(self.price, own)) for own in self.by_size.values()]
+        return Cells.of(params, data, np.array(costs))
+
+    def has(self, chosen: NextCell) -> bool:
+        return (int(chosen.params), int(chosen.data)) in self.by_size
+
+    def cells_of(self, chosen: Sequence[NextCell]) -> list[Cell]:
+        """All runs of some sizes."""
+        places = [(int(one.params), int(one.data)) for one in chosen]
+        return [cell for place in places for cell in self.by_size[place]]
+
+    def trained(self) -> list[Cell]:
+        """Cells of the sizes of which every run is in the table."""
+        are_done = self.study.are_done
+        return [c for own in self.by_size.values() if are_done(own) for c in own]
+
+    def spent(self) -> float:
+        """What the runs in the table did cost."""
+        rows = self.study.rows
+        done = [c for own in self.by_size.values() for c in own if c.cell_id in rows]
+        return sum(_spent_on(rows[c.cell_id], c, self.wish, self.price) for c in done)
+
+
 def with_chosen(study: Study) -> Study:
     """The study, whose evidence is what was trained of the grid."""
-    by_size: dict[targets.Size, list[Cell]] = {}
+    by_size: dict[Size, list[Cell]] = {}
     for cell in study.parts.evidence:
-        by_size.setdefault(targets.Size.of(cell, study.dataset), []).append(cell)
-    chosen = [c for own in by_size.values() if _are_done(study, own) for c in own]
+        by_size.setdefault(study.size_of(cell), []).append(cell)
+    chosen = [c for own in by_size.values() if study.are_done(own) for c in own]
     if not chosen:
         raise UserError(
             f"{study.workdir}: no size of the grid is trained yet; add train to "
@@ -193,13 +214,9 @@ def with_chosen(study: Study) -> Study:
     return study._replace(parts=study.parts._replace(evidence=chosen))
 
 
-def _are_done(study: Study, cells: Sequence[Cell]) -> bool:
-    return all(cell.cell_id in study.rows for cell in cells)
-
-
 def _target_sizes(study: Study) -> tuple[np.ndarray, np.ndarray]:
     asked = study.experiment.targets
-    cells = [targets.Size.of(cell, study.dataset)[:2] for cell in study.parts.targets]
+    cells = [study.size_of(cell)[:2] for cell in study.parts.targets]
     sizes = {*cells, *zip(asked.params, asked.data, strict=True)}
     params, data = np.array(sorted(sizes), float).T
     return params, data
@@ -211,7 +228,7 @@ def _price(study: Study, wish: Wish) -> Callable[[Cell], float]:
         factor = 6.0 if wish.cost == "6mn" else 1.0
 
         def by_size(cell: Cell) -> float:
-            size = targets.Size.of(cell, study.dataset)
+            size = study.size_of(cell)
             return factor * size.params * size.data * size.epochs
 
         return by_size

@@ -343,8 +343,14 @@ def _trust(results: Results) -> str:
         )
     else:
         text += elements.paragraph("too few points for cross-validation")
+    text += _back_tests(fit)
+    return text + _intervals(fit) + "</section>\n"
+
+
+def _back_tests(fit: Fit) -> str:
+    """How well the largest compute of the fit region was predicted from the rest."""
     if fit.inner_tests:
-        text += elements.table(
+        return elements.table(
             "Back-tests inside the fit region: its largest compute is hidden and "
             "predicted. A surprise above 1 means that the errors were larger than the "
             "smaller fit promised.",
@@ -360,28 +366,29 @@ def _trust(results: Results) -> str:
                 for test in fit.inner_tests
             ],
         )
-    else:
-        text += elements.paragraph(
-            "too few points for back-tests inside the fit region"
-        )
+    return elements.paragraph("too few points for back-tests inside the fit region")
+
+
+def _intervals(fit: Fit) -> str:
+    """How far points lie from the law, and what the intervals come from."""
     noise, misfit = fit.fitted.noise, fit.fitted.misfit
     repeated = "no point was measured twice, so run-to-run noise is not known"
     if noise.sd:
         repeated = f"run-to-run noise {format.percent(noise.sd)} of the value"
     intervals = "without resamples there are no intervals"
-    if has_intervals:
+    has_draws = len(fit.fitted.draws) > 0
+    if has_draws:
         intervals = f"intervals are from {len(fit.fitted.draws):,} resamples"
-    if has_intervals and fit.fitted.growth > 1:
+    if has_draws and fit.fitted.growth > 1:
         grown = format.ratio(fit.fitted.growth, 1.0)
         is_gradual = math.isfinite(fit.fitted.reach)
         intervals += ", widened " + ("up to " if is_gradual else "")
         intervals += f"{grown} times for what the back-tests missed"
         if is_gradual:
             intervals += ", the farther from the fit region the more"
-    text += elements.bullets(
+    return elements.bullets(
         [f"misfit of the law {format.percent(misfit)}; {repeated}", intervals]
     )
-    return text + "</section>\n"
 
 
 def _prediction_table(results: Results) -> str:

@@ -26,6 +26,8 @@ from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
     from scalepred.forecasting.forecast import Asked, Forecast, Verified
+    from scalepred.table.rows import Measurement
+    from scalepred.training.run import Progress
 
 # Of 90 % intervals; less is said aloud.
 _LOW_COVERAGE = 0.75
@@ -110,6 +112,27 @@ class Training:
     wait_seconds: float
     lane_utilization: float
 
+    @staticmethod
+    def of(rows: "Sequence[Measurement]", news: "Progress | None") -> "Training":
+        """What the rows of the table cost, and how the last call went.
+
+        Args:
+            rows: of the study, failed ones too.
+            news: the last of this call; None: nothing was trained.
+        """
+        good = [row for row in rows if row.status == "ok"]
+        return Training(
+            num_runs=len(good),
+            num_failed=len(rows) - len(good),
+            flops=sum(row.flops for row in rows),
+            seconds=sum(row.seconds for row in rows),
+            devices=tuple(sorted({row.device for row in rows})),
+            num_programs=len({row.program for row in rows}),
+            compile_seconds=news.compile_seconds if news else math.nan,
+            wait_seconds=news.wait_seconds if news else math.nan,
+            lane_utilization=news.lane_utilization if news else math.nan,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Results:
@@ -175,50 +198,92 @@ def make_results(
         forecast: what was said before.
         verified: targets that were measured.
     """
-    epochs = surface.epochs if "epochs" in fit.law.axes else None
-    measured = fit.predict(surface.params, surface.data, surface.num_seeds, epochs)
-    relative = measured.value / surface.value - 1
     flops = fit.cost.flops(surface.params, surface.seen)
     compute = np.where(np.isfinite(surface.compute), surface.compute, flops)
-    predictions = [
+    points = _predict_points(surface, in_fit, fit, compute)
+    rows = points + _predict_targets(surface, fit, targets, verified)
+    scores = _score(surface, in_fit, points)
+    return Results(
+        title=title,
+        surface=surface,
+        fit=_warn_of_coverage(fit, scores),
+        predictions=rows,
+        scores=scores,
+        answers=answers,
+        fit_flops=float(np.sum(compute[in_fit] * surface.num_seeds[in_fit])),
+        largest_flops=max(row.compute for row in rows),
+        training=training,
+        versions=read_versions(),
+        forecast=forecast,
+        verified=verified,
+    )
+
+
+def _predict_points(
+    surface: Surface, in_fit: np.ndarray, fit: Fit, compute: np.ndarray
+) -> list[PredictionRow]:
+    """What the law says of each measured point, as a mean over as many seeds."""
+    epochs = surface.epochs if "epochs" in fit.law.axes else None
+    said = fit.predict(surface.params, surface.data, surface.num_seeds, epochs)
+    return [
         PredictionRow(
             float(surface.params[i]),
             float(surface.data[i]),
             float(compute[i]),
             "fit" if in_fit[i] else "held_out",
             float(surface.value[i]),
-            float(measured.value[i]),
-            float(measured.lower[i]),
-            float(measured.upper[i]),
-            float(relative[i]),
+            float(said.value[i]),
+            float(said.lower[i]),
+            float(said.upper[i]),
+            float(said.value[i] / surface.value[i] - 1),
             math.nan if surface.epochs is None else float(surface.epochs[i]),
         )
         for i in range(len(surface))
     ]
-    measured_targets = {(one.params, one.data): one for one in verified}
+
+
+def _predict_targets(
+    surface: Surface,
+    fit: Fit,
+    targets: "Sequence[Asked]",
+    verified: "Sequence[Verified]",
+) -> list[PredictionRow]:
+    """What the law says of sizes that are no points, beside what was measured."""
+    measured = {(one.params, one.data): one for one in verified}
     points = set(zip(surface.params.tolist(), surface.data.tolist(), strict=True))
+    rows = []
     for target in targets:
         place = target.params, target.data
         if target.kind != "plain" and place in points:
             continue
-        known = measured_targets.get(place)
-        num_seeds = known.num_seeds if known else 1
-        found = fit.predict(*place, max(num_seeds, 1), target.epochs)
+        known = measured.get(place)
+        said = fit.predict(
+            *place, max(known.num_seeds, 1) if known else 1, target.epochs
+        )
         value = known.measured if known else math.nan
-        predictions.append(
+        rows.append(
             PredictionRow(
                 *place,
                 target.flops,
                 "target",
                 value,
-                float(found.value),
-                float(found.lower),
-                float(found.upper),
-                float(found.value) / value - 1,
+                float(said.value),
+                float(said.lower),
+                float(said.upper),
+                float(said.value) / value - 1,
                 math.nan if target.epochs is None else target.epochs,
             )
         )
+    return rows
 
+
+def _score(
+    surface: Surface, in_fit: np.ndarray, points: Sequence[PredictionRow]
+) -> list[Score]:
+    """The scores of `Results.scores`."""
+    relative, lower, upper = np.array(
+        [(row.relative_error, row.lower, row.upper) for row in points]
+    ).T
     corner = surface.params[in_fit].max(), surface.data[in_fit].max()
     beyond = backtest.corner_masks(surface, *corner)[1] & ~in_fit
     scores = []
@@ -230,32 +295,22 @@ def make_results(
         mean = std = share = math.nan
         if np.any(mask):
             mean, std = summarise_errors(relative[mask])
-            share = coverage(
-                surface.value[mask], measured.lower[mask], measured.upper[mask]
-            )
+            share = coverage(surface.value[mask], lower[mask], upper[mask])
         scores.append(Score(name, int(mask.sum()), mean, std, share))
-        if name == "held out" and share < _LOW_COVERAGE:
-            low = Warn(
-                "low_coverage",
-                f"the 90 % intervals hold only {share:.0%} of the {mask.sum()} "
-                "held-out points: the law does not continue as it began",
-            )
-            fit = dataclasses.replace(fit, extra_warnings=(low,))
+    return scores
 
-    return Results(
-        title=title,
-        surface=surface,
-        fit=fit,
-        predictions=predictions,
-        scores=scores,
-        answers=answers,
-        fit_flops=float(np.sum(compute[in_fit] * surface.num_seeds[in_fit])),
-        largest_flops=max(row.compute for row in predictions),
-        training=training,
-        versions=read_versions(),
-        forecast=forecast,
-        verified=verified,
+
+def _warn_of_coverage(fit: Fit, scores: Sequence[Score]) -> Fit:
+    """The fit, with a warning if its intervals hold too few held-out points."""
+    held_out = next(score for score in scores if score.name == "held out")
+    if not held_out.coverage < _LOW_COVERAGE:  # or it is not known
+        return fit
+    low = Warn(
+        "low_coverage",
+        f"the 90 % intervals hold only {held_out.coverage:.0%} of the "
+        f"{held_out.num_points} held-out points: the law does not continue as it began",
     )
+    return dataclasses.replace(fit, extra_warnings=(low,))
 
 
 def write_results(workdir: epath.Path, results: Results) -> None:

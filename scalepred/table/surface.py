@@ -13,12 +13,10 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
+from scalepred.table.points import Numbers, average, check_runs
 from scalepred.table.readers import csv
 from scalepred.table.readers import frame as frame_reader
 from scalepred.table.rows import Measurement
-
-# So much below one epoch is one, rounded.
-_EPOCHS_SLACK = 0.01
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -104,19 +102,19 @@ class Surface:
     @classmethod
     def from_arrays(
         cls,
-        params: Sequence[float] | np.ndarray,
-        data: Sequence[float] | np.ndarray,
-        value: Sequence[float] | np.ndarray,
+        params: Numbers,
+        data: Numbers,
+        value: Numbers,
         *,
         metric: str = "error",
         random_guess: float | None = None,
         seed: Sequence[int] | np.ndarray | None = None,
-        weight: Sequence[float] | np.ndarray | None = None,
-        compute: Sequence[float] | np.ndarray | None = None,
+        weight: Numbers | None = None,
+        compute: Numbers | None = None,
         task: str = "",
         data_unit: str = "examples",
         notes: Sequence[str] = (),
-        epochs: Sequence[float] | np.ndarray | None = None,
+        epochs: Numbers | None = None,
     ) -> Self:
         """A surface from runs: rows with the same (params, data) are seeds of a point.
 
@@ -141,86 +139,26 @@ class Surface:
         Raises:
             UserError: names the column, the row and what is wrong.
         """
-        columns: dict[str, np.ndarray] = {}
         given = {"params": params, "data": data, "value": value}
-        if weight is not None:
-            given["weight"] = weight
-        if epochs is not None:
-            given["epochs"] = epochs
-        for name, numbers in given.items():
-            columns[name] = np.asarray(numbers, np.float64).reshape(-1)
-            if len(columns[name]) != len(columns["params"]):
-                raise UserError(
-                    f"{name}: {len(columns[name])} values for "
-                    f"{len(columns['params'])} params; give one for each run"
-                )
-            # A single run may err nowhere on a small test set; a point may not.
-            _check_numbers(name, columns[name], zero_allowed=name == "value")
-        if not find_unit(metric):
-            raise UserError(
-                f"metric={metric!r}: must be error or loss, or end with _error or _loss"
-            )
-        num_runs = len(columns["params"])
-        if num_runs == 0:
-            raise UserError(
-                "no runs: give at least one point of params, data and value"
-            )
-        if is_bounded(metric) and np.any(columns["value"] > 1):
-            worst = int(np.argmax(columns["value"]))
-            raise UserError(
-                f"value, row {worst + 1}: {columns['value'][worst]:g} is above 1, so "
-                "it is no error rate; give fractions, or say metric=loss"
-            )
+        optional = {"weight": weight, "epochs": epochs}
+        given |= {name: part for name, part in optional.items() if part is not None}
+        runs = check_runs(given, metric)
+        points = average(runs, None if seed is None else np.asarray(seed))
+        num_runs = len(runs["value"])
         compute = np.full(num_runs, math.nan) if compute is None else compute
-        compute = np.asarray(compute, np.float64)
-        seeds = np.arange(num_runs) if seed is None else np.asarray(seed)
-        weights = columns.get("weight", np.ones(num_runs))
-
-        places = [columns["params"], columns["data"]]
-        if epochs is not None:
-            _check_epochs(columns["epochs"])
-            places.append(np.maximum(columns["epochs"], 1.0))
-        sizes = np.stack(places, axis=1)
-        points, point_of_run = np.unique(sizes, axis=0, return_inverse=True)
-        point_of_run = point_of_run.reshape(-1)
-        if seed is None:  # the k-th run of each point
-            order = np.argsort(point_of_run, kind="stable")
-            starts = np.searchsorted(point_of_run[order], np.arange(len(points)))
-            seeds = np.empty(num_runs, np.int64)
-            seeds[order] = np.arange(num_runs) - starts[point_of_run[order]]
-        seed_names, seed_of_run = np.unique(seeds, return_inverse=True)
-        seed_values = np.full((len(points), len(seed_names)), math.nan)
-        for run in range(num_runs):
-            place = point_of_run[run], seed_of_run[run]
-            if math.isfinite(seed_values[place]):
-                raise UserError(
-                    f"seed={seeds[run]}: stands twice at params="
-                    f"{columns['params'][run]:g}, data={columns['data'][run]:g}; "
-                    "remove one of the rows or number the seeds"
-                )
-            seed_values[place] = columns["value"][run]
-
-        # Finite seeds exist at every point by construction.
-        value_of_point = np.nanmean(seed_values, axis=1)
-        if np.any(value_of_point == 0):
-            point = points[int(np.argmax(value_of_point == 0))]
-            raise UserError(
-                f"value: 0 at params={point[0]:g}, data={point[1]:g}, so relative "
-                "errors do not exist there; leave that point out"
-            )
         return cls(
-            params=points[:, 0],
-            data=points[:, 1],
-            value=value_of_point,
-            seed_values=seed_values,
-            weight=_mean_by_point(weights, point_of_run, len(points)),
-            compute=_mean_by_point(compute, point_of_run, len(points)),
+            params=points.sizes[:, 0],
+            data=points.sizes[:, 1],
+            value=points.value,
+            seed_values=points.seed_values,
+            weight=points.mean(runs.get("weight", np.ones(num_runs))),
+            compute=points.mean(np.asarray(compute, np.float64)),
             metric=metric,
             task=task,
             data_unit=data_unit,
             random_guess=random_guess,
             notes=tuple(notes),
-            epochs=None if epochs is None else points[:, 2],
+            epochs=None if epochs is None else points.sizes[:, 2],
         )
 
     @classmethod
@@ -334,32 +272,3 @@ class Surface:
         kind = metric if find_unit(metric) else "loss"
         surface = cls.from_arrays(metric=kind, **columns)
         return dataclasses.replace(surface, metric=metric)
-
-
-def _mean_by_point(
-    values: np.ndarray, point_of_run: np.ndarray, num_points: int
-) -> np.ndarray:
-    sums = np.bincount(point_of_run, values, num_points)
-    return sums / np.bincount(point_of_run, minlength=num_points)
-
-
-def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
-    bad = ~(np.isfinite(numbers) & (numbers > 0))
-    if zero_allowed:
-        bad &= numbers != 0
-    if np.any(bad):
-        row = int(np.argmax(bad))
-        raise UserError(
-            f"{name}, row {row + 1}: {numbers[row]:g} must be a positive number; "
-            "correct or remove that row"
-        )
-
-
-def _check_epochs(epochs: np.ndarray) -> None:
-    bad = epochs < 1 - _EPOCHS_SLACK
-    if np.any(bad):
-        row = int(np.argmax(bad))
-        raise UserError(
-            f"epochs, row {row + 1}: {epochs[row]:g} must be a number of at least 1, "
-            "as a run sees all of its unique data once; count only data seen as unique"
-        )

@@ -1,0 +1,133 @@
+"""The left half of the path: cells -> plan -> training -> rows of the table.
+
+`analysis.py` is the right half.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from scalepred.config import Experiment
+from scalepred.forecasting.parts import Study
+from scalepred.grid import Cell
+from scalepred.report import console
+from scalepred.runtime import preemption, processes
+from scalepred.runtime.files import make_absolute
+from scalepred.runtime.workdir import log, prepare_workdir, warn
+from scalepred.table.rows import Table
+from scalepred.training import device_data, ensemble, weights
+from scalepred.training.curves import Curves
+from scalepred.training.plan import Plan
+from scalepred.training.work import estimate_work
+
+
+def open_table(study: Study) -> Study:
+    """The study with the table of its workdir, whole again if something was damaged.
+
+    Raises:
+        UserError: the workdir holds runs of another study.
+    """
+    workdir = study.workdir
+    prepare_workdir(workdir, _describe(study.experiment), "experiment")
+    table = Table(workdir / "measurements.csv")
+    for note in table.notes:
+        warn(workdir, note)
+    table.merge()
+    return study._replace(table=table)
+
+
+def _describe(experiment: Experiment) -> dict[str, object]:
+    """For config.json; under "runs" what all runs of a workdir have in common."""
+    record = dataclasses.asdict(experiment)
+    kept = ("name", "dataset", "family", "training")
+    return {"runs": {name: record.pop(name) for name in kept}, "settings": record}
+
+
+def train(
+    study: Study, cells: Sequence[Cell], checkpoints: str = "checkpoints"
+) -> ensemble.Progress | None:
+    """Trains every cell that has no row yet; rows are on disk as cells finish.
+
+    Several processes train together; only the first has the table and speaks.
+
+    Args:
+        study: what the cells are of.
+        cells: to train.
+        checkpoints: folder of what is unfinished, emptied in the end.
+
+    Returns:
+        The last news; None if there was nothing to train.
+    """
+    plan = _plan_rest(study, cells)
+    packing, workdir, table = study.experiment.packing, study.workdir, study.table
+    every = [*study.parts.evidence, *study.parts.to_verify]
+    all_news = ensemble.train(
+        plan,
+        study.dataset,
+        checkpoint_dir=make_absolute(workdir) / checkpoints,
+        checkpoint_minutes=packing.checkpoint_minutes,
+        autotune=packing.autotune,
+        choices_dir=workdir / "choices",
+        save=weights.choose(packing.save_weights, cells, study.dataset, every),
+    )
+    if table is None:
+        return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
+    what = "evidence" if checkpoints == "checkpoints" else "forecast"
+    log(workdir, f"{plan.num_cells} of {len(cells)} cells to train ({what})")
+    if plan.is_streamed:
+        note = device_data.explain(study.dataset, plan.packs[0].stream_rows)
+        print(note)
+        log(workdir, note)
+    if not plan.num_cells:
+        print(f"All {len(cells)} runs ({what}) are in {table.path}; nothing to train.")
+        return None
+    news = _fill(study, table, plan, all_news)
+    if news is not None:
+        log(
+            workdir,
+            f"trained {news.num_done} cells, {news.num_programs} programs, compiling "
+            f"{news.compile_seconds:.1f} s, waiting for it {news.wait_seconds:.1f} s, "
+            f"lanes busy {news.lane_utilization:.1%}",
+        )
+    return news
+
+
+def _plan_rest(study: Study, cells: Sequence[Cell]) -> Plan:
+    """The plan for cells without a row, the same in every process."""
+    is_done = np.array([cell.cell_id in study.rows for cell in cells])
+    is_done = processes.same_everywhere(is_done)
+    done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
+    return ensemble.plan_cells(study.experiment, study.dataset, cells, done=done)
+
+
+def _fill(
+    study: Study, table: Table, plan: Plan, all_news: Iterator[ensemble.Progress]
+) -> ensemble.Progress | None:
+    """Keeps runs as they finish, and shows how far training is; the last news."""
+    work = estimate_work(plan, study.dataset)
+    work_done = 0.0
+    news, curves = None, Curves(study.workdir)
+    try:
+        with console.Progress(plan.num_cells) as progress:
+            for news in all_news:
+                # A run with a row has all that is kept of it.
+                curves.append(news.curves)
+                weights.write(study.workdir, study.dataset, news.weights)
+                table.append(news.rows)
+                work_done += sum(work[row.cell_id] for row in news.rows)
+                progress.update(
+                    num_done=news.num_done,
+                    lanes_busy=news.lane_utilization,
+                    share_done=work_done / sum(work.values()),
+                    program=news.program,
+                    wait_seconds=news.wait_seconds,
+                )
+    except preemption.Stopped:
+        table.merge()
+        log(study.workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
+        raise
+    table.merge()
+    curves.merge()
+    return news

@@ -1,0 +1,91 @@
+"""The evidence: what was measured of the fit region, what it cost, and its fit."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from scalepred import grid, sweep
+from scalepred.config import UserError
+from scalepred.fitting.fit import Fit, fit
+from scalepred.forecasting.forecast import Evidence
+from scalepred.forecasting.parts import Study
+from scalepred.grid import Cell
+from scalepred.runtime.files import digest
+from scalepred.table.rows import Measurement
+from scalepred.table.surface import Surface
+
+# Of a row, what says nothing of the run: another machine's table is the same evidence.
+_OF_THE_MACHINE = ("seconds", "device", "program")
+
+
+def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
+    """The points of these cells; where rates are swept, of the best of them."""
+    experiment = study.experiment
+    chosen, choices = sweep.choose(cells, study.rows, study.metric)
+    random_guess: float | None = experiment.fit.random_guess
+    if random_guess is not None and random_guess < 0:
+        random_guess = study.dataset.random_guess(study.metric)
+    surface = Surface.from_measurements(
+        chosen,
+        random_guess or None,
+        study.knows_epochs,
+        metric=study.metric,
+    )
+    if not study.is_sweep:
+        return surface
+    notes = (*surface.notes, *sweep.describe(choices))
+    return dataclasses.replace(surface, notes=notes)
+
+
+def fit_evidence(study: Study, cells: Sequence[Cell] | None = None) -> Fit:
+    """Fits the law to the evidence alone, or to some of it, whatever else there is."""
+    settings = study.experiment.fit
+    return fit(
+        make_surface(study, cells or study.parts.evidence),
+        settings.law,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+
+
+def best_rates(study: Study) -> tuple[float, float]:
+    """Learning rate and weight decay of targets: the best at the largest evidence.
+
+    Raises:
+        UserError: not all of the evidence is trained.
+    """
+    experiment, cells = study.experiment, study.parts.evidence
+    missing = sum(cell.cell_id not in study.rows for cell in cells)
+    if missing:
+        raise UserError(
+            f"{study.workdir}: {len(cells) - missing} of the {len(cells)} runs that "
+            "are fitted are there; add train to --stages"
+        )
+    training = experiment.training
+    if not study.is_sweep:
+        return training.learning_rate, training.weight_decay
+    chosen, _ = sweep.choose(cells, study.rows, study.metric)
+    largest = max(chosen, key=lambda row: row.params * row.data)
+    cell = next(cell for cell in cells if cell.cell_id == largest.cell_id)
+    return grid.find_base_rates(experiment, study.dataset, cell)
+
+
+def weigh_evidence(rows: Sequence[Measurement]) -> Evidence:
+    """What was spent, and a digest of the rows, whatever machine they come from."""
+    lines = sorted(
+        str([value for name, value in vars(row).items() if _is_of_the_run(name, value)])
+        for row in rows
+    )
+    return Evidence(
+        num_runs=len(rows),
+        num_failed=sum(row.status != "ok" for row in rows),
+        flops=sum(row.flops for row in rows),
+        seconds=sum(row.seconds for row in rows),
+        rows=digest(lines),
+        runs=tuple(sorted(row.cell_id for row in rows)),
+    )
+
+
+def _is_of_the_run(name: str, value: object) -> bool:
+    # A row keeps its line in its own dict once it was written, and rows of tables that
+    # have no other metrics have the digest they had before there were any.
+    return name not in (*_OF_THE_MACHINE, "_line") and (name != "others" or bool(value))

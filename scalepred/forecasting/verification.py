@@ -1,0 +1,90 @@
+"""What was said of a study before, sealed; and how it did."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from scalepred import sweep
+from scalepred.config import UserError
+from scalepred.fitting.answers import Answer
+from scalepred.fitting.fit import Fit
+from scalepred.forecasting import forecast as forecasts
+from scalepred.forecasting import targets
+from scalepred.forecasting.evidence import weigh_evidence
+from scalepred.forecasting.parts import Study
+from scalepred.grid import Cell
+from scalepred.runtime.files import write_whole
+from scalepred.runtime.workdir import log, warn
+from scalepred.table.rows import Measurement
+
+
+def seal_forecast(study: Study, fit: Fit, answers: Sequence[Answer]) -> None:
+    """Seals what the fit says of everything that is not evidence.
+
+    Args:
+        study: its rows hold the evidence.
+        fit: of the evidence.
+        answers: to the questions asked.
+    """
+    experiment = study.experiment
+    asked = [*targets.ask(study), *targets.ask_plain(study, fit.cost)]
+    if not asked:
+        return
+    config = dataclasses.asdict(experiment)
+    del config["packing"]  # which changes no result
+    record = forecasts.make_record(
+        fit,
+        asked,
+        weigh_evidence([study.rows[cell.cell_id] for cell in study.parts.evidence]),
+        title=experiment.name,
+        config=config,
+        answers=answers,
+        target_value=experiment.questions.target_value,
+    )
+    sealed = forecasts.seal(study.workdir / "forecasts", record, fit)
+    log(study.workdir, f"forecast {sealed.digest} of {len(asked)} sizes stands")
+
+
+def check_forecast(study: Study) -> None:
+    """Whether something was said of everything that is to be verified.
+
+    Raises:
+        UserError: of one size nothing was.
+    """
+    told, _ = forecasts.read_all(study.workdir / "forecasts")
+    for one in targets.ask(study):
+        if not forecasts.choose(told, one.params, one.data, one.epochs):
+            raise UserError(
+                f"--stages=verify: no forecast says anything of {one.name} with "
+                f"{one.data:g} {study.dataset.unit}; add fit,forecast to --stages"
+            )
+
+
+def score_forecast(
+    study: Study,
+) -> tuple[forecasts.Forecast | None, list[forecasts.Verified]]:
+    """The newest forecast, and every forecast size that was measured, scored.
+
+    Writes verification.csv where there is any.
+    """
+    told, notes = forecasts.read_all(study.workdir / "forecasts")
+    for note in notes:
+        warn(study.workdir, note)
+    verified = []
+    for asked, cells in targets.ask(study).items():
+        found = forecasts.choose(told, asked.params, asked.data, asked.epochs)
+        runs = find_runs(study, cells)
+        if found and runs:
+            values = [row.read(study.metric) for row in runs if row.status == "ok"]
+            verified.append(forecasts.score(*found, values))
+    if verified:
+        text = forecasts.format_scores(verified)
+        write_whole(study.workdir / "verification.csv", text)
+    return told[-1] if told else None, verified
+
+
+def find_runs(study: Study, cells: Sequence[Cell]) -> list[Measurement]:
+    """The runs that count of one size: all there are, or those with its best rates."""
+    done = [cell for cell in cells if cell.cell_id in study.rows]
+    rates = {(cell.learning_rate, cell.weight_decay) for cell in cells}
+    is_whole = len(rates) == 1 or len(done) == len(cells)
+    return sweep.choose(done, study.rows, study.metric)[0] if done and is_whole else []

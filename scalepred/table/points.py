@@ -1,0 +1,147 @@
+"""Runs as points: what a run must hold, and the mean over runs of the same sizes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.metrics import find_unit, is_bounded
+
+# So much below one epoch is one, rounded.
+_EPOCHS_SLACK = 0.01
+
+Numbers = Sequence[float] | np.ndarray
+
+
+class Points(NamedTuple):
+    """Runs of the same sizes, together.
+
+    Attributes:
+        sizes: (params, data), or (params, data, epochs), ascending
+            [points, 2 or 3].
+        of_run: point of each run [runs].
+        seed_values: value of each run, NaN where a point has none of that seed
+            [points, seeds].
+    """
+
+    sizes: np.ndarray
+    of_run: np.ndarray
+    seed_values: np.ndarray
+
+    @property
+    def value(self) -> np.ndarray:
+        """Mean over the seeds, of which every point has one [points]."""
+        return np.nanmean(self.seed_values, axis=1)
+
+    def mean(self, numbers: np.ndarray) -> np.ndarray:
+        """Mean of what each run has one number of [points]."""
+        sums = np.bincount(self.of_run, numbers, len(self.sizes))
+        return sums / np.bincount(self.of_run, minlength=len(self.sizes))
+
+
+def check_runs(given: Mapping[str, Numbers], metric: str) -> dict[str, np.ndarray]:
+    """The columns as numbers, as they must be.
+
+    Args:
+        given: params, data, value, and weight and epochs where there are any [runs].
+        metric: of the values.
+
+    Raises:
+        UserError: names the column, the row and what is wrong.
+    """
+    runs: dict[str, np.ndarray] = {}
+    for name, numbers in given.items():
+        runs[name] = np.asarray(numbers, np.float64).reshape(-1)
+        if len(runs[name]) != len(runs["params"]):
+            raise UserError(
+                f"{name}: {len(runs[name])} values for {len(runs['params'])} params; "
+                "give one for each run"
+            )
+        # A single run may err nowhere on a small test set; a point may not.
+        _check_numbers(name, runs[name], zero_allowed=name == "value")
+    if not find_unit(metric):
+        raise UserError(
+            f"metric={metric!r}: must be error or loss, or end with _error or _loss"
+        )
+    value = runs["value"]
+    if len(value) == 0:
+        raise UserError("no runs: give at least one point of params, data and value")
+    if is_bounded(metric) and np.any(value > 1):
+        worst = int(np.argmax(value))
+        raise UserError(
+            f"value, row {worst + 1}: {value[worst]:g} is above 1, so it is no error "
+            "rate; give fractions, or say metric=loss"
+        )
+    if "epochs" in runs:
+        _check_epochs(runs["epochs"])
+    return runs
+
+
+def average(runs: Mapping[str, np.ndarray], seeds: np.ndarray | None) -> Points:
+    """Groups runs by their sizes.
+
+    Args:
+        runs: from `check_runs`.
+        seeds: of each run; None: the k-th run of a point has seed k [runs].
+
+    Raises:
+        UserError: a seed stands twice at a point, or the mean of a point is 0.
+    """
+    places = [runs["params"], runs["data"]]
+    if "epochs" in runs:
+        places.append(np.maximum(runs["epochs"], 1.0))
+    sizes, of_run = np.unique(np.stack(places, axis=1), axis=0, return_inverse=True)
+    of_run = of_run.reshape(-1)
+    if seeds is None:
+        seeds = _count_off(of_run, len(sizes))
+    names, seed_of_run = np.unique(seeds, return_inverse=True)
+    seed_values = np.full((len(sizes), len(names)), math.nan)
+    for run, place in enumerate(zip(of_run, seed_of_run, strict=True)):
+        if math.isfinite(seed_values[place]):
+            raise UserError(
+                f"seed={seeds[run]}: stands twice at params={runs['params'][run]:g}, "
+                f"data={runs['data'][run]:g}; remove one of the rows or number the "
+                "seeds"
+            )
+        seed_values[place] = runs["value"][run]
+    points = Points(sizes, of_run, seed_values)
+    if np.any(points.value == 0):
+        point = sizes[int(np.argmax(points.value == 0))]
+        raise UserError(
+            f"value: 0 at params={point[0]:g}, data={point[1]:g}, so relative "
+            "errors do not exist there; leave that point out"
+        )
+    return points
+
+
+def _count_off(of_run: np.ndarray, num_points: int) -> np.ndarray:
+    """0, 1, 2, ... for the runs of each point, in their order [runs]."""
+    order = np.argsort(of_run, kind="stable")
+    starts = np.searchsorted(of_run[order], np.arange(num_points))
+    seeds = np.empty(len(of_run), np.int64)
+    seeds[order] = np.arange(len(of_run)) - starts[of_run[order]]
+    return seeds
+
+
+def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
+    bad = ~(np.isfinite(numbers) & (numbers > 0))
+    if zero_allowed:
+        bad &= numbers != 0
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"{name}, row {row + 1}: {numbers[row]:g} must be a positive number; "
+            "correct or remove that row"
+        )
+
+
+def _check_epochs(epochs: np.ndarray) -> None:
+    bad = epochs < 1 - _EPOCHS_SLACK
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"epochs, row {row + 1}: {epochs[row]:g} must be a number of at least 1, "
+            "as a run sees all of its unique data once; count only data seen as unique"
+        )
