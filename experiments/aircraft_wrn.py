@@ -12,33 +12,13 @@ the augmentation; the code it builds on crops and flips. The decathlon's validat
 part is the test part, as its test labels are not published.
 """
 
+from bases import paper_resnet
+
 from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
     """`paper`: 42 cells."""
-    paper = config.Experiment(
-        name="aircraft_wrn",
-        dataset="aircraft",
-        family="wide_resnet",
-        metric="error",
-        grid=config.Grid(
-            widths=tuple(round(16 * 2.0**-k) for k in range(-2, 5)),
-            depths=(44,),
-            data_fractions=tuple(2.0**-k for k in range(6)),
-        ),
-        training=config.Training(
-            optimizer="sgd",
-            learning_rate=0.1,
-            momentum=0.9,
-            weight_decay=1e-4,
-            schedule="step",
-            decay_points=(0.4, 0.6, 0.8),
-            decay_factor=0.1,
-            batch_size=128,
-            epochs=200,
-            augment="crop_flip",
-        ),
-        fit=config.Fitting(max_params_ratio=16.0, max_data_ratio=8.0),
+    return config.choose_scale(
+        scale, {"paper": paper_resnet("aircraft_wrn", "aircraft")}
     )
-    return config.choose_scale(scale, {"paper": paper})
