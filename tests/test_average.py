@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import scalepred
-from scalepred.fitting import average, backtest, mixture, predict
+from scalepred.fitting import backtest, predict
+from scalepred.fitting.auto import curves as auto_curves
+from scalepred.fitting.auto import mean as auto_mean
 from scalepred.fitting.laws import Scale, one_axis
 from scalepred.table.surface import Surface
 
@@ -25,7 +27,7 @@ def make_curve(axis="data", count=14, noise=0.002):
 
 def test_the_law_is_a_geometric_mean():
     parts = one_axis.m4, one_axis.bnsl
-    law = mixture.make_law(parts)
+    law = auto_mean.make_law(parts)
     scale = Scale(0.0, np.log(0.1), np.log(0.8))
     rng = np.random.default_rng(0)
     thetas = [part.start(rng.uniform(size=(1, 6)), scale) for part in parts]
@@ -43,7 +45,7 @@ def test_the_law_is_a_geometric_mean():
 
 
 def test_a_mean_of_one_law_is_evaluated_by_its_parts():
-    law = mixture.make_law((one_axis.m4,) * 3)
+    law = auto_mean.make_law((one_axis.m4,) * 3)
     other = dataclasses.replace(law, parts=())  # as a whole
     scale = Scale(0.0, np.log(0.1), np.log(0.8))
     rng = np.random.default_rng(0)
@@ -67,9 +69,9 @@ def test_a_back_test_of_a_mean_promises_what_its_parts_do_and_their_distance():
         return [backtest.BackTest(ratio, mask, *both) for ratio in ratios]
 
     tests = [back_tests(0.1, 0.03, 2.0, 5.0), back_tests(-0.1, 0.03, 5.0)]
-    (alike,) = mixture.back_tests(np.array([0.5, 0.5]), [tests[0][1:], tests[0]])
+    (alike,) = auto_mean.back_tests(np.array([0.5, 0.5]), [tests[0][1:], tests[0]])
     np.testing.assert_allclose((alike.difference, alike.sd), [[0.1] * 2, [0.03] * 2])
-    (found,) = mixture.back_tests(np.array([0.75, 0.25]), tests)
+    (found,) = auto_mean.back_tests(np.array([0.75, 0.25]), tests)
     assert found.ratio == 5.0
     np.testing.assert_allclose(found.difference, 0.05)
     np.testing.assert_allclose(found.sd, np.sqrt(0.03**2 + 0.75 * 0.25 * 0.2**2))
@@ -80,7 +82,7 @@ def test_a_prediction_is_the_mean_of_the_parts(axis):
     whole = make_curve(axis)
     fit = scalepred.fit(make_curve(axis, 10), resamples=200)
     found = fit.estimate
-    assert isinstance(found, average.Average)
+    assert isinstance(found, auto_curves.Average)
     assert [part.law.axes for part in found.parts] == [(axis,)] * 3
     assert found.weights.sum() == pytest.approx(1.0)
     assert sum(member.weight for member in fit.members) == pytest.approx(1.0)
@@ -108,5 +110,5 @@ def test_forms_with_more_parameters_than_points_allow_are_left_out():
     fit = scalepred.fit(make_curve(count=7), resamples=50)
     assert [member.name for member in fit.members][-1] == "m4"
     fit = scalepred.fit(make_curve(count=6), resamples=50)
-    assert not isinstance(fit.estimate, average.Average)
+    assert not isinstance(fit.estimate, auto_curves.Average)
     assert fit.law.name == "flexible"

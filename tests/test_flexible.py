@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scalepred
-from scalepred.fitting import auto, backtest, flexible, predict
-from scalepred.fitting.auto import weigh
+from scalepred.fitting import backtest, predict
+from scalepred.fitting.auto import draws as auto_draws
+from scalepred.fitting.auto import fit as auto_fit
+from scalepred.fitting.auto import law as auto_law
+from scalepred.fitting.auto import priors as auto_priors
+from scalepred.fitting.auto.weights import weigh
 from scalepred.fitting.backtest import BackTest
 from scalepred.fitting.laws import Scale
 from scalepred.fitting.region import fit_region
@@ -20,7 +24,7 @@ from scalepred.fitting.scores import coverage
 from scalepred.table.surface import Surface
 from tests import published
 
-CORE = len(flexible.CORE)
+CORE = len(auto_law.CORE)
 
 
 def value_of(law, theta, x, y, scale):
@@ -34,16 +38,16 @@ def test_rosenfeld_and_chinchilla_are_corners():
     scale = Scale(np.log(0.9), np.log(0.3), 0.0)
     t = 0.4 * np.exp(-0.5 * x) + 0.2 * np.exp(-0.3 * y)
     theta = np.array([np.log(0.4), np.log(0.5), np.log(0.2), np.log(0.3), 0, 0, 0, 0])
-    theta[flexible.CORE.index("bend")] = np.log(2.0)
-    theta[flexible.CORE.index("top")] = -40.0  # the level is the given one
+    theta[auto_law.CORE.index("bend")] = np.log(2.0)
+    theta[auto_law.CORE.index("top")] = -40.0  # the level is the given one
     z = (0.15 + 0.3 * t) / 0.9
-    law = flexible.make_law(0, is_loss=False)
+    law = auto_law.make_law(0, is_loss=False)
     np.testing.assert_allclose(
         value_of(law, theta, x, y, scale), 0.9 * z / np.sqrt(1 + z**2), rtol=1e-12
     )
-    theta[flexible.CORE.index("top")] = 40.0  # a plateau far above everything
-    theta[flexible.CORE.index("bend")] = 0.0
-    law = flexible.make_law(0, is_loss=True)
+    theta[auto_law.CORE.index("top")] = 40.0  # a plateau far above everything
+    theta[auto_law.CORE.index("bend")] = 0.0
+    law = auto_law.make_law(0, is_loss=True)
     np.testing.assert_allclose(
         value_of(law, theta, x, y, scale), 0.15 + 0.3 * t, rtol=1e-12
     )
@@ -52,7 +56,7 @@ def test_rosenfeld_and_chinchilla_are_corners():
 def test_hardness_makes_the_scarcer_size_decide():
     scale = Scale(0.0, 0.0, 0.0)
     theta = np.array([0.0, np.log(0.5), 0.0, np.log(0.5), -40.0, 40.0, 0.0, np.log(50)])
-    law = flexible.make_law(0, is_loss=True)
+    law = auto_law.make_law(0, is_loss=True)
     x, y = np.array([-4.0, -1.0]), np.array([-1.0, -3.0])
     np.testing.assert_allclose(
         value_of(law, theta, x, y, scale), np.exp([2.0, 1.5]), rtol=1e-6
@@ -60,7 +64,7 @@ def test_hardness_makes_the_scarcer_size_decide():
 
 
 def test_offsets_belong_to_their_model_size_only():
-    law = flexible.make_law(4, is_loss=True)
+    law = auto_law.make_law(4, is_loss=True)
     levels = np.array([-3.0, -1.0, 0.0, np.inf])
     scale = Scale(0.0, 0.0, 0.0, levels)
     theta = np.zeros(law.num_parameters)
@@ -80,11 +84,11 @@ def test_levels_need_several_data_sizes():
     x = np.repeat([-3.0, -2.0, -1.0, 0.0], [2, 2, 1, 3])
     everything = np.ones(8, bool)
     np.testing.assert_array_equal(
-        flexible.find_levels(x, everything), [-3.0, -2.0, 0.0]
+        auto_law.find_levels(x, everything), [-3.0, -2.0, 0.0]
     )
-    assert len(flexible.find_levels(x, x > -2.5)) == 0  # only two are left
+    assert len(auto_law.find_levels(x, x > -2.5)) == 0  # only two are left
     many = np.repeat(np.arange(30.0), 2)
-    assert len(flexible.find_levels(many, np.ones(60, bool))) == 0
+    assert len(auto_law.find_levels(many, np.ones(60, bool))) == 0
 
 
 def study(row_name: str, rng=None, noise=0.0) -> Surface:
@@ -181,7 +185,7 @@ def test_level_of_an_error_is_fitted_only_where_nobody_gave_it():
 
 
 def test_members_that_failed_have_no_weight():
-    prior = np.array([member.weight for member in flexible.MEMBERS])
+    prior = np.array([member.weight for member in auto_priors.MEMBERS])
     mask = np.array([True, True, False])
 
     def back_test(error):
@@ -205,7 +209,7 @@ def test_a_prediction_is_the_mean_of_the_members():
     surface = study("CIFAR100", np.random.default_rng(0), 0.01)
     part = surface.where(fit_region(surface, max_compute=surface.work.max() / 10))
     found = scalepred.fit(part, resamples=200).estimate
-    assert isinstance(found, auto.Auto)
+    assert isinstance(found, auto_fit.Auto)
     x = np.log(surface.params / found.points.params_unit)
     y = np.log(surface.data / found.points.data_unit)
     values = predict.evaluate(found.law, found.estimate.theta, x, y, found.scale)
@@ -226,7 +230,7 @@ def test_a_prediction_is_the_mean_of_the_members():
 
 def test_what_failed_does_not_spoil_the_mean():
     good = scalepred.fit(study("CIFAR100"), resamples=50).estimate
-    assert isinstance(good, auto.Auto)
+    assert isinstance(good, auto_fit.Auto)
     theta = good.estimate.theta.copy()
     theta[-1] = np.nan
     spoilt = [dataclasses.replace(test, difference=np.full(49, np.nan))
@@ -246,9 +250,9 @@ def test_what_failed_does_not_spoil_the_mean():
 
 def test_draws_where_points_say_much_are_as_wide_as_to_first_order():
     found = scalepred.fit(study("ImageNet", np.random.default_rng(0), 0.003)).estimate
-    assert isinstance(found, auto.Auto)
+    assert isinstance(found, auto_fit.Auto)
     rows = np.full(2000, found.best)
-    draws = flexible.draw(found.law, found.estimate, rows, np.random.default_rng(0))
+    draws = auto_draws.draw(found.law, found.estimate, rows, np.random.default_rng(0))
     points = found.points
     values = predict.evaluate(found.law, draws, points.x, points.y, found.scale)
     theta = found.theta[None]
@@ -291,7 +295,7 @@ def test_checkpoints_of_a_run_count_for_less_though_other_runs_lie_between(persi
     shares, widths = [], []
     for names in (None, run):
         fit = scalepred.fit(Surface.from_arrays(params, data, value, seed=names))
-        assert isinstance(fit.estimate, auto.Auto)
+        assert isinstance(fit.estimate, auto_fit.Auto)
         shares.append(fit.estimate.estimate.shares[fit.estimate.best])
         said = fit.predict(1e9, 1e11)
         widths.append(np.log(said.mean_upper / said.mean_lower))
@@ -321,7 +325,7 @@ def test_checkpoints_before_the_end_of_a_schedule_count_for_less():
     error, notes = [], []
     for named in (False, True):
         surface = Surface.from_arrays(size, data, value, seed=run if named else None)
-        assert auto.has_checkpoints(surface) == named
+        assert auto_fit.has_checkpoints(surface) == named
         fit = scalepred.fit(surface, resamples=0)
         notes.append([note for note in fit.notes if "checkpoints" in note])
         error.append(float(fit.predict(*target).value) / truth - 1)
@@ -334,7 +338,7 @@ def test_runs_of_a_grid_are_no_checkpoints():
     value = 0.1 + m**-0.3 + n**-0.3
     for seed in (None, np.zeros(9, int), np.arange(9)):
         surface = Surface.from_arrays(m, n, value, seed=seed, metric="loss")
-        assert not auto.has_checkpoints(surface)
+        assert not auto_fit.has_checkpoints(surface)
 
 
 def test_answers_work_for_the_flexible_law():

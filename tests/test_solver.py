@@ -8,7 +8,8 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalepred.fitting import flexible, laws, multistart, solver
+from scalepred.fitting import laws, multistart, solver
+from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.laws import Scale
 from scalepred.fitting.solver import elimination
 from scalepred.fitting.solver import problem as solver_problem
@@ -245,7 +246,7 @@ def test_normal_equations(size):
 @pytest.mark.parametrize("num_levels", [0, 16])
 def test_programs_call_nothing_that_waits_for_threads(num_levels):
     """LAPACK's calls do; fits in two Python threads on two cores hung in them."""
-    law = flexible.make_law(num_levels, is_loss=True)
+    law = auto_law.make_law(num_levels, is_loss=True)
     size, residual = law.num_parameters, solver.Residual("robust", 2.0)
     theta, zeros, points = np.zeros((32, size)), np.zeros(size), np.zeros(40)
     scale = SCALE._replace(levels=np.zeros(num_levels))

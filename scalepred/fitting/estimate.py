@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.fitting import auto, average, least_squares, multistart, solver
+from scalepred.fitting import least_squares, multistart, solver
+from scalepred.fitting.auto import curves as auto_curves
+from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.laws import (
     Law,
     chinchilla,
@@ -29,7 +31,7 @@ class Settings(NamedTuple):
 
 def estimate(
     surface: Surface, law: str | Law, settings: Settings
-) -> least_squares.LeastSquares | auto.Auto:
+) -> least_squares.LeastSquares | auto_fit.Auto:
     """Fits a law to every point of a surface.
 
     Raises:
@@ -54,7 +56,7 @@ def estimate(
     return found
 
 
-def _fit_auto(surface: Surface, settings: Settings) -> auto.Auto:
+def _fit_auto(surface: Surface, settings: Settings) -> auto_fit.Auto:
     if settings.residual != solver.RELATIVE:
         raise UserError(
             f"residual={settings.residual.kind}: law=auto has a residual of its own; "
@@ -64,9 +66,9 @@ def _fit_auto(surface: Surface, settings: Settings) -> auto.Auto:
         raise UserError(
             "weights=noise: law=auto has weights of its own; name another law"
         )
-    found = auto.fit(surface, resamples=settings.resamples, seed=settings.seed)
+    found = auto_fit.fit(surface, resamples=settings.resamples, seed=settings.seed)
     if len(found.law.axes) == 1:
-        found = average.with_published_forms(found)
+        found = auto_curves.with_published_forms(found)
     return found
 
 
@@ -112,6 +114,6 @@ def axes_of(law: str | Law, surface: Surface) -> tuple[str, ...]:
         UserError: there is no such law.
     """
     if law == "auto":
-        return auto.varying_axes(surface)
+        return auto_fit.varying_axes(surface)
     law = find_law(law) if isinstance(law, str) else law
     return law.axes

@@ -19,7 +19,6 @@ from jax.typing import ArrayLike
 from scalepred.config import UserError
 from scalepred.fitting import (
     answers,
-    auto,
     backtest,
     health,
     least_squares,
@@ -29,6 +28,8 @@ from scalepred.fitting import (
     solver,
     summary,
 )
+from scalepred.fitting.auto import fit as auto_fit
+from scalepred.fitting.auto import weights as auto_weights
 from scalepred.fitting.cost import Cost, read_cost
 from scalepred.fitting.design.cells import NextCell, make_cells
 from scalepred.fitting.design.choose import next_cells
@@ -52,7 +53,7 @@ class Fit:
         called: the name that the law was asked by.
     """
 
-    estimate: least_squares.LeastSquares | auto.Auto | saved.Saved
+    estimate: least_squares.LeastSquares | auto_fit.Auto | saved.Saved
     extra_warnings: tuple[Warn, ...] = ()
     called: str = ""
 
@@ -101,7 +102,7 @@ class Fit:
         return (*self.estimate.notes, *map(str, self.members))
 
     @property
-    def members(self) -> tuple[auto.MemberScore, ...]:
+    def members(self) -> tuple[auto_weights.MemberScore, ...]:
         """What law=auto weighed; empty for other laws."""
         return self.estimate.members
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from scalepred.fitting import flexible, multistart, solver
-from scalepred.fitting.auto import Auto
+from scalepred.fitting import multistart, solver
+from scalepred.fitting.auto import law as auto_law
+from scalepred.fitting.auto.fit import Auto
 from scalepred.fitting.least_squares import LeastSquares
 
 # Fewer starts than this share at the optimum: the fit may depend on luck.
@@ -118,7 +119,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
 
 def _num_parameters(result: LeastSquares | Auto) -> int:
     """Those of the law; offsets of model sizes are held by their priors."""
-    return len(flexible.CORE) if result.members else result.law.num_parameters
+    return len(auto_law.CORE) if result.members else result.law.num_parameters
 
 
 def condition_number(result: LeastSquares | Auto) -> float:

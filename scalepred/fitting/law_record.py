@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from scalepred.config import UserError
-from scalepred.fitting import flexible, mixture
+from scalepred.fitting.auto import law as auto_law
+from scalepred.fitting.auto import mean as auto_mean
 from scalepred.fitting.laws import Law, find_law
 
 
@@ -52,10 +53,10 @@ def describe(law: Law, called: str) -> dict[str, Any]:
 def build(record: dict[str, Any]) -> Law:
     """The law that `describe` told of."""
     if "mean_of" in record:
-        return mixture.make_law(tuple(map(build, record["mean_of"])))
+        return auto_mean.make_law(tuple(map(build, record["mean_of"])))
     if "levels" in record:
         axes = tuple(record["axes"])
-        return flexible.make_law(record["levels"], record["is_loss"], axes)
+        return auto_law.make_law(record["levels"], record["is_loss"], axes)
     return find_law(record["name"])
 
 

@@ -16,12 +16,13 @@ from etils import epath
 
 from scalepred.config import UserError
 from scalepred.fitting import (
-    auto,
     backtest,
     law_record,
     predict,
     solver,
 )
+from scalepred.fitting.auto import fit as auto_fit
+from scalepred.fitting.auto import weights as auto_weights
 from scalepred.fitting.estimate import Settings, estimate
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law, Scale
@@ -76,7 +77,7 @@ class Saved:
     agree: float
     bounds_hit: tuple[str, ...]
     notes: tuple[str, ...]
-    members: tuple[auto.MemberScore, ...]
+    members: tuple[auto_weights.MemberScore, ...]
     fitted: predict.FittedLaw
     inner_tests: list[backtest.InnerTest]
     cross_validation: backtest.CrossValidation
@@ -84,7 +85,7 @@ class Saved:
     warnings: tuple[Warn, ...]
 
     @functools.cached_property
-    def again(self) -> "LeastSquares | auto.Auto | Saved":
+    def again(self) -> "LeastSquares | auto_fit.Auto | Saved":
         """The same, fitted anew: for what takes refitting."""
         is_auto = self.called == "auto"
         settings = Settings(
@@ -202,7 +203,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
         **header["fitted"],
     )
     members = [
-        auto.MemberScore(
+        auto_weights.MemberScore(
             member["name"],
             member["weight"],
             tuple((ratio, error) for ratio, error in member["errors"]),

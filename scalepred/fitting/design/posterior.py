@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scalepred.fitting import flexible, predict
+from scalepred.fitting import predict
+from scalepred.fitting.auto import law as auto_law
+from scalepred.fitting.auto import priors as auto_priors
 from scalepred.fitting.design.cells import Cells, are_in, check_targets
 from scalepred.fitting.laws import Law, Scale
 from scalepred.fitting.predict import FittedLaw
@@ -107,8 +109,8 @@ def from_prior(
 ) -> Posterior:
     """What the flexible law's prior says, given where (not what) was measured."""
     is_loss = not is_bounded(metric)
-    settings = flexible.LOSS if is_loss else flexible.ERROR
-    members = [member for member in flexible.MEMBERS if member.widen == 1]
+    settings = auto_priors.LOSS if is_loss else auto_priors.ERROR
+    members = [member for member in auto_priors.MEMBERS if member.widen == 1]
     weights = np.array([member.weight for member in members])
     rng = np.random.default_rng(_PRIOR_SEED)
     which = rng.choice(len(members), _PRIOR_DRAWS, p=weights / weights.sum())
@@ -123,7 +125,7 @@ def from_prior(
     high = _PRIOR_RANGE if is_loss else 0.0  # an error has a level to fall from
     scale = Scale(0.0, high - _PRIOR_RANGE, high)
     x, y = (np.log(sizes) for sizes in places)
-    values = predict.evaluate(flexible.make_law(0, is_loss), draws, x, y, scale)
+    values = predict.evaluate(auto_law.make_law(0, is_loss), draws, x, y, scale)
     values = values - values.mean(axis=0)
     covariance = values.T @ values / (len(values) - 1) + _LEVEL_SD**2
     count = len(cells.cost)

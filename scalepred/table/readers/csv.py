@@ -157,9 +157,11 @@ def _tell_metric(
         how = "all below 1" if metric == "error" else "some at 1 or above"
         return metric, f"no metric column: values taken for {metric} ({how})"
     # Rows of our own name the metrics of their task.
-    if find_unit(named) or "cell_id" in first:
+    if named in ("error", "loss") or "cell_id" in first:
         return named, ""
     if "metric" not in first:
+        if find_unit(named):
+            return named, ""
         raise UserError(
             f"metric={named!r}: must be error or loss, or end with _error or _loss"
         )

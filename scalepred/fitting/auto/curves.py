@@ -8,15 +8,10 @@ import functools
 
 import numpy as np
 
-from scalepred.fitting import (
-    auto,
-    backtest,
-    least_squares,
-    mixture,
-    multistart,
-    predict,
-    solver,
-)
+from scalepred.fitting import backtest, least_squares, multistart, predict, solver
+from scalepred.fitting.auto import fit as auto
+from scalepred.fitting.auto import mean
+from scalepred.fitting.auto.weights import MemberScore, weigh
 from scalepred.fitting.laws import one_axis
 from scalepred.table.surface import Surface
 
@@ -59,7 +54,7 @@ class Average(auto.Auto):
         draws = [rng.permutation(one.draws)[:count] for one in alone]
         return dataclasses.replace(
             alone[0],
-            law=mixture.make_law(tuple(one.law for one in alone)),
+            law=mean.make_law(tuple(one.law for one in alone)),
             theta=np.concatenate([one.theta for one in alone] + [self.weights]),
             draws=np.concatenate([*draws, chosen], axis=1),
             growth=float(self.weights @ [one.growth for one in alone]),
@@ -71,7 +66,7 @@ class Average(auto.Auto):
         return self.weights @ np.stack([part.differences for part in self.parts])
 
     @property
-    def members(self) -> tuple[auto.MemberScore, ...]:
+    def members(self) -> tuple[MemberScore, ...]:
         """All that was weighed: the curve's members, then the others."""
         first, *rest = self.weights
         own = [
@@ -79,7 +74,7 @@ class Average(auto.Auto):
             for score in self.scores
         ]
         others = [
-            auto.MemberScore.of(part.law.name, weight, part.back_tests)
+            MemberScore.of(part.law.name, weight, part.back_tests)
             for part, weight in zip(self.others, rest, strict=True)
         ]
         return *own, *others
@@ -87,9 +82,7 @@ class Average(auto.Auto):
     @functools.cached_property
     def back_tests(self) -> list[backtest.BackTest]:
         """Of the mean of the parts, where every part has one."""
-        return mixture.back_tests(
-            self.weights, [part.back_tests for part in self.parts]
-        )
+        return mean.back_tests(self.weights, [part.back_tests for part in self.parts])
 
     def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
         """The fewest points it takes, and refits to subsets of another surface."""
@@ -122,7 +115,7 @@ def with_published_forms(curve: auto.Auto) -> auto.Auto:
     )
     if not others:
         return curve
-    weights = auto.weigh(
+    weights = weigh(
         np.ones(len(others) + 1),
         [curve.back_tests, *(part.back_tests for part in others)],
         np.ones(len(others) + 1, bool),
@@ -131,5 +124,5 @@ def with_published_forms(curve: auto.Auto) -> auto.Auto:
     fields = {
         field.name: getattr(curve, field.name) for field in dataclasses.fields(curve)
     }
-    fields["law"] = mixture.make_law((curve.law, *forms))
+    fields["law"] = mean.make_law((curve.law, *forms))
     return Average(**fields, curve=curve, others=others, weights=weights)

@@ -1,28 +1,24 @@
 """law=auto: the flexible law under several priors, weighed by back-tests.
 
-Every member is fitted to the points, and to what is left of them when the largest
-compute is hidden. The prediction is their weighted mean (`mixture.py`); the draws
-behind its intervals come from all, so that what the law is counts among what is not
-known. Parameters and health are those of the member of most weight.
+Every model of the average (a member: the law under a prior of its own) is fitted to
+the points, and to what is left of them when the largest compute is hidden. The
+prediction is their weighted mean (`mean.py`); the draws behind its intervals come from
+all, so that what the law is counts among what is not known. Parameters and health are
+those of the member of most weight.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.fitting import (
-    backtest,
-    flexible,
-    mixture,
-    multistart,
-    predict,
-    solver,
-)
+from scalepred.fitting import backtest, multistart, predict, solver
+from scalepred.fitting.auto import draws, mean, posterior, priors
+from scalepred.fitting.auto.law import CORE
+from scalepred.fitting.auto.weights import MemberScore, weigh
 from scalepred.fitting.laws import Law, Scale
 from scalepred.metrics import is_bounded
 from scalepred.table.surface import Surface
@@ -30,35 +26,6 @@ from scalepred.table.surface import Surface
 # Points that auto needs, and that must be left in its back-tests: priors do the rest.
 _MIN_POINTS = 5
 _BACK_TEST_POINTS = 8
-# Of the members' weights: one of 10 % smaller back-test errors counts 2.6 times more.
-_SHARPNESS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class MemberScore:
-    """One shape that law=auto weighed.
-
-    Attributes:
-        name: for people.
-        weight: its share of the draws behind every interval.
-        errors: (ratio, mean absolute relative error) of each inner back-test.
-    """
-
-    name: str
-    weight: float
-    errors: tuple[tuple[float, float], ...]
-
-    @staticmethod
-    def of(
-        name: str, weight: float, tests: Sequence[backtest.BackTest]
-    ) -> "MemberScore":
-        errors = ((test.ratio, test.score().error) for test in tests)
-        return MemberScore(name, float(weight), tuple(errors))
-
-    def __str__(self) -> str:
-        errors = ", ".join(f"{e:.1%} (above 1/{ratio:g})" for ratio, e in self.errors)
-        tested = f"back-test errors {errors}" if errors else "no back-test was possible"
-        return f"law=auto: {self.name} weighs {self.weight:.0%}; {tested}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +39,8 @@ class _Kind:
         axes: sizes that vary.
     """
 
-    settings: flexible.Settings
-    members: tuple[flexible.Member, ...]
+    settings: priors.Settings
+    members: tuple[priors.Member, ...]
     fits_guess: bool
     axes: tuple[str, ...]
 
@@ -82,17 +49,17 @@ class _Kind:
         is_loss = not is_bounded(surface.metric)
         fits_guess = is_loss and surface.random_guess is None
         axes = varying_axes(surface)
-        settings = flexible.LOSS if is_loss else flexible.ERROR
+        settings = priors.LOSS if is_loss else priors.ERROR
         if len(axes) == 1:
-            members = flexible.curve_members(axes[0])
-            return _Kind(flexible.for_curves(settings), members, fits_guess, axes)
-        members = flexible.MEMBERS
+            members = priors.curve_members(axes[0])
+            return _Kind(priors.for_curves(settings), members, fits_guess, axes)
+        members = priors.MEMBERS
         if not is_loss and surface.random_guess is None:
-            members += (flexible.UNKNOWN_LEVEL,)
+            members += (priors.UNKNOWN_LEVEL,)
         if has_checkpoints(surface):
             # What a run says before its schedule ends lies above what it would say
             # had that been the end.
-            above = min(settings.above, flexible.LOSS.above)
+            above = min(settings.above, priors.LOSS.above)
             settings = dataclasses.replace(settings, above=above)
         return _Kind(settings, members, fits_guess, ("params", "data"))
 
@@ -120,12 +87,12 @@ class Auto:
     seed: int
     resamples: int
     points: multistart.Points
-    estimate: flexible.Estimate
+    estimate: posterior.Estimate
     scores: tuple[MemberScore, ...]
     tests: list[list[backtest.BackTest]]
     notes: tuple[str, ...]
 
-    starts = flexible.NUM_STARTS
+    starts = posterior.NUM_STARTS
     bounds_hit = ()
 
     @property
@@ -166,7 +133,7 @@ class Auto:
     @functools.cached_property
     def back_tests(self) -> list[backtest.BackTest]:
         """Of the mean of the members."""
-        return mixture.back_tests(self.shares, self.tests)
+        return mean.back_tests(self.shares, self.tests)
 
     @property
     def inner_tests(self) -> list[backtest.InnerTest]:
@@ -181,7 +148,7 @@ class Auto:
         """ln(law) - ln(measured) [points]."""
         members = self.estimate._replace(theta=self._thetas)
         everything = np.ones((len(self.shares), len(self.surface)), bool)
-        found = flexible.predict_points(self.law, members, self.points, everything)
+        found = posterior.predict_points(self.law, members, self.points, everything)
         return self.shares @ found[0]
 
     @functools.cached_property
@@ -202,7 +169,7 @@ class Auto:
         others = np.concatenate([thetas[1:].reshape(1, -1), alone], axis=1)
         is_grid = len(self.law.axes) > 1
         return predict.FittedLaw(
-            law=mixture.make_law((self.law,) * len(order)),
+            law=mean.make_law((self.law,) * len(order)),
             theta=np.concatenate([thetas.reshape(-1), self.shares[order]]),
             draws=np.concatenate(
                 [draws, np.repeat(others, len(draws), axis=0)], axis=1
@@ -234,7 +201,7 @@ class Auto:
     @functools.cached_property
     def information(self) -> np.ndarray:
         """Of the core parameters, as a correlation matrix."""
-        core = slice(0, len(flexible.CORE))
+        core = slice(0, len(CORE))
         covariance = self.estimate.covariance[self.best][core, core]
         size = np.sqrt(np.diagonal(covariance))
         return covariance / size[:, None] / size[None, :]
@@ -250,7 +217,7 @@ class Auto:
 
         def refit(masks: np.ndarray) -> np.ndarray:
             law, estimate = _estimate(points, masks, kind, 0, self.seed)
-            return np.expm1(flexible.predict_points(law, estimate, points, masks)[0])
+            return np.expm1(posterior.predict_points(law, estimate, points, masks)[0])
 
         return _MIN_POINTS, refit
 
@@ -270,7 +237,7 @@ class Auto:
         rng = np.random.default_rng(self.seed)
         counts = rng.multinomial(self.resamples, self.shares)
         members = np.repeat(np.arange(len(counts)), counts)
-        return flexible.draw(self.law, self.estimate, members, rng)
+        return draws.draw(self.law, self.estimate, members, rng)
 
 
 def varying_axes(surface: Surface) -> tuple[str, ...]:
@@ -305,7 +272,7 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
     owners = np.repeat(np.arange(count), len(masks))
     all_masks = np.tile(masks, (count, 1))
     law, estimate = _estimate(points, all_masks, kind, owners, seed)
-    difference, sd = flexible.predict_points(law, estimate, points, all_masks)
+    difference, sd = posterior.predict_points(law, estimate, points, all_masks)
     tests = [
         [
             backtest.BackTest(ratio, mask, difference[first + i], sd[first + i])
@@ -328,7 +295,7 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
     return Auto(
         surface=surface,
         law=law,
-        residual=solver.Residual("robust", flexible.KNEE, kind.settings.above),
+        residual=solver.Residual("robust", posterior.KNEE, kind.settings.above),
         seed=seed,
         resamples=resamples,
         points=points,
@@ -339,39 +306,16 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
     )
 
 
-def weigh(
-    prior: np.ndarray,
-    tests: list[list[backtest.BackTest]],
-    usable: np.ndarray,
-    sharpness: float = _SHARPNESS,
-) -> np.ndarray:
-    """Weights of the members: prior over their back-tests' errors to a power [members].
-
-    Members that did not fit (`usable` [members]) have none, nor those with a back-test
-    that did not, while another has no such. Only back-tests that all have count.
-    """
-    prior = prior * usable
-    errors = [{test.ratio: test.score().error for test in own} for own in tests]
-    common = [ratio for ratio in errors[0] if all(ratio in own for own in errors)]
-    if common:
-        known = np.array([[own[ratio] for ratio in common] for own in errors])
-        score = np.mean(np.log(known + 1e-6), axis=1)
-        score = np.where(np.isfinite(score) & usable, score, np.inf)
-        if np.any(np.isfinite(score)):
-            prior *= np.exp(-sharpness * (score - score.min()))
-    return prior / prior.sum()
-
-
 def _estimate(
     points: multistart.Points,
     masks: np.ndarray,
     kind: _Kind,
     members: np.ndarray | int,
     seed: int,
-) -> tuple[Law, flexible.Estimate]:
+) -> tuple[Law, posterior.Estimate]:
     """The law and an estimate a mask, each under its member's prior."""
     owners = np.broadcast_to(members, len(masks))
-    return flexible.estimate(
+    return posterior.estimate(
         points,
         masks,
         [kind.members[owner] for owner in owners],
@@ -382,7 +326,7 @@ def _estimate(
     )
 
 
-def _take(estimate: flexible.Estimate, rows: np.ndarray) -> flexible.Estimate:
+def _take(estimate: posterior.Estimate, rows: np.ndarray) -> posterior.Estimate:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], estimate)
 
 
@@ -396,7 +340,7 @@ def _notes(surface: Surface, kind: _Kind) -> list[str]:
     if kind.fits_guess:
         notes.append("the random-guess level is fitted, because none was given")
     elif surface.random_guess is None:
-        is_fitted = flexible.UNKNOWN_LEVEL in kind.members
+        is_fitted = priors.UNKNOWN_LEVEL in kind.members
         also = " (and fitted by one member)" if is_fitted else ""
         notes.append(
             f"the random-guess level is taken for 1{also}, because none was given"
