@@ -64,9 +64,9 @@ def run(
         )
     if verify:
         stages = list({*(stages or study.STAGES), "verify"})
-    wish = None
+    goal = None
     if until_width is not None and budget is not None:
-        wish = loop.Wish(until_width, budget, cost, price_per_hour)
+        goal = loop.Goal(until_width, budget, cost, price_per_hour)
     elif until_width is not None or budget is not None:
         raise UserError(
             f"until_width={until_width}, budget={budget}: give both or neither"
@@ -78,7 +78,7 @@ def run(
         epath.Path(workdir),
         stages,
         gates=[parse_gate(text) for text in gates],
-        wish=wish,
+        goal=goal,
     )
 
 

@@ -86,7 +86,7 @@ def run(
     dry_run: bool = False,
     topology: str = "",
     gates: Sequence[Gate] = (),
-    wish: loop.Wish | None = None,
+    goal: loop.Goal | None = None,
     price_per_hour: float = 0.0,
 ) -> Outcome:
     """Trains the evidence, fits it, forecasts, trains what was forecast, reports.
@@ -101,7 +101,7 @@ def run(
         topology: a machine that need not be here, to plan and compile for instead;
             only with `dry_run`. See `aot.find_machines`.
         gates: conditions on what the fit says.
-        wish: of the grid only the cells are trained that make the targets' interval
+        goal: of the grid only the cells are trained that make the targets' interval
             as narrow as this says; None: the whole fit region.
         price_per_hour: of the machine, for what a dry run says of targets.
 
@@ -110,7 +110,7 @@ def run(
     """
     with_targets = stages is not None and "verify" in stages
     stages = STAGES if stages is None else stages
-    _check_asked(experiment, stages, gates, wish)
+    _check_asked(experiment, stages, gates, goal)
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = aot.find_machines(topology) if topology else None
@@ -128,7 +128,7 @@ def run(
         study = open_table(study)
         log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
 
-    study, news = _train_evidence(study, stages, wish)
+    study, news = _train_evidence(study, stages, goal)
     verifies = "verify" in stages and bool(_to_verify(study, with_targets))
     if not verifies:
         processes.part()
@@ -147,7 +147,7 @@ def _check_asked(
     experiment: Experiment,
     stages: Sequence[str],
     gates: Sequence[Gate],
-    wish: loop.Wish | None,
+    goal: loop.Goal | None,
 ) -> None:
     """A mistake must not wait for the training to end."""
     config.validate(experiment)
@@ -171,8 +171,8 @@ def _check_asked(
                 f"{field}={asked}: fit.law={law} knows nothing of epochs; leave it "
                 "out, or choose fit.law=data_constrained"
             )
-    if wish:
-        loop.check(experiment, wish)
+    if goal:
+        loop.check(experiment, goal)
 
 
 def _print_plan(
@@ -188,17 +188,17 @@ def _print_plan(
 
 
 def _train_evidence(
-    study: Study, stages: Sequence[str], wish: loop.Wish | None
+    study: Study, stages: Sequence[str], goal: loop.Goal | None
 ) -> tuple[Study, Progress | None]:
     """Trains the fit region, or what the loop chooses of it: that is then all of it."""
     news = None
-    if "train" in stages and wish:
+    if "train" in stages and goal:
         of_rounds: list[Progress | None] = []
-        collections.deque(_rounds(study, wish, of_rounds), maxlen=0)
+        collections.deque(_rounds(study, goal, of_rounds), maxlen=0)
         news = of_rounds[-1] if of_rounds else None
     elif "train" in stages:
         news = train(study, study.parts.evidence)
-    return (loop.with_chosen(study) if wish else study), news
+    return (loop.with_chosen(study) if goal else study), news
 
 
 def _to_verify(study: Study, with_targets: bool) -> list[Cell]:
@@ -304,37 +304,37 @@ def _answer(study: Study, fit: Fit) -> list[Answer]:
 
 
 def rounds(
-    experiment: Experiment, workdir: epath.Path, wish: loop.Wish
+    experiment: Experiment, workdir: epath.Path, goal: loop.Goal
 ) -> Iterator[Round[Fit]]:
     """The loop for Python: yields what it is about to train, and trains it.
 
     Args:
         experiment: the study; its grid are the candidates.
         workdir: where everything is kept; a loop that was stopped goes on.
-        wish: how sure, and for how much.
+        goal: how sure, and for how much.
 
     Yields:
         Rounds, each before its cells are trained; the last says why it stopped.
 
     Raises:
-        UserError: the config, the workdir or the wish cannot be used.
+        UserError: the config, the workdir or the goal cannot be used.
     """
     config.validate(experiment)
-    loop.check(experiment, wish)
-    yield from _rounds(open_table(prepare(experiment, workdir)), wish, [])
+    loop.check(experiment, goal)
+    yield from _rounds(open_table(prepare(experiment, workdir)), goal, [])
 
 
 def _rounds(
-    study: Study, wish: loop.Wish, news: list[Progress | None]
+    study: Study, goal: loop.Goal, news: list[Progress | None]
 ) -> Iterator[Round[Fit]]:
     for one in loop.run(
         study,
-        wish,
+        goal,
         train=lambda cells: news.append(train(study, cells)),
         fit=lambda cells: fit_evidence(study, cells),
     ):
         about = study.metric, study.dataset.unit
-        said = format.describe_round(one, wish.cost, *about)
+        said = format.describe_round(one, goal.cost, *about)
         print(said)
         log(study.workdir, said)
         yield one

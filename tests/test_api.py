@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import dataclasses
+import math
 import pathlib
 import pickle
 import subprocess
@@ -139,6 +140,27 @@ def test_columns_in_memory_are_read_as_those_of_a_file(tmp_path):
     assert len(one) == len(M) - 1
     for name in ("params", "data", "value", "weight"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+class _Missing:
+    """Like pandas.NA: to compare it says nothing."""
+
+    def __str__(self) -> str:
+        return "<NA>"
+
+    def __bool__(self) -> bool:
+        raise TypeError("neither true nor false")
+
+    def __ne__(self, other: object) -> "_Missing":  # pyright: ignore
+        return self
+
+
+def test_missing_cells_are_empty():
+    flops = [1e9, math.nan, None, _Missing(), *[1e9] * (len(M) - 4)]
+    surface = scalepred.Surface.from_frame(_columns(flops=flops))
+    assert np.sum(np.isnan(surface.compute)) == 3
+    with pytest.raises(UserError, match="column value: the cell is empty"):
+        scalepred.Surface.from_frame(_columns(value=[_Missing(), *LOSS[1:]]))
 
 
 @pytest.mark.parametrize(

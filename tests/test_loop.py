@@ -13,7 +13,7 @@ from etils import epath
 from scalepred import config, study
 from scalepred.config import UserError
 from scalepred.forecasting import loop
-from scalepred.forecasting.loop import Wish
+from scalepred.forecasting.loop import Goal
 from scalepred.table.rows import Table
 from tests.test_commands import assert_refused, run_fit
 from tests.test_forecast import read_forecasts, write_table
@@ -43,8 +43,8 @@ def finished(tmp_path_factory):
     """A loop that spends its budget, then forecasts."""
     workdir = tmp_path_factory.mktemp("loop") / "work"
     stages = ("train", "fit", "forecast")
-    wish = Wish(0.0, BUDGET)
-    study.run(make_experiment(), epath.Path(workdir), stages, wish=wish)
+    goal = Goal(0.0, BUDGET)
+    study.run(make_experiment(), epath.Path(workdir), stages, goal=goal)
     return workdir
 
 
@@ -79,9 +79,9 @@ def test_the_same_again_trains_nothing_and_says_nothing_new(finished, capsys):
         for path in finished.iterdir()
         if path.suffix == ".csv"
     }
-    wish = Wish(0.0, BUDGET)
+    goal = Goal(0.0, BUDGET)
     stages = ("train", "fit", "forecast")
-    study.run(make_experiment(), epath.Path(finished), stages, wish=wish)
+    study.run(make_experiment(), epath.Path(finished), stages, goal=goal)
     after = {name: (finished / name).read_bytes() for name in before}
     assert after == before
     assert len(read_forecasts(finished)) == 1
@@ -104,11 +104,11 @@ def test_stopped_in_a_round_it_goes_on_with_the_same_choices(
         return trained(*args)
 
     monkeypatch.setattr(study, "train", train)
-    wish = Wish(0.0, BUDGET)
+    goal = Goal(0.0, BUDGET)
     with pytest.raises(KeyboardInterrupt):
-        study.run(make_experiment(), workdir, ("train",), wish=wish)
+        study.run(make_experiment(), workdir, ("train",), goal=goal)
     monkeypatch.setattr(study, "train", trained)
-    found = list(study.rounds(make_experiment(), workdir, wish))
+    found = list(study.rounds(make_experiment(), workdir, goal))
     assert found[-1].stop
     ids = [set(Table(path / "measurements.csv").rows) for path in (workdir, finished)]
     assert ids[0] == ids[1]
@@ -129,7 +129,7 @@ def test_rounds_that_the_loop_did_not_write_are_told(finished, tmp_path, text):
     damaged = path.read_text().rstrip("\n") + "330 x\n"
     path.write_text(text or damaged)
     with pytest.raises(UserError, match="not what the loop writes; move it away"):
-        list(study.rounds(make_experiment(), epath.Path(workdir), Wish(0.0, BUDGET)))
+        list(study.rounds(make_experiment(), epath.Path(workdir), Goal(0.0, BUDGET)))
 
 
 def test_a_grid_that_became_narrower_goes_on(finished, tmp_path):
@@ -139,13 +139,13 @@ def test_a_grid_that_became_narrower_goes_on(finished, tmp_path):
     (workdir / "rounds.csv").write_text("\n".join(lines[:2]) + "\n")
     narrow = make_experiment()
     narrow.grid.data_fractions = (1 / 32, 1 / 16, 1 / 8)
-    found = list(study.rounds(narrow, epath.Path(workdir), Wish(0.0, BUDGET)))
+    found = list(study.rounds(narrow, epath.Path(workdir), Goal(0.0, BUDGET)))
     assert found[-1].stop
 
 
 def test_it_stops_when_it_is_sure_enough(tmp_path):
-    wish = Wish(10.0, 1e9)  # of anything
-    found = list(study.rounds(make_experiment(), epath.Path(tmp_path), wish))
+    goal = Goal(10.0, 1e9)  # of anything
+    found = list(study.rounds(make_experiment(), epath.Path(tmp_path), goal))
     assert found[-1].stop == "reached"
     assert found[-1].half_width <= 10.0
     assert found[-1].num_points < 12
@@ -163,9 +163,9 @@ def test_it_stops_when_it_is_sure_enough(tmp_path):
 def test_every_cost_is_kept_within(tmp_path, cost):
     """What is spent is what the rows say, and within the budget."""
     budget = {"flops": 8e7, "6mn": 6e7, "mn": 1e7}.get(cost, 60.0)
-    wish = Wish(0.0, budget, cost, 3600.0)
+    goal = Goal(0.0, budget, cost, 3600.0)
     workdir = epath.Path(tmp_path)
-    study.run(make_experiment(), workdir, ("train",), wish=wish)
+    study.run(make_experiment(), workdir, ("train",), goal=goal)
     rows = Table(workdir / "measurements.csv").rows.values()
     spent = {
         "flops": sum(row.flops for row in rows),
@@ -181,24 +181,24 @@ def test_every_cost_is_kept_within(tmp_path, cost):
 
 
 @pytest.mark.parametrize(
-    ("wish", "changes", "says"),
+    ("goal", "changes", "says"),
     [
-        (Wish(0.1, 0.0), {}, "--budget=0: must be a positive"),
-        (Wish(0.1, math.inf), {}, "--budget=inf"),
-        (Wish(-0.1, 1e9), {}, "--until_width=-0.1: must be"),
-        (Wish(math.nan, 1e9), {}, "--until_width=nan"),
-        (Wish(0.1, 1e9, "euros"), {}, "--cost=euros: must be one of"),
-        (Wish(0.1, 1e9, "price"), {}, "--price_per_hour=0"),
-        (Wish(0.1, 1e9), {"targets": config.Targets()}, "there is no target"),
-        (Wish(0.1, 1e9), {"fit": config.Fitting(max_data_ratio=2.0)}, "chooses the"),
-        (Wish(0.1, 1e9), {"fit": config.Fitting(resamples=0)}, "without draws"),
-        (Wish(0.1, 1e3), {}, "too few for a fit"),
+        (Goal(0.1, 0.0), {}, "--budget=0: must be a positive"),
+        (Goal(0.1, math.inf), {}, "--budget=inf"),
+        (Goal(-0.1, 1e9), {}, "--until_width=-0.1: must be"),
+        (Goal(math.nan, 1e9), {}, "--until_width=nan"),
+        (Goal(0.1, 1e9, "euros"), {}, "--cost=euros: must be one of"),
+        (Goal(0.1, 1e9, "price"), {}, "--price_per_hour=0"),
+        (Goal(0.1, 1e9), {"targets": config.Targets()}, "there is no target"),
+        (Goal(0.1, 1e9), {"fit": config.Fitting(max_data_ratio=2.0)}, "chooses the"),
+        (Goal(0.1, 1e9), {"fit": config.Fitting(resamples=0)}, "without draws"),
+        (Goal(0.1, 1e3), {}, "too few for a fit"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(tmp_path, wish, changes, says):
+def test_mistakes_are_told_before_anything_is_trained(tmp_path, goal, changes, says):
     experiment = dataclasses.replace(make_experiment(), **changes)
     with pytest.raises(UserError, match=says):
-        study.run(experiment, epath.Path(tmp_path / "work"), wish=wish)
+        study.run(experiment, epath.Path(tmp_path / "work"), goal=goal)
     assert not Table(tmp_path / "work" / "measurements.csv").rows
 
 

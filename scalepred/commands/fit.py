@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scalepred.config import Questions
     from scalepred.fitting.fit import Fit
     from scalepred.forecasting.gate import Gate
-    from scalepred.runtime.command import Spoken
+    from scalepred.runtime.command import CommandResult
     from scalepred.table.surface import Surface
 
 _USAGE = """\
@@ -111,10 +111,10 @@ _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
 def _main(figure_process: FigureProcess | None = None) -> int:
     from scalepred.runtime import command
 
-    return command.speak(_JSON.value, functools.partial(_run, figure_process))
+    return command.run_and_print(_JSON.value, functools.partial(_run, figure_process))
 
 
-def _run(figure_process: FigureProcess | None) -> Spoken:
+def _run(figure_process: FigureProcess | None) -> CommandResult:
     """Reads the flags, and does what they ask for."""
     from scalepred import config
     from scalepred.forecasting.gate import parse_gate
@@ -153,13 +153,13 @@ def _fit_table(
     targets: list[tuple[float, ...]],
     gates: list[Gate],
     figure_process: FigureProcess | None,
-) -> Spoken:
+) -> CommandResult:
     """Fits the table, and writes what was found."""
     from etils import epath
 
     from scalepred import analysis, config
     from scalepred.fitting.estimate import knows_epochs
-    from scalepred.report.machine import speak_of
+    from scalepred.report.machine import make_command_result
 
     with_epochs = knows_epochs(_LAW.value)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
@@ -183,8 +183,8 @@ def _fit_table(
         gates,
         figure_process,
     )
-    spoken = speak_of(found.forecast, (), verdicts, found.answers)
-    return _with_plan(spoken, found.fit, targets)
+    result = make_command_result(found.forecast, (), verdicts, found.answers)
+    return _with_plan(result, found.fit, targets)
 
 
 def _read_table(with_epochs: bool) -> Surface:
@@ -208,13 +208,13 @@ _OF_FITTING = (
 
 def _ask_saved(
     questions: Questions, targets: list[tuple[float, ...]], gates: list[Gate]
-) -> Spoken:
+) -> CommandResult:
     """Answers from the fit that the workdir keeps."""
     from etils import epath
 
     from scalepred import analysis
     from scalepred.fitting.fit import load
-    from scalepred.report.machine import speak_of
+    from scalepred.report.machine import make_command_result
     from scalepred.runtime.files import jsonable
 
     for flag in _OF_FITTING:
@@ -235,9 +235,9 @@ def _ask_saved(
         )
     fit = load(path)
     answers, verdicts, said = analysis.ask_saved(fit, questions, targets, gates)
-    spoken = speak_of(None, (), verdicts, answers)
-    spoken = spoken._replace(record={**spoken.record, "targets": jsonable(said)})
-    return _with_plan(spoken, fit, targets)
+    result = make_command_result(None, (), verdicts, answers)
+    result = result._replace(record={**result.record, "targets": jsonable(said)})
+    return _with_plan(result, fit, targets)
 
 
 def _check_plan(targets: list[tuple[float, ...]]) -> None:
@@ -258,10 +258,12 @@ def _check_plan(targets: list[tuple[float, ...]]) -> None:
     _check("until_width", width >= 0, width, "0 or more")
 
 
-def _with_plan(spoken: Spoken, fit: Fit, targets: list[tuple[float, ...]]) -> Spoken:
+def _with_plan(
+    result: CommandResult, fit: Fit, targets: list[tuple[float, ...]]
+) -> CommandResult:
     """Prints the next runs, where they are asked for."""
     if not _PLAN.value:
-        return spoken
+        return result
     from scalepred.fitting.design.costs import cost_model
     from scalepred.report import console
 
@@ -276,20 +278,20 @@ def _with_plan(spoken: Spoken, fit: Fit, targets: list[tuple[float, ...]]) -> Sp
     )
     console.print_plan(cells, fit.surface.data_unit, _COST.value)
     plan = [cell._asdict() for cell in cells]
-    return spoken._replace(record={**spoken.record, "plan": plan})
+    return result._replace(record={**result.record, "plan": plan})
 
 
-def _score() -> Spoken:
+def _score() -> CommandResult:
     """Sets what was measured beside a sealed forecast."""
     from scalepred import analysis
     from scalepred.forecasting import forecast
-    from scalepred.report.machine import speak_of
+    from scalepred.report.machine import make_command_result
 
     if not _MEASUREMENTS.value:
         raise UserError("--score: needs --measurements, the table of what was measured")
     told = forecast.read(_SCORE.value)
     surface = _read_table(any(one["epochs"] is not None for one in told.targets))
-    return speak_of(told, analysis.score_table(told, surface))
+    return make_command_result(told, analysis.score_table(told, surface))
 
 
 def _fit_region(surface: Surface):

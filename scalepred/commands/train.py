@@ -14,7 +14,7 @@ from scalepred import study
 from scalepred.config import Experiment, UserError
 from scalepred.forecasting import loop
 from scalepred.forecasting.gate import parse_gate
-from scalepred.report.machine import speak_of
+from scalepred.report.machine import make_command_result
 from scalepred.runtime import command, processes
 from scalepred.training.devices import use_all_cores
 
@@ -90,10 +90,10 @@ _PROCESS_ID = flags.DEFINE_integer(
 
 
 def _main() -> int:
-    return command.speak(_JSON.value, _run)
+    return command.run_and_print(_JSON.value, _run)
 
 
-def _run() -> command.Spoken:
+def _run() -> command.CommandResult:
     """Reads the flags, and does what they ask for."""
     experiment = _CONFIG.value
     if experiment is None:
@@ -109,8 +109,8 @@ def _run() -> command.Spoken:
     gates = [parse_gate(text) for text in _GATES.value]
     if gates and _DRY_RUN.value:
         raise UserError("--gate: of no use with --dry_run, which fits nothing")
-    wish = _read_wish()
-    price = _read_price(wish)
+    goal = _read_goal()
+    price = _read_price(goal)
     use_all_cores()
     _join()
     outcome = study.run(
@@ -120,10 +120,10 @@ def _run() -> command.Spoken:
         _DRY_RUN.value,
         _TOPOLOGY.value,
         gates,
-        wish,
+        goal,
         price,
     )
-    return speak_of(outcome.forecast, outcome.verified, outcome.verdicts)
+    return make_command_result(outcome.forecast, outcome.verified, outcome.verdicts)
 
 
 def _read_stages() -> Sequence[str] | None:
@@ -141,12 +141,12 @@ def _read_stages() -> Sequence[str] | None:
     return stages
 
 
-def _read_wish() -> loop.Wish | None:
+def _read_goal() -> loop.Goal | None:
     """--until_width and what belongs to it; None: the loop is not asked for."""
     if _UNTIL_WIDTH.value is not None:
         if _BUDGET.value is None:
             raise UserError("--until_width: needs --budget, what all runs may cost")
-        return loop.Wish(_UNTIL_WIDTH.value, _BUDGET.value, _COST.value, _PRICE.value)
+        return loop.Goal(_UNTIL_WIDTH.value, _BUDGET.value, _COST.value, _PRICE.value)
     if _BUDGET.value is not None:
         raise UserError(
             "--budget: of no use without --until_width; what a budget buys is asked by "
@@ -157,12 +157,12 @@ def _read_wish() -> loop.Wish | None:
     return None
 
 
-def _read_price(wish: loop.Wish | None) -> float:
+def _read_price(goal: loop.Goal | None) -> float:
     """--price_per_hour; 0: not said."""
     price = _PRICE.value
     if not 0 <= price < math.inf:
         raise UserError(f"--price_per_hour={price:g}: must be 0 or more")
-    is_paid = _DRY_RUN.value or (wish and wish.cost == "price")
+    is_paid = _DRY_RUN.value or (goal and goal.cost == "price")
     if _PRICE.present and not is_paid:
         raise UserError(
             f"--price_per_hour={price:g}: of no use without --dry_run or --cost=price"

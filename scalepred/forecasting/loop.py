@@ -37,7 +37,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class Wish(NamedTuple):
+class Goal(NamedTuple):
     """How sure, and for how much.
 
     Attributes:
@@ -56,13 +56,13 @@ class Wish(NamedTuple):
     price_per_hour: float = 0.0
 
 
-def check(experiment: Experiment, wish: Wish) -> None:
+def check(experiment: Experiment, goal: Goal) -> None:
     """Refuses a loop that cannot be run, before anything is trained.
 
     Raises:
         UserError: names the flag, its value and what would be accepted.
     """
-    until_width, budget, cost, price = wish
+    until_width, budget, cost, price = goal
     if not (math.isfinite(budget) and budget > 0):
         raise UserError(
             f"--budget={budget:g}: must be a positive number, what all runs together "
@@ -102,7 +102,7 @@ def check(experiment: Experiment, wish: Wish) -> None:
 
 def run(
     study: Study,
-    wish: Wish,
+    goal: Goal,
     train: Callable[[Sequence[Cell]], object],
     fit: Callable[[Sequence[Cell]], Fit],
 ) -> Iterator[Round[Fit]]:
@@ -110,7 +110,7 @@ def run(
 
     Args:
         study: the cells of its grid are the candidates; it has a table.
-        wish: how sure, and for how much.
+        goal: how sure, and for how much.
         train: trains cells into the table.
         fit: of cells that are in the table.
 
@@ -120,7 +120,7 @@ def run(
     Raises:
         UserError: the budget buys too little for a fit.
     """
-    candidates = _Candidates.of(study, wish)
+    candidates = _Candidates.of(study, goal)
 
     def measure(chosen: Sequence[NextCell]) -> Surface:
         train(candidates.cells_of(chosen))
@@ -134,8 +134,8 @@ def run(
     for one in rounds(
         candidates.offer(),
         _target_sizes(study),
-        wish.budget,
-        wish.until_width,
+        goal.budget,
+        goal.until_width,
         measure,
         lambda surface: fit(candidates.trained()),
         surface=make_surface(study, trained) if trained else None,
@@ -156,23 +156,23 @@ class _Candidates(NamedTuple):
 
     Attributes:
         study: its rows are what was trained of them.
-        wish: how a run is paid for.
+        goal: how a run is paid for.
         price: of one run of a cell, in the unit of the budget.
         by_size: all seeds and rates of a size, by (params, data).
     """
 
     study: Study
-    wish: Wish
+    goal: Goal
     price: Callable[[Cell], float]
     by_size: dict[tuple[int, int], list[Cell]]
 
     @staticmethod
-    def of(study: Study, wish: Wish) -> "_Candidates":
+    def of(study: Study, goal: Goal) -> "_Candidates":
         by_size: dict[tuple[int, int], list[Cell]] = {}
         for cell in study.parts.evidence:
             size = study.size_of(cell)
             by_size.setdefault((size.params, size.data), []).append(cell)
-        return _Candidates(study, wish, _price(study, wish), by_size)
+        return _Candidates(study, goal, _price(study, goal), by_size)
 
     def offer(self) -> Cells:
         """Sizes and what all runs of each cost."""
@@ -197,7 +197,7 @@ class _Candidates(NamedTuple):
         """What the runs in the table did cost."""
         rows = self.study.rows
         done = [c for own in self.by_size.values() for c in own if c.cell_id in rows]
-        return sum(_spent_on(rows[c.cell_id], c, self.wish, self.price) for c in done)
+        return sum(_spent_on(rows[c.cell_id], c, self.goal, self.price) for c in done)
 
 
 def with_chosen(study: Study) -> Study:
@@ -222,39 +222,39 @@ def _target_sizes(study: Study) -> tuple[np.ndarray, np.ndarray]:
     return params, data
 
 
-def _price(study: Study, wish: Wish) -> Callable[[Cell], float]:
+def _price(study: Study, goal: Goal) -> Callable[[Cell], float]:
     """What one run of a cell costs."""
-    if wish.cost in ("6mn", "mn"):
-        factor = 6.0 if wish.cost == "6mn" else 1.0
+    if goal.cost in ("6mn", "mn"):
+        factor = 6.0 if goal.cost == "6mn" else 1.0
 
         def by_size(cell: Cell) -> float:
             size = study.size_of(cell)
             return factor * size.params * size.data * size.epochs
 
         return by_size
-    if wish.cost == "flops":
+    if goal.cost == "flops":
         return lambda cell: count_flops(cell, study.dataset)
     rows = study.rows.values()
     seconds = sum(row.seconds for row in rows)
     pace = 1 / machine_cost.describe_machine(jax.devices()[0]).flops_per_second
     if seconds:
         pace = seconds / sum(row.flops for row in rows)
-    unit = _of_a_second(wish) * pace
+    unit = _of_a_second(goal) * pace
     return lambda cell: unit * count_flops(cell, study.dataset)
 
 
-def _of_a_second(wish: Wish) -> float:
-    return wish.price_per_hour / 3600 if wish.cost == "price" else 1.0
+def _of_a_second(goal: Goal) -> float:
+    return goal.price_per_hour / 3600 if goal.cost == "price" else 1.0
 
 
 def _spent_on(
-    row: Measurement, cell: Cell, wish: Wish, price: Callable[[Cell], float]
+    row: Measurement, cell: Cell, goal: Goal, price: Callable[[Cell], float]
 ) -> float:
     """What a run that is in the table did cost."""
-    if wish.cost == "flops":
+    if goal.cost == "flops":
         return row.flops
-    if wish.cost in ("seconds", "price"):
-        return _of_a_second(wish) * row.seconds
+    if goal.cost in ("seconds", "price"):
+        return _of_a_second(goal) * row.seconds
     return price(cell)
 
 

@@ -57,7 +57,7 @@ class Progress:
 
         console = rich.console.Console(file=self._file)
         if not console.is_terminal:
-            _say(self._file, f"training {self._num_cells:,} cells")
+            _print_line(self._file, f"training {self._num_cells:,} cells")
             return self
         # Names of programs are no markup.
         self._bar = rich.progress.Progress(
@@ -80,7 +80,9 @@ class Progress:
             self._bar.stop()
         took = format.duration(time.monotonic() - self._started)
         verb = "trained" if error_type is None else "stopped after"
-        _say(self._file, f"{verb} {self._state()} in {took}{self._compilation()}")
+        _print_line(
+            self._file, f"{verb} {self._state()} in {took}{self._compilation()}"
+        )
 
     def update(
         self,
@@ -116,7 +118,7 @@ class Progress:
             )
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            _say(self._file, f"{text}; {program}" if program else text)
+            _print_line(self._file, f"{text}; {program}" if program else text)
 
     def _state(self) -> str:
         text = f"{self._num_done:,} of {self._num_cells:,} cells"
@@ -147,22 +149,24 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     """
     out = file or sys.stdout
     if first := format.headline(results):
-        _say(out, first)
+        _print_line(out, first)
     notes = dict.fromkeys((*results.surface.notes, *results.fit.notes))
     for note in notes:
-        _say(out, f"note: {note}")
+        _print_line(out, f"note: {note}")
     for warning in results.fit.warnings:
-        _say(out, f"warning [{warning.code}] {warning.sentence}")
+        _print_line(out, f"warning [{warning.code}] {warning.sentence}")
     size = _find_answer(results, "data_needed", "params_needed")
     budget = _find_answer(results, "best_for_budget")
     for answer in results.answers:
         if answer is not size and answer is not budget:
-            _say(out, f"answer: {format.describe_answer(answer, results.surface)}")
+            _print_line(
+                out, f"answer: {format.describe_answer(answer, results.surface)}"
+            )
     rows = format.targets(results)
     for row in rows[:_MAX_TARGETS]:
-        _say(out, f"target: {format.describe_target(row, results)}")
+        _print_line(out, f"target: {format.describe_target(row, results)}")
     if len(rows) > _MAX_TARGETS:
-        _say(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
+        _print_line(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
     lines = {
         "fit": format.describe_fit(results),
         "held out": format.describe_held_out(results),
@@ -175,13 +179,13 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     if budget is not None:
         lines["budget"] = format.describe_answer(budget, results.surface)
     for name, line in lines.items():
-        _say(out, f"{name + ':':<10}{line}")
+        _print_line(out, f"{name + ':':<10}{line}")
 
 
 def print_verified(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
     """Prints what was said and what was measured, the largest first."""
     for one in sorted(scores, key=lambda one: -one.compute):
-        _say(sys.stdout, format.describe_verified(one, metric, unit))
+        _print_line(sys.stdout, format.describe_verified(one, metric, unit))
 
 
 def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
@@ -193,7 +197,7 @@ def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
         "unknown": "its interval is not known",
     }
     for one in sorted(scores, key=lambda one: -one.compute):
-        _say(
+        _print_line(
             sys.stdout,
             f"{format.describe_verified(one, metric, unit)}: relative error "
             f"{format.percent(one.relative_error)}, {insides[one.inside]}, log score "
@@ -206,17 +210,19 @@ def print_saved(
 ) -> None:
     """Prints what a saved fit answers."""
     for target in said:
-        _say(sys.stdout, format.describe_said(target, fit.surface))
+        _print_line(sys.stdout, format.describe_said(target, fit.surface))
     for answer in answers:
-        _say(sys.stdout, f"answer: {format.describe_answer(answer, fit.surface)}")
+        _print_line(
+            sys.stdout, f"answer: {format.describe_answer(answer, fit.surface)}"
+        )
 
 
 def print_plan(cells: "Sequence[NextCell]", unit: str, cost: str) -> None:
     """Prints the runs to do next, what each costs and what it is worth."""
     if not cells:
-        _say(sys.stdout, "plan: nothing that the budget buys would help")
+        _print_line(sys.stdout, "plan: nothing that the budget buys would help")
     for cell in cells:
-        _say(sys.stdout, f"plan: {format.describe_cell(cell, unit, cost)}")
+        _print_line(sys.stdout, f"plan: {format.describe_cell(cell, unit, cost)}")
 
 
 def print_verdicts(verdicts: "Sequence[Verdict]") -> None:
@@ -224,7 +230,7 @@ def print_verdicts(verdicts: "Sequence[Verdict]") -> None:
     for gate, chance, passed in verdicts:
         says = "passed" if passed else "NOT passed"
         known = "not known" if math.isnan(chance) else f"{chance:.3f}"
-        _say(sys.stdout, f"gate {gate.text}: {says}, probability {known}")
+        _print_line(sys.stdout, f"gate {gate.text}: {says}, probability {known}")
 
 
 def _find_answer(results: Results, *questions: str) -> Answer | None:
@@ -235,7 +241,7 @@ def _find_answer(results: Results, *questions: str) -> Answer | None:
     return None
 
 
-def _say(file: TextIO, text: str) -> None:
+def _print_line(file: TextIO, text: str) -> None:
     """One line, in whatever letters the file can hold."""
     encoding = getattr(file, "encoding", None) or "utf-8"
     line = format.printable(text).encode(encoding, "replace").decode(encoding)

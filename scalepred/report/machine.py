@@ -8,16 +8,16 @@ from scalepred.fitting.answers import Answer
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Verdict
 from scalepred.report import console
-from scalepred.runtime.command import Spoken
+from scalepred.runtime.command import CommandResult
 from scalepred.runtime.files import jsonable
 
 
-def speak_of(
+def make_command_result(
     forecast: Forecast | None,
     verified: Sequence[Verified] = (),
     verdicts: Sequence[Verdict] = (),
     answers: Sequence[Answer] | None = None,
-) -> Spoken:
+) -> CommandResult:
     """The forecast's own record, with what has become of it since.
 
     Args:
@@ -40,4 +40,6 @@ def speak_of(
         for chance, passed in [verdict[1:]]
     ]
     is_shut = not all(verdict.passed for verdict in verdicts)
-    return Spoken({name: jsonable(value) for name, value in record.items()}, is_shut)
+    return CommandResult(
+        {name: jsonable(value) for name, value in record.items()}, is_shut
+    )

@@ -128,7 +128,7 @@ def status_of(
         return MACHINE_FAILED
 
 
-def speak(as_json: bool, body: Callable[[], "Spoken"]) -> int:
+def run_and_print(as_json: bool, body: Callable[[], "CommandResult"]) -> int:
     """Runs `body`, then prints what it gives for machines; returns the exit status.
 
     Args:
@@ -136,13 +136,13 @@ def speak(as_json: bool, body: Callable[[], "Spoken"]) -> int:
         body: does the work.
     """
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-        spoken = body()
+        result = body()
     if as_json:
-        print(json.dumps(spoken.record, indent=1, allow_nan=False))
-    return GATE_NOT_PASSED if spoken.is_gate_shut else 0
+        print(json.dumps(result.record, indent=1, allow_nan=False))
+    return GATE_NOT_PASSED if result.is_gate_shut else 0
 
 
-class Spoken(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command found, for machines.
 
     Attributes:

@@ -47,4 +47,6 @@ def read(
 
 def _to_text(cell: Any) -> str:
     """As a CSV would hold it; a cell that is missing is empty."""
-    return "" if cell is None or cell != cell else str(cell).strip()
+    text = str(cell).strip()
+    # pandas has a missing cell that is neither true nor false when compared.
+    return "" if cell is None or text in ("nan", "<NA>", "NaT") else text
