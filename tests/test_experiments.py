@@ -163,12 +163,14 @@ def test_an_unknown_form_names_those_there_are():
         _load("cifar10_wrn:tiny")
 
 
-def test_a_study_finds_its_base_from_any_folder(tmp_path):
+@pytest.mark.parametrize("flag", ["--config={}", "--config {}"])
+def test_a_study_finds_its_base_from_any_folder(tmp_path, flag):
     """With the command alone: pytest puts the experiments on Python's path itself."""
     study_file = os.path.relpath(FOLDER / "cifar10_wrn.py", tmp_path)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "scalepred", f"--config={study_file}:small"),
+            *(sys.executable, "-m", "scalepred"),
+            *flag.format(f"{study_file}:small").split(),
             *("--workdir=run", "--config.grid.seeds=0"),
         ],
         cwd=tmp_path,
