@@ -7,29 +7,19 @@ Command: scalepred --config=experiments/cifar100_vgg16bn.py:sgd --workdir=runs/v
          the same with :adam in the place of :sgd, in a workdir of its own
          (for minutes on two cores: --config=experiments/cifar100_vgg16bn.py:small)
 Data: scripts/prepare_data.py --dataset=cifar100
-As in the paper (2.3, 3): channels 64 .. 512 x 2^-k, k = 0..5; the
-same six data scales as elsewhere (not restated there); 170 epochs of 128; SGD as for
-WRN-44-16, or Adam at 1e-3, whose decay is not stated: here it has the same steps.
+As in the paper (2.3, 3): channels 64 .. 512 x 2^-k, k = 0..5; the same six data scales
+as elsewhere (not restated there); 170 epochs of 128; SGD as for WRN-44-16, or Adam at
+1e-3 (bases/images.py).
 """
 
-from bases import paper_cnn, small_cnn, with_adam
+from bases import images
 
 from scalepred import config
 
 
 def get_config(scale: str = "sgd") -> config.Experiment:
     """`sgd` and `adam`: 6 x 6 cells; `small`: few layers, a quarter of the images."""
-    sgd, adam, small = (
-        paper_cnn(
-            "cifar100_vgg16bn_sgd",
-            "vgg16bn",
-            widest=64,
-            depth=16,
-            epochs=170,
-            decay_points=(80 / 170, 120 / 170, 160 / 170),
-        )
-        for _ in range(3)
+    forms = images.cifar100_variety(
+        "vgg16bn", widest=64, depth=16, small_depth=11, epochs=170, drops=(80, 120, 160)
     )
-    adam = with_adam(adam, "cifar100_vgg16bn_adam")
-    small = small_cnn(small, "cifar100_vgg16bn_small", depth=11)
-    return config.choose_scale(scale, {"sgd": sgd, "adam": adam, "small": small})
+    return config.choose_scale(scale, forms)

@@ -7,20 +7,18 @@ Command: scalepred --config=experiments/cifar100_wrn.py --workdir=runs/cifar100_
          (for minutes on two cores: --config=experiments/cifar100_wrn.py:small)
 Data: scripts/prepare_data.py --dataset=cifar100
 As in the paper (2.3, 3): WRN-44-16, base width 16 x 2^-k for k = -2..4; images
-N / 2^k for k = 0..5; SGD, momentum 0.9, weight decay 1e-4, 200 epochs, rate 0.1 times
-0.1 after 80, 120 and 160. The paper does not state
-the augmentation; the code it builds on crops and flips.
+N / 2^k for k = 0..5; 200 epochs of SGD, as bases/images.py has it.
 """
 
-from bases import paper_resnet, small_resnet
+from bases import images
 
 from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
     """`paper`: 42 cells; `small`: depth 8, widths to 8, an eighth of the images."""
-    paper = paper_resnet("cifar100_wrn", "cifar100")
-    small = small_resnet(
-        "cifar100_wrn_small", "cifar100", smallest=6, epochs=8, max_data_ratio=2.0
+    paper = images.cifar_resnet("cifar100", widths=(64, 32, 16, 8, 4, 2, 1))
+    small = images.small_cifar_resnet(
+        "cifar100", smallest=1 / 64, epochs=8, max_data_ratio=2.0
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})

@@ -7,20 +7,18 @@ Command: scalepred --config=experiments/cifar10_wrn.py --workdir=runs/cifar10_wr
          (for minutes on two cores: --config=experiments/cifar10_wrn.py:small)
 Data: scripts/prepare_data.py --dataset=cifar10
 As in the paper (2.3, 3): WRN-44-16, base width 16 x 2^-k for k = -3..4; images
-N / 2^k for k = 0..5; SGD, momentum 0.9, weight decay 1e-4, 200 epochs, rate 0.1 times
-0.1 after 80, 120 and 160. The paper does not state
-the augmentation; the code it builds on crops and flips.
+N / 2^k for k = 0..5; 200 epochs of SGD, as bases/images.py has it.
 """
 
-from bases import paper_resnet, small_resnet
+from bases import images
 
 from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
     """`paper`: 48 cells; `small`: depth 8, widths to 8, an eighth of the images."""
-    paper = paper_resnet("cifar10_wrn", "cifar10", widest=128)
-    small = small_resnet(
-        "cifar10_wrn_small", "cifar10", smallest=7, epochs=6, max_data_ratio=4.0
+    paper = images.cifar_resnet("cifar10", widths=(128, 64, 32, 16, 8, 4, 2, 1))
+    small = images.small_cifar_resnet(
+        "cifar10", smallest=1 / 128, epochs=6, max_data_ratio=4.0
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})

@@ -26,22 +26,19 @@ forecast_stdlib had found (the family, no weight decay, batches of 256 bytes) wa
 - Without the smallest width, data or both `auto` says 1.49, 1.49 and 1.54.
 """
 
-from bases import text_forecast
+from bases import text_forecasts
 
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """16 runs of evidence; one target, twice."""
-    return text_forecast(
+    return text_forecasts.study(
         "forecast_books",
-        "short_test:books",
-        config.Grid(
-            widths=(4, 8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 576, 1 / 288, 1 / 144, 1 / 72),
-        ),
-        config.Targets(widths=(1024,), data_fractions=(1 / 2,), seeds=2),
+        "books",
+        widths=(4, 8, 16, 32),
+        data_fractions=(1 / 576, 1 / 288, 1 / 144, 1 / 72),
+        target_width=1024,
+        target_fraction=1 / 2,
         learning_rate=0.02,
-        batch_size=2,
     )

@@ -25,23 +25,21 @@ Settings: 4 of training, 1 range of sizes and 3 laws were tried, on runs of at m
 - Without the smallest width, data or both `auto` says 1.54.
 """
 
-from bases import text_forecast
+from bases import text_forecasts
 
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """12 runs of evidence; one target, twice."""
-    return text_forecast(
+    return text_forecasts.study(
         "forecast_decoder",
-        "short_test:books",
-        config.Grid(
-            widths=(8, 16, 32),
-            depths=(2,),
-            data_fractions=(1 / 320, 1 / 160, 1 / 80, 1 / 40),
-        ),
-        config.Targets(widths=(256,), data_fractions=(1 / 8,), seeds=2),
-        family="transformer_mup",
+        "books",
+        widths=(8, 16, 32),
+        data_fractions=(1 / 320, 1 / 160, 1 / 80, 1 / 40),
+        target_width=256,
+        target_fraction=1 / 8,
         learning_rate=0.003,
-        batch_size=2,
+        family="transformer_mup",
+        depth=2,
     )

@@ -22,22 +22,20 @@ evidence was trained before the forecast.
 - Without the smallest width, data or both `auto` says 4.22, 4.25 and 4.23.
 """
 
-from bases import text_forecast
+from bases import text_forecasts
 
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """12 runs of evidence; one target, twice."""
-    return text_forecast(
+    return text_forecasts.study(
         "forecast_ptb",
-        "short_test:ptb_2000",
-        config.Grid(
-            widths=(8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 48, 1 / 24, 1 / 12, 1 / 6),
-        ),
-        config.Targets(widths=(1024,), data_fractions=(1.0,), seeds=2),
+        "ptb_2000",
+        widths=(8, 16, 32),
+        data_fractions=(1 / 48, 1 / 24, 1 / 12, 1 / 6),
+        target_width=1024,
+        target_fraction=1.0,
         learning_rate=0.01,
         batch_size=8,
     )

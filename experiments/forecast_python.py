@@ -22,22 +22,19 @@ one setting was tried, its forecast was committed, and the target was trained on
 docs/results/forecasts.md keeps both.
 """
 
-from bases import text_forecast
+from bases import text_forecasts
 
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """16 runs of evidence; one target, twice."""
-    return text_forecast(
+    return text_forecasts.study(
         "forecast_python",
-        "short_test:stdlib:handwritten",
-        config.Grid(
-            widths=(4, 8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
-        ),
-        config.Targets(widths=(512,), data_fractions=(1 / 4,), seeds=2),
+        "stdlib:handwritten",
+        widths=(4, 8, 16, 32),
+        data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
+        target_width=512,
+        target_fraction=1 / 4,
         learning_rate=0.02,
-        batch_size=2,
     )

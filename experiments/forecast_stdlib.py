@@ -32,22 +32,19 @@ Settings: 16 of training, 2 ranges of data and 3 laws were tried, on runs of at 
   `rosenfeld` by 4.3 and 2.2 % +- 1.6 %. They say 1.73, 1.71 and 1.68 of the target.
 """
 
-from bases import text_forecast
+from bases import text_forecasts
 
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """16 runs of evidence; one target, twice."""
-    return text_forecast(
+    return text_forecasts.study(
         "forecast_stdlib",
-        "short_test:stdlib",
-        config.Grid(
-            widths=(4, 8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
-        ),
-        config.Targets(widths=(512,), data_fractions=(1 / 4,), seeds=2),
+        "stdlib",
+        widths=(4, 8, 16, 32),
+        data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
+        target_width=512,
+        target_fraction=1 / 4,
         learning_rate=0.02,
-        batch_size=2,
     )

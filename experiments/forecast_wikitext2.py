@@ -26,22 +26,20 @@ What forecast_stdlib had found (the family, no weight decay, batches of 256) was
   quarter) the one with the narrowest interval was taken: 22, 18 and 14 % wide.
 """
 
-from bases import text_forecast
+from bases import text_forecasts
 
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """12 runs of evidence; one target, twice."""
-    return text_forecast(
+    return text_forecasts.study(
         "forecast_wikitext2",
-        "short_test:wikitext2_2000",
-        config.Grid(
-            widths=(8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 96, 1 / 48, 1 / 24, 1 / 12),
-        ),
-        config.Targets(widths=(2048,), data_fractions=(1 / 4,), seeds=2),
+        "wikitext2_2000",
+        widths=(8, 16, 32),
+        data_fractions=(1 / 96, 1 / 48, 1 / 24, 1 / 12),
+        target_width=2048,
+        target_fraction=1 / 4,
         learning_rate=0.01,
         batch_size=4,
     )

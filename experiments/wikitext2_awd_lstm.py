@@ -7,28 +7,27 @@ Command: scalepred --config=experiments/wikitext2_awd_lstm.py --workdir=runs/wik
          (for minutes on two cores: --config=experiments/wikitext2_awd_lstm.py:small)
 Data: scripts/prepare_data.py --dataset=wikitext2
 As in the paper (2.3, 3): hidden size 1150 / 2^k, k = 0..6; words N / 2^k, k = 0..5;
-the official recipe for 750 epochs, with the average over the last half of each run in
-the place of its trigger.
+the official recipe for 750 epochs, as bases/awd_lstm.py has it.
 """
 
-from bases import paper_awd_lstm, small_awd_lstm
+from bases import awd_lstm
 
 from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
     """`paper`: 7 x 6 cells; `small`: 2,000 words, smaller networks, fewer epochs."""
-    paper = paper_awd_lstm(
+    paper = awd_lstm.paper(
         "wikitext2_awd_lstm",
         "wikitext2",
         "awd_lstm_wikitext2",
         batch_size=80,
         epochs=750,
     )
-    small = small_awd_lstm(
+    small = awd_lstm.small(
         "wikitext2_awd_lstm_small",
         "wikitext2_2000",
-        smallest=8,
+        halvings=8,
         batch_size=8,
         epochs=8,
         max_data_ratio=4.0,
