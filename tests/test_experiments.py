@@ -17,10 +17,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.models.model import build_model
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "experiments"
-# bases.py is what they share.
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "bases")
-# As the command does with the folder of the config it is given.
-sys.path.append(str(FOLDER))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 # Name and form, cells (paper.md 2.3: Table 1 of the paper).
 PAPER = {
