@@ -1,11 +1,14 @@
-"""What every test stands on: two CPU devices, few threads, fixed examples.
+"""What every test stands on: two CPU devices, few threads, fixed examples, a cache.
 
 The environment is set here, before any test module imports jax or numpy, and is
 inherited by the commands that tests start.
 """
 
+import hashlib
+import importlib.metadata
 import os
 import pathlib
+import platform
 
 import hypothesis
 import pytest
@@ -25,6 +28,46 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     if "xla_cpu_multi_thread_eigen" not in flags:
         flags += " --xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = flags.strip()
+
+
+def _processor() -> str:
+    """The instructions that this processor has, as far as the system tells them."""
+    told = pathlib.Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.is_file() else []
+    names = ("model name", "flags", "Features")
+    return "\n".join(sorted({line for line in lines if line.startswith(names)}))
+
+
+def _programs_folder() -> pathlib.Path:
+    """Where the programs that XLA compiles for tests stay from one run to the next.
+
+    JAX names each by a digest of the program, the options and its own version. It does
+    not know what the processor can do, and a home may be shared by many machines.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    machine = [platform.machine(), _processor(), importlib.metadata.version("jaxlib")]
+    digest = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:12]
+    return pathlib.Path(cache) / "scalepred" / f"tests-{digest}"
+
+
+# Shared by all workers and by the commands that tests start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_programs_folder()))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+_MOST_BYTES = 2 * 10**9  # of compiled programs that are kept
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Removes the oldest programs where more are kept than a few runs need."""
+    if hasattr(session.config, "workerinput"):
+        return  # the process that starts the workers does it
+    folder = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    files = [(path, path.stat()) for path in folder.glob("*-cache")]
+    kept = 0
+    for path, stat in sorted(files, key=lambda file: file[1].st_mtime, reverse=True):
+        kept += stat.st_size
+        if kept > _MOST_BYTES:
+            path.unlink(missing_ok=True)
+
 
 # No deadline: the first call of a jitted function takes as long as its compilation.
 hypothesis.settings.register_profile("local", deadline=None)

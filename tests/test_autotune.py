@@ -6,7 +6,6 @@ import math
 
 import jax
 import pytest
-from compiling import compile_once  # noqa: F401
 from etils import epath
 
 from scalepred import config, grid

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compile_once  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
 

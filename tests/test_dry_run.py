@@ -6,8 +6,10 @@ import re
 
 import jax
 import pytest
-from compiling import compile_once  # noqa: F401
+<<<<<<< ours
 from etils import epath
+=======
+>>>>>>> theirs
 from hypothesis import given
 from hypothesis import strategies as st
 from test_study import small_study

@@ -8,7 +8,6 @@ import re
 import jax
 import numpy as np
 import pytest
-from compiling import compile_once  # noqa: F401
 
 from scalepred import config, grid
 from scalepred.data.dataset import Dataset

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiling import compile_once  # noqa: F401
 from flax import nnx
 
 from scalepred.config import SCHEDULES, UserError

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiling import compile_once  # noqa: F401
 
 from scalepred import config, grid
 from scalepred.config import UserError

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compile_once  # noqa: F401
 
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from compiling import compile_once  # noqa: F401
+<<<<<<< ours
 from etils import epath
+=======
+>>>>>>> theirs
 
 from scalepred import config, dry_run, grid
 from scalepred.config import UserError

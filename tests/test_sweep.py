@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiling import compile_once  # noqa: F401
 from test_measurements import make_row
 
 from scalepred import config, grid, study, sweep

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compile_once  # noqa: F401
 
 from scalepred import config, grid
 from scalepred.config import UserError

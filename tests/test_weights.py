@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import compile_once  # noqa: F401
 from etils import epath
 
 import scalepred
