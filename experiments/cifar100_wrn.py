@@ -7,61 +7,18 @@ Command: scalepred --config=experiments/cifar100_wrn.py --workdir=runs/cifar100_
          (for minutes on two cores: --config=experiments/cifar100_wrn.py:small)
 Data: scripts/prepare_data.py --dataset=cifar100
 As in the paper (2.3, 3): WRN-44-16, base width 16 x 2^-k for k = -2..4; images
-N / 2^k for k = 0..5; SGD, momentum 0.9, weight decay 1e-4, 200 epochs, rate 0.1 times
-0.1 after 80, 120 and 160. The paper does not state
-the augmentation; the code it builds on crops and flips.
+N / 2^k for k = 0..5; 200 epochs of SGD, as bases/images.py has it.
 """
+
+from bases import images
 
 from scalepred import config
 
 
 def get_config(scale: str = "paper") -> config.Experiment:
     """`paper`: 42 cells; `small`: depth 8, widths to 8, an eighth of the images."""
-    paper = config.Experiment(
-        name="cifar100_wrn",
-        dataset="cifar100",
-        family="wide_resnet",
-        metric="error",
-        grid=config.Grid(
-            widths=tuple(round(16 * 2.0**-k) for k in range(-2, 5)),
-            depths=(44,),
-            data_fractions=tuple(2.0**-k for k in range(6)),
-        ),
-        training=config.Training(
-            optimizer="sgd",
-            learning_rate=0.1,
-            momentum=0.9,
-            weight_decay=1e-4,
-            schedule="step",
-            decay_points=(0.4, 0.6, 0.8),
-            decay_factor=0.1,
-            batch_size=128,
-            epochs=200,
-            augment="crop_flip",
-        ),
-        fit=config.Fitting(max_params_ratio=16.0, max_data_ratio=8.0),
-    )
-
-    small = config.Experiment(
-        name="cifar100_wrn_small",
-        dataset="cifar100",
-        family="wide_resnet",
-        metric="error",
-        grid=config.Grid(
-            widths=(1, 2, 4, 8),
-            depths=(8,),
-            data_fractions=tuple(2.0**-k for k in range(3, 7)),
-        ),
-        training=config.Training(
-            optimizer="sgd",
-            learning_rate=0.1,
-            momentum=0.9,
-            weight_decay=1e-4,
-            schedule="cosine",
-            batch_size=64,
-            epochs=8,
-            augment="crop_flip",
-        ),
-        fit=config.Fitting(max_params_ratio=3.0, max_data_ratio=2.0),
+    paper = images.cifar_resnet("cifar100", widths=(64, 32, 16, 8, 4, 2, 1))
+    small = images.small_cifar_resnet(
+        "cifar100", smallest=1 / 64, epochs=8, max_data_ratio=2.0
     )
     return config.choose_scale(scale, {"paper": paper, "small": small})

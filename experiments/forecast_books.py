@@ -26,31 +26,19 @@ forecast_stdlib had found (the family, no weight decay, batches of 256 bytes) wa
 - Without the smallest width, data or both `auto` says 1.49, 1.49 and 1.54.
 """
 
+from bases import text_forecasts
+
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """16 runs of evidence; one target, twice."""
-    return config.Experiment(
-        name="forecast_books",
-        dataset="short_test:books",
-        family="context_mlp",
-        metric="loss",
-        grid=config.Grid(
-            widths=(4, 8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 576, 1 / 288, 1 / 144, 1 / 72),
-        ),
-        training=config.Training(
-            optimizer="adam",
-            learning_rate=0.02,
-            beta2=0.98,
-            schedule="cosine",
-            warmup_fraction=0.05,
-            clip_norm=1.0,
-            batch_size=2,
-            epochs=1,
-        ),
-        fit=config.Fitting(law="auto", random_guess=0),
-        targets=config.Targets(widths=(1024,), data_fractions=(1 / 2,), seeds=2),
+    return text_forecasts.study(
+        "forecast_books",
+        "books",
+        widths=(4, 8, 16, 32),
+        data_fractions=(1 / 576, 1 / 288, 1 / 144, 1 / 72),
+        target_width=1024,
+        target_fraction=1 / 2,
+        learning_rate=0.02,
     )

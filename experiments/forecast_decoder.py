@@ -25,31 +25,21 @@ Settings: 4 of training, 1 range of sizes and 3 laws were tried, on runs of at m
 - Without the smallest width, data or both `auto` says 1.54.
 """
 
+from bases import text_forecasts
+
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """12 runs of evidence; one target, twice."""
-    return config.Experiment(
-        name="forecast_decoder",
-        dataset="short_test:books",
+    return text_forecasts.study(
+        "forecast_decoder",
+        "books",
+        widths=(8, 16, 32),
+        data_fractions=(1 / 320, 1 / 160, 1 / 80, 1 / 40),
+        target_width=256,
+        target_fraction=1 / 8,
+        learning_rate=0.003,
         family="transformer_mup",
-        metric="loss",
-        grid=config.Grid(
-            widths=(8, 16, 32),
-            depths=(2,),
-            data_fractions=(1 / 320, 1 / 160, 1 / 80, 1 / 40),
-        ),
-        training=config.Training(
-            optimizer="adam",
-            learning_rate=0.003,
-            beta2=0.98,
-            schedule="cosine",
-            warmup_fraction=0.05,
-            clip_norm=1.0,
-            batch_size=2,
-            epochs=1,
-        ),
-        fit=config.Fitting(law="auto", random_guess=0),
-        targets=config.Targets(widths=(256,), data_fractions=(1 / 8,), seeds=2),
+        depth=2,
     )

@@ -22,31 +22,20 @@ evidence was trained before the forecast.
 - Without the smallest width, data or both `auto` says 4.22, 4.25 and 4.23.
 """
 
+from bases import text_forecasts
+
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """12 runs of evidence; one target, twice."""
-    return config.Experiment(
-        name="forecast_ptb",
-        dataset="short_test:ptb_2000",
-        family="context_mlp",
-        metric="loss",
-        grid=config.Grid(
-            widths=(8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 48, 1 / 24, 1 / 12, 1 / 6),
-        ),
-        training=config.Training(
-            optimizer="adam",
-            learning_rate=0.01,
-            beta2=0.98,
-            schedule="cosine",
-            warmup_fraction=0.05,
-            clip_norm=1.0,
-            batch_size=8,
-            epochs=1,
-        ),
-        fit=config.Fitting(law="auto", random_guess=0),
-        targets=config.Targets(widths=(1024,), data_fractions=(1.0,), seeds=2),
+    return text_forecasts.study(
+        "forecast_ptb",
+        "ptb_2000",
+        widths=(8, 16, 32),
+        data_fractions=(1 / 48, 1 / 24, 1 / 12, 1 / 6),
+        target_width=1024,
+        target_fraction=1.0,
+        learning_rate=0.01,
+        batch_size=8,
     )

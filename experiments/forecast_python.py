@@ -22,31 +22,19 @@ one setting was tried, its forecast was committed, and the target was trained on
 docs/results/forecasts.md keeps both.
 """
 
+from bases import text_forecasts
+
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """16 runs of evidence; one target, twice."""
-    return config.Experiment(
-        name="forecast_python",
-        dataset="short_test:stdlib:handwritten",
-        family="context_mlp",
-        metric="loss",
-        grid=config.Grid(
-            widths=(4, 8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
-        ),
-        training=config.Training(
-            optimizer="adam",
-            learning_rate=0.02,
-            beta2=0.98,
-            schedule="cosine",
-            warmup_fraction=0.05,
-            clip_norm=1.0,
-            batch_size=2,
-            epochs=1,
-        ),
-        fit=config.Fitting(law="auto", random_guess=0),
-        targets=config.Targets(widths=(512,), data_fractions=(1 / 4,), seeds=2),
+    return text_forecasts.study(
+        "forecast_python",
+        "stdlib:handwritten",
+        widths=(4, 8, 16, 32),
+        data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
+        target_width=512,
+        target_fraction=1 / 4,
+        learning_rate=0.02,
     )

@@ -32,31 +32,19 @@ Settings: 16 of training, 2 ranges of data and 3 laws were tried, on runs of at 
   `rosenfeld` by 4.3 and 2.2 % +- 1.6 %. They say 1.73, 1.71 and 1.68 of the target.
 """
 
+from bases import text_forecasts
+
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """16 runs of evidence; one target, twice."""
-    return config.Experiment(
-        name="forecast_stdlib",
-        dataset="short_test:stdlib",
-        family="context_mlp",
-        metric="loss",
-        grid=config.Grid(
-            widths=(4, 8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
-        ),
-        training=config.Training(
-            optimizer="adam",
-            learning_rate=0.02,
-            beta2=0.98,
-            schedule="cosine",
-            warmup_fraction=0.05,
-            clip_norm=1.0,
-            batch_size=2,
-            epochs=1,
-        ),
-        fit=config.Fitting(law="auto", random_guess=0),
-        targets=config.Targets(widths=(512,), data_fractions=(1 / 4,), seeds=2),
+    return text_forecasts.study(
+        "forecast_stdlib",
+        "stdlib",
+        widths=(4, 8, 16, 32),
+        data_fractions=(1 / 384, 1 / 192, 1 / 96, 1 / 48),
+        target_width=512,
+        target_fraction=1 / 4,
+        learning_rate=0.02,
     )

@@ -26,31 +26,20 @@ What forecast_stdlib had found (the family, no weight decay, batches of 256) was
   quarter) the one with the narrowest interval was taken: 22, 18 and 14 % wide.
 """
 
+from bases import text_forecasts
+
 from scalepred import config
 
 
 def get_config() -> config.Experiment:
     """12 runs of evidence; one target, twice."""
-    return config.Experiment(
-        name="forecast_wikitext2",
-        dataset="short_test:wikitext2_2000",
-        family="context_mlp",
-        metric="loss",
-        grid=config.Grid(
-            widths=(8, 16, 32),
-            depths=(1,),
-            data_fractions=(1 / 96, 1 / 48, 1 / 24, 1 / 12),
-        ),
-        training=config.Training(
-            optimizer="adam",
-            learning_rate=0.01,
-            beta2=0.98,
-            schedule="cosine",
-            warmup_fraction=0.05,
-            clip_norm=1.0,
-            batch_size=4,
-            epochs=1,
-        ),
-        fit=config.Fitting(law="auto", random_guess=0),
-        targets=config.Targets(widths=(2048,), data_fractions=(1 / 4,), seeds=2),
+    return text_forecasts.study(
+        "forecast_wikitext2",
+        "wikitext2_2000",
+        widths=(8, 16, 32),
+        data_fractions=(1 / 96, 1 / 48, 1 / 24, 1 / 12),
+        target_width=2048,
+        target_fraction=1 / 4,
+        learning_rate=0.01,
+        batch_size=4,
     )

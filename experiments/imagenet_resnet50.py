@@ -12,6 +12,8 @@ a batch of 16, which with that rate must have been one device's; here it is 256,
 the code it names. 64 pixels fit into the memory of one device as bytes; 224 do not.
 """
 
+from bases import images
+
 from scalepred import config
 
 
@@ -25,20 +27,9 @@ def get_config(scale: str = "paper") -> config.Experiment:
         grid=config.Grid(
             widths=tuple(64 // 2**k for k in range(7)),
             depths=(50,),
-            data_fractions=tuple(2.0**-k for k in range(7)),
+            data_fractions=images.halvings(1, 1 / 64),
         ),
-        training=config.Training(
-            optimizer="sgd",
-            learning_rate=0.1,
-            momentum=0.9,
-            weight_decay=1e-4,
-            schedule="step",
-            decay_points=(30 / 90, 60 / 90),
-            decay_factor=0.1,
-            batch_size=256,
-            epochs=90,
-            augment="crop_flip",
-        ),
-        fit=config.Fitting(max_params_ratio=16.0, max_data_ratio=8.0),
+        training=images.sgd(epochs=90, drops=(30, 60), batch_size=256),
+        fit=images.fit_region(),
     )
     return config.choose_scale(scale, {"paper": paper})

@@ -3,8 +3,11 @@
 import importlib.util
 import inspect
 import itertools
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 from etils import epath
@@ -14,7 +17,10 @@ from scalepred.data.loading import load_dataset
 from scalepred.models.model import build_model
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "experiments"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+# bases.py is what they share.
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "bases")
+# As the command does with the folder of the config it is given.
+sys.path.append(str(FOLDER))
 
 # Name and form, cells (paper.md 2.3: Table 1 of the paper).
 PAPER = {
@@ -158,3 +164,33 @@ def test_every_form_is_valid_and_can_be_built(name):
 def test_an_unknown_form_names_those_there_are():
     with pytest.raises(config.UserError, match="it has paper, small"):
         _load("cifar10_wrn:tiny")
+
+
+@pytest.mark.parametrize("flag", ["--config={}", "--config {}"])
+def test_a_study_finds_its_base_from_any_folder(tmp_path, flag):
+    """With the command alone: pytest puts the experiments on Python's path itself."""
+    study_file = os.path.relpath(FOLDER / "cifar10_wrn.py", tmp_path)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "scalepred"),
+            *flag.format(f"{study_file}:small").split(),
+            *("--workdir=run", "--config.grid.seeds=0"),
+        ],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "grid.seeds=0" in done.stderr  # so the study was read
+
+
+def test_every_base_is_of_more_than_one_study():
+    bases = [path.stem for path in (FOLDER / "bases").glob("[!_]*.py")]
+    for base in bases:
+        studies = [
+            name
+            for name in NAMES
+            if f"from bases import {base}\n" in (FOLDER / f"{name}.py").read_text()
+        ]
+        assert len(studies) >= 2, base

@@ -1,5 +1,6 @@
 """`scalepred`: trains evidence, forecasts the rest, then trains and scores it."""
 
+import itertools
 import math
 import os
 import pathlib
@@ -189,12 +190,13 @@ def main() -> None:
 
 def _find_config(argv: list[str]) -> None:
     """Before the flags are read, which loads the config, look whether it is there."""
-    for argument in argv[1:]:
-        if argument.startswith("--config="):
-            path = argument.removeprefix("--config=").partition(":")[0]
+    for argument, following in itertools.pairwise([*argv[1:], ""]):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            path = (value if equals else following).partition(":")[0]
             if not pathlib.Path(path).is_file():
                 raise UserError(f"--config={path}: there is no such file")
-            # A family, dataset or law of one's own may stand beside the experiment
+            # A family, dataset, law or base of studies may stand beside the experiment
             # or in the current folder; a console script sees neither by itself.
             sys.path.append(str(pathlib.Path(path).parent.absolute()))
     sys.path.append(os.getcwd())
