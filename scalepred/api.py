@@ -56,14 +56,7 @@ def run(
     """
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(experiment)
-    unknown = [stage for stage in stages or () if stage not in study.STAGES]
-    if unknown or (stages is not None and not stages):
-        raise UserError(
-            f"stages={[*(stages or ())]}: must be one or more of "
-            f"{', '.join(study.STAGES)}"
-        )
-    if verify:
-        stages = list({*(stages or study.STAGES), "verify"})
+    stages = _check_stages(stages, verify)
     goal = None
     if until_width is not None and budget is not None:
         goal = loop.Goal(until_width, budget, cost, price_per_hour)
@@ -80,6 +73,17 @@ def run(
         gates=[parse_gate(text) for text in gates],
         goal=goal,
     )
+
+
+def _check_stages(stages: Sequence[str] | None, verify: bool) -> Sequence[str] | None:
+    """The stages asked for, verify among them if that is asked for by itself."""
+    unknown = [stage for stage in stages or () if stage not in study.STAGES]
+    if unknown or (stages is not None and not stages):
+        raise UserError(
+            f"stages={[*(stages or ())]}: must be one or more of "
+            f"{', '.join(study.STAGES)}"
+        )
+    return list({*(stages or study.STAGES), "verify"}) if verify else stages
 
 
 def load_experiment(path: str | os.PathLike) -> Experiment:

@@ -115,12 +115,8 @@ def run(
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = aot.find_machines(topology) if topology else None
     study = prepare(experiment, workdir, outline=dry_run)
-    if with_targets and not study.parts.to_verify:
-        raise UserError(
-            "--stages=verify: this study fits its whole grid and has no "
-            "targets.widths, so there is nothing to verify; name targets, or leave "
-            "verify out"
-        )
+    if with_targets:
+        _check_targets(study)
     if dry_run:
         _print_plan(study, machines, price_per_hour)
         return Outcome()
@@ -173,6 +169,15 @@ def _check_asked(
             )
     if goal:
         loop.check(experiment, goal)
+
+
+def _check_targets(study: Study) -> None:
+    if not study.parts.to_verify:
+        raise UserError(
+            "--stages=verify: this study fits its whole grid and has no "
+            "targets.widths, so there is nothing to verify; name targets, or leave "
+            "verify out"
+        )
 
 
 def _print_plan(

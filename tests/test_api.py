@@ -155,6 +155,15 @@ class _Missing:
         return self
 
 
+class _Twice(dict):
+    """Like a DataFrame with two columns of one name."""
+
+    columns = ("params", "data", "value", "value")
+
+    def __missing__(self, name: str) -> list[float]:
+        return [1.0]
+
+
 def test_missing_cells_are_empty():
     flops = [1e9, math.nan, None, _Missing(), *[1e9] * (len(M) - 4)]
     surface = scalepred.Surface.from_frame(_columns(flops=flops))
@@ -173,6 +182,7 @@ def test_missing_cells_are_empty():
             {"params": [1], "data": [1], "value": [None]},
             "line 1, column value: the cell",
         ),
+        (_Twice(), "column 'value' stands twice"),
         (3, "a int is no table"),
         ("t.csv", "a str is no table"),
     ],

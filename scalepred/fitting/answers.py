@@ -16,6 +16,7 @@ from scalepred.fitting.inversion import REACH
 from scalepred.fitting.predict import LEVEL, FittedLaw
 from scalepred.metrics import is_bounded
 
+_NOT_KNOWN = "with a probability that is not known without resamples"
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
@@ -178,9 +179,8 @@ def budget_suffices(
     one_run = float(fitted.probability(value, params, data, 1))
     epochs = _epochs_asked(fitted)
     wanted = f"{100 * value:.4g} %" if is_bounded(metric) else f"{value:.4g}"
-    says = f"with probability {on_average:.2f}"
-    if math.isnan(on_average):
-        says = "with a probability that is not known without resamples"
+    is_known = not math.isnan(on_average)
+    says = f"with probability {on_average:.2f}" if is_known else _NOT_KNOWN
     why = (
         f"with {budget:.3g} FLOPs the {metric} is {wanted} or less {says}, best at "
         f"{params:.3g} parameters and {data:.3g} {unit}{_seen(epochs)}"

@@ -143,23 +143,36 @@ def rounds(
         chosen = []
         if _needs_start(surface):
             chosen = _start(rest, places, money, targets, metric)
-        if not chosen:
+        if chosen:
+            now = dataclasses.replace(now, cells=tuple(chosen))
+        else:
             assert surface is not None  # else there would be a start, or an error
             now = _look(now, fit(surface), targets)
-            if now.half_width <= until_width:
-                yield dataclasses.replace(now, stop="reached")
-                return
-            if not np.any(rest.cost <= money.left):
-                yield dataclasses.replace(now, stop="budget spent")
-                return
-            chosen = _next_round(now, rest, money, targets, until_width)
-        if not chosen:
-            yield dataclasses.replace(now, stop="nothing affordable helps")
+            now = _decide(now, rest, money, targets, until_width)
+        yield now
+        if now.stop:
             return
-        yield dataclasses.replace(now, cells=tuple(chosen))
-        sizes = np.array([(cell.params, cell.data) for cell in chosen]).T
+        sizes = np.array([(cell.params, cell.data) for cell in now.cells]).T
         asked |= cells.are_in(*sizes)
-        surface = measure(chosen)
+        surface = measure(now.cells)
+
+
+def _decide(
+    now: Round[FitT],
+    rest: Cells,
+    money: _Money,
+    targets: tuple[np.ndarray, np.ndarray],
+    until_width: float,
+) -> Round[FitT]:
+    """The round with its cells, or with a reason to stop."""
+    if now.half_width <= until_width:
+        return dataclasses.replace(now, stop="reached")
+    if not np.any(rest.cost <= money.left):
+        return dataclasses.replace(now, stop="budget spent")
+    chosen = _next_round(now, rest, money, targets, until_width)
+    if not chosen:
+        return dataclasses.replace(now, stop="nothing affordable helps")
+    return dataclasses.replace(now, cells=tuple(chosen))
 
 
 def cost_of(surface: Surface | None, cells: Cells) -> float:

@@ -23,15 +23,15 @@ def read(
     Raises:
         UserError: it is no table, or what is in it cannot be fitted.
     """
-    names = getattr(frame, "columns", frame)
     try:
+        names = list(getattr(frame, "columns", frame))
         columns = {str(name): [*map(_to_text, frame[name])] for name in names}
     except (TypeError, KeyError, IndexError):
         raise UserError(
             f"a {type(frame).__name__} is no table; give a Surface, a DataFrame or a "
             "mapping with columns params, data, value"
         ) from None
-    csv.check_header("the table", [*columns])
+    csv.check_header("the table", [str(name) for name in names])
     lengths = {len(cells) for cells in columns.values()}
     if len(lengths) > 1:
         raise UserError(f"the table: columns of {sorted(lengths)} rows; give as many")
