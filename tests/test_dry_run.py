@@ -6,10 +6,7 @@ import re
 
 import jax
 import pytest
-<<<<<<< ours
 from etils import epath
-=======
->>>>>>> theirs
 from hypothesis import given
 from hypothesis import strategies as st
 from test_study import small_study

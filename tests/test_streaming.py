@@ -7,10 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-<<<<<<< ours
 from etils import epath
-=======
->>>>>>> theirs
 
 from scalepred import config, dry_run, grid
 from scalepred.config import UserError
