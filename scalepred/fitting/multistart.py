@@ -1,6 +1,7 @@
 """Fits a law to many subsets of the same points, each from many starts."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -244,41 +245,9 @@ def fit_subsets(
         prune: only the most promising starts are carried to the end; False: all are,
             from where the law starts them.
     """
-    num_subsets = len(masks)
-    uniform = np.random.default_rng(seed).uniform(size=(starts, law.num_parameters))
-    scale = points.scale(masks)
-    weight = masks * points.weight
-    theta = np.stack(
-        [law.start(uniform, scale.of_lane(subset)) for subset in range(num_subsets)]
-    )
-    if prune and law.sum is not None:
-        theta = np.stack(
-            [
-                _best_projected(law, points, weight[i], scale.of_lane(i), theta[i])
-                for i in range(num_subsets)
-            ]
-        )
-    zeros = np.zeros(law.num_parameters)
-
-    def solve(theta: np.ndarray, steps: int) -> solver.Solution:
-        """Each leaf of the solution is [subsets, starts, ...]."""
-        count = theta.shape[1]
-        problem = solver.Problem(
-            x=points.x,
-            y=points.y,
-            log_value=points.log_value,
-            weight=np.repeat(weight, count, axis=0),
-            prior_mean=zeros,
-            prior_precision=zeros,
-            z=points.z,
-            scale=Scale(*(np.repeat(leaf, count, axis=0) for leaf in scale)),
-        )
-        lanes = theta.reshape(-1, theta.shape[-1])
-        solution = solver.solve(law, problem, lanes, residual, steps)
-        return solver.Solution(
-            *(leaf.reshape(num_subsets, count, *leaf.shape[1:]) for leaf in solution)
-        )
-
+    scale, weight = points.scale(masks), masks * points.weight
+    theta = _start(law, points, weight, scale, starts, seed, prune)
+    solve = functools.partial(_solve_starts, law, points, weight, scale, residual)
     steps = _FIRST_STEPS
     while prune and theta.shape[1] > _KEPT:
         looked = solve(theta, steps)
@@ -299,6 +268,59 @@ def fit_subsets(
         objective=first.objective[:, 0],
         status=first.status[:, 0],
         agree=np.mean(same, axis=1),
+    )
+
+
+def _start(
+    law: Law,
+    points: Points,
+    weight: np.ndarray,
+    scale: Scale,
+    starts: int,
+    seed: int,
+    prune: bool,
+) -> np.ndarray:
+    """Starting points [subsets, starts, parameters]; few and good, if `prune`."""
+    uniform = np.random.default_rng(seed).uniform(size=(starts, law.num_parameters))
+    subsets = range(len(weight))
+    theta = np.stack([law.start(uniform, scale.of_lane(i)) for i in subsets])
+    if not prune or law.sum is None:
+        return theta
+    return np.stack(
+        [
+            _best_projected(law, points, weight[i], scale.of_lane(i), theta[i])
+            for i in subsets
+        ]
+    )
+
+
+def _solve_starts(
+    law: Law,
+    points: Points,
+    weight: np.ndarray,
+    scale: Scale,
+    residual: solver.Residual,
+    theta: np.ndarray,
+    steps: int,
+) -> solver.Solution:
+    """From every start of every subset; leaves are [subsets, starts, ...]."""
+    num_subsets, count, parameters = theta.shape
+    zeros = np.zeros(parameters)
+    problem = solver.Problem(
+        x=points.x,
+        y=points.y,
+        log_value=points.log_value,
+        weight=np.repeat(weight, count, axis=0),
+        prior_mean=zeros,
+        prior_precision=zeros,
+        z=points.z,
+        scale=Scale(*(np.repeat(leaf, count, axis=0) for leaf in scale)),
+    )
+    solution = solver.solve(
+        law, problem, theta.reshape(-1, parameters), residual, steps
+    )
+    return solver.Solution(
+        *(leaf.reshape(num_subsets, count, *leaf.shape[1:]) for leaf in solution)
     )
 
 

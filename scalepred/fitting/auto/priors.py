@@ -17,8 +17,17 @@ _HELD_SD = 1e-3  # of parameters that a model of the average holds
 _GIVEN_LEVEL = -30.0, _HELD_SD
 _LEVEL_BELOW = 0.0, 2.0
 # Learning curves are dense and smooth: they say themselves what the priors say of
-# grids. In the order of `Core`.
-_CURVE_SD = (5.0, 2.0, 5.0, 2.0, 5.0, 5.0, 0.6, 0.5)
+# grids. Standard deviations of the inner parameters.
+_CURVE_SD = {
+    "A": 5.0,
+    "model_exponent": 2.0,
+    "B": 5.0,
+    "data_exponent": 2.0,
+    "floor": 5.0,
+    "top": 5.0,
+    "bend": 0.6,
+    "hardness": 0.5,
+}
 _ABSENT = -30.0  # ln of the amplitude of a size that does not vary
 
 
@@ -80,14 +89,14 @@ class Settings:
 
 LOSS = Settings(
     priors=(
-        Prior("A", 0.053, 2.3),
-        Prior("model_exponent", 0.32, 0.29),
-        Prior("B", 0.23, 1.7),
-        Prior("data_exponent", 0.44, 0.39),
-        Prior("floor", 1.06, 0.9, is_log=False),
-        Prior("top", -0.5, 2.0, is_log=False),
-        Prior("bend", 1.85, 0.155),
-        Prior("hardness", 0.92, 0.55),
+        Prior("A", 0.053, 2.3),  # a twentieth of the smallest value, within a factor 10
+        Prior("model_exponent", 0.32, 0.29),  # 0.24 to 0.43
+        Prior("B", 0.23, 1.7),  # likewise of the data, within a factor of 5
+        Prior("data_exponent", 0.44, 0.39),  # 0.30 to 0.65
+        Prior("floor", 1.06, 0.9, is_log=False),  # 0.74 of the smallest value
+        Prior("top", -0.5, 2.0, is_log=False),  # 1.6 times the largest value
+        Prior("bend", 1.85, 0.155),  # near Rosenfeld's 2
+        Prior("hardness", 0.92, 0.55),  # near Chinchilla's 1
     ),
     compute_power=1.3,
     above=0.4,
@@ -99,14 +108,14 @@ LOSS = Settings(
 )
 ERROR = Settings(
     priors=(
-        Prior("A", 0.09, 1.35),
-        Prior("model_exponent", 0.32, 0.30),
-        Prior("B", 0.19, 2.2),
-        Prior("data_exponent", 0.36, 0.35),
-        Prior("floor", -0.3, 3.0, is_log=False),
-        Prior("top", 0.0, 1e-6, is_log=False),
-        Prior("bend", 1.72, 0.155),
-        Prior("hardness", 0.67, 0.26),
+        Prior("A", 0.09, 1.35),  # a tenth of the smallest value, within a factor of 4
+        Prior("model_exponent", 0.32, 0.30),  # 0.24 to 0.43
+        Prior("B", 0.19, 2.2),  # likewise of the data, within a factor of 9
+        Prior("data_exponent", 0.36, 0.35),  # 0.25 to 0.51
+        Prior("floor", -0.3, 3.0, is_log=False),  # 0.02 to 0.94 of the smallest value
+        Prior("top", 0.0, 1e-6, is_log=False),  # replaced: see `Member.prior`
+        Prior("bend", 1.72, 0.155),  # below Rosenfeld's 2
+        Prior("hardness", 0.67, 0.26),  # softer than Chinchilla's 1
     ),
     compute_power=0.5,
     above=1.0,
@@ -167,8 +176,8 @@ UNKNOWN_LEVEL = Member("level below 1", 0.1, widen=4.0, is_below=True)
 def for_curves(settings: Settings) -> Settings:
     """The settings for points along one size only."""
     priors = tuple(
-        prior._replace(sd=wide if prior.sd > _HELD_SD else prior.sd)
-        for wide, prior in zip(_CURVE_SD, settings.priors, strict=True)
+        prior._replace(sd=_CURVE_SD[prior.name] if prior.sd > _HELD_SD else prior.sd)
+        for prior in settings.priors
     )
     return dataclasses.replace(
         settings,
