@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scalepred.fitting.predict import Prediction
     from scalepred.forecasting.forecast import Forecast
     from scalepred.models.model import Model, from_linen, from_nnx
+    from scalepred.report.quick_look import draw
     from scalepred.study import Outcome
     from scalepred.table.surface import Surface
     from scalepred.training.weights import load_model
@@ -32,6 +33,7 @@ _HOMES = {
     "fitting.predict": ("Prediction",),
     "forecasting.forecast": ("Forecast",),
     "models.model": ("Model", "from_linen", "from_nnx"),
+    "report.quick_look": ("draw",),
     "study": ("Outcome",),
     "table.surface": ("Surface",),
     "training.weights": ("load_model",),
@@ -51,6 +53,7 @@ __all__ = [
     "Surface",
     "Task",
     "UserError",
+    "draw",
     "fit",
     "from_linen",
     "from_nnx",

@@ -72,7 +72,15 @@ def test_a_notebook_shows_a_table(fit):
 
 
 def test_a_fit_draws_itself(fit, tmp_path):
-    figures = fit.plot()
+    figure = fit.plot()
+    (axes,) = figure.axes
+    assert len(axes.get_legend().get_texts()) == 4  # sizes of models
+    figure.savefig(tmp_path / "fit.png")
+    assert (tmp_path / "fit.png").stat().st_size > 10_000
+
+
+def test_the_figures_of_a_report(fit, tmp_path):
+    figures = scalepred.draw(fit)
     assert [*figures] == ["predicted", "surface", "curves"]
     legends = [axes.get_legend() for axes in figures["curves"].axes]
     # Sizes of models on the left, of data on the right.
@@ -89,7 +97,9 @@ def test_a_plot_tells_what_was_held_out(fit):
     every["params"] = np.append(every["params"], 1e9)
     every["data"] = np.append(every["data"], 1e11)
     every["value"] = np.append(every["value"], 1.75)
-    figures = fit.plot(scalepred.Surface.from_frame(every, metric="loss"), corners=True)
+    figures = scalepred.draw(
+        fit, scalepred.Surface.from_frame(every, metric="loss"), with_corners=True
+    )
     assert [*figures] == ["predicted", "surface", "curves", "corners"]
     legend = figures["predicted"].axes[0].get_legend()
     assert legend
@@ -102,8 +112,8 @@ def test_a_law_of_one_axis_draws_itself():
     surface = scalepred.Surface.from_arrays(
         np.full(6, 1e6), n, 1.5 + 30 * n**-0.4, metric="loss"
     )
-    figures = scalepred.fit(surface, "power", resamples=0).plot()
-    legend = figures["curves"].axes[0].get_legend()
+    figure = scalepred.fit(surface, "power", resamples=0).plot()
+    legend = figure.axes[0].get_legend()
     assert legend
     assert len(legend.get_texts()) == 1
 

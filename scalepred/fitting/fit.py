@@ -8,7 +8,6 @@
 
 import dataclasses
 import functools
-import importlib
 import math
 import os
 from typing import Any
@@ -23,6 +22,7 @@ from scalepred.fitting import (
     health,
     least_squares,
     multistart,
+    plot,
     predict,
     saved,
     solver,
@@ -159,21 +159,12 @@ class Fit:
         """What a notebook shows."""
         return summary.as_html(self)
 
-    def plot(self, surface: Surface | None = None, corners: bool = False) -> Any:
-        """The figures of a report: matplotlib's, by name, which a notebook shows.
+    def plot(self) -> Any:
+        """A matplotlib figure: the curves with their intervals, and the points.
 
-        Args:
-            surface: every measured point, those held out too; None: what was fitted.
-            corners: adds the paper's array, which refits the law at every corner.
-
-        Returns:
-            predicted (against measured), surface, curves, and where there are such,
-            epochs and corners.
+        `scalepred.draw` gives the figures of a report.
         """
-        # By name: fits know nothing of how they are shown, and matplotlib takes half a
-        # second to import.
-        quick_look = importlib.import_module("scalepred.report.quick_look")
-        return quick_look.draw(self, surface or self.surface, corners)
+        return plot.plot(self)
 
     def to_frame(self) -> Any:
         """The points and what the fit says of each, as a pandas DataFrame.

@@ -1,4 +1,4 @@
-"""The figures of a fit in this process, for a notebook: `Fit.plot`."""
+"""The figures of a report in this process, for a notebook: `scalepred.draw`."""
 
 import base64
 import io
@@ -24,8 +24,21 @@ class Figures(dict[str, Figure]):
         )
 
 
-def draw(fit: Fit, surface: Surface, with_corners: bool = False) -> Figures:
-    """See `Fit.plot`."""
+def draw(
+    fit: Fit, surface: Surface | None = None, with_corners: bool = False
+) -> Figures:
+    """The figures of a report: matplotlib's, by name, which a notebook shows.
+
+    Args:
+        fit: of some of the points.
+        surface: every measured point, those held out too; None: what was fitted.
+        with_corners: adds the paper's array, which refits the law at every corner.
+
+    Returns:
+        predicted (against measured), surface, curves, and where there are such, epochs
+        and corners.
+    """
+    surface = surface or fit.surface
     fitted = set(_places(fit.surface))
     in_fit = np.array([place in fitted for place in _places(surface)])
     found = make_results(surface.task, surface, in_fit, fit, [])
