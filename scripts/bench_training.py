@@ -308,7 +308,7 @@ def run_scalepred(name: str) -> Outcome:
     plan = ensemble.plan_cells(experiment, dataset, cells)
     last, losses = None, []
     for last in ensemble.train(plan, dataset):
-        losses += [row.value for row in last.rows]
+        losses += [row.read("loss") for row in last.rows]
     assert last is not None
     assert len(losses) == len(cells)
     return Outcome(
