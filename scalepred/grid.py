@@ -250,6 +250,14 @@ def _find_sizes(
                 f"both give n = {size}; drop one"
             )
         sizes[size] = wanted
+    group = dataset.task.group
+    least = min(dataset.num_test, *sizes)
+    if least < group:
+        raise UserError(
+            f"{field}={asked}: {dataset.task.name} judges {group} examples together, "
+            f"but the least of test part and subsets has {least}; leave out the small "
+            "subsets, or choose a smaller group"
+        )
     return list(sizes)
 
 

@@ -172,6 +172,16 @@ def test_batches_must_hold_whole_groups():
         _train(_pairs(contrastive(group=16)), batch_size=24)
 
 
+def test_subsets_must_hold_a_group():
+    experiment = config.Experiment(
+        name="x",
+        grid=config.Grid(widths=(4,), data_fractions=(1 / 32, 1.0)),
+        training=config.Training(steps=1),
+    )
+    with pytest.raises(UserError, match=r"data_fractions.*judges 16 .* has 8"):
+        grid.make_cells(experiment, _pairs(contrastive(group=16)))
+
+
 def test_a_task_of_ones_own():
     """An autoencoder that is judged by the share of badly restored numbers."""
     x = np.asarray(_regression().inputs)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from scalepred.config import UserError
+from scalepred.config import SCHEDULES, UserError
 from scalepred.training.args import LaneArgs, Options, idle_args
 
 # Optimisers of which every update of a number that is zero, and has gradient zero, is
@@ -195,9 +195,6 @@ def find_schedule(path: str) -> Schedule:
             "the dotted path of a function (fraction done, step, steps) -> factor"
         ) from None
     return found
-
-
-SCHEDULES = ("constant", "linear", "cosine", "step", "wsd", "rsqrt")
 
 
 @functools.cache
