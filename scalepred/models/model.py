@@ -125,60 +125,79 @@ def from_nnx(
         restart: see `Model`.
     """
 
-    def make(key: jax.Array, used: int = 0) -> tuple[Any, Variables]:
-        module = make_module(_Rngs(key, used))
+    def make(rngs: _Rngs) -> tuple[Any, Variables]:
+        module = make_module(rngs)
         graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
         return graph, Variables(*map(nnx.to_pure_dict, states))
 
     @functools.cache
-    def outline() -> tuple[Any, Variables, list[initializers.Request]]:
+    def outline() -> _Outline:
         """Of a module without numbers: many models are planned that are never run."""
-        graphs = []
+        found = []
 
         def make_one(key: jax.Array) -> Variables:
-            graph, variables = make(key)
-            graphs.append(graph)
+            rngs = _Rngs(key)
+            graph, variables = make(rngs)
+            found.append((graph, rngs.default.used))
             return variables
 
         with initializers.noted() as requests:
             shapes = jax.eval_shape(make_one, jax.random.key(0))
-        return graphs[0], shapes, requests
+        graph, num_keys = found[0]
+        return _Outline(graph, shapes, requests, num_keys)
 
     def init(key: jax.Array) -> Variables:
-        with initializers.handed_out(outline()[2], key) as used:
-            return make(key, used)[1]
+        of = outline()
+        with initializers.handed_out(of.requests, key) as used:
+            return make(_Rngs(key, used, of.num_keys))[1]
 
     def apply(
         params: Tree, state: Tree, x: jax.Array, *, train: bool, key: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        module: Any = nnx.merge(outline()[0], params, state)
+        module: Any = nnx.merge(outline().graph, params, state)
         module.train() if train else module.eval()
         logits = module(x, rngs=nnx.Rngs(key))
         return logits, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
-    return Model(init, apply, embeddings, can_be_padded, restart, lambda: outline()[1])
+    return Model(
+        init, apply, embeddings, can_be_padded, restart, lambda: outline().shapes
+    )
+
+
+class _Outline(NamedTuple):
+    """What is known of a module before it has numbers."""
+
+    graph: Any
+    shapes: Variables
+    requests: list[initializers.Request]
+    num_keys: int  # that its layers ask for
 
 
 class _Rngs(nnx.Rngs):
     """Flax's keys, but the count of them is Python's."""
 
-    def __init__(self, key: jax.Array, used: int = 0):
-        self.default = _Stream(key, tag="default", used=used)
+    def __init__(self, key: jax.Array, used: int = 0, num_keys: int = 0):
+        self.default = _Stream(key, used, num_keys)
 
 
 class _Stream(nnx.RngStream):
     """Flax's own count is part of what is traced, and each change of it looks through
     all that was traced before: half of the time that a deep network takes to build.
+    Where it is known how many keys will be asked for, they are made at once.
     """
 
-    def __init__(self, key: jax.Array, *, tag: str, used: int = 0):
-        super().__init__(key, tag=tag)
-        self.used = used
+    def __init__(self, key: jax.Array, used: int, num_keys: int):
+        super().__init__(key, tag="default")
+        self.used, self.made = used, used + num_keys
+        if num_keys:
+            numbers = jnp.arange(self.made)
+            self.keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
     def __call__(self) -> jax.Array:
-        key = jax.random.fold_in(self.key[...], self.used)
-        self.used += 1
-        return key
+        number, self.used = self.used, self.used + 1
+        if number < self.made:
+            return self.keys[number]
+        return jax.random.fold_in(self.key[...], number)
 
 
 def from_linen(

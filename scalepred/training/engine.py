@@ -64,8 +64,8 @@ class Engine:
         shapes: of the state of all lanes, with sharding.
         start_lanes: (state, args, fresh) -> state; the marked lanes begin anew. The
             args are rows of `pack_args`, here and below.
-        step_lanes: (state, args, number of steps, data) -> (state, has
-            diverged [lanes]); no lane takes more steps than its cell has.
+        step_lanes: (state, args, number of steps, data) -> (state, `Seen`); no lane
+            takes more steps than its cell has.
         score_lanes: (state, args, finished, data) -> scores of the marked lanes; where
             data are streamed (..., scores, sums, begin, end) -> (scores, sums), those
             after the batches from `begin` up to `end`.

@@ -48,11 +48,18 @@ def unpack_args(rows: jax.Array) -> LaneArgs:
     return LaneArgs(*map(jax.lax.bitcast_convert_type, leaves, _ARG_TYPES))
 
 
+class Seen(NamedTuple):
+    """What is looked at after every chunk, in arrays that the next one leaves alone."""
+
+    diverged: jax.Array  # bool [lanes]
+    curve: jax.Array  # sums of losses [lanes, points]
+
+
 class Functions(NamedTuple):
     """What one device does with its lanes; see `Engine`."""
 
     start: Callable[..., LaneState]
-    step: Callable[..., tuple[LaneState, jax.Array]]
+    step: Callable[..., tuple[LaneState, Seen]]
     score: Callable[..., Scores]
     score_some: Callable[..., tuple[Scores, Sums]]
 
@@ -86,7 +93,7 @@ def make_functions(program: Program, layout: Layout, name: str) -> Functions:
     # differently, and then results would depend on the length of chunks.
     def step(
         state: LaneState, rows: jax.Array, num_steps: jax.Array, data: LaneData
-    ) -> tuple[LaneState, jax.Array]:
+    ) -> tuple[LaneState, Seen]:
         traces[name] += 1
         wanted = unpack_args(rows).steps
         left = jnp.minimum(jnp.maximum(wanted - state.step, 0), num_steps)
@@ -94,7 +101,7 @@ def make_functions(program: Program, layout: Layout, name: str) -> Functions:
             state = _step_together(program, layout, state, rows, left, data)
         else:
             state = _step_in_turn(program, state, rows, left, data)
-        return state, state.diverged
+        return state, Seen(state.diverged, state.curve)
 
     def score(
         state: LaneState, rows: jax.Array, finished: jax.Array, data: LaneData

@@ -204,7 +204,10 @@ def check(options: Options) -> None:
     Raises:
         UserError: it cannot be made with these options, or wants more than a gradient.
     """
-    params = {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)}
+    shapes = {"kernel": (4, 4), "bias": (4,)}
+    params = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()
+    }
 
     def step(params: Any) -> Any:
         optimizer = make_optimizer(options, idle_args(), jnp.int32(0))

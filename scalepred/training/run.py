@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -156,6 +155,7 @@ class PackRun:
         self._placed_cells: tuple[Cell | None, ...] = ()  # whose args are on devices
         self._placed: Any = None
         self._state = engine.idle()
+        self._curves: Any = None  # after the last chunk that was sent
         begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
         self._begun = {run.cell: run.steps for run in begun}
         self._waiting = {run.cell: run for run in begun}
@@ -200,18 +200,19 @@ class PackRun:
             rows = [self._args_of[cell] for cell in chunk.cells]
             self._placed, self._placed_cells = put_lanes(rows, mesh), chunk.cells
         state, placed = self._state, self._placed
-        given_up_curves = jnp.copy(state.curve) if chunk.given_up else None
+        given_up_curves = self._curves if chunk.given_up else None
         if any(chunk.fresh):
             state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
         data = self._feed.hold_steps(
             chunk.cells, chunk.steps_before, chunk.num_steps_of_lanes
         )
         num_steps = np.int32(chunk.num_steps)
-        self._state, diverged = engine.step_lanes(state, placed, num_steps, data)
+        self._state, seen = engine.step_lanes(state, placed, num_steps, data)
+        self._curves = seen.curve
         scores, curves, weights = None, None, {}
         if chunk.finished:
             scores = self._feed.score(self._state, placed, dict(chunk.finished))
-            curves = jnp.copy(self._state.curve)
+            curves = seen.curve
             weights = {
                 cell: self._take_weights(self._state, lane)
                 for lane, cell in chunk.finished
@@ -222,7 +223,7 @@ class PackRun:
             requests = put(requests, mesh)
         else:  # nobody to agree with
             self._requested |= pace.without_pace(request)
-        news = _News(diverged, requests, scores, curves, given_up_curves)
+        news = _News(seen.diverged, requests, scores, curves, given_up_curves)
         self._sent.append(_Sent(chunk, processes.gather(news, mesh), weights))
 
     def _restore_lanes(self, chunk: Chunk) -> None:
