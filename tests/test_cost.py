@@ -1,12 +1,16 @@
 """What a run costs by its sizes, read from tables whose costs are known."""
 
 import csv
+import io
 import itertools
+import json
 import pathlib
 
 import numpy as np
 import pytest
 import scipy.optimize
+from etils import epath
+from example_results import make_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +20,7 @@ from scalepred.fitting.cost import Cost, Growth
 from scalepred.fitting.cost_reading import read_cost
 from scalepred.fitting.laws import Scale, chinchilla
 from scalepred.fitting.predict import FittedLaw, Noise
+from scalepred.report import console, format, results
 from scalepred.table.surface import Surface
 
 PARAMS, DATA = (1e7, 3e7, 1e8, 3e8, 1e9), (2e8, 6e8, 2e9, 6e9, 2e10)
@@ -255,7 +260,7 @@ def test_two_models_leave_a_large_one_open():
     low, high = found.spread(1e11, 1e12)
     ratio = float(found.cost.flops(1e11, 1e12)) / cost(1e11, 1e12)
     assert 1 <= ratio < 1.1
-    assert ratio * low <= 1 + 1e-4
+    assert ratio * low <= 1 + 1e-3
     assert high == pytest.approx(1, rel=1e-3)
 
 
@@ -272,6 +277,63 @@ def test_growth_has_its_inverse_and_slope(kind, power, bend, own):
     units = Cost(3.0, power, 1.0, np.exp(bend), kind * own)
     scaled = units.in_units(1e3, 10.0)
     assert scaled.flops(7.0, 2.0) == pytest.approx(units.flops(7e3, 20.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("row", [0, 12, 24])
+def test_a_wrong_row_is_told_and_moves_nothing(row):
+    times = np.where(np.arange(25) == row, 10.0, 1.0)
+    surface = surface_of(lambda m, n: embedded(50304)(m, n) * times)
+    fit = scalepred.fit(surface, "chinchilla", resamples=0)
+    right = embedded(50304)(LARGE, 1e12)
+    assert fit.cost.flops(LARGE, 1e12) == pytest.approx(right, rel=1e-3)
+    told = [one.sentence for one in fit.warnings if one.code == "cost_unexplained"]
+    assert len(told) == 1
+    assert "1 of 25 points" in told[0]
+    fit = scalepred.fit(surface_of(embedded(50304)), "chinchilla", resamples=0)
+    assert "cost_unexplained" not in [one.code for one in fit.warnings]
+
+
+@pytest.mark.parametrize(
+    "flops", [lambda m, n: 1e18 + 0 * m, lambda m, n: 6e18 / m * n]
+)
+def test_flops_that_do_not_follow_from_the_sizes_are_told(flops):
+    fit = scalepred.fit(surface_of(flops), "chinchilla", resamples=0)
+    assert fit.cost_reading.num_apart > 5
+    assert "cost_unexplained" in [one.code for one in fit.warnings]
+
+
+def test_the_terminal_and_the_file_say_what_a_run_costs(tmp_path):
+    surface = surface_of(embedded(50304), noise=0.02)
+    fit = scalepred.fit(surface, "chinchilla", resamples=0)
+    found = make_results(
+        "", surface, np.ones(25, bool), fit, [fit.best_for_budget(1e24)]
+    )
+    file = io.StringIO()
+    console.print_answers(found, file)
+    (line,) = [one for one in file.getvalue().splitlines() if one.startswith("cost: ")]
+    times = 1e24 / fit.cost_reading.largest
+    low, high = fit.cost_reading.spread(
+        *(fit.best_for_budget(1e24).details[name][0] for name in ("params", "data"))
+    )
+    assert line == (
+        f"cost: {fit.cost}, fitted to 25 points within "
+        f"{100 * fit.cost_reading.scatter:.1f}%; used at up to "
+        f"{format.count(float(f'{times:.2g}'))} times the largest of them, where they "
+        f"leave open {low:.2f} to {high:.2f} times that cost"
+    )
+    results.write_results(epath.Path(tmp_path), found)
+    record = json.loads((tmp_path / "fit.json").read_text())["cost"]
+    assert record["formula"] == str(fit.cost)
+    assert Cost(**{name: record[name] for name in Cost._fields}) == fit.cost
+    assert record["scatter"] == pytest.approx(fit.cost_reading.scatter)
+    assert record["largest_flops"] == surface.compute.max()
+
+
+def test_a_cost_that_is_not_measured_is_told():
+    surface = Surface.from_arrays(M, N, law(M, N), metric="loss")
+    fit = scalepred.fit(surface, "chinchilla", resamples=0)
+    found = make_results("", surface, np.ones(25, bool), fit, [])
+    assert format.describe_cost(found) == "6 m n FLOPs, as the table has no FLOPs"
 
 
 FORECASTS = pathlib.Path(__file__).parent.parent / "docs" / "results" / "forecasts"

@@ -18,10 +18,12 @@ import scipy.stats
 from scalepred.fitting.cost import KAPLAN, Cost, Growth
 from scalepred.table.surface import Surface
 
+OFF = 0.25  # of its cost: a run that the cost does not know
 _FREE = 0.15  # data whose cost grows by less than this power are free
 _LEVEL = 0.9  # of what the table leaves open
 _FAR = math.log(1e3)  # costs are compared this far beyond the largest size
 _NOTHING = 1e-3  # share of a constant, even there, that counts for none
+_APART = 10.0  # times the median residual: the row is wrong
 _BINS = 256  # of a size; sizes in one are taken together
 _EXPONENTS = np.linspace(0.02, 1.0, 50)
 _STEEPEST = 0.95  # exponent where m holds what FLOPs leave out
@@ -42,6 +44,7 @@ class CostReading(NamedTuple):
         dearest: likewise.
         scatter: root mean square of FLOPs / cost - 1.
         num_points: that know their FLOPs; 0: the cost is 6 m n by Kaplan et al.
+        num_apart: of them that are more than `OFF` off.
         largest: FLOPs of the largest run that was read; NaN without any.
     """
 
@@ -50,6 +53,7 @@ class CostReading(NamedTuple):
     dearest: Cost
     scatter: float = math.nan
     num_points: int = 0
+    num_apart: int = 0
     largest: float = math.nan
 
     def spread(self, params: float, data: float) -> tuple[float, float]:
@@ -82,9 +86,16 @@ def read_cost(surface: Surface) -> CostReading:
     has_floor = is_dense and of_data[0].growth.power == 1
     of_params = axes[0].read(rest, bent[0], math.log(KAPLAN) if has_floor else -np.inf)
     cost, cheapest, dearest = map(_to_cost, of_params, of_data)
-    scatter = float(np.sqrt(np.mean((flops / cost.flops(params, data) - 1) ** 2)))
-    largest = float(np.max(flops))
-    return CostReading(cost, cheapest, dearest, scatter, len(flops), largest)
+    off = flops / cost.flops(params, data) - 1
+    return CostReading(
+        cost,
+        cheapest,
+        dearest,
+        scatter=float(np.sqrt(np.mean(off**2))),
+        num_points=len(flops),
+        num_apart=int(np.sum(np.abs(off) > OFF)),
+        largest=float(np.max(flops)),
+    )
 
 
 class _Curve(NamedTuple):
@@ -116,14 +127,14 @@ class _Axis:
         bins = np.round((size - size.min()) / width)
         _, self._bin = np.unique(bins, return_inverse=True)
         self._count = np.bincount(self._bin)
-        self._x = self._mean(size)
+        self._x = self._middle(size)
 
     def best(self, excess: np.ndarray) -> _Curve:
         """The curve with the least squares of the residuals."""
-        mean = self._mean(excess)
-        squares, curves = self._candidates(mean)
+        middle = self._middle(excess)
+        squares, curves = self._candidates(middle)
         if not len(squares):
-            return _plain(mean)
+            return _plain(middle)
         return self._check_free(curves[int(np.argmin(squares))])
 
     def read(
@@ -136,13 +147,13 @@ class _Axis:
             may_bend: whether the points need more than a constant.
             floor: that it ends above, if the points allow that.
         """
-        mean = self._mean(excess)
-        plain = _plain(mean)
-        squares, curves = self._candidates(mean, floor)
+        middle = self._middle(excess)
+        plain = _plain(middle)
+        squares, curves = self._candidates(middle, floor)
         if not len(squares):
             return plain, plain, plain
-        spare = max(len(mean) - 3, 1)
-        noise = max(squares.min() / spare, self._noise(excess, mean))
+        spare = max(len(middle) - 3, 1)
+        noise = max(squares.min() / spare, self._noise(excess, middle))
         misfit = (squares - squares.min()) / noise
         far = np.array([c.at(self._x[-1] + _FAR) for c in curves])
         possible = misfit <= scipy.stats.f.ppf(_LEVEL, 1, spare)
@@ -151,56 +162,60 @@ class _Axis:
         order = [int(i) for i in np.argsort(far, kind="stable") if possible[i]]
         near = [i for i in order if misfit[i] <= max(1.0, np.min(misfit[order]))]
         chosen = curves[near[-1]]
-        of_plain = np.sum((mean - plain.level) ** 2) - squares.min()
+        of_plain = np.sum((middle - plain.level) ** 2) - squares.min()
         if not may_bend or of_plain <= 2 * scipy.stats.f.ppf(_LEVEL, 2, spare) * noise:
             chosen = plain
         found = chosen, curves[order[0]], curves[order[-1]]
         chosen, cheapest, dearest = map(self._check_free, found)
         return chosen, cheapest, dearest
 
-    def _noise(self, excess: np.ndarray, mean: np.ndarray) -> float:
-        """Least variance of a bin's mean: by rounding, and by what its points show."""
-        least = _ROUNDING if len(mean) > 3 else _UNTESTED
-        within = self._mean((excess - mean[self._bin]) ** 2)
+    def _noise(self, excess: np.ndarray, middle: np.ndarray) -> float:
+        """Least variance of a bin's middle: rounding, and what its points show."""
+        least = _ROUNDING if len(middle) > 3 else _UNTESTED
+        within = self._middle((excess - middle[self._bin]) ** 2)
         return max(least**2, float(np.mean(within / np.maximum(self._count - 1, 1))))
 
-    def _mean(self, numbers: np.ndarray) -> np.ndarray:
-        return np.bincount(self._bin, numbers) / self._count
+    def _middle(self, numbers: np.ndarray) -> np.ndarray:
+        """Median of each bin: one wrong row does not move it [bins]."""
+        ordered = numbers[np.lexsort((numbers, self._bin))]
+        first = np.cumsum(self._count) - self._count
+        lower, upper = first + (self._count - 1) // 2, first + self._count // 2
+        return (ordered[lower] + ordered[upper]) / 2
 
     def _candidates(
-        self, mean: np.ndarray, floor: float = -np.inf
+        self, middle: np.ndarray, floor: float = -np.inf
     ) -> tuple[np.ndarray, list[_Curve]]:
         """Squares of residuals, and the best curve of each exponent."""
-        if len(mean) < 2:
+        if len(middle) < 2:
             return np.empty(0), []
         found: list[tuple[float, _Curve]] = []
         for is_up, end in {(True, 0.0), (True, math.exp(floor)), (False, 0.0)}:
             exponents, step = _EXPONENTS, _EXPONENTS[1] - _EXPONENTS[0]
             for _ in range(1 + _ZOOMS):
                 exponents = exponents[exponents <= (1 if is_up else _STEEPEST)]
-                squares, curves = self._solve(mean, is_up, exponents, end)
+                squares, curves = self._solve(middle, is_up, exponents, end)
                 found += zip(squares.tolist(), curves, strict=True)
-                middle = exponents[np.argmin(squares)]
-                exponents = np.linspace(middle - step, middle + step, 21)
+                best = exponents[np.argmin(squares)]
+                exponents = np.linspace(best - step, best + step, 21)
                 exponents = np.clip(exponents, _EXPONENTS[0], 1.0)
                 step /= 10
         found = [one for one in found if math.isfinite(one[0])]
         return np.array([one[0] for one in found]), [one[1] for one in found]
 
     def _solve(
-        self, mean: np.ndarray, is_up: bool, r: np.ndarray, end: float
+        self, middle: np.ndarray, is_up: bool, r: np.ndarray, end: float
     ) -> tuple[np.ndarray, list[_Curve]]:
         """Least squares by a and b at each exponent [exponents].
 
-        The squares are of the residuals of `mean`, infinite where cost would hardly
+        The squares are of the residuals of `middle`, infinite where cost would hardly
         grow with the models.
         """
-        weight = np.exp(-mean) if is_up else np.exp(mean)
-        x = self._x if is_up else self._x + mean
+        weight = np.exp(-middle) if is_up else np.exp(middle)
+        x = self._x if is_up else self._x + middle
         falling = np.exp(-np.outer(r, x - x[-1])) * weight
         aa, bb, ab = weight @ weight, np.sum(falling**2, axis=1), falling @ weight
         ya, yb = np.sum(weight), np.sum(falling, axis=1)
-        det = np.maximum(aa * bb - ab**2, 1e-300)
+        det = np.maximum(aa * bb - ab**2, 1e-13 * aa * bb)
         a = np.where(aa * yb < ab * ya, ya / aa, (bb * ya - ab * yb) / det)
         a = np.maximum(a, end)
         b = np.maximum((yb - a * ab) / bb, 0.0)
@@ -216,7 +231,7 @@ class _Axis:
             for field in range(3)
         )
         growth = Growth(power, log_bend, bend_power, 1 if is_up else -1)
-        residuals = mean - (level + growth.at(self._x) - self._x)
+        residuals = middle - (level + growth.at(self._x) - self._x)
         squares = np.sum(residuals**2, axis=1)
         hardly = growth.slope(self._x[-1:])[:, 0] < _FREE
         return np.where(hardly & (not self._may_be_free), np.inf, squares), curves
@@ -270,14 +285,18 @@ def _which_bend(
         ((False, True), (flat, alone[1])),
         ((True, True), both),
     ]
-    squares = np.array(
+    residuals = np.array(
         [
-            np.sum((excess - one.at(params.size) - other.at(data.size)) ** 2)
+            excess - one.at(params.size) - other.at(data.size)
             for _, (one, other) in tried
         ]
     )
-    spare = max(len(excess) - 6, 1)
-    least = _ROUNDING if len(excess) > 6 else _UNTESTED
+    # A row that is wrong would make every curve look as good as another.
+    apart = np.abs(residuals[-1])
+    kept = apart <= _APART * np.median(apart) + _UNTESTED
+    squares = np.sum(residuals[:, kept] ** 2, axis=1)
+    spare = max(int(np.sum(kept)) - 6, 1)
+    least = _ROUNDING if np.sum(kept) > 6 else _UNTESTED
     noise = max(squares.min() / spare, least**2)
     bound = 4 * scipy.stats.f.ppf(_LEVEL, 4, spare) * noise
     return tried[int(np.argmax(squares <= squares.min() + bound))]

@@ -385,6 +385,7 @@ def _cost_record(fit: Fit) -> dict[str, object]:
         "dearest": reading.dearest._asdict(),
         "scatter": reading.scatter,
         "num_points": reading.num_points,
+        "num_apart": reading.num_apart,
         "largest_flops": reading.largest,
     }
 
