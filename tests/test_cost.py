@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import pathlib
+import warnings
 
 import numpy as np
 import pytest
@@ -300,6 +301,30 @@ def test_flops_that_do_not_follow_from_the_sizes_are_told(flops):
     fit = scalepred.fit(surface_of(flops), "chinchilla", resamples=0)
     assert fit.cost_reading.num_apart > 5
     assert "cost_unexplained" in [one.code for one in fit.warnings]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 40),
+    noise=st.sampled_from([0.0, 0.1, 3.0, 60.0]),
+    powers=st.tuples(st.floats(-1, 3), st.floats(-1, 3)),
+)
+def test_whatever_the_flops_are_a_cost_is_finite_and_rises(seed, count, noise, powers):
+    rng = np.random.default_rng(seed)
+    ends = np.sort(rng.uniform(0, 60, (2, 2)))
+    m, n = np.exp(rng.uniform(ends[:, :1], ends[:, 1:], (2, count)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reading = read_cost(
+            surface_of(lambda m, n: m ** powers[0] * n ** powers[1], m, n, 6, noise)
+        )
+    assert np.all(np.isfinite([one for cost in reading[:3] for one in cost]))
+    sizes = [np.geomspace(one.min() / 10, one.max() * 1e4, 30) for one in (m, n)]
+    flops = reading.cost.flops(sizes[0][:, None], sizes[1])
+    assert np.all(flops > 0)
+    assert np.all(np.diff(flops, axis=0) > 0)
+    assert np.all(np.diff(flops, axis=1) >= -1e-12 * flops[:, 1:])
 
 
 def test_the_terminal_and_the_file_say_what_a_run_costs(tmp_path):

@@ -24,6 +24,7 @@ _LEVEL = 0.9  # of what the table leaves open
 _FAR = math.log(1e3)  # costs are compared this far beyond the largest size
 _NOTHING = 1e-3  # share of a constant, even there, that counts for none
 _APART = 10.0  # times the median residual: the row is wrong
+_FARTHEST = 50.0  # ln; FLOPs further from those of the other rows mean nothing
 _BINS = 256  # of a size; sizes in one are taken together
 _EXPONENTS = np.linspace(0.02, 1.0, 50)
 _STEEPEST = 0.95  # exponent where m holds what FLOPs leave out
@@ -76,15 +77,19 @@ def read_cost(surface: Surface) -> CostReading:
     params, data = surface.params[known], surface.seen[known]
     flops = surface.compute[known]
     excess = np.log(flops) - np.log(params) - np.log(data)
+    usual = float(np.median(excess))
+    excess = excess - usual
     axes = _Axis(np.log(params)), _Axis(np.log(data), may_be_free=True)
     bent, curves = _which_bend(axes, excess)
     of_data = axes[1].read(excess - curves[0].at(axes[0].size), bent[1])
     level = of_data[0].level
     of_data = [one._replace(level=one.level - level) for one in of_data]
     rest = excess - of_data[0].at(axes[1].size)
-    is_dense = bool(np.all(excess >= math.log(KAPLAN) - _UNTESTED))
-    has_floor = is_dense and of_data[0].growth.power == 1
-    of_params = axes[0].read(rest, bent[0], math.log(KAPLAN) if has_floor else -np.inf)
+    floor = math.log(KAPLAN) - usual
+    if np.any(excess < floor - _UNTESTED) or of_data[0].growth.power != 1:
+        floor = -math.inf
+    of_params = axes[0].read(rest, bent[0], floor)
+    of_params = [one._replace(level=one.level + usual) for one in of_params]
     cost, cheapest, dearest = map(_to_cost, of_params, of_data)
     off = flops / cost.flops(params, data) - 1
     return CostReading(
@@ -127,7 +132,7 @@ class _Axis:
         bins = np.round((size - size.min()) / width)
         _, self._bin = np.unique(bins, return_inverse=True)
         self._count = np.bincount(self._bin)
-        self._x = self._middle(size)
+        self._x = np.bincount(self._bin, size) / self._count
 
     def best(self, excess: np.ndarray) -> _Curve:
         """The curve with the least squares of the residuals."""
@@ -180,7 +185,8 @@ class _Axis:
         ordered = numbers[np.lexsort((numbers, self._bin))]
         first = np.cumsum(self._count) - self._count
         lower, upper = first + (self._count - 1) // 2, first + self._count // 2
-        return (ordered[lower] + ordered[upper]) / 2
+        middle = (ordered[lower] + ordered[upper]) / 2
+        return np.clip(middle, -_FARTHEST, _FARTHEST)
 
     def _candidates(
         self, middle: np.ndarray, floor: float = -np.inf
