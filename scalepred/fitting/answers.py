@@ -108,7 +108,7 @@ def best_for_budget(
     _check_asked(budget=budget)
     _check_free_data(cost, max_data)
     log_budget = np.full(1 + len(fitted.draws), math.log(budget))
-    x, y = _split(fitted, log_budget, cost, max_data)
+    x, y = inversion.split_costs(fitted, log_budget, cost, max_data)
     log_values = inversion.log_value_at(fitted, x, y)
     params, data = fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
     means = fitted.spread(log_values[1:], log_values[:1], params[1:], data[1:])
@@ -218,14 +218,13 @@ def cheapest_for_target(
         x = inversion.solve_each(
             inversion.needed_params, fitted, theta, wanted, log_data
         )
-        log_cost = _log_cost(fitted, cost, x, log_data)
+        log_cost = np.log(cost.flops(fitted.params_unit * np.exp(x), max_data))
     else:
-        plan = _plan_numbers(fitted, cost, max_data, len(theta))
-        log_cost = inversion.solve_each(
-            inversion.least_cost, fitted, theta, wanted, *plan
-        )
+        log_cost = inversion.least_costs(fitted, wanted, cost, max_data)
     reachable = np.isfinite(log_cost)
-    x, y = _split(fitted, np.where(reachable, log_cost, 0.0), cost, max_data)
+    x, y = inversion.split_costs(
+        fitted, np.where(reachable, log_cost, 0.0), cost, max_data
+    )
     flops = np.where(reachable, np.exp(np.minimum(log_cost, 700.0)), math.inf)
     params = np.where(reachable, fitted.params_unit * np.exp(x), math.inf)
     data = np.where(reachable, fitted.data_unit * np.exp(y), math.inf)
@@ -274,46 +273,6 @@ def _check_axes(fitted: FittedLaw, *asked: str) -> None:
                 f"law={fitted.law.name}: knows nothing of {axis}; this question needs "
                 "points that vary in it and a law of both sizes"
             )
-
-
-def _log_cost(
-    fitted: FittedLaw, cost: Cost, x: np.ndarray, y: np.ndarray
-) -> np.ndarray:
-    unit = cost.flops(fitted.params_unit, fitted.data_unit)
-    return math.log(unit) + cost.params_power * x + cost.data_power * y
-
-
-def _plan_numbers(
-    fitted: FittedLaw, cost: Cost, max_data: float, count: int
-) -> tuple[np.ndarray, ...]:
-    """ln of the unit cost, the two powers and ln of the largest n / N, a draw each."""
-    unit = math.log(float(cost.flops(fitted.params_unit, fitted.data_unit)))
-    top = min(REACH, math.log(max_data / fitted.data_unit))
-    numbers = unit, cost.params_power, cost.data_power, top
-    return tuple(np.full(count, number) for number in numbers)
-
-
-def _split(
-    fitted: FittedLaw, log_cost: np.ndarray, cost: Cost, max_data: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of the best split of each cost, for the best fit and each draw."""
-    unit, params_power, data_power, top = _plan_numbers(
-        fitted, cost, max_data, len(log_cost)
-    )
-    if cost.data_power == 0:
-        return (log_cost - unit) / params_power, top
-    theta = np.concatenate([fitted.theta[None], fitted.draws])
-    x = inversion.solve_each(
-        inversion.best_split,
-        fitted,
-        theta,
-        log_cost,
-        unit,
-        params_power,
-        data_power,
-        top,
-    )
-    return x, (log_cost - unit - params_power * x) / data_power
 
 
 def _size_needed(

@@ -30,7 +30,8 @@ from scalepred.fitting import (
 )
 from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.auto import weights as auto_weights
-from scalepred.fitting.cost import Cost, read_cost
+from scalepred.fitting.cost import Cost
+from scalepred.fitting.cost_reading import CostReading, read_cost
 from scalepred.fitting.design.cells import NextCell, make_cells
 from scalepred.fitting.design.choose import next_cells
 from scalepred.fitting.estimate import Settings, estimate, knows_epochs
@@ -177,10 +178,15 @@ class Fit:
         """
         return summary.to_frame(self)
 
+    @functools.cached_property
+    def cost_reading(self) -> CostReading:
+        """What FLOPs buy, as the table says, and how well that is known."""
+        return read_cost(self.surface)
+
     @property
     def cost(self) -> Cost:
         """What FLOPs buy, as the table says; else 6 m n (Kaplan et al. 2020)."""
-        return read_cost(self.surface)
+        return self.cost_reading.cost
 
     def corners(self, surface: Surface) -> list[backtest.Corner]:
         """The paper's extrapolation protocol: the law refitted at every corner.
@@ -377,7 +383,7 @@ class Fit:
     def _cost_at(self, epochs: float | None) -> Cost:
         """The cost by unique data."""
         cost, times = self.cost, self.epochs_at(epochs)
-        return cost._replace(factor=float(cost.flops(1.0, times))) if times else cost
+        return cost.in_units(1.0, times) if times else cost
 
     def _check_epochs(self, epochs: ArrayLike) -> None:
         numbers, known = np.asarray(epochs, np.float64), self.surface.epochs

@@ -7,6 +7,7 @@ import numpy as np
 from scalepred.fitting import multistart, solver
 from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.auto.fit import Auto
+from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
 
 # Fewer starts than this share at the optimum: the fit may depend on luck.
@@ -59,6 +60,13 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
                 "the floor it ends at",
             )
     found += about_epochs(result)
+    cost = read_cost(surface)
+    if cost.num_apart:
+        add(
+            "cost_unexplained",
+            f"the FLOPs of {cost.num_apart} of {cost.num_points} points are more than "
+            f"{OFF:.0%} off {cost.cost}, on which all costs rest: look at their column",
+        )
     guess = surface.random_guess
     if law.bounded and guess:
         at_guess = int(np.sum(surface.value >= multistart.PLATEAU_FRACTION * guess))

@@ -7,6 +7,7 @@ size, to the last bits of float64, for the best fit and for every draw at once.
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from scalepred.fitting import solver
+from scalepred.fitting.cost import Cost, Growth
 from scalepred.fitting.laws import Array, Law, Scale
 from scalepred.fitting.predict import FittedLaw
 from scalepred.runtime import compiler
@@ -97,47 +99,139 @@ def _size_at(log_value: Callable[[jax.Array], jax.Array], wanted: Array) -> jax.
     return jnp.where(log_value(jnp.asarray(REACH)) <= wanted, found, jnp.inf)
 
 
-def best_split(
+class _Plan(NamedTuple):
+    """A cost by x = ln(m / M) and y = ln(n / N), and the largest y there is."""
+
+    log_factor: Array
+    top: Array
+    params: Growth
+    data: Growth
+
+
+def _read_plan(kinds: tuple[int, int], numbers: tuple[Array, ...]) -> _Plan:
+    log_factor, top, *growths = numbers
+    m_power, m_bend, m_bend_power, n_power, n_bend, n_bend_power = growths
+    return _Plan(
+        log_factor,
+        top,
+        Growth(m_power, m_bend, m_bend_power, kinds[0]),
+        Growth(n_power, n_bend, n_bend_power, kinds[1]),
+    )
+
+
+def _best_split(
+    kinds: tuple[int, int],
     law: Law,
     scale: Scale,
     theta: Array,
     log_cost: Array,
-    log_unit: Array,
-    params_power: Array,
-    data_power: Array,
-    top: Array,
+    *numbers: Array,
 ) -> jax.Array:
-    """ln(m / M) that minimises the law at one cost, with y at most `top`.
+    """ln(m / M) and ln(n / N) that minimise the law at one cost [2].
 
     Along that line the law falls while model is scarcer than data, then rises: the
     optimum is where the two slopes meet, in closed form (b beta / alpha) n^alpha =
     m^beta for Rosenfeld with both powers 1 (paper.md 6.1).
     """
-    work = log_cost - log_unit
+    plan = _read_plan(kinds, numbers)
+
+    def data_for(x: jax.Array) -> jax.Array:
+        return plan.data.inverse(log_cost - plan.log_factor - plan.params.at(x))
 
     def data_is_scarcer(x: jax.Array) -> jax.Array:
-        y = (work - params_power * x) / data_power
+        y = data_for(x)
+        inside = jnp.clip(y, -REACH, plan.top)
         slopes = jax.grad(
             lambda sizes: law.log_value(theta, sizes[0], sizes[1], scale)
-        )(jnp.stack([x, y]))
-        return data_power * slopes[0] > params_power * slopes[1]  # both negative
+        )(jnp.stack([x, inside]))
+        # Both are negative.
+        of_params, of_data = plan.params.slope(x), plan.data.slope(inside)
+        is_scarcer = of_data * slopes[0] > of_params * slopes[1]
+        return (y < -REACH) | ((y < plan.top) & is_scarcer)
 
-    low = jnp.maximum(-REACH, (work - data_power * top) / params_power)
-    high = jnp.minimum(REACH, (work + data_power * REACH) / params_power)
-    return _bisect(data_is_scarcer, low, high)
+    x = _bisect(data_is_scarcer, -REACH, REACH)
+    return jnp.stack([x, data_for(x)])
 
 
-def least_cost(
-    law: Law, scale: Scale, theta: Array, wanted: Array, log_unit: Array, *plan: Array
+def _params_bought(
+    kinds: tuple[int, int],
+    law: Law,
+    scale: Scale,
+    theta: Array,
+    log_cost: Array,
+    *numbers: Array,
+) -> jax.Array:
+    """ln(m / M) and ln(n / N) at one cost with all data, which cost nothing [2]."""
+    plan = _read_plan(kinds, numbers)
+    return jnp.stack([plan.params.inverse(log_cost - plan.log_factor), plan.top])
+
+
+def _least_cost(
+    kinds: tuple[int, int],
+    law: Law,
+    scale: Scale,
+    theta: Array,
+    wanted: Array,
+    *numbers: Array,
 ) -> jax.Array:
     """ln of the least cost that reaches `wanted`; infinite if none does."""
-    params_power, data_power, _ = plan
+    log_factor = numbers[0]
 
     def reached(log_cost: jax.Array) -> jax.Array:
-        x = best_split(law, scale, theta, log_cost, log_unit, *plan)
-        y = (log_cost - log_unit - params_power * x) / data_power
+        x, y = _best_split(kinds, law, scale, theta, log_cost, *numbers)
         return law.log_value(theta, x, y, scale) <= wanted
 
-    high = jnp.asarray(log_unit + REACH)
-    found = _bisect(reached, log_unit - REACH, high)
+    high = jnp.asarray(log_factor + REACH)
+    found = _bisect(reached, log_factor - REACH, high)
     return jnp.where(reached(high), found, jnp.inf)
+
+
+def split_costs(
+    fitted: FittedLaw, log_cost: np.ndarray, cost: Cost, max_data: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """ln(m / M) and ln(n / N) of the best split of each cost, with at most `max_data`.
+
+    Args:
+        fitted: the law and its draws.
+        log_cost: ln of the cost, for the best fit and each draw [1 + draws].
+        cost: by sizes; where data cost nothing all of them are used.
+        max_data: largest n.
+    """
+    solve = _best_split if cost.data_power else _params_bought
+    split = _solve_plan(solve, fitted, log_cost, cost, max_data)
+    return split[:, 0], split[:, 1]
+
+
+def least_costs(
+    fitted: FittedLaw, wanted: np.ndarray, cost: Cost, max_data: float
+) -> np.ndarray:
+    """ln of the least cost that reaches each ln(value), infinite if none does.
+
+    Args: see `split_costs`; data must cost something.
+    """
+    return _solve_plan(_least_cost, fitted, wanted, cost, max_data)
+
+
+def _solve_plan(
+    solve: Callable[..., jax.Array],
+    fitted: FittedLaw,
+    asked: np.ndarray,
+    cost: Cost,
+    max_data: float,
+) -> np.ndarray:
+    theta = np.concatenate([fitted.theta[None], fitted.draws])
+    cost = cost.in_units(fitted.params_unit, fitted.data_unit)
+    params, data = cost.params_growth, cost.data_growth
+    top = min(REACH, math.log(max_data / fitted.data_unit))
+    numbers = math.log(cost.factor), top, *params[:3], *data[:3]
+    plan = [np.full(len(theta), number) for number in numbers]
+    solve = _of_kinds(solve, (params.kind, data.kind))
+    return solve_each(solve, fitted, theta, asked, *plan)
+
+
+@functools.cache
+def _of_kinds(
+    solve: Callable[..., jax.Array], kinds: tuple[int, int]
+) -> Callable[..., jax.Array]:
+    """One object for each kind of cost, so that it is compiled once."""
+    return functools.partial(solve, kinds)

@@ -142,7 +142,7 @@ def _time_left(share: float, elapsed: float, wait_seconds: float) -> str:
 
 
 def print_answers(results: Results, file: TextIO | None = None) -> None:
-    """Prints the headline, notes, warnings, answers, then the result in five lines.
+    """Prints headline, notes, warnings, answers, cost, then the result in five lines.
 
     The five lines are always there, in the same order: fit, held out, size, budget,
     compute; what was not asked says so.
@@ -167,6 +167,7 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
         _print_line(out, f"target: {format.describe_target(row, results)}")
     if len(rows) > _MAX_TARGETS:
         _print_line(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
+    _print_line(out, f"cost: {format.describe_cost(results)}")
     lines = {
         "fit": format.describe_fit(results),
         "held out": format.describe_held_out(results),

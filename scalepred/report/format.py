@@ -372,6 +372,8 @@ def _predicted(
     )
 
 
+_COST_QUESTIONS = ("best_for_budget", "budget_suffices", "cheapest_for_target")
+
 # What a budget is counted in, by the name of its cost.
 _COST_UNITS = {
     "flops": "FLOPs", "6mn": "FLOPs (6mn)", "mn": "m n", "seconds": "s", "price": "paid"
@@ -436,6 +438,49 @@ def describe_compute(results: Results) -> str:
         f"{ratio(largest.compute, results.fit_flops)} times the whole fit region, "
         f"{ratio(largest.compute, fitted)} times its largest run"
     )
+
+
+def describe_cost(results: Results) -> str:
+    """What a run costs by its sizes, how well that fits, and how far it is used."""
+    reading = results.fit.cost_reading
+    if not reading.num_points:
+        return f"{reading.cost}, as the table has no FLOPs"
+    plural = "s" if reading.num_points > 1 else ""
+    text = (
+        f"{reading.cost}, fitted to {reading.num_points:,} point{plural} within "
+        f"{percent(reading.scatter)}"
+    )
+    flops, params, seen = largest_cost(results)
+    if not flops > reading.largest:
+        return f"{text}; used for no larger run"
+    low, high = reading.spread(params, seen)
+    text += f"; used at up to {ratio(flops, reading.largest)} times the largest of them"
+    if high < 1.005 and low > 0.995:
+        return f"{text}, where they leave it open by less than 1%"
+    return f"{text}, where they leave open {low:.2f} to {high:.2f} times that cost"
+
+
+def largest_cost(results: Results) -> tuple[float, float, float]:
+    """FLOPs, model size and data seen of the dearest run that the cost is used for."""
+    fit = results.fit
+    used = [
+        (row.params, row.data, row.epochs)
+        for row in results.predictions
+        if row.region == "target"
+    ] + [
+        (
+            *(one.details[name][0] for name in ("params", "data")),
+            one.asked.get("epochs"),
+        )
+        for one in results.answers
+        if one.question in _COST_QUESTIONS and one.reachable
+    ]
+    places = []
+    for params, data, epochs in used:
+        known = epochs is not None and math.isfinite(epochs)
+        seen = data * (fit.epochs_at(epochs if known else None) or 1.0)
+        places.append((float(fit.cost.flops(params, seen)), params, seen))
+    return max(places, default=(0.0, math.nan, math.nan))
 
 
 def ratio(numerator: float, denominator: float) -> str:

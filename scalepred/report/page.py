@@ -454,9 +454,7 @@ def _what_was_run(results: Results) -> str:
             f"{format.duration(done.wait_seconds)}",
             f"lanes busy in this call: {format.percent(done.lane_utilization)}",
         ]
-    items.append(
-        f"where a run's FLOPs were not measured they are taken as {results.fit.cost}"
-    )
+    items.append(f"what a run costs by its sizes: {format.describe_cost(results)}")
     versions = ", ".join(f"{name} {text}" for name, text in results.versions.items())
     items.append(f"versions: {versions}")
     return f"<section>\n<h2>What was run</h2>\n{elements.bullets(items)}</section>\n"

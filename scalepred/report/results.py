@@ -362,7 +362,7 @@ def _fit_record(results: Results) -> dict[str, object]:
         "misfit": fit.fitted.misfit,
         "run_to_run_noise": fit.fitted.noise._asdict(),
         "interval_growth": fit.fitted.growth,
-        "cost": fit.cost._asdict(),
+        "cost": _cost_record(fit),
         "cross_validation": dataclasses.asdict(fit.cross_validation),
         "inner_back_tests": [dataclasses.asdict(test) for test in fit.inner_tests],
         "scores": [dataclasses.asdict(score) for score in results.scores],
@@ -373,6 +373,20 @@ def _fit_record(results: Results) -> dict[str, object]:
         "notes": list(dict.fromkeys((*results.surface.notes, *fit.notes))),
         "members": [dataclasses.asdict(member) for member in fit.members],
         "versions": results.versions,
+    }
+
+
+def _cost_record(fit: Fit) -> dict[str, object]:
+    reading = fit.cost_reading
+    return {
+        **reading.cost._asdict(),
+        "formula": str(reading.cost),
+        "cheapest": reading.cheapest._asdict(),
+        "dearest": reading.dearest._asdict(),
+        "scatter": reading.scatter,
+        "num_points": reading.num_points,
+        "num_apart": reading.num_apart,
+        "largest_flops": reading.largest,
     }
 
 

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from scalepred.config import UserError
 from scalepred.fitting.cost import Cost
+from scalepred.fitting.cost_reading import read_cost
 from scalepred.fitting.design.cells import Cells
 from scalepred.table.surface import Surface
 
@@ -79,5 +80,7 @@ def cost_model(
         raise UserError(
             f"cost={name}: the table has no {column}; choose cost=6mn or cost=mn"
         )
+    if name == "flops":
+        return read_cost(surface).cost
     unit = price_per_hour / 3600 if name == "price" else 1.0
     return learn_cost(surface.params[known], surface.seen[known], numbers[known] * unit)
