@@ -60,7 +60,11 @@ def fit_table(
     check_questions(settings.law, points, questions, targets, gates)
     check_workdir(workdir, record, "measurements")
     fit = fitting.fit(
-        points, settings.law, resamples=settings.resamples, seed=settings.seed
+        points,
+        settings.law,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        refit_points=settings.refit_points,
     )
     prepare_workdir(workdir, record, "measurements")
     answers = answer_about(fit, questions, surface)

@@ -165,6 +165,8 @@ class Fitting:
     random_guess: float = -1.0
     resamples: int = 1000  # bootstrap resamples of seeds
     seed: int = 0  # of starts, folds and resamples
+    # Points of a larger table that back-tests, folds and corners refit; 0: all.
+    refit_points: int = 3000
 
 
 @dataclasses.dataclass

@@ -28,7 +28,7 @@ scalepred-fit --measurements=points.csv --workdir=DIR
     [--target=params=1e9,data=2e10[,epochs=4] ...] [--data_counts=auto|unique|seen]
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
     [--at_epochs=4] [--gate="value<=0.05,params=1e9,data=2e10,probability=0.8" ...]
-    [--json]
+    [--refit_points=3000] [--json]
     [--plan --target=... --budget=1e20 [--cost=flops|6mn|mn] [--until_width=0.05]]
 scalepred-fit --workdir=DIR [--target=...] [--target_value=...] [--budget=...]
     [--gate=...] [--json]
@@ -65,6 +65,8 @@ table that a forecast speaks of are set beside it.
                   probability, at these sizes or (budget=1e21) at the best for a budget;
                   may be given more than once
   --score         a sealed forecast to hold the measurements against
+  --refit_points  points of a larger table that back-tests, folds and corners refit
+                  (default 3000, a random sample; 0: all); the law is fitted to all
   --json          prints the forecast as one JSON object on stdout, all else on stderr
 
 Exit status: 0 if everything asked for was done, 3 if a gate was not passed, 2 for a
@@ -103,6 +105,9 @@ _SCORE = _string("score")
 _PLAN = flags.DEFINE_bool("plan", False, "plan", flag_values=FLAGS)
 _COST = _string("cost", "flops")
 _UNTIL_WIDTH = _float("until_width", 0.0)
+_REFIT_POINTS = flags.DEFINE_integer(
+    "refit_points", 3000, "refit_points", flag_values=FLAGS
+)
 _JSON = flags.DEFINE_bool("json", False, "json", flag_values=FLAGS)
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "resamples", flag_values=FLAGS)
 _SEED = flags.DEFINE_integer("seed", 0, "seed", flag_values=FLAGS)
@@ -124,7 +129,8 @@ def _run(figure_process: FigureProcess | None) -> CommandResult:
             _check(flag.name, flag.value > 0, flag.value, "a positive number")
     for flag in (_TARGET_VALUE, _AT_PARAMS, _AT_DATA, _AT_EPOCHS, _BUDGET):
         _check(flag.name, flag.value >= 0, flag.value, "a positive number")
-    _check("resamples", _RESAMPLES.value >= 0, _RESAMPLES.value, "0 or more")
+    for flag in (_RESAMPLES, _REFIT_POINTS):
+        _check(flag.name, flag.value >= 0, flag.value, "0 or more")
     if (_AT_PARAMS.value or _AT_DATA.value) and not _TARGET_VALUE.value:
         raise UserError("--at_params, --at_data: of no use without --target_value")
     if _AT_EPOCHS.value and not (_TARGET_VALUE.value or _BUDGET.value):
@@ -177,7 +183,12 @@ def _fit_table(
         epath.Path(_WORKDIR.value),
         record,
         _fit_region(surface),
-        config.Fitting(law=_LAW.value, resamples=_RESAMPLES.value, seed=_SEED.value),
+        config.Fitting(
+            law=_LAW.value,
+            resamples=_RESAMPLES.value,
+            seed=_SEED.value,
+            refit_points=_REFIT_POINTS.value,
+        ),
         questions,
         targets,
         gates,
@@ -202,7 +213,7 @@ def _read_table(with_epochs: bool) -> Surface:
 # What only fitting needs; the fit that is asked has it already.
 _OF_FITTING = (
     _LAW, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA,
-    _DATA_COUNTS, _RESAMPLES, _SEED,
+    _DATA_COUNTS, _RESAMPLES, _SEED, _REFIT_POINTS,
 )  # fmt: skip
 
 

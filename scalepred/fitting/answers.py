@@ -112,7 +112,8 @@ def best_for_budget(
     log_values = inversion.log_value_at(fitted, x, y)
     params, data = fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
     means = fitted.spread(log_values[1:], log_values[:1], params[1:], data[1:])
-    values = np.exp(np.concatenate([log_values[:1], means]))
+    with np.errstate(over="ignore"):  # no upper end, where draws say nothing
+        values = np.exp(np.concatenate([log_values[:1], means]))
     details = {"params": _interval(params), "data": _interval(data)}
     epochs = _epochs_asked(fitted)
     value, lower, upper = _interval(values)

@@ -25,6 +25,8 @@ _RATIOS = (3.0, 6.0, 12.0, 25.0, 50.0)
 _INDEPENDENT = 2.0
 # Strength of the belief, before any back-test, that intervals are right.
 _PRIOR_WEIGHT = 3.0
+# Shares of fitted points in the errors of others that are held at once.
+_MOST_SHARES = 2**22
 
 
 # Masks [subsets, points] -> relative errors of each subset's fit at every point.
@@ -368,9 +370,21 @@ def promise(
         together, as in the intervals of a prediction [points].
     """
     own = np.sqrt(points.weight[mask])[:, None] * slopes[mask]
+    information = own.T @ own
     # Directions the points say nothing of are left to the back-test to reveal.
-    inverse = np.linalg.pinv(own.T @ own, rcond=1e-10, hermitian=True)
-    shares = slopes @ inverse @ own.T  # what a fitted point's error moves
-    variance = misfit.variance(shares) + np.mean(noise[mask]) * np.sum(shares**2, 1)
+    inverse = np.linalg.pinv(information, rcond=1e-10, hermitian=True)
+    moved = slopes @ inverse
+    mean_noise = np.mean(noise[mask])
+    if len(own) > misfit_lib.MOST_ALIKE:  # each misfit on its own
+        squares = np.sum((moved @ information) * moved, axis=1)
+        variance = (misfit.overall_sd**2 + mean_noise) * squares
+    else:
+        variance = np.empty(len(moved))
+        rows = max(1, _MOST_SHARES // len(own))
+        for first in range(0, len(moved), rows):
+            part = slice(first, first + rows)
+            shares = moved[part] @ own.T  # what a fitted point's error moves
+            variance[part] = misfit.variance(shares)
+            variance[part] += mean_noise * np.sum(shares**2, axis=1)
     variance += misfit.overall_sd**2 + noise
     return np.sqrt(variance) + 1e-12

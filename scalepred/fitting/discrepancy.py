@@ -28,7 +28,7 @@ _CHANCES = (0.5, 1 / 8, 1 / 8, 1 / 8, 1 / 8)  # before the residuals are seen
 _RATIOS = np.geomspace(0.03, 10.0, 50)
 # With more points than the first, too many for a matrix of all pairs, misfits are taken
 # as unlike; with more than the second, some of them tell how alike misfits are.
-_MOST_ALIKE, _MOST_LEARNT_FROM = 2000, 300
+MOST_ALIKE, _MOST_LEARNT_FROM = 2000, 300
 
 
 # The share of the seeds' noise that runs of one seed may have in common, the distances
@@ -126,7 +126,7 @@ def estimate(
     total = float(np.sum(difference**2)) / freedom
     if total < 1e-24:  # no more than rounding
         return of_size(0.0)
-    if count <= num_parameters or count > _MOST_ALIKE:
+    if count <= num_parameters or count > MOST_ALIKE:
         return of_size(np.sqrt(max(total - noise, 0.0)))
     distance = _distances(places)
     sds = np.sqrt(total) * _RATIOS
@@ -197,7 +197,7 @@ def draw_seeds(
     drawn = rng.standard_normal((draws, count))
     runs = np.sum(np.isfinite(deviation), axis=1)
     known = rng.permutation(np.flatnonzero(runs >= 2))[:_MOST_LEARNT_FROM]
-    if count > _MOST_ALIKE or not len(known):
+    if count > MOST_ALIKE or not len(known):
         return drawn
     freedom = (runs[known, None] - 1) / runs[known, None]
     deviation = deviation[known] / np.sqrt(freedom)

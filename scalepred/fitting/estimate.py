@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.fitting import least_squares, multistart, solver
+from scalepred.fitting import least_squares, multistart, sample, solver
 from scalepred.fitting.auto import curves as auto_curves
 from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.laws import (
@@ -27,6 +27,7 @@ class Settings(NamedTuple):
     resamples: int = 1000
     starts: int = multistart.STARTS
     seed: int = 0
+    refit_points: int = sample.REFIT_POINTS
 
 
 def estimate(
@@ -46,6 +47,7 @@ def estimate(
         "resamples": settings.resamples,
         "starts": settings.starts,
         "seed": settings.seed,
+        "refit_points": settings.refit_points,
     }
     residual = settings.residual
     found = least_squares.fit(surface, law, residual, notes=tuple(notes), **how)
@@ -66,7 +68,12 @@ def _fit_auto(surface: Surface, settings: Settings) -> auto_fit.Auto:
         raise UserError(
             "weights=noise: law=auto has weights of its own; name another law"
         )
-    found = auto_fit.fit(surface, resamples=settings.resamples, seed=settings.seed)
+    found = auto_fit.fit(
+        surface,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        refit_points=settings.refit_points,
+    )
     if len(found.law.axes) == 1:
         found = auto_curves.with_published_forms(found)
     return found

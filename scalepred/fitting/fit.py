@@ -24,6 +24,7 @@ from scalepred.fitting import (
     multistart,
     plot,
     predict,
+    sample,
     saved,
     solver,
     summary,
@@ -194,6 +195,7 @@ class Fit:
         Args:
             surface: every measured point, the held-out ones too.
         """
+        surface = surface.where(sample.choose(surface, self.estimate.refit_points))
         least, refit = self.estimate.refit(surface)
         return backtest.corner_array(surface, least, refit, self.law.axes)
 
@@ -408,6 +410,7 @@ def fit(
     resamples: int = 1000,
     starts: int = multistart.STARTS,
     seed: int = 0,
+    refit_points: int = sample.REFIT_POINTS,
 ) -> Fit:
     """Fits a law to every point of a surface.
 
@@ -424,6 +427,8 @@ def fit(
         resamples: draws behind every interval; 0: none, intervals are NaN.
         starts: starting points of the optimiser; auto starts from its priors.
         seed: of starts, folds and resamples.
+        refit_points: of a table with more points a random sample is refitted in
+            back-tests, folds and corners, as a note says; 0: all are.
 
     Raises:
         UserError: if the points cannot determine the law.
@@ -434,7 +439,7 @@ def fit(
     if not isinstance(surface, Surface):
         counts = "auto" if knows_epochs(law) else None
         surface = Surface.from_frame(surface, data_counts=counts)
-    settings = Settings(residual, weights, resamples, starts, seed)
+    settings = Settings(residual, weights, resamples, starts, seed, refit_points)
     called = law if isinstance(law, str) else law.name
     return Fit(estimate(surface, law, settings), called=called)
 

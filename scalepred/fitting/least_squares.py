@@ -11,10 +11,13 @@ import math
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.fitting import backtest, multistart, predict, solver
+from scalepred.fitting import backtest, merging, multistart, predict, sample, solver
 from scalepred.fitting import discrepancy as misfit_lib
 from scalepred.fitting.laws import Law, Scale
 from scalepred.table.surface import Surface
+
+# Moved points of all draws that are held at once.
+_MOST_MOVED = 2**23
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,7 @@ class LeastSquares:
         starts: starting points tried.
         agree: share of those carried to the end that ended at the optimum.
         notes: choices made for the user.
+        refit_points: that back-tests and folds take of more; 0: all.
     """
 
     surface: Surface
@@ -49,6 +53,7 @@ class LeastSquares:
     starts: int
     agree: float
     notes: tuple[str, ...]
+    refit_points: int
 
     members = ()  # nothing was weighed
 
@@ -109,7 +114,7 @@ class LeastSquares:
     @functools.cached_property
     def back_tests(self) -> list[backtest.BackTest]:
         """Fits with the largest compute of the fit region hidden."""
-        return backtest.back_tests(self.law, self.surface, self.residual, self.seed)
+        return backtest.back_tests(self.law, self._sample, self.residual, self.seed)
 
     @functools.cached_property
     def inner_tests(self) -> list[backtest.InnerTest]:
@@ -119,8 +124,14 @@ class LeastSquares:
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
         """Held-out folds."""
-        least, refit = self.refit(self.surface)
-        return backtest.cross_validate(len(self.surface), least, refit, self.seed)
+        surface = self._sample
+        least, refit = self.refit(surface)
+        return backtest.cross_validate(len(surface), least, refit, self.seed)
+
+    @functools.cached_property
+    def _sample(self) -> Surface:
+        """The points that are refitted to."""
+        return self.surface.where(sample.choose(self.surface, self.refit_points))
 
     @property
     def bounds_hit(self) -> tuple[str, ...]:
@@ -193,13 +204,28 @@ class LeastSquares:
         if not self.resamples:
             return np.empty((0, self.law.num_parameters))
         rng = np.random.default_rng(self.seed)
-        if self.residual.has_kinks:
-            count = len(self.surface)
-            taken = rng.multinomial(count, np.full(count, 1 / count), self.resamples)
-            problem = self._problem()._replace(weight=taken * self.points.weight)
-            return _finite(self._refit(problem, self.resamples))
+        # So many draws at a time: all of many points would fill the memory.
+        most = max(1, _MOST_MOVED // len(self.surface))
+        found = []
+        for first in range(0, self.resamples, most):
+            draws = min(most, self.resamples - first)
+            if self.residual.has_kinks:
+                problem = self._taken(draws, rng)
+            else:
+                problem = self._moved(draws, rng)
+            found.append(_finite(self._refit(problem, draws)))
+        return np.concatenate(found)
+
+    def _taken(self, draws: int, rng: np.random.Generator) -> solver.Problem:
+        """Points with replacement."""
+        count = len(self.surface)
+        taken = rng.multinomial(count, np.full(count, 1 / count), draws)
+        return self._problem()._replace(weight=taken * self.points.weight)
+
+    def _moved(self, draws: int, rng: np.random.Generator) -> solver.Problem:
+        """Points moved by misfit and noise; of many, merged."""
         log_value, surface = self.points.log_value, self.surface
-        log_means = np.broadcast_to(log_value, (self.resamples, len(surface)))
+        log_means = np.broadcast_to(log_value, (draws, len(surface)))
         log_means = log_means + self.misfit.draw(*log_means.shape, rng)
         noise = self.noise.of(log_value)
         if np.any(noise):
@@ -208,11 +234,54 @@ class LeastSquares:
             deviation = np.where(np.isfinite(deviation), deviation, np.nan)
             places = backtest.places_of(self.law, self.points)
             drawn = misfit_lib.draw_seeds(
-                deviation / noise[:, None], places, self.resamples, rng
+                deviation / noise[:, None], places, draws, rng
             )
             log_means = log_means + drawn * noise / np.sqrt(surface.num_seeds)
-        problem = self._problem()._replace(log_value=log_means)
-        return _finite(self._refit(problem, self.resamples))
+        is_square = self.residual in (solver.RELATIVE, solver.Residual("log"))
+        if len(surface) > merging.MOST_POINTS and is_square:
+            return self._merged(log_means)
+        return self._problem()._replace(log_value=log_means)
+
+    def _merged(self, log_means: np.ndarray) -> solver.Problem:
+        """Points of nearly the same sizes as one, draw by draw [draws, points].
+
+        Of relative residuals r = law / measured - 1, as all in a cell move together by
+        a factor f, sum w (f (1 + r) - 1)^2 = W (f s - 1)^2 + a constant, with
+        s = sum w (1 + r)^2 / sum w (1 + r) and W = (sum w (1 + r))^2 / sum w (1 + r)^2.
+        """
+        cell, weight = self._cells, self.points.weight
+        total = merging.sum_cells(cell, weight)
+        centre = dataclasses.replace(
+            self.points,
+            **{
+                name: merging.sum_cells(cell, weight * values)[0] / total[0]
+                for name in ("x", "y", "z")
+                if (values := getattr(self.points, name)) is not None
+            },
+            log_value=np.zeros(total.shape[1]),
+            weight=total[0],
+            of_runs=None,
+        )
+        log_law = backtest.linearise(self.law, self.theta[None], centre, self.scale)[0]
+        difference = self.differences + self.points.log_value - log_means
+        if self.residual == solver.RELATIVE:
+            once = merging.sum_cells(cell, weight * np.exp(difference))
+            twice = merging.sum_cells(cell, weight * np.exp(2 * difference))
+            shift, total = np.log(twice / once), once**2 / twice
+        else:
+            shift = merging.sum_cells(cell, weight * difference) / total
+        return self._problem()._replace(
+            x=centre.x,
+            y=centre.y,
+            z=centre.z,
+            log_value=log_law - shift,
+            weight=np.broadcast_to(total, shift.shape),
+        )
+
+    @functools.cached_property
+    def _cells(self) -> np.ndarray:
+        """Which points are merged in draws [points]."""
+        return merging.find_cells(backtest.places_of(self.law, self.points))
 
 
 def _finite(found: solver.Solution) -> np.ndarray:
@@ -229,6 +298,7 @@ def fit(
     starts: int,
     seed: int,
     notes: tuple[str, ...] = (),
+    refit_points: int = sample.REFIT_POINTS,
 ) -> LeastSquares:
     """Fits `law` to every point of the surface, from many starts.
 
@@ -258,7 +328,8 @@ def fit(
         status=solver.Status(int(best.status[0])),
         starts=starts,
         agree=float(best.agree[0]),
-        notes=notes,
+        notes=(*notes, *sample.notes(surface, refit_points)),
+        refit_points=refit_points,
     )
 
 

@@ -49,6 +49,7 @@ class Points:
         z: ln(epochs) where they are known [points].
         of_runs: ln of each run's value less `log_value`, NaN where a point has no run
             of that seed [points, seeds].
+        seeds: of these runs, see `table.points.Points`.
     """
 
     x: np.ndarray
@@ -60,6 +61,7 @@ class Points:
     log_guess: float
     z: np.ndarray | None = None
     of_runs: np.ndarray | None = None
+    seeds: np.ndarray | None = None
 
     def where(self, mask: np.ndarray) -> "Points":
         """The points of a mask [points], in the same units."""
@@ -71,6 +73,7 @@ class Points:
             weight=self.weight[mask],
             z=None if self.z is None else self.z[mask],
             of_runs=None if self.of_runs is None else self.of_runs[mask],
+            seeds=None if self.seeds is None else self.seeds[mask],
         )
 
     def scale(self, masks: np.ndarray) -> Scale:
@@ -118,6 +121,7 @@ def make_points(surface: Surface) -> Points:
         log_guess=float(np.log(guess)) if guess else 0.0,
         z=None if surface.epochs is None else np.log(surface.epochs),
         of_runs=np.where(np.isfinite(of_runs), of_runs, np.nan),
+        seeds=surface.seeds,
     )
 
 

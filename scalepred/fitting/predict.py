@@ -19,6 +19,8 @@ _FULL_GROWTH = math.log(12.0)
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
 # one program a law.
 _ROWS, _PLACES = 64, 32
+# Numbers of all draws that are held at once.
+_MOST_DRAWN = 2**20
 _SHOWN = 12  # predictions in a repr
 
 
@@ -35,6 +37,8 @@ class Prediction(NamedTuple):
         upper_50: its upper end.
         mean_lower_50: lower end of the 50 % interval for the mean over many runs.
         mean_upper_50: its upper end.
+
+    Every interval holds `value`: a few draws may all lie on one side of it.
     """
 
     value: np.ndarray
@@ -62,7 +66,7 @@ class Prediction(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A parameter in its published units, with its 90 % interval."""
+    """A parameter in its published units, with its 90 % interval, which holds it."""
 
     value: float
     lower: float
@@ -134,7 +138,7 @@ class FittedLaw:
         for name, value in best.items():
             lower = upper = np.nan
             if len(self.draws):
-                lower, upper = np.quantile(draws[name], _TAILS)
+                lower, upper = _around(value, np.quantile(draws[name], _TAILS))
             estimates[name] = Estimate(float(value), float(lower), float(upper))
         return estimates
 
@@ -189,8 +193,9 @@ class FittedLaw:
         shape = (len(log_values),) + (1,) * (log_values.ndim - 1)
         wander = np.random.default_rng(self.seed).standard_normal(shape)
         deviation = log_values - log_value + self.misfit * wander
-        units = self.params_unit * self.data_unit
-        beyond = np.log(np.multiply(params, data, dtype=float) / units) - self.reach
+        x = np.log(np.asarray(params, float) / self.params_unit)
+        y = np.log(np.asarray(data, float) / self.data_unit)
+        beyond = x + y - self.reach
         growth = 1 + (self.growth - 1) * np.clip(beyond / _FULL_GROWTH, 0.0, 1.0)
         return self._capped(log_value + growth * deviation, log_value)
 
@@ -213,16 +218,37 @@ class FittedLaw:
             num_seeds: runs averaged in the measurement that the interval is for.
             epochs: see `log_value`.
         """
+        numbers = [params, data, num_seeds] + ([] if epochs is None else [epochs])
+        numbers = np.broadcast_arrays(*(np.asarray(n, np.float64) for n in numbers))
+        flat = [number.reshape(-1) for number in numbers]
+        # So many places at a time: of all, the draws at many points fill the memory.
+        block = max(1, _MOST_DRAWN // max(1, len(self.draws)))
+        said = [
+            self._predict(*(number[first : first + block] for number in flat))
+            for first in range(0, max(1, flat[0].size), block)
+        ]
+        ends = (np.concatenate(part) for part in zip(*said, strict=True))
+        return Prediction(*(end.reshape(numbers[0].shape) for end in ends))
+
+    def _predict(
+        self,
+        params: np.ndarray,
+        data: np.ndarray,
+        num_seeds: np.ndarray,
+        epochs: np.ndarray | None = None,
+    ) -> Prediction:
+        """`predict` of places in a row, each argument [places]."""
         center, means, runs = self._measured(params, data, num_seeds, epochs)
+        value = np.exp(center)
         if not len(self.draws):
-            return Prediction(np.exp(center), *[np.full(center.shape, np.nan)] * 8)
+            return Prediction(value, *[np.full(value.shape, np.nan)] * 8)
         with np.errstate(over="ignore"):  # no upper end, where draws say nothing
             ends = [
-                np.exp(np.quantile(drawn, tails, axis=0))
+                _around(value, np.exp(np.quantile(drawn, tails, axis=0)))
                 for tails in (_TAILS, _TAILS_50)
                 for drawn in (runs, means)
             ]
-        return Prediction(np.exp(center), *(end for pair in ends for end in pair))
+        return Prediction(value, *(end for pair in ends for end in pair))
 
     def probability(
         self,
@@ -271,6 +297,14 @@ class FittedLaw:
         noise = rng.standard_normal((len(means),) + (1,) * center.ndim)
         noise = noise * self.noise.of(means) / np.sqrt(num_seeds)
         return center, means, self._capped(means + noise, center)
+
+
+def _around(value: ArrayLike, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An interval that holds its value, from quantiles of draws [2, ...].
+
+    Fewer than some twenty draws may all lie on one side of the best fit.
+    """
+    return np.minimum(ends[0], value), np.maximum(ends[1], value)
 
 
 def evaluate(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.table.points import LARGEST, SMALLEST
 from scalepred.table.surface import Surface
 
 
@@ -70,11 +71,19 @@ def check_target(
         fitted_epochs: passes over the data, if known [points].
 
     Raises:
-        UserError: it is so, or a size is no positive number.
+        UserError: it is so, or a size is no number from 1e-30 to 1e30.
     """
-    for name, size in (("params", params), ("data", data)):
+    sizes = {"params": params, "data": data, "epochs": epochs}
+    for name, size in sizes.items():
+        if size is None:
+            continue
         if not (math.isfinite(size) and size > 0):
             raise UserError(f"target {name}={size:g}: must be a positive number")
+        if not SMALLEST <= size <= LARGEST:
+            raise UserError(
+                f"target {name}={size:g}: must lie within {SMALLEST:g} to "
+                f"{LARGEST:g}, as all sizes do"
+            )
     inside = (fitted_params >= params) & (fitted_data >= data)
     if epochs is not None and fitted_epochs is not None:
         inside &= fitted_epochs >= epochs

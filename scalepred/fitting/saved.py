@@ -19,6 +19,7 @@ from scalepred.fitting import (
     backtest,
     law_record,
     predict,
+    sample,
     solver,
 )
 from scalepred.fitting.auto import fit as auto_fit
@@ -63,6 +64,7 @@ class Saved:
         cross_validation: held-out folds.
         condition_number: of the information.
         warnings: what makes the fit less than it seems.
+        refit_points: that corners take of more; 0: all.
     """
 
     surface: Surface
@@ -83,6 +85,7 @@ class Saved:
     cross_validation: backtest.CrossValidation
     condition_number: float
     warnings: tuple[Warn, ...]
+    refit_points: int
 
     @functools.cached_property
     def again(self) -> "LeastSquares | auto_fit.Auto | Saved":
@@ -92,6 +95,7 @@ class Saved:
             residual=solver.RELATIVE if is_auto else self.residual,
             resamples=self.resamples,
             seed=self.seed,
+            refit_points=self.refit_points,
         )
         return estimate(self.surface, self.called, settings)
 
@@ -128,6 +132,7 @@ def to_bytes(fit: Any) -> bytes:
         "residual": dataclasses.asdict(fit.residual),
         "seed": fit.estimate.seed,
         "resamples": fit.estimate.resamples,
+        "refit_points": fit.estimate.refit_points,
         "objective": fit.objective,
         "status": int(fit.status),
         "starts": fit.starts,
@@ -222,6 +227,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
         bounds_hit=tuple(header["bounds_hit"]),
         notes=tuple(header["notes"]),
         warnings=tuple(Warn(**warning) for warning in header["warnings"]),
+        refit_points=header.get("refit_points", sample.REFIT_POINTS),
         **{
             name: header[name]
             for name in (
@@ -234,4 +240,5 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
 
 def _arrays_of(surface: Surface) -> list[str]:
     names = ["params", "data", "value", "seed_values", "weight", "compute"]
-    return names if surface.epochs is None else [*names, "epochs"]
+    more = (name for name in ("epochs", "seeds") if getattr(surface, name) is not None)
+    return [*names, *more]

@@ -43,6 +43,7 @@ def fit_evidence(study: Study, cells: Sequence[Cell] | None = None) -> Fit:
         make_surface(study, cells or study.parts.evidence),
         settings.law,
         resamples=settings.resamples,
+        refit_points=settings.refit_points,
         seed=settings.seed,
     )
 

@@ -27,6 +27,8 @@ from scalepred.report import format
 from scalepred.report.plot_data import NEARNESS, FigureFiles, Lines, PlotData, Points
 
 _DPI = 150
+# More points than this are drawn as dots of an image, also in files of lines.
+_MOST_LINES = 2000
 # Okabe and Ito's blue, vermilion and green.
 _FIT, _HELD_OUT, _TARGET = "#0072B2", "#D55E00", "#009E73"
 _SIZES_MAP = mpl.colormaps["viridis"]
@@ -137,6 +139,7 @@ def _draw_region(left: Axes, right: Axes, points: Points, label: str) -> None:
         "markerfacecolor": face,
         "markeredgewidth": 0.7 if is_crowded else 1.1,
         "elinewidth": 0.5 if is_crowded else 0.8,
+        "rasterized": len(points.region) > _MOST_LINES,
     }
     ends = predicted - points.lower, points.upper - predicted
     gaps = np.maximum(ends, 0)
@@ -171,6 +174,7 @@ def _draw_epochs(plot: PlotData) -> Figure:
                 color=shade,
                 markerfacecolor=face,
                 markersize=4.5,
+                rasterized=len(own) > _MOST_LINES,
             )
     measured, law = runs.measured[shown], lines.value
     low, high = min(measured.min(), law.min()), max(measured.max(), law.max())
@@ -213,7 +217,8 @@ def _draw_surface(plot: PlotData) -> Figure:
             data, params, fitted, levels=levels, colors="white", linewidths=0.7
         )
         axes.clabel(lines, inline_spacing=2, fmt=form, fontsize=7.5)
-    # White with a dark rim: seen on every colour of the map.
+    # White with a dark rim: seen on every colour of the map. Of very many points it
+    # would hide the others.
     rim = [patheffects.withStroke(linewidth=2.4, foreground="#222222")]
     for region, marker, size, label in (
         ("fit", "o", 34, "measured, fitted"),
@@ -231,9 +236,10 @@ def _draw_surface(plot: PlotData) -> Figure:
             s=size / 2 if len(points.region) > 100 else size,
             edgecolors="white",
             linewidths=1.0,
-            path_effects=rim,
+            path_effects=None if len(points.region) > _MOST_LINES else rim,
             label=label,
             zorder=3,
+            rasterized=len(points.region) > _MOST_LINES,
             **style,
         )
     axes.grid(False)

@@ -299,18 +299,36 @@ def choose_sizes(values: np.ndarray) -> np.ndarray:
     Scattered sizes are taken by the number of points near them, each well away from
     those taken before.
     """
-    sizes = np.unique(values)
+    sizes, counts = np.unique(values, return_counts=True)
     if len(sizes) <= MAX_LINES:
         return sizes
     logs = np.log(sizes)
     gap = (logs[-1] - logs[0]) / (MAX_LINES + 1)
-    distance = np.abs(logs[:, None] - np.log(values)[None, :])
-    popularity = np.sum(distance <= np.log(NEARNESS), axis=1)
-    chosen: list[float] = []
-    for index in np.argsort(-popularity, kind="stable"):
-        if all(abs(logs[index] - np.log(size)) >= gap for size in chosen):
-            chosen.append(float(sizes[index]))
-    return np.sort(chosen[:MAX_LINES])
+    is_free, popularity = np.ones(len(sizes), bool), _count_near(logs, counts)
+    chosen = []
+    while len(chosen) < MAX_LINES and np.any(is_free):
+        index = np.argmax(np.where(is_free, popularity, -1))
+        chosen.append(sizes[index])
+        is_free &= np.abs(logs - logs[index]) >= gap
+    return np.sort(chosen)
+
+
+def _count_near(logs: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Points within `NEARNESS` of each size, of ascending ln sizes [sizes]."""
+    reach, last = np.log(NEARNESS), len(logs) - 1
+
+    def is_near(other: np.ndarray) -> np.ndarray:
+        return np.abs(logs - logs[np.clip(other, 0, last)]) <= reach
+
+    # A sum may be rounded to the other side of a size that lies at the limit.
+    low = np.searchsorted(logs, logs - reach)
+    low = np.where((low > 0) & is_near(low - 1), low - 1, low)
+    low = np.where(is_near(low), low, low + 1)
+    high = np.searchsorted(logs, logs + reach, "right")
+    high = np.where((high <= last) & is_near(high), high + 1, high)
+    high = np.where(is_near(high - 1), high, high - 1)
+    before = np.concatenate([[0], np.cumsum(counts)])
+    return before[high] - before[low]
 
 
 def _spaced(sizes: np.ndarray, places: int) -> np.ndarray:

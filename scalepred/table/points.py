@@ -11,6 +11,13 @@ from scalepred.metrics import find_unit, is_bounded
 
 # So much below one epoch is one, rounded.
 _EPOCHS_SLACK = 0.01
+# No size or value lies outside, whatever it is counted in, and their products and
+# powers, such as the FLOPs of a run, are still numbers that a float can be.
+SMALLEST, LARGEST = 1e-30, 1e30
+
+# A table of points by seeds is larger than the runs themselves where runs are of seeds
+# of their own: so many cells are no matter, nor are those of so few points.
+_MOST_CELLS, _FEW_POINTS = 2**22, 2000
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -24,11 +31,15 @@ class Points(NamedTuple):
         of_run: point of each run [runs].
         seed_values: value of each run, NaN where a point has none of that seed
             [points, seeds].
+        seeds: where points and seeds are very many, `seed_values` has only as many
+            columns as a point has runs, and here stands the number of each one's seed,
+            -1 where there is no run, shaped like it. None: a column is a seed.
     """
 
     sizes: np.ndarray
     of_run: np.ndarray
     seed_values: np.ndarray
+    seeds: np.ndarray | None
 
     @property
     def value(self) -> np.ndarray:
@@ -97,16 +108,22 @@ def average(runs: Mapping[str, np.ndarray], seeds: np.ndarray | None) -> Points:
     if seeds is None:
         seeds = _count_off(of_run, len(sizes))
     names, seed_of_run = np.unique(seeds, return_inverse=True)
-    seed_values = np.full((len(sizes), len(names)), math.nan)
-    for run, place in enumerate(zip(of_run, seed_of_run, strict=True)):
-        if math.isfinite(seed_values[place]):
-            raise UserError(
-                f"seed={seeds[run]}: stands twice at params={runs['params'][run]:g}, "
-                f"data={runs['data'][run]:g}; remove one of the rows or number the "
-                "seeds"
-            )
-        seed_values[place] = runs["value"][run]
-    points = Points(sizes, of_run, seed_values)
+    _, firsts = np.unique(of_run * len(names) + seed_of_run, return_index=True)
+    if len(firsts) < len(of_run):
+        run = int(np.setdiff1d(np.arange(len(of_run)), firsts)[0])
+        raise UserError(
+            f"seed={seeds[run]}: stands twice at params={runs['params'][run]:g}, "
+            f"data={runs['data'][run]:g}; remove one of the rows or number the seeds"
+        )
+    column, columns, own_seeds = seed_of_run, len(names), None
+    if len(sizes) > _FEW_POINTS and len(sizes) * columns > _MOST_CELLS:
+        column = _count_off(of_run, len(sizes))
+        columns = int(column.max()) + 1
+        own_seeds = np.full((len(sizes), columns), -1)
+        own_seeds[of_run, column] = seed_of_run
+    seed_values = np.full((len(sizes), columns), math.nan)
+    seed_values[of_run, column] = runs["value"]
+    points = Points(sizes, of_run, seed_values, own_seeds)
     if np.any(points.value == 0):
         point = sizes[int(np.argmax(points.value == 0))]
         raise UserError(
@@ -134,6 +151,13 @@ def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
         raise UserError(
             f"{name}, row {row + 1}: {numbers[row]:g} must be a positive number; "
             "correct or remove that row"
+        )
+    bad = (numbers > LARGEST) | ((numbers < SMALLEST) & (numbers > 0))
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"{name}, row {row + 1}: {numbers[row]:g} lies outside {SMALLEST:g} to "
+            f"{LARGEST:g}, as nothing measured does; correct or remove that row"
         )
 
 

@@ -38,6 +38,7 @@ class Surface:
         notes: choices made while reading (rows left out and why), to be printed.
         epochs: passes over the data of each point, at least 1; `data` are then unique
             data. None: not asked for, and `data` is whatever it is [points].
+        seeds: see `table.points.Points`; None: each column of `seed_values` is a seed.
     """
 
     params: np.ndarray
@@ -52,6 +53,7 @@ class Surface:
     random_guess: float | None = None
     notes: tuple[str, ...] = ()
     epochs: np.ndarray | None = None
+    seeds: np.ndarray | None = None
 
     @property
     def seen(self) -> np.ndarray:
@@ -94,8 +96,9 @@ class Surface:
     def where(self, mask: np.ndarray) -> Self:
         """The points at which `mask` [points] is true."""
         arrays = ["params", "data", "value", "seed_values", "weight", "compute"]
-        if self.epochs is not None:
-            arrays.append("epochs")
+        arrays += [
+            name for name in ("epochs", "seeds") if getattr(self, name) is not None
+        ]
         kept = {name: getattr(self, name)[mask] for name in arrays}
         return dataclasses.replace(self, **kept)
 
@@ -159,6 +162,7 @@ class Surface:
             random_guess=random_guess,
             notes=tuple(notes),
             epochs=None if epochs is None else points.sizes[:, 2],
+            seeds=points.seeds,
         )
 
     @classmethod

@@ -19,18 +19,21 @@ def find_shares(points: Points, known: solver.Information) -> np.ndarray:
     seed: checkpoints of several runs may lie between each other.
     """
     everywhere = np.zeros((len(points.x), 1))
-    kinds = [everywhere]
-    if points.of_runs is not None and points.of_runs.shape[1] > 1:
-        kinds.append(points.of_runs)
+    kinds: list[tuple[np.ndarray, np.ndarray | None]] = [(everywhere, None)]
+    if points.of_runs is not None and (
+        points.of_runs.shape[1] > 1 or points.seeds is not None
+    ):
+        kinds.append((points.of_runs, points.seeds))
     shares = np.ones(len(known.difference))
-    for of_runs in kinds:
-        point, seed = np.nonzero(np.isfinite(of_runs))
+    for of_runs, seeds in kinds:
+        point, column = np.nonzero(np.isfinite(of_runs))
+        seed = column if seeds is None else seeds[point, column]
         order = np.lexsort((points.y[point], points.x[point], seed))
-        point, seed = point[order], seed[order]
+        point, column, seed = point[order], column[order], seed[order]
         for lane, difference in enumerate(known.difference):
             used = known.weight[lane, point] > 0
             at, of_seed = point[used], seed[used]
-            error = difference[at] - of_runs[at, of_seed]
+            error = difference[at] - of_runs[at, column[used]]
             same = np.abs(np.diff(points.x[at])) < SAME_SIZE
             same &= of_seed[1:] == of_seed[:-1]
             if same.sum() < _MIN_NEIGHBOURS:

@@ -110,6 +110,7 @@ def with_published_forms(curve: auto.Auto) -> auto.Auto:
             resamples=curve.resamples,
             starts=multistart.STARTS,
             seed=curve.seed,
+            refit_points=curve.refit_points,
         )
         for law in forms
     )

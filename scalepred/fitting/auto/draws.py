@@ -1,12 +1,10 @@
 """Draws from the posterior of the flexible law, by randomising and then optimising."""
 
-import dataclasses
-
 import jax
 import numpy as np
 
-from scalepred.fitting import solver
-from scalepred.fitting.auto.law import CORE_SIZE
+from scalepred.fitting import merging, solver
+from scalepred.fitting.auto.law import CORE_SIZE, SAME_SIZE
 from scalepred.fitting.auto.posterior import KNEE, Estimate
 from scalepred.fitting.laws import Law
 
@@ -31,15 +29,10 @@ def draw(
     Returns:
         theta [draws, parameters]; draws that are not finite are left out.
     """
-    problem = estimate.problem
+    problem = _weigh(law, estimate)
     residual = solver.Residual("robust", KNEE)
-    asymmetric = dataclasses.replace(residual, above=float(np.max(problem.above)))
-    known = solver.information(law, problem, estimate.theta, asymmetric)
-    weight = known.weight * estimate.shares[:, None]
-
-    lanes, sigma = problem._replace(weight=weight), np.asarray(problem.sigma)
-    lanes = jax.tree.map(lambda leaf: np.asarray(leaf)[subset], lanes)
-    weight, sigma = lanes.weight, sigma[subset][:, None]
+    lanes = jax.tree.map(lambda leaf: np.asarray(leaf)[subset], problem)
+    weight, sigma = lanes.weight, lanes.sigma[:, None]
     noise = sigma * rng.standard_normal(weight.shape)
     moved = rng.standard_normal(lanes.prior_mean.shape)
     # Robust weights are in already: far from the knee the residual is a square.
@@ -58,3 +51,31 @@ def draw(
         spread = np.sqrt(estimate.covariance[subset, unseen, unseen])
         theta[:, unseen] = spread * rng.standard_normal(len(theta))
     return theta[found.status != solver.Status.NOT_FINITE]
+
+
+def _weigh(law: Law, estimate: Estimate) -> solver.Problem:
+    """The problem with what each point counts in draws; of many points, merged."""
+    problem = estimate.problem
+    above = float(np.max(problem.above))
+    residual = solver.Residual("robust", KNEE, above)
+    known = solver.information(law, problem, estimate.theta, residual)
+    weight = known.weight * estimate.shares[:, None]
+    x, y = np.asarray(problem.x), np.asarray(problem.y)
+    if x.shape[1] <= merging.MOST_POINTS:
+        return problem._replace(weight=weight)
+    levels = np.asarray(problem.scale.levels)[0]
+    # Sizes with an offset of their own are not merged with others.
+    own = [np.abs(x[0] - level) < SAME_SIZE for level in levels]
+    apart = np.select(own, list(range(1, 1 + len(own)))) if own else None
+    cell = merging.find_cells(np.stack([x[0], y[0]]), apart)
+    counted = np.maximum(weight, 1e-12)
+    total = merging.sum_cells(cell, counted)
+    x, y, difference = (
+        merging.sum_cells(cell, counted * part) / total
+        for part in (x, y, known.difference)
+    )
+    merged = problem._replace(
+        x=x, y=y, log_value=np.zeros_like(x), weight=np.ones_like(x)
+    )
+    log_law, _ = solver.linearise(law, merged, estimate.theta)
+    return merged._replace(log_value=log_law - difference, weight=total)

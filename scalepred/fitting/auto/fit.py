@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.fitting import backtest, multistart, predict, solver
+from scalepred.fitting import backtest, multistart, predict, sample, solver
 from scalepred.fitting.auto import draws, mean, posterior, priors
 from scalepred.fitting.auto.law import CORE
 from scalepred.fitting.auto.weights import MemberScore, weigh
@@ -79,6 +79,7 @@ class Auto:
         scores: of each member.
         tests: of each member, with the largest compute of the fit region hidden.
         notes: choices made for the user.
+        refit_points: that back-tests and folds take of more; 0: all.
     """
 
     surface: Surface
@@ -91,6 +92,7 @@ class Auto:
     scores: tuple[MemberScore, ...]
     tests: list[list[backtest.BackTest]]
     notes: tuple[str, ...]
+    refit_points: int
 
     starts = posterior.NUM_STARTS
     bounds_hit = ()
@@ -195,8 +197,9 @@ class Auto:
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
         """Held-out folds, predicted by the first member."""
-        least, refit = self.refit(self.surface)
-        return backtest.cross_validate(len(self.surface), least, refit, self.seed)
+        surface = self.surface.where(sample.choose(self.surface, self.refit_points))
+        least, refit = self.refit(surface)
+        return backtest.cross_validate(len(surface), least, refit, self.seed)
 
     @functools.cached_property
     def information(self) -> np.ndarray:
@@ -227,8 +230,11 @@ class Auto:
         Args:
             masks: points that stay [masks, points].
         """
-        kind = _Kind.of(self.surface)
-        return _estimate(self.points, masks, kind, self.best, self.seed)[1].theta
+        kind, near = _Kind.of(self.surface), None
+        if not np.all(sample.choose(self.surface, self.refit_points)):
+            near = _take(self.estimate, np.repeat(self.best, len(masks)))
+        found = _estimate(self.points, masks, kind, self.best, self.seed, near)
+        return found[1].theta
 
     def _draw(self) -> np.ndarray:
         """Draws of theta from all members, by their weights [draws, parameters]."""
@@ -250,13 +256,22 @@ def has_checkpoints(surface: Surface) -> bool:
     """Whether runs (seeds) are measured as they go on: several times, at one size of
     model each.
     """
-    run, point = np.nonzero(np.isfinite(surface.seed_values.T))
+    point, column = np.nonzero(np.isfinite(surface.seed_values))
+    run = column if surface.seeds is None else surface.seeds[point, column]
+    order = np.argsort(run, kind="stable")
+    run, point = run[order], point[order]
     same = run[1:] == run[:-1]
     sizes = surface.params[point]
     return bool(np.any(same) and np.all(sizes[1:][same] == sizes[:-1][same]))
 
 
-def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
+def fit(
+    surface: Surface,
+    *,
+    resamples: int,
+    seed: int,
+    refit_points: int = sample.REFIT_POINTS,
+) -> Auto:
     """Fits and weighs every member.
 
     Raises:
@@ -266,22 +281,12 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
     multistart.check_sizes(surface, _MIN_POINTS, "auto", kind.axes or ("params",))
     multistart.check_above_guess(surface, bounded=True)
     points = multistart.make_points(surface)
-    hidings = backtest.inner_masks(surface, _BACK_TEST_POINTS, kind.axes)
-    masks = np.stack([np.ones(len(surface), bool), *hidings.values()])
-    count = len(kind.members)
-    owners = np.repeat(np.arange(count), len(masks))
-    all_masks = np.tile(masks, (count, 1))
-    law, estimate = _estimate(points, all_masks, kind, owners, seed)
-    difference, sd = posterior.predict_points(law, estimate, points, all_masks)
-    tests = [
-        [
-            backtest.BackTest(ratio, mask, difference[first + i], sd[first + i])
-            for i, (ratio, mask) in enumerate(hidings.items(), start=1)
-        ]
-        for first in range(0, len(all_masks), len(masks))
-    ]
-    rows = np.arange(count) * len(masks)  # fitted to everything
-    usable = np.isfinite(estimate.objective[rows])
+    law, estimate, tests = _test_members(surface, kind, seed, refit_points)
+    if not np.all(sample.choose(surface, refit_points)):
+        everything = np.ones((len(kind.members), len(surface)), bool)
+        owners = np.arange(len(kind.members))
+        law, estimate = _estimate(points, everything, kind, owners, seed, estimate)
+    usable = np.isfinite(estimate.objective)
     if not np.any(usable):
         raise UserError(
             f"law=auto: no start gave a finite fit of these {len(surface)} points; "
@@ -299,11 +304,40 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
         seed=seed,
         resamples=resamples,
         points=points,
-        estimate=_take(estimate, rows),
+        estimate=estimate,
         scores=scores,
         tests=tests,
-        notes=tuple(_notes(surface, kind)),
+        notes=(*_notes(surface, kind), *sample.notes(surface, refit_points)),
+        refit_points=refit_points,
     )
+
+
+def _test_members(
+    surface: Surface, kind: _Kind, seed: int, refit_points: int
+) -> tuple[Law, posterior.Estimate, list[list[backtest.BackTest]]]:
+    """Every member fitted to a sample of the points, and back-tested on it.
+
+    Returns:
+        The law; an estimate and the back-tests of each member.
+    """
+    surface = surface.where(sample.choose(surface, refit_points))
+    points = multistart.make_points(surface)
+    hidings = backtest.inner_masks(surface, _BACK_TEST_POINTS, kind.axes)
+    masks = np.stack([np.ones(len(surface), bool), *hidings.values()])
+    count = len(kind.members)
+    owners = np.repeat(np.arange(count), len(masks))
+    all_masks = np.tile(masks, (count, 1))
+    law, estimate = _estimate(points, all_masks, kind, owners, seed)
+    difference, sd = posterior.predict_points(law, estimate, points, all_masks)
+    tests = [
+        [
+            backtest.BackTest(ratio, mask, difference[first + i], sd[first + i])
+            for i, (ratio, mask) in enumerate(hidings.items(), start=1)
+        ]
+        for first in range(0, len(all_masks), len(masks))
+    ]
+    rows = np.arange(count) * len(masks)  # fitted to everything
+    return law, _take(estimate, rows), tests
 
 
 def _estimate(
@@ -312,6 +346,7 @@ def _estimate(
     kind: _Kind,
     members: np.ndarray | int,
     seed: int,
+    near: posterior.Estimate | None = None,
 ) -> tuple[Law, posterior.Estimate]:
     """The law and an estimate a mask, each under its member's prior."""
     owners = np.broadcast_to(members, len(masks))
@@ -323,6 +358,7 @@ def _estimate(
         kind.fits_guess,
         seed,
         kind.axes,
+        near,
     )
 
 

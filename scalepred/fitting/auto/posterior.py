@@ -85,6 +85,7 @@ def estimate(
     is_loss: bool,
     seed: int = 0,
     axes: tuple[str, ...] = ("params", "data"),
+    near: Estimate | None = None,
 ) -> tuple[Law, Estimate]:
     """The most probable law for each subset of the points.
 
@@ -96,6 +97,8 @@ def estimate(
         is_loss: whether the random-guess level is fitted.
         seed: of the starts beside the prior's mean.
         axes: sizes that vary.
+        near: of some of the points of each subset, from which to start; of no use if
+            other model sizes recur in them.
 
     Returns:
         The law (its theta has room for the levels) and an estimate a subset; x and y
@@ -104,16 +107,22 @@ def estimate(
     """
     law, levels, has_level = _find_law(points, masks, is_loss, axes)
     scale = points.scale(masks)._replace(levels=levels)
-    lanes = np.repeat(np.arange(len(masks)), NUM_STARTS)
+    if near is not None and not np.array_equal(near.scale.levels, levels):
+        near = None
+    starts = NUM_STARTS if near is None else 1
+    lanes = np.repeat(np.arange(len(masks)), starts)
     has_level = has_level[lanes]
     priors = [member.prior(settings, is_loss) for member in members]
     mean = np.zeros((len(lanes), law.num_parameters))
     mean[:, :CORE_SIZE] = np.stack([mean for mean, _ in priors])[lanes]
     core_sd = np.stack([sd for _, sd in priors])[lanes]
-    theta = mean.copy()
-    theta[:, :CORE_SIZE] += np.minimum(core_sd, _WIDEST_START) * np.tile(
-        _spread_starts(seed), (len(masks), 1)
-    )
+    if near is None:
+        theta = mean.copy()
+        theta[:, :CORE_SIZE] += np.minimum(core_sd, _WIDEST_START) * np.tile(
+            _spread_starts(seed), (len(masks), 1)
+        )
+    else:
+        theta = np.where(np.isfinite(near.theta), near.theta, mean)
     problem = _make_problem(points, masks, lanes, settings, mean, scale)
     solution, problem, spreads = _learn(
         law, problem, theta, settings, core_sd, has_level
@@ -135,11 +144,12 @@ def estimate(
         unseen = CORE_SIZE + num_levels
         covariance[:, unseen, unseen] = offset_sd**2 * (has_level.sum(axis=1) > 0)
     by_subset = np.where(np.isfinite(objective), objective, np.inf).reshape(
-        len(masks), NUM_STARTS
+        len(masks), starts
     )
     best = np.argmin(by_subset, axis=1)
     lowest = by_subset[np.arange(len(masks)), best]
-    chosen = np.arange(len(masks)) * NUM_STARTS + best
+    chosen = np.arange(len(masks)) * starts + best
+    agree = np.mean(by_subset <= lowest[:, None] + 0.1, axis=1)
     return law, Estimate(
         theta=solution.theta[chosen],
         covariance=covariance[chosen],
@@ -147,7 +157,7 @@ def estimate(
         objective=lowest,
         problem=jax.tree.map(lambda leaf: leaf[chosen], problem),
         shares=shares[chosen],
-        agree=np.mean(by_subset <= lowest[:, None] + 0.1, axis=1),
+        agree=agree if near is None else near.agree,
         status=solution.status[chosen],
     )
 

@@ -27,6 +27,10 @@ from scalepred.fitting.solver.problem import (
 from scalepred.fitting.solver.residual import Residual
 from scalepred.runtime import compiler
 
+# Points of a lane that are looked at together: more would not stay in the cache. Lanes
+# of at least four times as many are padded to a multiple of it.
+_POINTS_OF_CHUNK = 512
+
 
 class Information(NamedTuple):
     """What lanes' points say of their parameters, at given parameters.
@@ -90,19 +94,62 @@ def look(
     law: Law, residual: Residual, is_exact: Array, theta: jax.Array, one: Problem
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Objective, gradient, Hessian but for the law's curvature, positive diagonal."""
+    add = functools.partial(_add_points, law, residual, is_exact, theta)
+    size = len(theta)
+    sums = jnp.zeros(()), jnp.zeros(size), jnp.zeros((size, size)), jnp.zeros(size)
+    points = one.x.shape[0]
+    if points < 4 * _POINTS_OF_CHUNK:
+        sums = add(sums, one)
+    else:
+
+        def cut(leaf: Array) -> jax.Array:
+            return jnp.reshape(leaf, (-1, _POINTS_OF_CHUNK))
+
+        of_points = ("x", "y", "log_value", "weight", "z")
+        chunks = {
+            name: cut(leaf)
+            for name in of_points
+            if (leaf := getattr(one, name)) is not None
+        }
+        sums, _ = jax.lax.scan(
+            lambda sums, chunk: (add(sums, one._replace(**chunk)), None), sums, chunks
+        )
+    objective, gradient, hessian, diagonal = sums
+    precision = jnp.asarray(one.prior_precision)
+    from_prior = theta - one.prior_mean
+    objective += jnp.sum(precision * from_prior**2)
+    gradient += 2 * precision * from_prior
+    return (
+        objective,
+        gradient,
+        hessian + 2 * jnp.diag(precision),
+        diagonal + 2 * precision,
+    )
+
+
+_Sums = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _add_points(
+    law: Law,
+    residual: Residual,
+    is_exact: Array,
+    theta: jax.Array,
+    sums: _Sums,
+    one: Problem,
+) -> _Sums:
+    """What some points add to `look`, its prior apart."""
     d, jacobian = _linearise(law, theta, one)
     rho, slope, second, curvature = residual.rho_of(d, one.sigma, one.above)
     # A padded or left-out point may be anything, NaN included.
     rho = jnp.where(one.weight > 0, rho, 0.0)
-    from_prior = theta - one.prior_mean
-    objective = jnp.sum(one.weight * rho) + jnp.sum(one.prior_precision * from_prior**2)
-    gradient = jacobian @ (one.weight * slope) + 2 * one.prior_precision * from_prior
-    diagonal = (jacobian * jacobian) @ (one.weight * curvature)
-    diagonal += 2 * one.prior_precision
+    objective, gradient, hessian, diagonal = sums
+    objective += jnp.sum(one.weight * rho)
+    gradient += jacobian @ (one.weight * slope)
+    diagonal += (jacobian * jacobian) @ (one.weight * curvature)
     if residual.has_kinks:
         curvature = jnp.where(is_exact, second, curvature)
-    hessian = (jacobian * (one.weight * curvature)) @ jacobian.T
-    hessian += 2 * jnp.diag(jnp.asarray(one.prior_precision))
+    hessian += (jacobian * (one.weight * curvature)) @ jacobian.T
     return objective, gradient, hessian, diagonal
 
 

@@ -17,6 +17,8 @@ from scalepred.fitting.laws import Array, Scale
 
 # Lanes of the small program, for fits from a few good starts.
 FEW_LANES = 8
+# Lanes times points that a program holds at most, but for those few lanes.
+_MOST_HELD = 2**20
 MOVING = -1  # status of a lane that has not ended
 # Points are padded to the next of these times a power of two, so that a new table of
 # another length does not compile again.
@@ -89,8 +91,12 @@ def bucket(size: int) -> int:
 def in_parts(run: Callable[..., Any], room: int, which: np.ndarray, *trees: Any) -> Any:
     """Runs some of the lanes, `room` at a time; leaves come back as numpy's.
 
-    `run` is told how many there are; places without a lane repeat the last one.
+    `run` is told how many there are; places without a lane repeat the last one. Of
+    many points fewer lanes go together.
     """
+    points = max(np.shape(leaf)[-1] for leaf in trees[0][:4])
+    while room > FEW_LANES and room * points > _MOST_HELD:
+        room //= 2
     parts = np.array_split(which, -(-len(which) // room))
 
     def run_part(part: np.ndarray) -> Any:

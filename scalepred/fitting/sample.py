@@ -1,0 +1,40 @@
+"""Which points are refitted, where a table has very many.
+
+A law is fitted to all points. Back-tests, folds, corners and the weights of law=auto
+take hundreds of fits more, whose errors a few thousand points tell as well.
+"""
+
+import numpy as np
+
+from scalepred.table.surface import Surface
+
+REFIT_POINTS = 3000  # unless something else is asked for
+
+
+def choose(surface: Surface, most: int) -> np.ndarray:
+    """Mask of about `most` points, all if there are no more or `most` is 0 [points].
+
+    They are drawn at random, always the same ones; the points of the largest sizes and
+    of the extreme values are among them, so that they span what all points do.
+    """
+    count = len(surface)
+    if not most or count <= most:
+        return np.ones(count, bool)
+    chosen = np.zeros(count, bool)
+    chosen[np.random.default_rng(0).permutation(count)[:most]] = True
+    for sizes in (surface.params, surface.data, surface.work, surface.value):
+        chosen[np.argmax(sizes)] = True
+    # A law of many points is told the lowest value but one.
+    chosen[np.argpartition(surface.value, 1)[:2]] = True
+    return chosen
+
+
+def notes(surface: Surface, most: int) -> tuple[str, ...]:
+    """What is said of it: nothing where all points are taken."""
+    count = len(surface)
+    if not most or count <= most:
+        return ()
+    return (
+        f"the law is fitted to all {count:,} points; back-tests, folds and corners "
+        f"refit it to a random sample of {most:,} (--refit_points={count} takes all)",
+    )

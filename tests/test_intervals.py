@@ -1,0 +1,93 @@
+"""Intervals hold what they are about, however few the resamples."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scalepred
+from scalepred.fitting.fit import Fit
+from scalepred.table.surface import Surface
+
+_LAWS = ("auto", "chinchilla", "kaplan", "rosenfeld", "coupled")
+_M, _N = (
+    size.ravel() for size in np.meshgrid(np.geomspace(1e5, 1e8, 4), [1e6, 1e7, 1e9])
+)
+
+
+@st.composite
+def fits(draw: st.DrawFn) -> Fit:
+    """Any law through twelve points that fall more or less, with noise or none."""
+    law, resamples = draw(st.sampled_from(_LAWS)), draw(st.integers(0, 20))
+    is_error = law == "rosenfeld" or draw(st.booleans())
+    alpha, beta = draw(st.floats(0.05, 0.8)), draw(st.floats(0.05, 0.8))
+    floor, noise = draw(st.floats(0.01, 2)), draw(st.sampled_from([0.0, 0.01, 0.3]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    value = floor + (_M / 1e5) ** -alpha + (_N / 1e6) ** -beta
+    value = value * np.exp(noise * rng.standard_normal(len(value)))
+    if is_error:
+        value = 0.9 * value / value.max()
+    surface = Surface.from_arrays(
+        _M, _N, value, metric="error" if is_error else "loss",
+        random_guess=0.95 if is_error else None,
+    )  # fmt: skip
+    return scalepred.fit(surface, law, resamples=resamples, starts=8)
+
+
+def _check_intervals(fit: Fit) -> None:
+    said = fit.predict(np.append(_M, [1e9, 1e11]), np.append(_N, [1e10, 1e12]))
+    if not len(fit.fitted.draws):
+        assert all(np.all(np.isnan(end)) for end in said[1:])
+        return
+    for lower, lower_50, upper_50, upper in (
+        (said.lower, said.lower_50, said.upper_50, said.upper),
+        (said.mean_lower, said.mean_lower_50, said.mean_upper_50, said.mean_upper),
+    ):
+        assert np.all((lower >= 0) & (lower <= lower_50) & (lower_50 <= said.value))
+        assert np.all((said.value <= upper_50) & (upper_50 <= upper))
+    for one in fit.parameters.values():
+        assert one.lower <= one.value <= one.upper
+    answer = fit.best_for_budget(1e22)
+    assert answer.lower <= answer.value <= answer.upper
+    chance = fit.budget_suffices(answer.value, 1e22).details["expected"]
+    assert chance[1] <= chance[0] * (1 + 1e-9)
+    assert chance[0] <= chance[2] * (1 + 1e-9)
+
+
+@settings(max_examples=15)
+@given(fits())
+def test_intervals_hold_their_own_prediction(fit: Fit) -> None:
+    _check_intervals(fit)
+
+
+@pytest.mark.slow
+@settings(max_examples=500)
+@given(fits())
+def test_intervals_of_many_tables_hold_their_own_prediction(fit: Fit) -> None:
+    _check_intervals(fit)
+
+
+def test_a_single_draw_is_one_end_of_the_interval() -> None:
+    value = 1.0 + (_M / 1e5) ** -0.3 + (_N / 1e6) ** -0.3
+    value *= np.exp(0.05 * np.random.default_rng(0).standard_normal(len(value)))
+    surface = Surface.from_arrays(_M, _N, value, metric="loss")
+    fit = scalepred.fit(surface, "chinchilla", resamples=1)
+    said = fit.predict(1e9, 1e10)
+    ends = {float(said.mean_lower), float(said.mean_upper)}
+    assert float(said.value) in ends
+    assert len(ends) == 2
+
+
+def test_many_places_are_said_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places are taken in blocks, which is not to be seen."""
+    value = 1.0 + (_M / 1e5) ** -0.3 + (_N / 1e6) ** -0.3
+    value *= np.exp(0.05 * np.random.default_rng(0).standard_normal(len(value)))
+    surface = Surface.from_arrays(_M, _N, value, metric="loss")
+    fit = scalepred.fit(surface, "chinchilla", resamples=50)
+    whole = fit.predict(_M[:, None], _N, num_seeds=2)
+    monkeypatch.setattr("scalepred.fitting.predict._MOST_DRAWN", 350)
+    for one, other in zip(
+        whole, fit.predict(_M[:, None], _N, num_seeds=2), strict=True
+    ):
+        assert one.shape == (12, 12)
+        np.testing.assert_array_equal(one, other)
