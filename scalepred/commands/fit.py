@@ -160,7 +160,10 @@ def _fit_table(
     from scalepred import analysis, config
     from scalepred.fitting.estimate import knows_epochs
     from scalepred.report.machine import make_command_result
+    from scalepred.runtime.workdir import check_input
 
+    workdir = epath.Path(_WORKDIR.value)
+    check_input(epath.Path(_MEASUREMENTS.value), workdir)
     with_epochs = knows_epochs(_LAW.value)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
@@ -174,7 +177,7 @@ def _fit_table(
     }
     found, verdicts = analysis.fit_table(
         surface,
-        epath.Path(_WORKDIR.value),
+        workdir,
         record,
         _fit_region(surface),
         config.Fitting(law=_LAW.value, resamples=_RESAMPLES.value, seed=_SEED.value),

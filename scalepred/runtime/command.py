@@ -29,7 +29,8 @@ STOPPED = 128 + signal.SIGTERM
 
 # Of the machine, not of ours: no space, no rights, a disk that is gone.
 _DISK_ERRORS = {
-    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS
+    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS,
+    errno.ESTALE,
 }  # fmt: skip
 _GO_ON = "rows written so far are kept, run the same command again to go on"
 

@@ -1,17 +1,21 @@
 """Files that are there whole or not at all, on a local disk or in a bucket."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import math
 import os
+import re
 import time
 
 from etils import epath
 
 # What a killed process left half written may be of one that still runs elsewhere.
 _ABANDONED_SECONDS = 600.0
+# Nobody else ends a name so, and only such files are removed.
+_UNFINISHED = ".scalepred-unfinished"
 
 
 def write_whole(path: epath.Path, content: str | bytes) -> None:
@@ -26,7 +30,7 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
     Raises:
         OSError: nothing is left of the new file, the old one is as it was.
     """
-    fresh = path.parent / f"{path.name}.{os.getpid()}.tmp"
+    fresh = path.parent / f"{path.name}.{os.getpid()}{_UNFINISHED}"
     try:
         with fresh.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -34,6 +38,8 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
             with contextlib.suppress(io.UnsupportedOperation, AttributeError):
                 os.fsync(file.fileno())  # an object in a bucket has no number
         fresh.replace(path)
+    except FileNotFoundError:
+        raise gone(path.parent) from None
     except OSError:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
@@ -62,6 +68,45 @@ def digest(record: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def gone(folder: epath.Path) -> OSError:
+    """What is raised where a folder in use is not there any more."""
+    return OSError(
+        errno.ESTALE, "the folder was moved or removed while in use", os.fspath(folder)
+    )
+
+
+class Place:
+    """A workdir that may be moved away while it is in use.
+
+    It has a config.json from the beginning; only those who write to it know that, not
+    those who make folders in it.
+    """
+
+    def __init__(self, workdir: epath.Path):
+        self._workdir = workdir
+        self._had_config = False
+
+    def check(self) -> None:
+        """Looks whether it is still there.
+
+        Raises:
+            OSError: it was there when this was called before, and is not now.
+        """
+        has_config = (self._workdir / "config.json").exists()
+        if self._had_config and not has_config:
+            raise gone(self._workdir)
+        self._had_config = has_config
+
+
+def is_digest(name: str) -> bool:
+    """Whether a file or folder is named by a digest, as only we name them.
+
+    Args:
+        name: without ending; 16 hexadecimal digits or more.
+    """
+    return re.fullmatch("[0-9a-f]{16,64}", name) is not None
+
+
 def make_absolute(path: epath.Path) -> epath.Path:
     """The same path, absolute; a bucket's is (etils would put it under the folder)."""
     return path if "://" in os.fspath(path) else path.absolute()
@@ -77,7 +122,7 @@ def list_files(folder: epath.Path, suffix: str) -> list[epath.Path]:
 
 def remove_abandoned(folder: epath.Path) -> None:
     """Removes what processes that were killed left half written in a folder."""
-    for path in list_files(folder, ".tmp"):
+    for path in list_files(folder, _UNFINISHED):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().mtime > _ABANDONED_SECONDS:
                 path.unlink(missing_ok=True)
