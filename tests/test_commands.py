@@ -271,6 +271,16 @@ ENDS = {
         1,
         "No space left on device (rows/x.csv); rows written so far are kept, mend that",
     ),
+    "disk that moved": (
+        OSError(errno.ESTALE, "the folder was moved", "work"),
+        1,
+        "the folder was moved (work); rows written so far are kept, mend that",
+    ),
+    "drawing": (
+        preemption.ProcessLost("the figures could not be drawn"),
+        1,
+        "x: the figures could not be drawn; rows written so far are kept",
+    ),
     "device": (
         jax.errors.JaxRuntimeError("UNAVAILABLE: the chip is gone\nand more"),
         1,

@@ -13,6 +13,7 @@ from absl import flags
 
 from scalepred.config import UserError
 from scalepred.report.figure_process import FigureProcess
+from scalepred.runtime import preemption
 
 if TYPE_CHECKING:
     from scalepred.config import Questions
@@ -340,6 +341,7 @@ def _check(name: str, good: bool, value: float, accepted: str) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    preemption.die_silently()  # while what takes seconds is imported
     sys.path.append(os.getcwd())  # for a law of one's own
     os.environ["JAX_PLATFORMS"] = "cpu"  # laws are fitted there, beside any other
     # Importing and tracing leave little garbage; looking for it takes a tenth longer.

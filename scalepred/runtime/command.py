@@ -64,6 +64,7 @@ def run(
         # Threads may still compile, and other processes never come to the last
         # barrier; nobody waits for either.
         os._exit(status)
+    preemption.die_silently()
     gc.freeze()  # or Python looks through all of jax for garbage once more
     sys.exit(status)
 
@@ -109,6 +110,9 @@ def status_of(
         print(f"{name}: stopped by SIGTERM; {_GO_ON}", file=sys.stderr)
         processes.part()
         return STOPPED
+    except preemption.ProcessLost as error:
+        print(f"{name}: {error}; {_GO_ON}", file=sys.stderr)
+        return MACHINE_FAILED
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
