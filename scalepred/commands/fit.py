@@ -156,15 +156,14 @@ def _fit_table(
     figure_process: FigureProcess | None,
 ) -> CommandResult:
     """Fits the table, and writes what was found."""
-    from etils import epath
-
     from scalepred import analysis, config
     from scalepred.fitting.estimate import knows_epochs
     from scalepred.report.machine import make_command_result
+    from scalepred.runtime.files import open_path
     from scalepred.runtime.workdir import check_input
 
-    workdir = epath.Path(_WORKDIR.value)
-    check_input(epath.Path(_MEASUREMENTS.value), workdir)
+    workdir = open_path("--workdir", str(_WORKDIR.value))
+    check_input(str(_MEASUREMENTS.value), workdir)
     with_epochs = knows_epochs(_LAW.value)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
@@ -214,12 +213,10 @@ def _ask_saved(
     questions: Questions, targets: list[tuple[float, ...]], gates: list[Gate]
 ) -> CommandResult:
     """Answers from the fit that the workdir keeps."""
-    from etils import epath
-
     from scalepred import analysis
     from scalepred.fitting.fit import load
     from scalepred.report.machine import make_command_result
-    from scalepred.runtime.files import jsonable
+    from scalepred.runtime.files import jsonable, open_path
 
     for flag in _OF_FITTING:
         if flag.present:
@@ -232,7 +229,7 @@ def _ask_saved(
             "--measurements: missing; give a CSV with params, data, value, or ask the "
             "fit in --workdir something: --budget, --target_value, --target or --gate"
         )
-    path = epath.Path(_WORKDIR.value) / "fit.npz"
+    path = open_path("--workdir", str(_WORKDIR.value)) / "fit.npz"
     if not path.exists():
         raise UserError(
             f"--workdir={_WORKDIR.value}: keeps no fit; add --measurements to make one"
@@ -290,10 +287,11 @@ def _score() -> CommandResult:
     from scalepred import analysis
     from scalepred.forecasting import forecast
     from scalepred.report.machine import make_command_result
+    from scalepred.runtime.files import open_path
 
     if not _MEASUREMENTS.value:
         raise UserError("--score: needs --measurements, the table of what was measured")
-    told = forecast.read(_SCORE.value)
+    told = forecast.read(open_path("--score", str(_SCORE.value)))
     surface = _read_table(any(one["epochs"] is not None for one in told.targets))
     return make_command_result(told, analysis.score_table(told, surface))
 

@@ -8,14 +8,67 @@ import json
 import math
 import os
 import re
+import stat
 import time
 
 from etils import epath
+
+from scalepred.config import UserError
 
 # What a killed process left half written may be of one that still runs elsewhere.
 _ABANDONED_SECONDS = 600.0
 # Nobody else ends a name so, and only such files are removed.
 _UNFINISHED = ".scalepred-unfinished"
+
+
+# Packages that read what begins so.
+_BUCKETS = {
+    "gs": "gcsfs",
+    "s3": "s3fs",
+    "az": "adlfs",
+    "hf": "huggingface_hub",
+}
+
+
+def open_path(field: str, path: os.PathLike | str) -> epath.Path:
+    """A path that a user gave, once it is known that it can be looked at.
+
+    Args:
+        field: what it was given for, as "--workdir".
+        path: of a file or folder, which need not be there.
+
+    Raises:
+        UserError: it is a web address, in a bucket that cannot be reached, or a pipe
+            or device.
+    """
+    text = os.fspath(path)
+    scheme, is_remote, _ = text.partition("://")
+    if not is_remote:
+        kind = os.stat(text).st_mode if os.path.exists(text) else None
+        if kind and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise UserError(
+                f"{field}={text}: is a pipe or a device; give a file or folder on disk"
+            )
+        return epath.Path(text)
+    if scheme not in _BUCKETS:
+        raise UserError(
+            f"{field}={text}: nothing is read from or written to {scheme}://; give a "
+            f"path on disk, or one that begins with {', '.join(_BUCKETS)} and ://"
+        )
+    try:
+        epath.Path(text).exists()
+    except ImportError:
+        raise UserError(
+            f"{field}={text}: the package {_BUCKETS[scheme]} is not installed; install "
+            "it (pip install), or give a path on disk"
+        ) from None
+    except Exception as error:  # of the package, of the network, of the rights
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"{field}={text}: cannot be reached ({why}); mend that, or give a path on "
+            "disk"
+        ) from None
+    return epath.Path(text)
 
 
 def write_whole(path: epath.Path, content: str | bytes) -> None:

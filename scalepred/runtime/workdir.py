@@ -115,7 +115,7 @@ def _check_free(workdir: epath.Path, kind: str, is_ours: bool) -> None:
             )
 
 
-def check_input(path: epath.Path, workdir: epath.Path) -> None:
+def check_input(path: os.PathLike | str, workdir: epath.Path) -> None:
     """Refuses to read what the results are written over.
 
     Args:

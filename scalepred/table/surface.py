@@ -13,6 +13,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
+from scalepred.runtime.files import open_path
 from scalepred.table.points import Numbers, average, check_runs
 from scalepred.table.readers import csv
 from scalepred.table.readers import frame as frame_reader
@@ -193,7 +194,14 @@ class Surface:
         Raises:
             UserError: names file, row, column and remedy.
         """
-        columns = csv.read(path, metric, task, data_counts)
+        path = open_path("measurements", path)
+        try:
+            columns = csv.read(path, metric, task, data_counts)
+        except OSError as error:
+            raise UserError(
+                f"measurements={path}: cannot be read ({error.strerror}); give a file "
+                "that can"
+            ) from None
         return cls._of_task(random_guess=random_guess, **columns._asdict())
 
     @classmethod
