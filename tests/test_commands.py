@@ -251,7 +251,7 @@ def test_remote_paths_that_cannot_be_used(monkeypatch, capsys, tmp_path, path, h
 @pytest.mark.parametrize("kind", ["device", "zeros", "pipe", "folder", "linked pipe"])
 def test_what_is_no_plain_file(capsys, tmp_path, kind):
     devices = {"device": "/dev/null", "zeros": "/dev/zero"}
-    path = pathlib.Path(devices.get(kind, tmp_path / "special"))
+    path = pathlib.Path(devices.get(kind) or tmp_path / "special")
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":

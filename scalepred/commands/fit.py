@@ -332,9 +332,16 @@ def _parse_target(text: str) -> tuple[float, ...]:
 
 
 def _check(name: str, good: bool, value: float, accepted: str) -> None:
+    from scalepred.table.points import LARGEST, MOST_FLOPS, SMALLEST
+
     # NaN compares false and so is refused as well.
     if not good or math.isinf(value):
         raise UserError(f"--{name}={value:g}: must be {accepted}")
+    largest = MOST_FLOPS if name == "budget" else LARGEST
+    if value and not SMALLEST <= value <= largest:
+        raise UserError(
+            f"--{name}={value:g}: must be between {SMALLEST:g} and {largest:g}"
+        )
 
 
 def main() -> None:

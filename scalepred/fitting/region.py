@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.table.points import LARGEST, SMALLEST
 from scalepred.table.surface import Surface
 
 
@@ -75,6 +76,10 @@ def check_target(
     for name, size in (("params", params), ("data", data)):
         if not (math.isfinite(size) and size > 0):
             raise UserError(f"target {name}={size:g}: must be a positive number")
+        if not SMALLEST <= size <= LARGEST:
+            raise UserError(
+                f"target {name}={size:g}: must be between {SMALLEST:g} and {LARGEST:g}"
+            )
     inside = (fitted_params >= params) & (fitted_data >= data)
     if epochs is not None and fitted_epochs is not None:
         inside &= fitted_epochs >= epochs

@@ -14,7 +14,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
 from scalepred.runtime.files import open_path
-from scalepred.table.points import Numbers, average, check_runs
+from scalepred.table.points import Numbers, average, check_flops, check_runs
 from scalepred.table.readers import csv
 from scalepred.table.readers import frame as frame_reader
 from scalepred.table.rows import Measurement
@@ -147,6 +147,7 @@ class Surface:
         points = average(runs, None if seed is None else np.asarray(seed))
         num_runs = len(runs["value"])
         compute = np.full(num_runs, math.nan) if compute is None else compute
+        check_flops(np.asarray(compute, np.float64))
         return cls(
             params=points.sizes[:, 0],
             data=points.sizes[:, 1],
