@@ -174,16 +174,17 @@ class Table:
         """
         began = time.monotonic()
         self.check_workdir()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        old = set(self._parts)
-        whole = self._write_part(self._sorted())
+        old, whole = set(self._parts), set()
+        if self.rows:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            whole = {self._write_part(self._sorted())}
         self._not_in_parts = []
         view = self.as_csv()
         if not self.path.exists() or self.path.read_bytes() != view:
             write_whole(self.path, view)
-        for name in old - {whole}:
+        for name in old - whole:
             (self._folder / name).unlink(missing_ok=True)
-        self._parts = {whole}
+        self._parts = whole
         for name in self._damaged:
             damaged = self._folder / name
             if damaged.exists():
@@ -249,7 +250,8 @@ class Table:
         rows of later parts then only means that a process was killed before it wrote
         a new one.
         """
-        if (self._folder / f"{_digest(view)}.csv").exists():
+        is_first = view == _format_rows([])  # before there was a row
+        if is_first or (self._folder / f"{_digest(view)}.csv").exists():
             return
         lines = set(view.splitlines())
         if not lines <= set(self.as_csv().splitlines()):
