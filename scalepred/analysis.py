@@ -23,7 +23,7 @@ from scalepred.forecasting.gate import Gate, Verdict, judge
 from scalepred.report import console, page, results
 from scalepred.report.figure_process import FigureProcess
 from scalepred.report.plot_data import add_corners, make_plot_data
-from scalepred.runtime.files import digest
+from scalepred.runtime.files import digest, write_whole
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
 from scalepred.table.surface import Surface
 
@@ -309,7 +309,7 @@ def _write_report(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = figure_process.finish()
     for name, drawing in drawn.items():
-        (folder / f"{name}.png").write_bytes(drawing.png)
-        (folder / f"{name}.svg").write_bytes(drawing.svg)
+        write_whole(folder / f"{name}.png", drawing.png)
+        write_whole(folder / f"{name}.svg", drawing.svg)
     svg = {name: drawing.svg for name, drawing in drawn.items()}
     page.write_page(workdir / "report.html", found, svg)

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from etils import epath
-
 from scalepred import study
 from scalepred.config import Experiment, UserError
 from scalepred.forecasting import loop
 from scalepred.forecasting.gate import parse_gate
+from scalepred.runtime.files import open_path
 from scalepred.training.devices import use_all_cores
 
 
@@ -68,7 +67,7 @@ def run(
         use_all_cores()
     return study.run(
         experiment,
-        epath.Path(workdir),
+        open_path("workdir", workdir),
         stages,
         gates=[parse_gate(text) for text in gates],
         goal=goal,

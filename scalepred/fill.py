@@ -15,7 +15,7 @@ from scalepred.grid import Cell
 from scalepred.report import console
 from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute
-from scalepred.runtime.workdir import log, prepare_workdir, warn
+from scalepred.runtime.workdir import check_workdir, log, prepare_workdir, warn
 from scalepred.table.rows import Table
 from scalepred.training import device_data, ensemble, weights
 from scalepred.training.curves import Curves
@@ -30,8 +30,16 @@ def open_table(study: Study) -> Study:
         UserError: the workdir holds runs of another study.
     """
     workdir = study.workdir
-    prepare_workdir(workdir, _describe(study.experiment), "experiment")
+    record = _describe(study.experiment)
+    check_workdir(workdir, record, "experiment")
     table = Table(workdir / "measurements.csv")
+    prepare_workdir(workdir, record, "experiment")
+    if table.rows and not table.path.exists():
+        # It is written before the first row is.
+        table.notes.append(
+            f"{table.path} is gone; its {len(table.rows)} rows in {workdir / 'rows'} "
+            "count; to train them again, remove that folder too"
+        )
     for note in table.notes:
         warn(workdir, note)
     table.merge()
@@ -112,6 +120,7 @@ def _fill(
     try:
         with console.Progress(plan.num_cells) as progress:
             for news in all_news:
+                table.check_workdir()
                 # A run with a row has all that is kept of it.
                 curves.append(news.curves)
                 weights.write(study.workdir, study.dataset, news.weights)

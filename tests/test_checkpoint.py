@@ -294,6 +294,30 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_row(
     assert "could not be written" in capfd.readouterr().err
 
 
+def test_a_disk_that_is_full_for_a_while_costs_no_row(
+    plain, expected_plain, tmp_path, capfd, monkeypatch
+):
+    """What orbax raises once it raises again when it is closed."""
+    from orbax.checkpoint._src.handlers import base_pytree_checkpoint_handler as inner
+
+    handler, calls = inner.BasePyTreeCheckpointHandler, []
+    really_write = handler._write_metadata_after_commits
+
+    async def write(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) in (1, 3):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return await really_write(self, *args, **kwargs)
+
+    monkeypatch.setattr(handler, "_write_metadata_after_commits", write)
+    rows = [r for p in _train(plain, tmp_path / "c") for r in p.rows]
+    assert len(calls) > 3
+    assert _values(rows) == expected_plain
+    said = capfd.readouterr().err
+    assert "could not be written" in said
+    assert "Traceback" not in said
+
+
 def test_out_of_memory_takes_fewer_lanes(plain, expected_plain, capfd, monkeypatch):
     really_compile, tried = engine.compile_pack, set()
     room = 2

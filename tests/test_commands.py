@@ -3,17 +3,20 @@
 import errno
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
+from etils.epath import backend as epath_backend
 
 from scalepred.commands import fit
 from scalepred.commands import train as train_main
 from scalepred.config import UserError
 from scalepred.runtime import command, preemption
+from scalepred.table.surface import Surface
 from tests import published
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -154,6 +157,135 @@ def test_bad_experiment_files(monkeypatch, capsys, tmp_path):
     )
 
 
+BAD_FILES = {
+    "copied without its neighbours": (
+        "from nowhere_bases import images\n",
+        "line 1: ModuleNotFoundError: No module named 'nowhere_bases'; a study needs",
+    ),
+    "not in scalepred": ("from scalepred import magic\n", "line 1: ImportError"),
+    "no Python": ("def get_config(:\n", "SyntaxError"),
+    "zeros": ("\0", "SyntaxError"),
+    "its own fault": ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivision"),
+    "fault in what it calls": (
+        "import json\n\ndef get_config():\n    return json.loads('{')\n",
+        "x.py, line 4: JSONDecodeError",
+    ),
+    "unknown field": (
+        "from scalepred import config\n"
+        "def get_config():\n    return config.Experiment(nme='x')\n",
+        "x.py, line 3: TypeError: Experiment.__init__() got an unexpected keyword",
+    ),
+    "a mistake that it tells": (
+        "from scalepred.config import UserError\nraise UserError('my own')\n",
+        "scalepred: my own",
+    ),
+    "no function": ("x = 1\n", "the file has no function get_config()"),
+    "a file that it reads": (
+        "def get_config():\n    return open('nowhere.txt')\n",
+        "cannot be read ([Errno 2] No such file or directory: 'nowhere.txt')",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), BAD_FILES.values(), ids=BAD_FILES)
+def test_faults_of_an_experiment_file(monkeypatch, capsys, tmp_path, text, part):
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+    path = tmp_path / "x.py"
+    path.write_text(text)
+    workdir = tmp_path / "work"
+    result = run_train(monkeypatch, capsys, f"--config={path}", f"--workdir={workdir}")
+    assert_refused(result, part)
+    assert not workdir.exists()
+
+
+def no_package(*_, **__):
+    raise ImportError("please install it")
+
+
+def no_rights(*_, **__):
+    raise ValueError("Anonymous caller\nhas no access")
+
+
+REMOTE = {
+    "gs://b/x": (no_package, "the package gcsfs is not installed; install it"),
+    "s3://b/x": (no_package, "the package s3fs is not installed"),
+    "az://b/x": (no_package, "the package adlfs is not installed"),
+    "gs://b/y": (no_rights, "cannot be reached (ValueError: Anonymous caller); mend"),
+    "http://h/x": (None, "nothing is read from or written to http://; give a path"),
+    "https://h/x": (None, "nothing is read from or written to https://"),
+    "file:///x": (None, "nothing is read from or written to file://"),
+}
+
+
+@pytest.mark.parametrize(("path", "how"), REMOTE.items(), ids=REMOTE)
+def test_remote_paths_that_cannot_be_used(monkeypatch, capsys, tmp_path, path, how):
+    really, part = how
+    backend = epath_backend.fsspec_backend
+    if really:
+        monkeypatch.setattr(backend, "_get_filesystem", really)
+        monkeypatch.setattr(epath_backend.tf_backend, "exists", really)
+    points = write_points(tmp_path / "points.csv")
+    workdir = f"--workdir={tmp_path / 'work'}"
+    for arguments in (
+        (f"--measurements={path}", workdir),
+        (points, f"--workdir={path}"),
+        (f"--workdir={path}", "--budget=1e9"),
+        (points, f"--score={path}"),
+    ):
+        assert_refused(run_fit(capsys, *arguments), part)
+    for more in ((), ("--dry_run",)):
+        result = run_train(monkeypatch, capsys, DIGITS, f"--workdir={path}", *more)
+        assert_refused(result, part)
+    for ending in (".npz", ".txt", ".txt:words"):
+        dataset = f"--config.dataset={path}{ending}"
+        result = run_train(monkeypatch, capsys, DIGITS, workdir, dataset)
+        assert_refused(result, "data are read from disk only")
+    for config in ((f"--config={path}.py",), ("--config", f"{path}.py")):
+        result = run_train(monkeypatch, capsys, *config, workdir)
+        assert_refused(result, "an experiment is read from disk only")
+    with pytest.raises(UserError, match=re.escape(part)):
+        Surface.from_csv(path)
+    assert [child.name for child in tmp_path.iterdir()] == ["points.csv"]
+
+
+@pytest.mark.parametrize("kind", ["device", "zeros", "pipe", "folder", "linked pipe"])
+def test_what_is_no_plain_file(capsys, tmp_path, kind):
+    devices = {"device": "/dev/null", "zeros": "/dev/zero"}
+    path = pathlib.Path(devices.get(kind) or tmp_path / "special")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "linked pipe":
+        os.mkfifo(tmp_path / "other")
+        path.symlink_to(tmp_path / "other")
+    points = write_points(tmp_path / "points.csv")
+    work = tmp_path / "work"
+    for arguments in (
+        (f"--measurements={path}", f"--workdir={work}"),
+        (points, f"--score={path}"),
+    ):
+        part = "there is no such" if kind == "folder" else "is a pipe or a device; give"
+        assert_refused(run_fit(capsys, *arguments), part)
+    if kind != "folder":
+        assert_refused(run_fit(capsys, points, f"--workdir={path}"), part)
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ENXIO])
+def test_a_table_that_cannot_be_read(monkeypatch, capsys, tmp_path, number):
+    """It is a mistake, not the end of a training run."""
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    points = write_points(tmp_path / "points.csv")
+    monkeypatch.setattr(epath_backend.os_backend, "open", fail)
+    result = run_fit(capsys, points, f"--workdir={tmp_path / 'work'}")
+    assert_refused(result, f"points.csv: cannot be read ({os.strerror(number)})")
+    assert "rows written" not in str(result)
+
+
 def write_points(path, extra="", **changes):
     m, n, value = published.grid(published.BY_NAME["CIFAR100"])
     columns = {"m": m * 1e6, "n": n * 5e4, "value": value, **changes}
@@ -270,6 +402,16 @@ ENDS = {
         OSError(errno.ENOSPC, "No space left on device", "rows/x.csv"),
         1,
         "No space left on device (rows/x.csv); rows written so far are kept, mend that",
+    ),
+    "disk that moved": (
+        OSError(errno.ESTALE, "the folder was moved", "work"),
+        1,
+        "the folder was moved (work); rows written so far are kept, mend that",
+    ),
+    "drawing": (
+        preemption.ProcessLost("the figures could not be drawn"),
+        1,
+        "x: the figures could not be drawn; rows written so far are kept",
     ),
     "device": (
         jax.errors.JaxRuntimeError("UNAVAILABLE: the chip is gone\nand more"),

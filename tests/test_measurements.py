@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import itertools
 import math
-import os
 import pathlib
 
 import fsspec
@@ -260,17 +259,6 @@ def test_a_full_disk_loses_no_row(table, monkeypatch):
     assert sorted(Table(table.path).rows) == list("abcd")
     table.append([make_row("e", seed=4)])
     assert sorted(Table(table.path).rows) == list("abcde")
-
-
-def test_what_a_killed_process_left_half_written_goes_away(table):
-    folder = table.path.parent / "rows"
-    old, new = folder / "x.csv.1.tmp", folder / "y.csv.2.tmp"
-    for path in (old, new):
-        path.write_text("half")
-    os.utime(old, (0, 0))
-    table.merge()
-    assert not old.exists()
-    assert new.exists()  # its process may still be at it
 
 
 def test_damaged_row_is_named(tmp_path):

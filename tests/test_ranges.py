@@ -16,7 +16,7 @@ _VALUE = 1.5 + (_M / 1e5) ** -0.3 + (_N / 1e6) ** -0.2
 
 
 @pytest.mark.parametrize("column", ["params", "data", "value", "weight", "epochs"])
-@pytest.mark.parametrize("number", [1e-308, 5e-324, 1e-31, 1e31, 1e300])
+@pytest.mark.parametrize("number", [1e-308, 5e-324, 1e-41, 1e41, 1e300])
 def test_numbers_of_no_measurement_are_refused(column: str, number: float) -> None:
     columns = {"params": _M, "data": _N, "value": _VALUE}
     columns |= {"weight": np.ones(9), "epochs": np.ones(9)}
@@ -27,7 +27,7 @@ def test_numbers_of_no_measurement_are_refused(column: str, number: float) -> No
 
 
 @pytest.mark.parametrize("name", ["params", "data", "epochs"])
-@pytest.mark.parametrize("size", [1e-308, 1e31, 1e300, math.inf, math.nan, 0.0])
+@pytest.mark.parametrize("size", [1e-308, 1e41, 1e300, math.inf, math.nan, 0.0])
 def test_targets_of_no_size_are_refused(name: str, size: float) -> None:
     target = {"params": 1e9, "data": 1e10, "epochs": 2.0} | {name: size}
     with pytest.raises(UserError, match=re.escape(f"target {name}={size:g}: must")):

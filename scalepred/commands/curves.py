@@ -6,7 +6,7 @@ from etils import epath
 from scalepred.config import UserError
 from scalepred.report import tensorboard
 from scalepred.runtime import command
-from scalepred.runtime.files import write_whole
+from scalepred.runtime.files import open_path, write_whole
 from scalepred.table.rows import Measurement, Table
 from scalepred.training import curves
 from scalepred.training.curves import Curve
@@ -87,8 +87,9 @@ def _main() -> int:
     for name, value in (("--workdir", _WORKDIR.value), ("--out", _OUT.value)):
         if not value:
             raise UserError(f"{name}: missing; give a folder")
-    out = epath.Path(str(_OUT.value))
-    count = export(epath.Path(str(_WORKDIR.value)), out, _FORMAT.value)
+    out = open_path("--out", str(_OUT.value))
+    workdir = open_path("--workdir", str(_WORKDIR.value))
+    count = export(workdir, out, _FORMAT.value)
     print(f"{count} loss curves in {out}")
     return 0
 

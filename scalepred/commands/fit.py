@@ -13,6 +13,7 @@ from absl import flags
 
 from scalepred.config import UserError
 from scalepred.report.figure_process import FigureProcess
+from scalepred.runtime import preemption
 
 if TYPE_CHECKING:
     from scalepred.config import Questions
@@ -161,12 +162,14 @@ def _fit_table(
     figure_process: FigureProcess | None,
 ) -> CommandResult:
     """Fits the table, and writes what was found."""
-    from etils import epath
-
     from scalepred import analysis, config
     from scalepred.fitting.estimate import knows_epochs
     from scalepred.report.machine import make_command_result
+    from scalepred.runtime.files import open_path
+    from scalepred.runtime.workdir import check_input
 
+    workdir = open_path("--workdir", str(_WORKDIR.value))
+    check_input(str(_MEASUREMENTS.value), workdir)
     with_epochs = knows_epochs(_LAW.value)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
@@ -180,7 +183,7 @@ def _fit_table(
     }
     found, verdicts = analysis.fit_table(
         surface,
-        epath.Path(_WORKDIR.value),
+        workdir,
         record,
         _fit_region(surface),
         config.Fitting(
@@ -221,12 +224,10 @@ def _ask_saved(
     questions: Questions, targets: list[tuple[float, ...]], gates: list[Gate]
 ) -> CommandResult:
     """Answers from the fit that the workdir keeps."""
-    from etils import epath
-
     from scalepred import analysis
     from scalepred.fitting.fit import load
     from scalepred.report.machine import make_command_result
-    from scalepred.runtime.files import jsonable
+    from scalepred.runtime.files import jsonable, open_path
 
     for flag in _OF_FITTING:
         if flag.present:
@@ -239,7 +240,7 @@ def _ask_saved(
             "--measurements: missing; give a CSV with params, data, value, or ask the "
             "fit in --workdir something: --budget, --target_value, --target or --gate"
         )
-    path = epath.Path(_WORKDIR.value) / "fit.npz"
+    path = open_path("--workdir", str(_WORKDIR.value)) / "fit.npz"
     if not path.exists():
         raise UserError(
             f"--workdir={_WORKDIR.value}: keeps no fit; add --measurements to make one"
@@ -297,10 +298,11 @@ def _score() -> CommandResult:
     from scalepred import analysis
     from scalepred.forecasting import forecast
     from scalepred.report.machine import make_command_result
+    from scalepred.runtime.files import open_path
 
     if not _MEASUREMENTS.value:
         raise UserError("--score: needs --measurements, the table of what was measured")
-    told = forecast.read(_SCORE.value)
+    told = forecast.read(open_path("--score", str(_SCORE.value)))
     surface = _read_table(any(one["epochs"] is not None for one in told.targets))
     return make_command_result(told, analysis.score_table(told, surface))
 
@@ -341,13 +343,21 @@ def _parse_target(text: str) -> tuple[float, ...]:
 
 
 def _check(name: str, good: bool, value: float, accepted: str) -> None:
+    from scalepred.table.points import LARGEST, MOST_FLOPS, SMALLEST
+
     # NaN compares false and so is refused as well.
     if not good or math.isinf(value):
         raise UserError(f"--{name}={value:g}: must be {accepted}")
+    largest = MOST_FLOPS if name == "budget" else LARGEST
+    if value and not SMALLEST <= value <= largest:
+        raise UserError(
+            f"--{name}={value:g}: must be between {SMALLEST:g} and {largest:g}"
+        )
 
 
 def main() -> None:
     """Entry point of the console script."""
+    preemption.die_silently()  # while what takes seconds is imported
     sys.path.append(os.getcwd())  # for a law of one's own
     os.environ["JAX_PLATFORMS"] = "cpu"  # laws are fitted there, beside any other
     # Importing and tracing leave little garbage; looking for it takes a tenth longer.

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from absl import flags
-from etils import epath
 from ml_collections import config_flags
 
 from scalepred import study
@@ -17,6 +16,7 @@ from scalepred.forecasting import loop
 from scalepred.forecasting.gate import parse_gate
 from scalepred.report.machine import make_command_result
 from scalepred.runtime import command, processes
+from scalepred.runtime.files import open_path
 from scalepred.training.devices import use_all_cores
 
 _USAGE = """\
@@ -100,6 +100,13 @@ def _run() -> command.CommandResult:
     if experiment is None:
         raise UserError("--config: missing; give an experiment, see experiments/")
     if not isinstance(experiment, Experiment):
+        try:
+            getattr(experiment, "name", None)
+        except OSError as error:  # kept by the flag until it is asked for
+            raise UserError(
+                f"--config: the experiment, or what it reads, cannot be read "
+                f"({error.__cause__ or error}); mend that"
+            ) from None
         raise UserError(
             f"--config: get_config() gave a {type(experiment).__name__}; it must give "
             "a scalepred.config.Experiment"
@@ -116,7 +123,7 @@ def _run() -> command.CommandResult:
     _join()
     outcome = study.run(
         experiment,
-        epath.Path(_WORKDIR.value),
+        open_path("--workdir", _WORKDIR.value),
         stages,
         _DRY_RUN.value,
         _TOPOLOGY.value,
@@ -193,7 +200,13 @@ def _find_config(argv: list[str]) -> None:
     for argument, following in itertools.pairwise([*argv[1:], ""]):
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config"):
-            path = (value if equals else following).partition(":")[0]
+            path = value if equals else following
+            if "://" in path:
+                raise UserError(
+                    f"--config={path}: an experiment is read from disk only; copy it "
+                    "there"
+                )
+            path = path.partition(":")[0]
             if not pathlib.Path(path).is_file():
                 raise UserError(f"--config={path}: there is no such file")
             # A family, dataset, law or base of studies may stand beside the experiment

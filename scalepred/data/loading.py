@@ -26,6 +26,10 @@ def load_dataset(name: str, outline: bool = False) -> Dataset:
     Raises:
         UserError: there is none; names those that come with the package.
     """
+    if "://" in name:
+        raise UserError(
+            f"dataset={name!r}: data are read from disk only; copy the file there"
+        )
     if name.endswith(".npz"):
         return npz.load_file(pathlib.Path(name))
     path, _, variant = name.partition(":")

@@ -71,7 +71,7 @@ def check_target(
         fitted_epochs: passes over the data, if known [points].
 
     Raises:
-        UserError: it is so, or a size is no number from 1e-30 to 1e30.
+        UserError: it is so, or a size is no number between `SMALLEST` and `LARGEST`.
     """
     sizes = {"params": params, "data": data, "epochs": epochs}
     for name, size in sizes.items():
@@ -81,8 +81,7 @@ def check_target(
             raise UserError(f"target {name}={size:g}: must be a positive number")
         if not SMALLEST <= size <= LARGEST:
             raise UserError(
-                f"target {name}={size:g}: must lie within {SMALLEST:g} to "
-                f"{LARGEST:g}, as all sizes do"
+                f"target {name}={size:g}: must be between {SMALLEST:g} and {LARGEST:g}"
             )
     inside = (fitted_params >= params) & (fitted_data >= data)
     if epochs is not None and fitted_epochs is not None:

@@ -27,7 +27,7 @@ from scalepred.fitting.auto import weights as auto_weights
 from scalepred.fitting.estimate import Settings, estimate
 from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law, Scale
-from scalepred.runtime.files import write_whole
+from scalepred.runtime.files import open_path, write_whole
 from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def load(path: os.PathLike | str) -> Saved:
     Raises:
         UserError: there is no such file, or it is no saved fit.
     """
-    path = epath.Path(path)
+    path = open_path("path", path)
     if not path.exists():
         raise UserError(f"{path}: there is no saved fit; fit a table first")
     try:

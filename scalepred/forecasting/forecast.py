@@ -27,7 +27,7 @@ from scalepred.fitting import saved
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.predict import Prediction
-from scalepred.runtime.files import digest, jsonable, list_files, write_whole
+from scalepred.runtime.files import digest, gone, jsonable, list_files, write_whole
 from scalepred.runtime.versions import read_versions
 
 _FORMAT = 1
@@ -275,6 +275,8 @@ def seal(folder: epath.Path, record: dict[str, Any], fit: Fit) -> Forecast:
     Raises:
         OSError: it cannot be written; then none of it counts.
     """
+    if not folder.parent.exists():
+        raise gone(folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
     content = saved.to_bytes(fit)
     name = f"fit-{_digest(content)}.npz"

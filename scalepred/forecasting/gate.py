@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from scalepred.config import UserError
 from scalepred.fitting.fit import Fit
+from scalepred.table.points import LARGEST, MOST_FLOPS, SMALLEST
 
 
 class Gate(NamedTuple):
@@ -68,6 +69,12 @@ def parse_gate(text: str) -> Gate:
             "value<=0.05,budget=1e21,probability=0.8, with positive numbers and a "
             "probability below 1"
         )
+    for name, number in numbers.items():
+        largest = MOST_FLOPS if name == "budget" else LARGEST
+        if not SMALLEST <= number <= largest:
+            raise UserError(
+                f"--gate={text}: {name} must be between {SMALLEST:g} and {largest:g}"
+            )
     return Gate(
         text,
         numbers["value"],

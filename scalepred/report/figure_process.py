@@ -9,14 +9,23 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from scalepred.runtime.preemption import ProcessLost
+
 if TYPE_CHECKING:
     from scalepred.report.plot_data import FigureFiles, PlotData
+
+
+# Whoever ends a command may send them to all its processes; the command answers.
+_ENDINGS = {signal.SIGINT, signal.SIGTERM}
 
 
 class FigureProcess:
@@ -25,8 +34,8 @@ class FigureProcess:
     def __init__(self) -> None:
         self._line, other = multiprocessing.Pipe()
         # It finds what this process finds. It ends when this one does, whatever way:
-        # then there is nothing more to read.
-        with other:
+        # then there is nothing more to read. Signals wait until it can ignore them.
+        with other, _blocked(_ENDINGS):
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -48,13 +57,14 @@ class FigureProcess:
         """The figures of the last `start` by name, in order, once they are drawn.
 
         Raises:
-            RuntimeError: they could not be; the reason stands on stderr.
+            ProcessLost: they could not be; what went wrong stands on stderr, unless
+                that process was ended.
         """
         try:
             self._line.send(None)  # no more
             return self._line.recv()
         except (BrokenPipeError, EOFError, ConnectionResetError):
-            raise RuntimeError("the figures could not be drawn: see above") from None
+            raise ProcessLost("the figures could not be drawn") from None
         finally:
             self.close()  # having said why, if it failed
 
@@ -66,6 +76,9 @@ class FigureProcess:
 
 def serve(line: int) -> None:
     """What that process does: reads `PlotData` from that file, sends what it drew."""
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
     from scalepred.report import figures
 
     with Connection(line) as caller:
@@ -81,15 +94,28 @@ def serve(line: int) -> None:
                     # The last, of many parts, takes longest and so goes first.
                     for name in [name for name in names[::-1] if name not in drawn]:
                         drawn[name] = pool.submit(figures.draw, plot, name)
-            except EOFError:
-                return
-            caller.send({name: drawn[name].result() for name in names})
+                caller.send({name: drawn[name].result() for name in names})
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                return  # the command ended, and nobody wants them any more
+            except BrokenProcessPool:
+                os._exit(1)  # one that drew was ended, and the command says so
     # Python would take matplotlib apart, which the command would wait for.
     os._exit(0)
 
 
+@contextlib.contextmanager
+def _blocked(signals: set[signal.Signals]) -> Iterator[None]:
+    """Within, signals wait; processes that are started take this over."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with_parent(line: int) -> None:
     """In each process that draws: if the one above is killed, nobody waits for it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the one above ends it
     os.close(line)
     parent = multiprocessing.parent_process()
     assert parent is not None

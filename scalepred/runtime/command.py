@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,8 +30,14 @@ STOPPED = 128 + signal.SIGTERM
 
 # Of the machine, not of ours: no space, no rights, a disk that is gone.
 _DISK_ERRORS = {
-    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS
+    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS,
+    errno.ESTALE,
 }  # fmt: skip
+# Where code is that no user wrote.
+_NOT_THE_USERS = (
+    sysconfig.get_path("stdlib"),
+    os.path.dirname(os.path.abspath(config.__file__)),
+)
 _GO_ON = "rows written so far are kept, run the same command again to go on"
 
 
@@ -63,6 +70,7 @@ def run(
         # Threads may still compile, and other processes never come to the last
         # barrier; nobody waits for either.
         os._exit(status)
+    preemption.die_silently()
     gc.freeze()  # or Python looks through all of jax for garbage once more
     sys.exit(status)
 
@@ -108,6 +116,9 @@ def status_of(
         print(f"{name}: stopped by SIGTERM; {_GO_ON}", file=sys.stderr)
         processes.part()
         return STOPPED
+    except preemption.ProcessLost as error:
+        print(f"{name}: {error}; {_GO_ON}", file=sys.stderr)
+        return MACHINE_FAILED
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
@@ -170,10 +181,34 @@ def _parse(known: flags.FlagValues, argv: list[str]) -> None:
                 "--config: this experiment has one form; leave out the colon and what "
                 "follows it"
             ) from None
-        # What get_config() raises comes wrapped in its traceback.
-        raise UserError(str(error).rpartition("UserError: ")[2]) from None
+        if str(error).startswith("flag --config="):
+            raise UserError(_fault_of_experiment(error)) from None
+        raise UserError(str(error)) from None
+    except Exception as error:  # what else get_config() raises is not wrapped
+        raise UserError(_fault_of_experiment(error)) from None
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r}: not a flag; flags are written --name=value")
+
+
+def _fault_of_experiment(error: BaseException) -> str:
+    """What the user's experiment file raised, and where."""
+    while error.__context__ is not None:
+        error = error.__context__  # it comes wrapped in others
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, AttributeError) and error.name == "get_config":
+        return "--config: the file has no function get_config(); see experiments/"
+    where = [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", *_NOT_THE_USERS))
+        and "site-packages" not in frame.filename
+    ]
+    place = f"{where[-1][0]}, line {where[-1][1]}: " if where else ""
+    remedy = "mend it there"
+    if isinstance(error, ModuleNotFoundError):
+        remedy = "a study needs the modules that stand beside it; copy them, too"
+    return f"--config: {place}{type(error).__name__}: {error}; {remedy}"
 
 
 def _unknown_field(message: str) -> str:

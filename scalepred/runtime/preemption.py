@@ -18,8 +18,22 @@ class Stopped(BaseException):
     """SIGTERM came. No `Exception`, so that nothing on the way takes it for a fault."""
 
 
+class ProcessLost(RuntimeError):
+    """Another process that this one started ended before it had done its work."""
+
+
+def die_silently() -> None:
+    """Until `listen`, and after all is done, Ctrl-C ends the process, no traceback."""
+    # It is ignored in what a shell runs in the background, and stays so.
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def listen() -> None:
     """From now on SIGTERM raises `Stopped`; call it from the main thread."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _request)
 
 

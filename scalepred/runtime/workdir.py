@@ -2,12 +2,26 @@
 
 import datetime
 import json
+import os
 import sys
 
 from etils import epath
 
 from scalepred.config import UserError
 from scalepred.runtime.files import write_json, write_whole
+
+# Names that are written in a workdir. Before the first is written config.json claims
+# them: what stands there without it is the user's own.
+_FILES = (
+    "answers.json", "fit.json", "fit.npz", "log.txt", "predictions.csv", "report.html",
+)  # fmt: skip
+_FILES_OF_TRAINING = ("envelope.csv", "rounds.csv", "verification.csv")
+# Files in them are named by digests or ids, which no file of the user's own has.
+_FOLDERS = (
+    "checkpoints", "checkpoints_verify", "choices", "curves", "forecasts", "rows",
+    "weights",
+)  # fmt: skip
+_FIGURES = "figures"
 
 
 def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> None:
@@ -34,12 +48,16 @@ def check_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -> 
     """Refuses the workdir of another study, and touches nothing.
 
     Raises:
-        UserError: it belongs to another study or cannot be read.
+        UserError: it belongs to another study, holds a file of the user's own that
+            would be replaced, or cannot be read.
     """
     path = workdir / "config.json"
     try:
-        if path.exists():
+        is_ours = path.exists()
+        if is_ours:
             _check_same_study(workdir, json.loads(path.read_text()), record, kind)
+        if workdir.exists():
+            _check_free(workdir, kind, is_ours)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise _cannot_be_used(workdir, error) from None
 
@@ -54,10 +72,15 @@ def _check_same_study(
     workdir: epath.Path, old: object, new: dict[str, object], kind: str
 ) -> None:
     old = old if isinstance(old, dict) else {}
-    if old.get("kind") != kind:
+    if "kind" not in old:
+        raise UserError(
+            f"workdir={workdir}: its config.json was not written by scalepred; choose "
+            "another --workdir"
+        )
+    if old["kind"] != kind:
         raise UserError(
             f"workdir={workdir}: belongs to a study of another kind "
-            f"({old.get('kind')}, not {kind}); choose another --workdir"
+            f"({old['kind']}, not {kind}); choose another --workdir"
         )
     # What is read back has lists where the config has tuples.
     runs = json.loads(json.dumps(new.get("runs")))
@@ -70,6 +93,44 @@ def _check_same_study(
                 f"workdir={workdir}: holds runs with {name}={before.get(name)!r}, this "
                 f"config says {value!r}; choose another --workdir"
             )
+
+
+def _check_free(workdir: epath.Path, kind: str, is_ours: bool) -> None:
+    """Refuses files in the way of those that are going to be written."""
+    files = _FILES + (_FILES_OF_TRAINING if kind == "experiment" else ())
+    folders = (_FIGURES, *(_FOLDERS if kind == "experiment" else ("forecasts",)))
+    foreign = "" if is_ours else "is not scalepred's (there is no config.json)"
+    for path in sorted(workdir.iterdir()):
+        why = ""
+        if path.name in files:
+            why = "is a folder" if path.is_dir() else foreign
+        elif path.name in folders and not path.is_dir():
+            why = "is no folder"
+        elif path.name == _FIGURES and any(path.iterdir()):
+            why = foreign
+        if why:
+            raise UserError(
+                f"workdir={workdir}: {path.name} in it {why}, and results have that "
+                "name; move it away, or choose another --workdir"
+            )
+
+
+def check_input(path: os.PathLike | str, workdir: epath.Path) -> None:
+    """Refuses to read what the results are written over.
+
+    Args:
+        path: that is read.
+        workdir: where results of the kind "measurements" are going to be.
+
+    Raises:
+        UserError: it has the place of one of them.
+    """
+    names = (*_FILES, "config.json")
+    if os.path.realpath(path) in [os.path.realpath(workdir / name) for name in names]:
+        raise UserError(
+            f"--measurements={path}: the results of this command are written over it; "
+            "move it away, or choose another --workdir"
+        )
 
 
 def _flatten(record: object, prefix: str = "") -> dict[str, object]:

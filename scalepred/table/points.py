@@ -11,9 +11,10 @@ from scalepred.metrics import find_unit, is_bounded
 
 # So much below one epoch is one, rounded.
 _EPOCHS_SLACK = 0.01
-# No size or value lies outside, whatever it is counted in, and their products and
-# powers, such as the FLOPs of a run, are still numbers that a float can be.
-SMALLEST, LARGEST = 1e-30, 1e30
+# Sizes and values beyond are slips: single precision, in which models are trained, ends
+# at 3e38. Products and powers of those within stay far from where doubles end. FLOPs
+# may be as large as a product of sizes.
+SMALLEST, LARGEST, MOST_FLOPS = 1e-40, 1e40, 1e80
 
 # A table of points by seeds is larger than the runs themselves where runs are of seeds
 # of their own: so many cells are no matter, nor are those of so few points.
@@ -142,6 +143,16 @@ def _count_off(of_run: np.ndarray, num_points: int) -> np.ndarray:
     return seeds
 
 
+def check_flops(numbers: np.ndarray) -> None:
+    """Training FLOPs, NaN where they are not known [runs].
+
+    Raises:
+        UserError: some are beyond what can be reckoned with.
+    """
+    known = np.where(np.isnan(numbers), 1.0, numbers)
+    _check_range("flops", known, MOST_FLOPS)
+
+
 def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
     bad = ~(np.isfinite(numbers) & (numbers > 0))
     if zero_allowed:
@@ -152,12 +163,16 @@ def _check_numbers(name: str, numbers: np.ndarray, zero_allowed: bool) -> None:
             f"{name}, row {row + 1}: {numbers[row]:g} must be a positive number; "
             "correct or remove that row"
         )
-    bad = (numbers > LARGEST) | ((numbers < SMALLEST) & (numbers > 0))
+    _check_range(name, numbers, LARGEST)
+
+
+def _check_range(name: str, numbers: np.ndarray, largest: float) -> None:
+    bad = ((numbers < SMALLEST) & (numbers != 0)) | (numbers > largest)
     if np.any(bad):
         row = int(np.argmax(bad))
         raise UserError(
-            f"{name}, row {row + 1}: {numbers[row]:g} lies outside {SMALLEST:g} to "
-            f"{LARGEST:g}, as nothing measured does; correct or remove that row"
+            f"{name}, row {row + 1}: {numbers[row]:g} is not between {SMALLEST:g} and "
+            f"{largest:g}; correct or remove that row, or give other units"
         )
 
 

@@ -16,7 +16,13 @@ from typing import Any
 from etils import epath
 
 from scalepred.config import UserError
-from scalepred.runtime.files import list_files, remove_abandoned, write_whole
+from scalepred.runtime.files import (
+    Place,
+    is_digest,
+    list_files,
+    remove_abandoned,
+    write_whole,
+)
 
 # The parts of a table are merged at most so often, and for at most a hundredth of
 # the time.
@@ -137,12 +143,14 @@ class Table:
         self._not_in_parts: list[Measurement] = []
         self._last_merge = time.monotonic()
         self._merge_seconds = 0.0
+        self._place = Place(self.path.parent)
         self._read()
 
     def append(self, rows: Sequence[Measurement]) -> None:
         """Writes rows and waits until they are on the disk."""
         if not rows:
             return
+        self.check_workdir()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._write_part([*self._not_in_parts, *rows])
         self._not_in_parts = []
@@ -151,23 +159,32 @@ class Table:
         if time.monotonic() - self._last_merge > pause:
             self.merge()
 
+    def check_workdir(self) -> None:
+        """Looks whether the workdir is still where it was, before more is written.
+
+        Raises:
+            OSError: it was moved or removed.
+        """
+        self._place.check()
+
     def merge(self) -> None:
         """Makes one part of all, and measurements.csv the view of it.
 
         Another process may do the same: what is removed here stands in the new part.
         """
         began = time.monotonic()
+        self.check_workdir()
+        old, whole = set(self._parts), set()
         if self.rows:
             self._folder.mkdir(parents=True, exist_ok=True)
-            old = set(self._parts)
-            whole = self._write_part(self._sorted())
-            self._not_in_parts = []
-            view = self.as_csv()
-            if not self.path.exists() or self.path.read_bytes() != view:
-                write_whole(self.path, view)
-            for name in old - {whole}:
-                (self._folder / name).unlink(missing_ok=True)
-            self._parts = {whole}
+            whole = {self._write_part(self._sorted())}
+        self._not_in_parts = []
+        view = self.as_csv()
+        if not self.path.exists() or self.path.read_bytes() != view:
+            write_whole(self.path, view)
+        for name in old - whole:
+            (self._folder / name).unlink(missing_ok=True)
+        self._parts = whole
         for name in self._damaged:
             damaged = self._folder / name
             if damaged.exists():
@@ -202,6 +219,12 @@ class Table:
 
     def _read(self) -> None:
         parts = self._read_parts()
+        for path in list_files(self._folder, ".csv"):
+            if not is_digest(path.stem):
+                self.notes.append(
+                    f"{path}: not written by scalepred; it is left alone and its rows "
+                    "do not count"
+                )
         for name, content in sorted(parts.items()):
             if _digest(content) + ".csv" != name:
                 self._damaged.add(name)
@@ -216,14 +239,35 @@ class Table:
         if not self.path.exists():
             return
         if parts:
-            lines = set(self.path.read_bytes().splitlines())
-            if not lines <= set(self.as_csv().splitlines()):
-                self.notes.append(
-                    f"{self.path}: changed or damaged since it was written; the rows "
-                    f"in {self._folder} count"
-                )
+            self._compare_view(self.path.read_bytes())
+        else:
+            self._read_view()
+
+    def _compare_view(self, view: bytes) -> None:
+        """Notes what somebody changed in measurements.csv since it was written.
+
+        As written it has the bytes of the part that was made with it; that it lacks
+        rows of later parts then only means that a process was killed before it wrote
+        a new one.
+        """
+        is_first = view == _format_rows([])  # before there was a row
+        if is_first or (self._folder / f"{_digest(view)}.csv").exists():
             return
-        self._read_view()
+        lines = set(view.splitlines())
+        if not lines <= set(self.as_csv().splitlines()):
+            self.notes.append(
+                f"{self.path}: changed or damaged since it was written; the rows "
+                f"in {self._folder} count"
+            )
+        ids = {line.partition(b",")[0].strip(b'"') for line in lines}
+        missing = sum(cell_id.encode() not in ids for cell_id in self.rows)
+        if missing:
+            self.notes.append(
+                f"{missing} row{'s' * (missing > 1)} of {self._folder} "
+                f"{'are' if missing > 1 else 'is'} not in {self.path} and "
+                f"{'count' if missing > 1 else 'counts'}; to train them again, remove "
+                f"their lines and {self._folder} too"
+            )
 
     def _read_view(self) -> None:
         try:
@@ -243,7 +287,7 @@ class Table:
     def _read_parts(self) -> dict[str, bytes]:
         """Contents of all parts; another process may be merging them meanwhile."""
         for attempt in range(_READ_ATTEMPTS):
-            paths = list_files(self._folder, ".csv")
+            paths = _list_parts(self._folder)
             try:
                 with concurrent.futures.ThreadPoolExecutor() as pool:  # for buckets
                     contents = list(pool.map(lambda path: path.read_bytes(), paths))
@@ -256,7 +300,13 @@ class Table:
 
 
 def has_parts(path: epath.Path) -> bool:
-    return bool(list_files(path.parent / "rows", ".csv"))
+    """Whether a table is the view of parts beside it."""
+    return bool(_list_parts(path.parent / "rows"))
+
+
+def _list_parts(folder: epath.Path) -> list[epath.Path]:
+    """Files with the names of parts; others are the user's own."""
+    return [path for path in list_files(folder, ".csv") if is_digest(path.stem)]
 
 
 def _digest(content: bytes) -> str:

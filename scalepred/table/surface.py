@@ -13,7 +13,8 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
-from scalepred.table.points import Numbers, average, check_runs
+from scalepred.runtime.files import open_path
+from scalepred.table.points import Numbers, average, check_flops, check_runs
 from scalepred.table.readers import csv
 from scalepred.table.readers import frame as frame_reader
 from scalepred.table.rows import Measurement
@@ -149,6 +150,7 @@ class Surface:
         points = average(runs, None if seed is None else np.asarray(seed))
         num_runs = len(runs["value"])
         compute = np.full(num_runs, math.nan) if compute is None else compute
+        check_flops(np.asarray(compute, np.float64))
         return cls(
             params=points.sizes[:, 0],
             data=points.sizes[:, 1],
@@ -197,7 +199,14 @@ class Surface:
         Raises:
             UserError: names file, row, column and remedy.
         """
-        columns = csv.read(path, metric, task, data_counts)
+        path = open_path("measurements", path)
+        try:
+            columns = csv.read(path, metric, task, data_counts)
+        except OSError as error:
+            raise UserError(
+                f"measurements={path}: cannot be read ({error.strerror}); give a file "
+                "that can"
+            ) from None
         return cls._of_task(random_guess=random_guess, **columns._asdict())
 
     @classmethod

@@ -6,6 +6,10 @@ lane takes which run next follows from the plan, so the runs' states are all the
 to save. They may go on in other lanes, and on other devices.
 """
 
+import contextlib
+import logging
+import os
+import re
 import sys
 import time
 import zlib
@@ -19,11 +23,13 @@ from etils import epath
 
 from scalepred.grid import Cell
 from scalepred.runtime import processes
-from scalepred.runtime.files import digest
+from scalepred.runtime.files import Place, digest, is_digest
 from scalepred.training.plan import Pack
 
 # Checkpoints kept of a pack: the newest may be damaged.
 _KEPT = 2
+# What orbax calls a checkpoint, finished or not.
+_STEP = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")
 
 
 class Held(NamedTuple):
@@ -46,10 +52,12 @@ class Checkpoints:
         """Touches nothing yet.
 
         Args:
-            directory: an absolute path, or a bucket.
+            directory: inside a workdir; an absolute path, or a bucket.
             minutes: between two checkpoints.
         """
         self._directory = epath.Path(directory)
+        self._place = Place(self._directory.parent)
+        self._place.check()
         self._minutes = minutes
         self._last_saved = time.monotonic()
         self._pack: Pack | None = None
@@ -76,8 +84,12 @@ class Checkpoints:
             state: of all lanes, leaves [lanes, ...].
             held: the unfinished run of each lane that has one.
             waiting: unfinished runs of an earlier checkpoint that have no lane yet.
+
+        Raises:
+            OSError: the workdir was moved or removed; orbax would make it again.
         """
         self.finish()
+        self._place.check()
         runs = [
             [lane, run.cell.cell_id, run.steps, run.seconds]
             for lane, run in [*held.items(), *((-1, run) for run in waiting)]
@@ -150,21 +162,24 @@ class Checkpoints:
     def clear(self, pack: Pack) -> None:
         """Removes the checkpoints of a pack that is done."""
         self.close()
-        folder = self._folder(pack)
-        if processes.is_first() and folder.exists():
-            folder.rmtree()
+        if processes.is_first():
+            _remove_steps(self._folder(pack))
 
     def remove(self) -> None:
-        """Removes all checkpoints: everything is done."""
+        """Removes all checkpoints, as everything is done, and nothing else there."""
         self.close()
         if processes.is_first() and self._directory.exists():
-            self._directory.rmtree()
+            for folder in self._directory.iterdir():
+                if is_digest(folder.name):
+                    _remove_steps(folder)
+            _remove_if_empty(self._directory)
 
     def close(self) -> None:
         """Waits for what is being written."""
         self.finish()
         if self._checkpointer is not None:
-            self._checkpointer.close()
+            with contextlib.suppress(Exception):  # again what `finish` has told
+                self._checkpointer.close()
         self._checkpointer = self._pack = None
 
     def _folder(self, pack: Pack) -> epath.Path:
@@ -178,6 +193,7 @@ class Checkpoints:
         # Imported here because it is slow, and only long studies need it.
         from orbax.checkpoint.experimental.v1 import training
 
+        logging.getLogger("absl").addFilter(_is_no_echo)
         newest: Any = training.preservation_policies.LatestN(_KEPT)
         self._checkpointer = training.Checkpointer(
             self._folder(pack),
@@ -227,6 +243,28 @@ class Checkpoints:
 
     def _tell(self, error: Exception) -> None:
         _say(f"a checkpoint could not be written ({_first_line(error)}); rows are kept")
+
+
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """Orbax logs each of its errors some times, with tracebacks, and raises it."""
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+def _remove_steps(folder: epath.Path) -> None:
+    """Removes the checkpoints of a pack, and its folder if that was all."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if _STEP.fullmatch(path.name):
+            path.rmtree()
+    _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: epath.Path) -> None:
+    # Not the method of epath: it overlooks files that end with "~" and removes them.
+    # A folder of a bucket goes with its last file.
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def _checksum(state: Any) -> int:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from scalepred.runtime.files import list_files, remove_abandoned, write_whole
+from scalepred.runtime.files import is_digest, list_files, remove_abandoned, write_whole
 
 # Of a run that is no shorter.
 NUM_POINTS = 48
@@ -177,6 +177,8 @@ def _write(folder: epath.Path, curves: Mapping[str, Curve]) -> str:
 def _read_files(folder: epath.Path) -> dict[str, dict[str, Curve]]:
     found = {}
     for path in list_files(folder, ".npz"):
+        if not is_digest(path.stem):
+            continue  # the user's own
         content = path.read_bytes()
         if f"{_digest(content)}.npz" != path.name:
             print(
