@@ -284,6 +284,9 @@ def _collect(
     if others:
         note = f"{others} rows of the table are not in this grid and are left out"
         surface = dataclasses.replace(surface, notes=(*surface.notes, note))
+    lost = surface.left_out
+    if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
+        surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]
