@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from etils import epath
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.models.model import build_for, is_builtin
+from scalepred.models.model import build_model, is_builtin
 from scalepred.runtime import preemption
 from scalepred.training import autotune as tuning
 from scalepred.training import cost, packing
@@ -71,19 +72,32 @@ def plan_cells(
         machine=machine,
     )
     for pack in plan.packs:
-        _check_claim(pack, dataset)
+        family, depth = pack.key.family, pack.key.depth
+        if not is_builtin(family):
+            for width in pack.widths[:-1]:
+                _check_claim(
+                    family,
+                    (width, pack.widths[-1]),
+                    depth,
+                    dataset.input_spec,
+                    dataset.head_size,
+                )
     return plan
 
 
-def _check_claim(pack: Pack, dataset: Dataset) -> None:
+@functools.lru_cache(maxsize=256)  # a study is planned more than once
+def _check_claim(
+    family: str,
+    widths: tuple[int, int],
+    depth: int,
+    example: jax.ShapeDtypeStruct,
+    head_size: int,
+) -> None:
     """A family of one's own that says it may be padded is not taken at its word."""
-    key = pack.key
-    if len(pack.widths) > 1 and not is_builtin(key.family):
-        narrow, wide = (
-            build_for(dataset, key.family, width, key.depth)
-            for width in (pack.widths[0], pack.widths[-1])
-        )
-        check_padding(key.family, narrow, wide, dataset.input_spec)
+    narrow, wide = (
+        build_model(family, width, depth, example.shape, head_size) for width in widths
+    )
+    check_padding(family, narrow, wide, example)
 
 
 def train(
