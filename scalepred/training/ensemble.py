@@ -14,7 +14,7 @@ from etils import epath
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.models.model import build_model, is_builtin
+from scalepred.models.model import build_for, is_builtin
 from scalepred.runtime import preemption
 from scalepred.training import autotune as tuning
 from scalepred.training import cost, packing
@@ -73,31 +73,19 @@ def plan_cells(
     )
     for pack in plan.packs:
         family, depth = pack.key.family, pack.key.depth
-        if not is_builtin(family):
-            for width in pack.widths[:-1]:
-                _check_claim(
-                    family,
-                    (width, pack.widths[-1]),
-                    depth,
-                    dataset.input_spec,
-                    dataset.head_size,
-                )
+        if is_builtin(family):
+            continue
+        *narrow, wide = (
+            build_for(dataset, family, width, depth) for width in pack.widths
+        )
+        for model in narrow:
+            _check_claim(family, model, wide, dataset.input_spec)
     return plan
 
 
-@functools.lru_cache(maxsize=256)  # a study is planned more than once
-def _check_claim(
-    family: str,
-    widths: tuple[int, int],
-    depth: int,
-    example: jax.ShapeDtypeStruct,
-    head_size: int,
-) -> None:
-    """A family of one's own that says it may be padded is not taken at its word."""
-    narrow, wide = (
-        build_model(family, width, depth, example.shape, head_size) for width in widths
-    )
-    check_padding(family, narrow, wide, example)
+# A family of one's own that says it may be padded is not taken at its word; once, as a
+# study is planned more than once.
+_check_claim = functools.lru_cache(maxsize=256)(check_padding)
 
 
 def train(
