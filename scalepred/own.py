@@ -1,15 +1,21 @@
-"""What of a study is neither its config nor ours: modules and data of one's own."""
+"""What a study rests on beside its config: code and data, as digests."""
 
+import dataclasses
 import hashlib
 import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from scalepred import data, models
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
+from scalepred.grid import Cell
+from scalepred.runtime.files import digest
 from scalepred.runtime.modules import find_module
-from scalepred.runtime.sources import Sources, digest_module
+from scalepred.runtime.sources import Sources, digest_module, digest_package
+from scalepred.runtime.versions import read_versions
 from scalepred.training import optimizer
 
 # All inputs are read up to so many bytes; of more, rows at even distances.
@@ -43,6 +49,35 @@ def find_sources(experiment: Experiment, dataset: Dataset) -> Sources:
             return found
         code = digest_module(module)
     return {**found, "dataset": {**code, "what the data hold": digest_data(dataset)}}
+
+
+def describe_asked(experiment: Experiment, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The config field by field, other flags, versions and the code of this package."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(experiment):
+        value = getattr(experiment, field.name)
+        if dataclasses.is_dataclass(value):
+            parts = vars(value).items()
+            found |= {f"{field.name}.{name}": part for name, part in parts}
+        else:
+            found[field.name] = value
+    versions = read_versions().items()
+    found |= {f"the version of {name}": version for name, version in versions}
+    return {**found, **flags, "the digest of scalepred's code": digest_package()}
+
+
+def describe_runs(
+    experiment: Experiment, dataset: Dataset, cells: Sequence[Cell]
+) -> dict[str, Any]:
+    """Digests of what is trained, by what it is called in a sentence."""
+    found = {
+        f"the digest of {part} ({field})": one
+        for field, parts in find_sources(experiment, dataset).items()
+        for part, one in parts.items()
+    }
+    found["the digest of what the data hold (dataset)"] = digest_data(dataset)
+    found["the digest of all cells"] = digest([cell.cell_id for cell in cells])
+    return found
 
 
 def digest_data(dataset: Dataset) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-from scalepred import config, own, study
+from scalepred import config, grid, own, study
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
+from scalepred.data.loading import load_dataset
 from scalepred.models import mlp
 from scalepred.runtime.sources import digest_module
 from scalepred.table.rows import Table
@@ -29,6 +30,7 @@ def build(width, depth, shape, classes):
 DATA = """
 import numpy as np
 from scalepred.data.dataset import Dataset
+from scalepred.data.loading import load_dataset
 
 def load():
     labels = np.arange(60) % 3
@@ -278,3 +280,23 @@ def test_the_digest_of_large_data_reads_some_rows(monkeypatch):
     assert len({digest(row, 1.0) for row in (0, 13, 26, 39)}) == 4
     assert digest(5, 1.0) == digest(6, 1.0)
     assert digest(0, 1.0) == digest(0, 1.0)
+
+
+def test_every_field_version_and_the_code_are_compared_between_processes():
+    first = experiment()
+    told = own.describe_asked(first, {"--stages": ["fit"]})
+    assert {"family", "grid.seeds", "training.learning_rate", "--stages"} <= set(told)
+    assert {"the version of jax", "the digest of scalepred's code"} <= set(told)
+    second = own.describe_asked(experiment(metric="loss"), {"--stages": ["fit"]})
+    assert [name for name in told if told[name] != second[name]] == ["metric"]
+
+
+def test_what_is_trained_is_compared_between_processes(folder):
+    first = experiment()
+    dataset = load_dataset("own_data")
+    cells = grid.make_cells(first, dataset)
+    told = own.describe_runs(first, dataset, cells)
+    assert "the digest of own_helper (family)" in told
+    fewer = own.describe_runs(first, dataset, cells[:-1])
+    (name,) = (name for name in told if told[name] != fewer[name])
+    assert name == "the digest of all cells"
