@@ -19,6 +19,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.models import mlp
 from scalepred.runtime.sources import digest_module
 from scalepred.table.rows import Table
+from scalepred.training import weights
 
 FAMILY = """
 from scalepred.models import mlp
@@ -137,6 +138,23 @@ def test_rows_are_kept_where_that_is_asked_for_once(folder, capsys):
     assert "nothing to train" in said.out
     assert train(workdir) == 4  # the record is the new one
     assert "warning" not in capsys.readouterr().err
+
+
+def test_weights_are_not_put_into_an_edited_family(folder):
+    workdir = folder / "work"
+    saving = config.Packing(save_weights="all")
+    train(workdir, packing=saving)
+    cell_id = next(iter(Table(workdir / "measurements.csv").rows))
+    weights.load_model(workdir, cell_id)
+    write(folder / "own_helper.py", "scale = 1.0 * 1\n")
+    with pytest.raises(UserError, match=r"own_helper \(family\) is not what it was"):
+        weights.load_model(workdir, cell_id)
+    write(folder / "own_helper.py", "scale = 1  # as before\n")
+    train(workdir, packing=saving, keep_rows=True)
+    weights.load_model(workdir, cell_id)
+    (workdir / "config.json").write_text("{half")
+    with pytest.raises(UserError, match=r"config\.json: damaged"):
+        weights.load_model(workdir, cell_id)
 
 
 def test_data_that_a_module_reads_are_told(folder):

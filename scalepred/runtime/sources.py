@@ -142,11 +142,17 @@ def find_changes(workdir: epath.Path, now: Sources) -> list[str]:
         workdir: whose config.json is read; one that was written before sources were
             recorded says nothing of them.
         now: the sources of a study.
+
+    Raises:
+        UserError: that file is damaged.
     """
     path = workdir / "config.json"
     if not path.exists():
         return []
-    before = json.loads(path.read_text()).get("sources", {})
+    try:
+        before = json.loads(path.read_text()).get("sources", {})
+    except (ValueError, AttributeError):
+        raise UserError(f"{path}: damaged; put it back as it was") from None
     return [
         f"{part} ({field}) is not what it was when the runs in {workdir} were made"
         for field, digests in now.items()
