@@ -219,6 +219,9 @@ class Experiment:
     # Classification: error (top-1, 0 to 1), loss (cross-entropy, nats); text: loss,
     # error; regression: mse, mae; on a further test set NAME: NAME_error and so on.
     metric: str = ""
+    # Rows of the workdir count although a module of one's own, or the data, were
+    # changed since.
+    keep_rows: bool = False
     grid: Grid = dataclasses.field(default_factory=Grid)
     training: Training = dataclasses.field(default_factory=Training)
     packing: Packing = dataclasses.field(default_factory=Packing)

@@ -12,9 +12,11 @@ import numpy as np
 from scalepred.config import Experiment
 from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
+from scalepred.own import find_sources
 from scalepred.report import console
 from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute
+from scalepred.runtime.sources import Sources, find_changes, refuse
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir, warn
 from scalepred.table.rows import Table
 from scalepred.training import device_data, ensemble, weights
@@ -22,17 +24,24 @@ from scalepred.training.curves import Curves
 from scalepred.training.plan import Plan
 from scalepred.training.work import estimate_work
 
+# Folders of runs that are half done: of the evidence, of what is verified.
+_CHECKPOINTS = ("checkpoints", "checkpoints_verify")
+
 
 def open_table(study: Study) -> Study:
     """The study with the table of its workdir, whole again if something was damaged.
 
     Raises:
-        UserError: the workdir holds runs of another study.
+        UserError: the workdir holds runs of another study, or of other code of one's
+            own.
     """
     workdir = study.workdir
-    record = _describe(study.experiment)
+    own = find_sources(study.experiment, study.dataset)
+    record = _describe(study.experiment, own)
     check_workdir(workdir, record, "experiment")
     table = Table(workdir / "measurements.csv")
+    if table.rows or any((workdir / name).exists() for name in _CHECKPOINTS):
+        _check_sources(study, own)
     prepare_workdir(workdir, record, "experiment")
     if table.rows and not table.path.exists():
         # It is written before the first row is.
@@ -46,11 +55,24 @@ def open_table(study: Study) -> Study:
     return study._replace(table=table)
 
 
-def _describe(experiment: Experiment) -> dict[str, object]:
+def _describe(experiment: Experiment, own: Sources) -> dict[str, object]:
     """For config.json; under "runs" what all runs of a workdir have in common."""
     record = dataclasses.asdict(experiment)
     kept = ("name", "dataset", "family", "training")
-    return {"runs": {name: record.pop(name) for name in kept}, "settings": record}
+    return {
+        "runs": {name: record.pop(name) for name in kept},
+        "sources": own,
+        "settings": record,
+    }
+
+
+def _check_sources(study: Study, own: Sources) -> None:
+    """Rows, and runs that are half done, must be of the code that there is now."""
+    changes = find_changes(study.workdir, own)
+    if changes and not study.experiment.keep_rows:
+        raise refuse(changes)
+    for change in changes:
+        warn(study.workdir, f"{change}; they are kept (keep_rows)")
 
 
 def train(

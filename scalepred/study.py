@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from etils import epath
 
-from scalepred import config, dry_run, sweep
+from scalepred import config, dry_run, own, sweep
 from scalepred.analysis import ask, finish
 from scalepred.config import Experiment, UserError
 from scalepred.fill import open_table, train
@@ -110,20 +110,43 @@ def run(
     """
     with_targets = stages is not None and "verify" in stages
     stages = STAGES if stages is None else stages
+    flags = {"--stages": sorted(stages), "--gate": gates, "--dry_run": dry_run}
+    flags["--until_width, --budget, --cost"] = goal
+    processes.agree(lambda: own.describe_asked(experiment, flags))
     _check_asked(experiment, stages, gates, goal)
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = aot.find_machines(topology) if topology else None
-    study = prepare(experiment, workdir, outline=dry_run)
+    study = processes.together(lambda: prepare(experiment, workdir, outline=dry_run))
     if with_targets:
         _check_targets(study)
     if dry_run:
         _print_plan(study, machines, price_per_hour)
         return Outcome()
-    if processes.is_first():
-        study = open_table(study)
-        log(workdir, f"started: {experiment.name}, stages {','.join(stages)}")
+    return _run_stages(_open(study, stages), stages, with_targets, gates, goal)
 
+
+def _open(study: Study, stages: Sequence[str]) -> Study:
+    """The study with its table, which the first process alone has."""
+    cells = [*study.parts.evidence, *study.parts.to_verify]
+    processes.agree(lambda: own.describe_runs(study.experiment, study.dataset, cells))
+    opened = processes.together(
+        lambda: open_table(study) if processes.is_first() else study
+    )
+    if processes.is_first():
+        name = study.experiment.name
+        log(study.workdir, f"started: {name}, stages {','.join(stages)}")
+    return opened
+
+
+def _run_stages(
+    study: Study,
+    stages: Sequence[str],
+    with_targets: bool,
+    gates: Sequence[Gate],
+    goal: loop.Goal | None,
+) -> Outcome:
+    """All but the reading of what was asked; see `run`."""
     study, news = _train_evidence(study, stages, goal)
     verifies = "verify" in stages and bool(_to_verify(study, with_targets))
     if not verifies:
@@ -284,6 +307,9 @@ def _collect(
     if others:
         note = f"{others} rows of the table are not in this grid and are left out"
         surface = dataclasses.replace(surface, notes=(*surface.notes, note))
+    lost = surface.left_out
+    if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
+        surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]

@@ -312,9 +312,12 @@ def test_failed_runs_are_left_out_and_said():
     assert len(surface) == 2
     np.testing.assert_array_equal(surface.num_seeds, [1, 1])
     assert surface.random_guess == 0.9
-    assert len(surface.notes) == 1
-    assert "run c" in surface.notes[0]
-    assert "diverged" in surface.notes[0]
+    assert surface.notes == ()  # one of three is worth a warning
+    assert surface.left_out.is_many
+    assert surface.left_out.sentence == (
+        "1 of 3 runs are left out (1 diverged); the point at 1 size is the mean of the "
+        "seeds that survived"
+    )
     with pytest.raises(UserError, match="no run with status ok"):
         Surface.from_measurements(rows[2:])
 

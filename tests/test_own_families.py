@@ -229,6 +229,51 @@ def test_units_that_are_not_zero_for_zero_are_refused(activation, dropout, is_ex
             _check(make)
 
 
+def _own(width: int, hide) -> Model:
+    """One hidden layer; `hide` makes of its sums what the last layer reads."""
+
+    def init(key: jax.Array) -> Variables:
+        first, last = jax.random.split(key)
+        shapes = {"hidden": (first, (64, width)), "output": (last, (width, 3))}
+        return Variables({n: jax.random.normal(*s) / 8 for n, s in shapes.items()}, {})
+
+    def apply(params, state, x, *, train, key):
+        sums = x.reshape(len(x), -1) @ params["hidden"]
+        return hide(sums, train) @ params["output"], state
+
+    return Model(init, apply, can_be_padded=True)
+
+
+def _centred(sums: jax.Array) -> jax.Array:
+    """Less the mean over all units, those of padding too."""
+    return jnp.tanh(sums) - jnp.mean(jnp.tanh(sums), axis=-1, keepdims=True)
+
+
+def _looped(sums: jax.Array, hide) -> jax.Array:
+    """Twice, by a loop that insists on float32."""
+    start = jnp.zeros(sums.shape, jnp.float32)
+    return jax.lax.scan(lambda x, _: (x + hide(sums), None), start, length=2)[0]
+
+
+@pytest.mark.parametrize(
+    ("hide", "wrong"),
+    [
+        (lambda sums, train: jnp.tanh(sums), ""),
+        (lambda sums, train: jnp.tanh(sums) if train else _centred(sums), "scored"),
+        (lambda sums, train: jnp.tanh(sums) / sums.shape[-1], "gradient"),
+        (lambda sums, train: jax.nn.softmax(sums), "gradient"),
+        (lambda sums, train: _looped(sums, jnp.tanh), ""),
+        (lambda sums, train: _looped(sums, _centred), "gradient"),
+    ],
+)
+def test_what_counts_padding_is_refused_in_training_or_when_scored(hide, wrong):
+    if wrong:
+        with pytest.raises(UserError, match=rf"has other {wrong}.*width_bucket=1"):
+            _check(lambda width: _own(width, hide))
+    else:
+        _check(lambda width: _own(width, hide))
+
+
 def test_weights_of_another_kind_are_refused():
     def make(width: int) -> Model:
         names = [f"unit{index}" for index in range(width)]
@@ -344,3 +389,42 @@ def test_a_wrong_claim_is_refused_before_anything_is_trained(tmp_path, monkeypat
     experiment.packing.width_bucket = 1.0
     plan = ensemble.plan_cells(experiment, IMAGES, grid.make_cells(experiment, IMAGES))
     assert len(plan.packs) == 2
+
+
+HEADS = """
+import jax
+import jax.numpy as jnp
+from scalepred.models.model import Model, Variables
+
+def build(width, depth, shape, classes):
+    heads = max(1, width // 4)
+
+    def init(key):
+        first, last = jax.random.split(key)
+        params = {"hidden": jax.random.normal(first, (64, width)) / 8,
+                  "output": jax.random.normal(last, (width, classes)) / 8}
+        return Variables(params, {})
+
+    def apply(params, state, x, *, train, key):
+        hidden = jnp.tanh(x.reshape(len(x), -1) @ params["hidden"])
+        # Units of a head that is all padding are left alone.
+        groups = hidden.reshape(len(x), heads, -1)
+        size = jnp.sqrt(jnp.sum(groups**2, axis=-1, keepdims=True) + 1.0)
+        return (groups / size).reshape(len(x), -1) @ params["output"], state
+
+    return Model(init, apply, can_be_padded=True)
+"""
+
+
+def test_every_width_of_a_pack_is_tried(tmp_path, monkeypatch):
+    """Heads of four units: 4 fits into 8 exactly, 6 (one head of six) does not."""
+    (tmp_path / "heads.py").write_text(HEADS)
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment = _study("mixer")
+    experiment.family, experiment.packing.width_bucket = "heads", 2.0
+    experiment.grid.widths = (4, 8)
+    plan = ensemble.plan_cells(experiment, IMAGES, grid.make_cells(experiment, IMAGES))
+    assert [pack.widths for pack in plan.packs] == [(4, 8)]
+    experiment.grid.widths = (4, 6, 8)
+    with pytest.raises(UserError, match="family='heads': says can_be_padded, but"):
+        ensemble.plan_cells(experiment, IMAGES, grid.make_cells(experiment, IMAGES))

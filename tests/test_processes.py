@@ -6,10 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
+import jax
 import numpy as np
 import pytest
 
+from scalepred.config import UserError
+from scalepred.runtime import processes
 from scalepred.table.rows import Table
 from scalepred.training import curves
 from scripts import soak
@@ -39,32 +43,40 @@ def free_port() -> int:
 
 
 def start(
-    config, workdir, devices: int, *arguments: str, stages: str = "train"
+    config, workdir, devices: int, *arguments: str, stages: str = "train", **env: str
 ) -> subprocess.Popen:
     return subprocess.Popen(
         [
             sys.executable, "-m", "scalepred", f"--config={config}",
             f"--workdir={workdir}", f"--stages={stages}", *arguments,
         ],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), **env},
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def start_pair(config, workdir, stages: str = "train") -> list[subprocess.Popen]:
+def start_pair(
+    config,
+    workdir,
+    stages: str = "train",
+    only_second: Sequence[str] = (),
+    data: Sequence[str] = ("", ""),
+) -> list[subprocess.Popen]:
+    """Two processes; `data` is what each finds in the environment's PAIR_DATA."""
     port = free_port()
     return [
         start(
             config, workdir, 2, "--distributed", f"--coordinator=localhost:{port}",
-            "--num_processes=2", f"--process_id={index}", stages=stages,
+            "--num_processes=2", f"--process_id={index}", *arguments, stages=stages,
+            PAIR_DATA=data[index],
         )
-        for index in range(2)
+        for index, arguments in enumerate(((), only_second))
     ]  # fmt: skip
 
 
-def wait_for_rows(workdir, processes) -> None:
+def wait_for_rows(workdir, pair) -> None:
     while not list((workdir / "rows").glob("*.csv")):
-        ended = [process for process in processes if process.poll() is not None]
+        ended = [process for process in pair if process.poll() is not None]
         assert not ended, ended[0].communicate()[0]
         time.sleep(0.02)
 
@@ -163,3 +175,118 @@ def test_two_processes_train_the_targets_after_the_firsts_forecast(tmp_path):
     assert len(rows) == 3 * 3 * 2 * 2 + 4
     assert len(list((workdir / "forecasts").glob("*.json"))) == 1
     assert (workdir / "verification.csv").read_text().count("\n") == 2
+
+
+def end_in_mistakes(pair: Sequence[subprocess.Popen]) -> list[str]:
+    """The last line that each prints before it ends with status 2."""
+    outputs = [process.communicate(timeout=120)[0] for process in pair]
+    assert [process.returncode for process in pair] == [2, 2], outputs
+    assert not any("Traceback" in output for output in outputs), outputs
+    lines = [output.strip().splitlines() for output in outputs]
+    return [next(x for x in ls if x.startswith("scalepred: ")) for ls in lines]
+
+
+def test_different_configs_are_told_in_every_process(config, tmp_path):
+    workdir = tmp_path / "work"
+    flags = ("--config.training.learning_rate=0.001", "--config.grid.seeds=3")
+    first, second = end_in_mistakes(start_pair(config, workdir, only_second=flags))
+    assert first == second
+    assert "training.learning_rate is 0.1 in process 0 and 0.001 in process 1" in first
+    assert "grid.seeds is 4 in process 0 and 3 in process 1" in first
+    assert not workdir.exists()
+
+
+OWN_DATA = """
+import os
+import numpy as np
+from scalepred.config import UserError
+from scalepred.data.dataset import Dataset
+
+def load():
+    given = os.environ["PAIR_DATA"]
+    if not given:
+        raise UserError("dataset=pair_data: is not on this machine")
+    labels = np.arange(600) % 3
+    inputs = np.eye(3, dtype=np.float32)[labels] + float(given)
+    return Dataset("mine", inputs, labels, 3, num_train=400, has_fixed_test=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (("1", "2"), "the digest of what the data hold (dataset) is '"),
+        (("1", ""), "dataset=pair_data: is not on this machine"),
+        (("", "1"), "process 0 of this job: dataset=pair_data: is not on this machine"),
+    ],
+)
+def test_different_data_are_told_in_every_process(config, tmp_path, data, said):
+    (tmp_path / "pair_data.py").write_text(OWN_DATA)
+    source = config.read_text().replace('"pair",', '"pair", dataset="pair_data",')
+    config.write_text(source)
+    told = end_in_mistakes(start_pair(config, tmp_path / "work", data=data))
+    assert said in told[1]
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_that_only_the_first_sees_ends_all(config, tmp_path):
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    (workdir / "config.json").write_text('{"kind": "measurements"}')
+    first, second = end_in_mistakes(start_pair(config, workdir))
+    assert "belongs to a study of another kind" in first
+    assert second == first.replace("scalepred: ", "scalepred: process 0 of this job: ")
+
+
+@pytest.fixture
+def several(monkeypatch):
+    """As if this were a process of several; gives a list for what the others say."""
+    others: list[str] = []
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(processes, "_gather_text", lambda text: [text, *others])
+    return others
+
+
+def test_who_agrees_goes_on(several):
+    several += ['{"rate": 0.1, "widths": [4, 8]}'] * 3
+    processes.agree(lambda: {"rate": 0.1, "widths": (4, 8)})
+    several.append('{"rate": 0.1, "widths": [4, 8, 16]}')
+    with pytest.raises(UserError, match=r"widths is \[4, 8\] .* in process 4;"):
+        processes.agree(lambda: {"rate": 0.1, "widths": (4, 8)})
+
+
+def test_what_only_one_of_them_knows_differs(several):
+    several.append('{"rate": 0.1, "new": 1}')
+    with pytest.raises(UserError, match="new is None in process 0 and 1 in process 1"):
+        processes.agree(lambda: {"rate": 0.1})
+
+
+def test_of_many_differences_some_are_named_each_once(several):
+    record = {f"field{index}": index for index in range(9)}
+    several += [f'{{"field0": {value}}}' for value in (0, 5)]
+    with pytest.raises(UserError, match=r"field1 .* field5 .* 4 more; start"):
+        processes.agree(lambda: record)
+
+
+def test_numbers_that_differ_in_the_last_bit_differ(several):
+    several.append('{"rate": 0.30000000000000004}')
+    processes.agree(lambda: {"rate": 0.1 + 0.2})
+    with pytest.raises(UserError, match=r"rate is 0\.3 in"):
+        processes.agree(lambda: {"rate": 0.3})
+
+
+def test_a_mistake_of_another_is_told(several):
+    several += ["", "widths=0: too small"]
+    with pytest.raises(UserError, match="process 2 of this job: widths=0: too small"):
+        processes.together(lambda: 1)
+    several.clear()
+    assert processes.together(lambda: 1) == 1
+
+
+def test_alone_nobody_is_asked():
+    processes.agree(lambda: pytest.fail("asked"))
+    assert processes.together(lambda: 5) == 5
+    with pytest.raises(UserError, match=r"^own$"):
+        processes.together(lambda: (_ for _ in ()).throw(UserError("own")))

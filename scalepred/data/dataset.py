@@ -7,6 +7,7 @@ themselves stand on the device once, or are streamed.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.data import content
 from scalepred.data.files import Joined
 from scalepred.data.task import CLASSIFICATION, LANGUAGE, Task
 
@@ -27,6 +29,10 @@ class Dataset:
     Of text an example is a window of T consecutive tokens, its labels are the tokens
     one further on, `num_classes` is the size of the vocabulary and n counts tokens:
     T for every window of the subset.
+
+    All labels, and inputs unless they are whole numbers, are looked at once, in blocks,
+    when a dataset is made. Whole numbers that are inputs of text are tokens of the
+    vocabulary, unless `prepare` makes something else of them.
 
     Attributes:
         name: what was learnt; stands in every row and in every cell's id.
@@ -79,6 +85,7 @@ class Dataset:
                 f"dataset {self.name}: more_tests stand last, the same for every seed; "
                 "put the test part before them and set has_fixed_test"
             )
+        self._check_content()
         if not self.has_classes:
             return
         if self.has_positions:
@@ -100,13 +107,18 @@ class Dataset:
     def _check_task(self) -> None:
         """Labels that are cast without a word would train to nonsense."""
         task, labels = self.task, self.labels
+        num_inputs = self.inputs.shape[0]
+        if num_inputs != len(labels):
+            raise UserError(
+                f"dataset {self.name}: {num_inputs} inputs but {len(labels)} labels; "
+                "give one for each example"
+            )
         if labels.ndim < 1 + task.label_axes:
             raise UserError(
                 f"dataset {self.name}: labels of shape {labels.shape} for "
                 f"{task.name}; give [examples, numbers], if need be labels[:, None]"
             )
-        is_whole = np.issubdtype(labels.dtype, np.integer)
-        if self.num_classes and not is_whole:
+        if self.num_classes and not content.is_whole(labels.dtype):
             raise UserError(
                 f"dataset {self.name}: labels are {labels.dtype}, which are no "
                 "classes; give whole numbers, or set num_classes=0 and task=REGRESSION"
@@ -116,6 +128,39 @@ class Dataset:
                 f"dataset {self.name}: num_classes=0, but {task.name} needs classes; "
                 "say how many there are, or choose another task"
             )
+
+    def _check_content(self) -> None:
+        """Numbers that train to nonsense without a word, in whatever part they are."""
+        is_text = self.has_positions and self.has_classes and not self.prepare
+        for what, array, is_class in (
+            ("label", self.labels, self.has_classes),
+            ("input", self.inputs, is_text and content.is_whole(self.inputs.dtype)),
+        ):
+            if is_class:
+                found = content.find_outside(array, 0, self.num_classes - 1)
+                kind = "token" if is_text else "class"
+                wanted = (
+                    f"with num_classes={self.num_classes} a {kind} is 0 to "
+                    f"{self.num_classes - 1}; number them so, or raise num_classes"
+                )
+            else:
+                found = content.find_not_finite(array)
+                wanted = "numbers must be finite as float32; correct or leave it out"
+            if found:
+                raise UserError(
+                    f"dataset {self.name}: {what} {found.value} in "
+                    f"{self._describe_place(found.row)}; {wanted}"
+                )
+
+    def _describe_place(self, row: int) -> str:
+        """Where an example stands: its part and its number there, from 0."""
+        if not self.has_fixed_test:
+            return f"example {row}"
+        sizes = {"train": self.num_train, "test": self.num_test, **self.more_tests}
+        ends = itertools.accumulate(sizes.values())
+        places = zip(sizes.items(), ends, strict=True)
+        (part, size), end = next(place for place in places if row < place[1])
+        return f"example {row - end + size} of the {part} part"
 
     @property
     def has_classes(self) -> bool:

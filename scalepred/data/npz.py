@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.data import files, text
+from scalepred.data import content, files, text
 from scalepred.data.dataset import Dataset
 from scalepred.data.task import CLASSIFICATION, REGRESSION
 
@@ -34,7 +34,7 @@ def load_file(path: pathlib.Path) -> Dataset:
         A dataset named like the file, without folder and ending.
 
     Raises:
-        UserError: no such file, or it does not hold these arrays.
+        UserError: no such file, or it does not hold these arrays: names the place.
     """
     try:
         arrays = files.map_npz(path)
@@ -82,14 +82,21 @@ def from_arrays(name: str, origin: str, arrays: Mapping[str, np.ndarray]) -> Dat
         )
     train_x, train_y, test_x, test_y = (arrays[name] for name in _ARRAYS)
     _check_shapes(origin, train_x, train_y, test_x, test_y)
-    labels = np.concatenate([train_y, test_y])
+    is_whole = content.is_whole(train_y.dtype)
+    if is_whole:
+        _check_classes(origin, train_y, test_y)
+    # Each by itself: numpy joins int64 and uint64 to float64.
+    dtype = np.int32 if is_whole else np.float32
+    with np.errstate(over="ignore"):  # becomes infinite, which the dataset refuses
+        labels = np.concatenate([part.astype(dtype) for part in (train_y, test_y)])
     standardise = None
     if train_x.dtype == np.uint8:
         standardise = _standardise(train_x)
     else:
-        train_x, test_x = (
-            part.astype(np.float32, copy=False) for part in (train_x, test_x)
-        )
+        with np.errstate(over="ignore"):
+            train_x, test_x = (
+                part.astype(np.float32, copy=False) for part in (train_x, test_x)
+            )
     inputs = files.Joined(train_x, test_x)
     return _make_dataset(name, inputs, labels, len(train_y), standardise)
 
@@ -101,8 +108,7 @@ def _make_dataset(
     num_train: int,
     prepare: Callable[[jax.Array], jax.Array] | None,
 ) -> Dataset:
-    is_whole = np.issubdtype(labels.dtype, np.integer)
-    labels = labels.astype(np.int32 if is_whole else np.float32)
+    is_whole = content.is_whole(labels.dtype)
     return Dataset(
         name=name,
         inputs=inputs,
@@ -141,23 +147,47 @@ def _standardise(train: np.ndarray) -> Callable[[jax.Array], jax.Array]:
 
 
 def _check_shapes(origin: str, train_x, train_y, test_x, test_y) -> None:
-    whole = [np.issubdtype(labels.dtype, np.integer) for labels in (train_y, test_y)]
-    if all(whole):
-        is_labelled = train_y.ndim == 1 and min(map(np.min, (train_y, test_y))) >= 0
+    are_whole = [content.is_whole(labels.dtype) for labels in (train_y, test_y)]
+    if all(are_whole):
+        is_labelled = train_y.ndim == 1
     else:
         is_real = all(np.issubdtype(y.dtype, np.floating) for y in (train_y, test_y))
         is_labelled = is_real and train_y.ndim <= 2
     good = (
-        train_x.shape[1:] == test_x.shape[1:]
+        train_x.ndim > 1
+        and train_x.shape[1:] == test_x.shape[1:]
         and train_y.shape[1:] == test_y.shape[1:]
         and len(train_x) == len(train_y) > 0
         and len(test_x) == len(test_y) > 0
+        and all(part.dtype.kind in "buif" for part in (train_x, test_x))
         and is_labelled
     )
     if not good:
-        shapes = [array.shape for array in (train_x, train_y, test_x, test_y)]
+        told = [f"{x.shape} {x.dtype}" for x in (train_x, train_y, test_x, test_y)]
         raise UserError(
-            f"dataset={origin!r}: shapes {shapes} do not fit; each part needs "
-            "inputs [examples, ...] of one shape and labels, whole numbers from 0 on "
-            "[examples] (classes) or real ones [examples, numbers] (a regression)"
+            f"dataset={origin!r}: {', '.join(_ARRAYS)} are {', '.join(told)}, which do "
+            "not fit; each part needs inputs, numbers [examples, ...] of one shape, "
+            "and labels, whole numbers from 0 on [examples] (classes) or real ones "
+            "[examples, numbers] (a regression)"
+        )
+
+
+def _check_classes(origin: str, train_y: np.ndarray, test_y: np.ndarray) -> None:
+    """The file does not say how many classes there are: its labels must leave no gap.
+
+    A lone 255, or labels from 1 on, would otherwise add classes that never occur.
+    """
+    for name, labels in (("train_y", train_y), ("test_y", test_y)):
+        if found := content.find_outside(labels, 0):
+            raise UserError(
+                f"dataset={origin!r}: {name} holds {found.value} at example "
+                f"{found.row}; classes are whole numbers from 0 on"
+            )
+    classes = np.union1d(train_y, test_y)
+    gaps = np.flatnonzero(classes != np.arange(len(classes), dtype=classes.dtype))
+    if len(gaps):
+        raise UserError(
+            f"dataset={origin!r}: train_y and test_y hold the class "
+            f"{int(classes[gaps[0]])} but none is {gaps[0]}; number the classes from 0 "
+            "on without gaps, as numpy.unique(labels, return_inverse=True) does"
         )

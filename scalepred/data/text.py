@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.data import files
+from scalepred.data import content, files
 from scalepred.data.dataset import Dataset
 from scalepred.data.task import LANGUAGE
 
@@ -166,10 +166,14 @@ def from_arrays(
     """Windows of the arrays that `encode` gives; the valid part is left out.
 
     Raises:
-        UserError: a part is shorter than a window.
+        UserError: a part is shorter than a window, or holds what is no token.
     """
     is_words = "vocabulary" in arrays
     window = window or _WINDOW["words" if is_words else "bytes"]
+    vocabulary_size = 256
+    if is_words:
+        vocabulary_size = bytes(arrays["vocabulary"]).count(b"\n") + 1
+    _check_arrays(name, arrays, vocabulary_size)
     train = _shuffle_units(np.asarray(arrays["train"]), arrays["train_starts"])
     test = np.asarray(arrays["test"])
     for part, tokens in (("train", train), ("test", test)):
@@ -178,9 +182,6 @@ def from_arrays(
                 f"dataset={name!r}: its {part} part has {len(tokens)} tokens, not one "
                 f"window of {window}; give a longer text"
             )
-    vocabulary_size = 256
-    if is_words:
-        vocabulary_size = bytes(arrays["vocabulary"]).count(b"\n") + 1
     dtype = _token_type(vocabulary_size)
     parts = [cut_windows(part.astype(dtype), window) for part in (train, test)]
     return Dataset(
@@ -194,6 +195,33 @@ def from_arrays(
         stretch=stretch,
         task=LANGUAGE,
     )
+
+
+def _check_arrays(name: str, arrays: Mapping, vocabulary_size: int) -> None:
+    """Tokens are stored in as few bits as they need: others would become others."""
+    for part in ("train", "test"):
+        tokens = arrays[part]
+        if tokens.ndim != 1 or not content.is_whole(tokens.dtype):
+            raise UserError(
+                f"dataset={name!r}: {part} is {tokens.shape} {tokens.dtype}; give "
+                "tokens as whole numbers, one after the other"
+            )
+        if found := content.find_outside(tokens, 0, vocabulary_size - 1):
+            raise UserError(
+                f"dataset={name!r}: token {found.value} at place {found.row} of "
+                f"{part}, but the vocabulary has {vocabulary_size}; number tokens from "
+                f"0 to {vocabulary_size - 1}"
+            )
+    starts, length = arrays["train_starts"], len(arrays["train"])
+    good = content.is_whole(starts.dtype) and starts.ndim == 1 and len(starts) > 0
+    if good:
+        steps = np.diff(np.concatenate([[0], starts.astype(np.int64), [length]]))
+        good = steps[0] == 0 and steps.min() >= 0
+    if not good:
+        raise UserError(
+            f"dataset={name!r}: train_starts must be the places where units of train "
+            f"begin, rising whole numbers from 0 to at most {length}"
+        )
 
 
 def make_outline(

@@ -9,6 +9,7 @@ from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.auto.fit import Auto
 from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
+from scalepred.table.surface import Surface
 
 # Fewer starts than this share at the optimum: the fit may depend on luck.
 _FEW_AGREE = 0.1
@@ -59,6 +60,8 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
                 f"only {scales} {axis} sizes: the {axis} exponent cannot be told from "
                 "the floor it ends at",
             )
+    if surface.left_out.is_many:
+        add("runs_left_out", surface.left_out.sentence)
     found += about_epochs(result)
     cost = read_cost(surface)
     if cost.num_apart:
@@ -67,15 +70,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
             f"the FLOPs of {cost.num_apart} of {cost.num_points} points are more than "
             f"{OFF:.0%} off {cost.cost}, on which all costs rest: look at their column",
         )
-    guess = surface.random_guess
-    if law.bounded and guess:
-        at_guess = int(np.sum(surface.value >= multistart.PLATEAU_FRACTION * guess))
-        if at_guess:
-            add(
-                "plateau_points",
-                f"{at_guess} of {len(surface)} points lie at the random-guess level "
-                f"{guess:g} and tell little",
-            )
+    found += _points_at_guess(surface)
     log_sizes = np.log(surface.params), np.log(surface.data)
     if min(np.std(sizes) for sizes in log_sizes) > 0:
         correlation = float(np.corrcoef(*log_sizes)[0, 1])
@@ -123,6 +118,23 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
             "with distance is not known, only assumed",
         )
     return tuple(found)
+
+
+def _points_at_guess(surface: Surface) -> list[Warn]:
+    """Where nothing was learnt; a loss, which has no bound, may be far above that."""
+    guess = surface.random_guess
+    if not guess:
+        return []
+    at_guess = int(np.sum(surface.value >= multistart.PLATEAU_FRACTION * guess))
+    above = int(np.sum(surface.value > guess))
+    if not at_guess:
+        return []
+    sentence = (
+        f"{at_guess} of {len(surface)} points lie at the random-guess level {guess:.4g}"
+        + (f" or above it ({above})" if above else "")
+        + " and tell little"
+    )
+    return [Warn("plateau_points", sentence)]
 
 
 def _num_parameters(result: LeastSquares | Auto) -> int:

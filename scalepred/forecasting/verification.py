@@ -30,7 +30,7 @@ def seal_forecast(study: Study, fit: Fit, answers: Sequence[Answer]) -> None:
     if not asked:
         return
     config = dataclasses.asdict(experiment)
-    del config["packing"]  # which changes no result
+    del config["packing"], config["keep_rows"]  # which change no result
     record = forecasts.make_record(
         fit,
         asked,

@@ -260,7 +260,6 @@ def build_for(dataset: Dataset, family: str, width: int, depth: int) -> Model:
     return build_model(family, width, depth, dataset.input_shape, dataset.head_size)
 
 
-@functools.lru_cache(maxsize=256)  # what was counted of a model is not counted again
 def build_model(
     family: str, width: int, depth: int, input_shape: tuple[int, ...], num_classes: int
 ) -> Model:
@@ -278,4 +277,11 @@ def build_model(
         UserError: no such family; names those that come with the package.
     """
     module = find_module("family", family, package, "build")
-    return module.build(width, depth, input_shape, num_classes)
+    return _build(module.build, width, depth, input_shape, num_classes)
+
+
+# What was counted of a model is not counted again. By the function, not the name: a
+# module that was loaded anew has another.
+@functools.lru_cache(maxsize=256)
+def _build(build: Callable[..., Model], *sizes: Any) -> Model:
+    return build(*sizes)

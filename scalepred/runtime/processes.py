@@ -4,8 +4,10 @@ All run the same plan and send the same programs in the same order. What could d
 between them, the clock, a signal, a file, is agreed on here.
 """
 
+import json
 import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +17,10 @@ from orbax.checkpoint import multihost
 
 from scalepred.config import UserError
 
+T = TypeVar("T")
+
+# Of fields in which processes differ, so many are named.
+_MOST_NAMED = 5
 # A process that says nothing for so long is dead, and its job with it.
 _HEARTBEAT_SECONDS = 20
 _SHUTDOWN_SECONDS = 30
@@ -98,6 +104,77 @@ def all_agree(yes: bool) -> bool:
     if jax.process_count() == 1:
         return yes
     return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
+
+
+def agree(describe: Callable[[], Mapping[str, Any]]) -> None:
+    """Whether all processes are here for the same; all of them call it.
+
+    Args:
+        describe: what must be the same, by its name, that JSON can hold; all else
+            counts as its text. It is asked only where there are several processes.
+
+    Raises:
+        UserError: they differ; names in what, the same in every process.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    first, *others = _gather_text(json.dumps(describe(), default=str))
+    told = json.loads(first)
+    different = [
+        (name, told.get(name), other.get(name), process)
+        for process, other in enumerate(map(json.loads, others), start=1)
+        for name in dict.fromkeys([*told, *other])
+        if told.get(name) != other.get(name)
+    ]
+    if not different:
+        return
+    named: dict[str, str] = {}
+    for name, here, there, process in different:
+        values = f"{name} is {here!r} in process 0 and {there!r} in process {process}"
+        named.setdefault(name, values)
+    shown = [*named.values()][:_MOST_NAMED]
+    if len(named) > len(shown):
+        shown.append(f"{len(named) - len(shown)} more")
+    raise UserError(
+        f"--distributed: the processes of this job differ: {'; '.join(shown)}; start "
+        "all of them with the same config, code and data"
+    )
+
+
+def together(work: Callable[[], T]) -> T:
+    """What `work` gives, once every process has done its own; all of them call it.
+
+    Raises:
+        UserError: of this process, or else the first one's of the others that had one.
+    """
+    mistake, found = None, None
+    try:
+        found = work()
+    except UserError as error:
+        mistake = error
+    said = _gather_text(str(mistake or ""))
+    if mistake:
+        raise mistake
+    for process, sentence in enumerate(said):
+        if sentence:
+            raise UserError(f"process {process} of this job: {sentence}")
+    return found  # pyright: ignore[reportReturnType]
+
+
+def _gather_text(text: str) -> list[str]:
+    """What every process says, in their order."""
+    # Asked first, as the count of processes starts JAX's devices.
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return [text]
+    own = np.frombuffer(text.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(len(own), np.int32))
+    padded = np.zeros(int(np.max(lengths)) + 1, np.uint8)
+    padded[: len(own)] = own
+    rows = np.asarray(multihost_utils.process_allgather(padded), np.uint8)
+    return [
+        row[:length].tobytes().decode()
+        for row, length in zip(rows, np.ravel(lengths).tolist(), strict=True)
+    ]
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:

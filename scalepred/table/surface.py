@@ -14,6 +14,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
 from scalepred.runtime.files import open_path
+from scalepred.table.left_out import NOTHING, LeftOut, Run, describe
 from scalepred.table.points import Numbers, average, check_flops, check_runs
 from scalepred.table.readers import csv
 from scalepred.table.readers import frame as frame_reader
@@ -40,6 +41,7 @@ class Surface:
         epochs: passes over the data of each point, at least 1; `data` are then unique
             data. None: not asked for, and `data` is whatever it is [points].
         seeds: see `table.points.Points`; None: each column of `seed_values` is a seed.
+        left_out: runs of the table that did not end well, if any.
     """
 
     params: np.ndarray
@@ -55,6 +57,7 @@ class Surface:
     notes: tuple[str, ...] = ()
     epochs: np.ndarray | None = None
     seeds: np.ndarray | None = None
+    left_out: LeftOut = NOTHING
 
     @property
     def seen(self) -> np.ndarray:
@@ -181,7 +184,7 @@ class Surface:
 
         Optional columns: flops, seed, metric, task, weight, status; epochs,
         unique_data, unique_tokens, which are read if `data_counts` is given. Rows whose
-        status is not "ok" are left out and counted in `notes`. Of a workdir's
+        status is not "ok" are left out and counted in `left_out`. Of a workdir's
         measurements.csv the rows that it is a view of are read.
 
         Args:
@@ -258,13 +261,7 @@ class Surface:
         if not good:
             raise UserError("the table holds no run with status ok; nothing to fit")
         metric = metric or good[0].metric
-        notes = []
-        for row in rows:
-            if row.status != "ok":
-                notes.append(
-                    f"run {row.cell_id} (params={row.params}, data={row.data}, "
-                    f"seed={row.seed}) is left out: {row.status}"
-                )
+        runs = [Run(row.params, row.data, row.status) for row in rows]
         return cls._of_task(
             params=[row.params for row in good],
             data=[row.data for row in good],
@@ -275,13 +272,20 @@ class Surface:
             compute=[row.flops for row in good],
             task=good[0].task,
             data_unit=good[0].data_unit,
-            notes=notes,
+            left_out=describe(runs),
             epochs=[row.epochs for row in good] if with_epochs else None,
         )
 
     @classmethod
-    def _of_task(cls, metric: str, **columns: Any) -> Self:
-        """A surface of a metric that may be a task's own: lower is better, no bound."""
+    def _of_task(cls, metric: str, left_out: LeftOut, **columns: Any) -> Self:
+        """A surface of a metric that may be a task's own: lower is better, no bound.
+
+        Few runs that are left out are worth a note; of many a fit warns.
+        """
         kind = metric if find_unit(metric) else "loss"
         surface = cls.from_arrays(metric=kind, **columns)
-        return dataclasses.replace(surface, metric=metric)
+        few = () if left_out.is_many or not left_out.sentence else (left_out.sentence,)
+        notes = (*surface.notes, *few)
+        return dataclasses.replace(
+            surface, metric=metric, notes=notes, left_out=left_out
+        )

@@ -64,7 +64,6 @@ def can_be_padded(optimizer: str) -> bool:
     return parse(optimizer).name in _PADDABLE
 
 
-@functools.cache
 def find(name: str) -> Callable[..., Any]:
     """The function of optax, of optax.contrib, or of one's own, that makes it.
 
@@ -179,7 +178,6 @@ def learning_rate_at(schedule: str, args: LaneArgs, step: jax.Array) -> jax.Arra
     return args.learning_rate * jnp.where(done < warmup, rising, falling)
 
 
-@functools.cache
 def find_schedule(path: str) -> Schedule:
     """A schedule of one's own by its dotted path.
 

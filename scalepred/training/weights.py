@@ -18,11 +18,14 @@ import numpy as np
 from etils import epath
 from jax.sharding import NamedSharding
 
+from scalepred import models
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.models.model import Model, Variables, build_model
 from scalepred.runtime.files import write_whole
+from scalepred.runtime.modules import find_module
+from scalepred.runtime.sources import digest_module, find_changes, refuse
 from scalepred.training.args import Options
 from scalepred.training.devices import EVERYWHERE
 from scalepred.training.engine import Engine
@@ -135,7 +138,8 @@ def load_model(workdir: os.PathLike | str, cell_id: str) -> tuple[Model, Variabl
         `model.restart` makes one for others.
 
     Raises:
-        UserError: there are no weights of such a run, or they are damaged.
+        UserError: there are no weights of such a run, they are damaged, or the family
+            is one's own and was edited since.
     """
     path = epath.Path(workdir) / "weights" / f"{cell_id}.npz"
     if not path.exists():
@@ -151,6 +155,9 @@ def load_model(workdir: os.PathLike | str, cell_id: str) -> tuple[Model, Variabl
             raise ValueError("its numbers have changed since they were written")
     except Exception as error:  # whatever a damaged file leads to
         raise UserError(f"{path}: damaged ({error}); train that run again") from None
+    family = find_module("family", record["family"], models, "build")
+    if changes := find_changes(epath.Path(workdir), {"family": digest_module(family)}):
+        raise refuse(changes)
     model = build_model(
         record["family"],
         record["width"],

@@ -12,6 +12,7 @@ from etils import epath
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit
+from scalepred.table.left_out import LeftOut, Run, describe
 from scalepred.table.rows import Table, has_parts
 
 # Of 10 MB of garbage nobody needs more than the beginning.
@@ -40,6 +41,7 @@ class Columns(NamedTuple):
     data_unit: str
     notes: list[str]
     epochs: list[float] | None
+    left_out: LeftOut
 
 
 def read(
@@ -64,14 +66,17 @@ def tell(
     """What rows of text mean, whatever they were read from.
 
     Args:
-        rows: line number and cells by column, at least one.
+        rows: line number and cells by column, at least one; those of runs that did
+            not end well are left out.
         notes: what is said of them already.
         path: where they come from, for errors.
         metric: see `Surface.from_csv`, as the others.
         task: likewise.
         data_counts: likewise.
     """
+    every, rows = rows, _drop_failed(rows, path)
     rows = _select(rows, "task", task, path)
+    left_out = _describe_left_out(every, rows[0][1])
     rows = _select_metric(rows, metric, path)
     _check_no_twins(rows, path)
     first = rows[0][1]
@@ -108,37 +113,44 @@ def tell(
         data_unit=unit,
         notes=notes,
         epochs=epochs,
+        left_out=left_out,
     )
 
 
 def _read_rows(path: epath.Path) -> tuple[list[tuple[int, Row]], list[str]]:
-    """Rows of runs that ended well, with their line numbers, and what is said of it."""
-    notes: list[str] = []
+    """Rows with their line numbers, and what is said of the file."""
     if path.name == "measurements.csv" and has_parts(path):
         table = Table(path)  # which may be ahead of its view
-        notes += table.notes
-        rows = _parse_csv(path, table.as_csv().decode())
-    else:
-        rows = _read_csv(path)
-    kept, left_out = drop_failed(rows, path)
-    return kept, notes + left_out
+        return _parse_csv(path, table.as_csv().decode()), [*table.notes]
+    return _read_csv(path), []
 
 
-def drop_failed(
-    rows: list[tuple[int, Row]], path: object
-) -> tuple[list[tuple[int, Row]], list[str]]:
-    """Rows of runs that ended well, and how many others there were."""
-    if "status" not in rows[0][1]:
-        return rows, []
-    kept = [row for row in rows if row[1]["status"] == "ok"]
+def _drop_failed(rows: list[tuple[int, Row]], path: object) -> list[tuple[int, Row]]:
+    """Rows of runs that ended well."""
+    kept = [row for row in rows if row[1].get("status", "ok") == "ok"]
     if not kept:
         raise UserError(f"{path}: no row has status ok, so nothing can be fitted")
-    if len(kept) == len(rows):
-        return kept, []
-    return kept, [
-        f"{len(rows) - len(kept)} of {len(rows)} rows have a status other than ok "
-        "and are left out"
-    ]
+    return kept
+
+
+def _describe_left_out(rows: list[tuple[int, Row]], chosen: Row) -> LeftOut:
+    """What is said of runs that did not end well, of the task of the `chosen` row."""
+    task = chosen.get("task")
+    return describe(
+        [
+            Run(_as_size(row["params"]), _as_size(row["data"]), row.get("status", "ok"))
+            for _, row in rows
+            if row.get("task") in (task, "")
+        ]
+    )
+
+
+def _as_size(cell: str) -> float | str:
+    """A number where it is one: of a run that failed the cell may be anything."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
 
 
 def _tell_metric(
