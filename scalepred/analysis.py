@@ -4,6 +4,7 @@
 from outside; nothing here knows how a model is trained.
 """
 
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -57,10 +58,15 @@ def fit_table(
             law cannot answer a question.
     """
     points = surface.where(in_fit)
+    targets = [complete_target(target, points, settings.law) for target in targets]
     check_questions(settings.law, points, questions, targets, gates)
     check_workdir(workdir, record, "measurements")
+    questions, said = leave_out(settings.law, points, questions, targets)
+    surface, in_fit, apart = _drop_elsewhere(surface, in_fit, settings.law)
+    notes = (*surface.notes, *said, *apart)
+    surface = dataclasses.replace(surface, notes=notes)
     fit = fitting.fit(
-        points,
+        surface.where(in_fit),
         settings.law,
         resamples=settings.resamples,
         seed=settings.seed,
@@ -118,7 +124,11 @@ def ask_saved(
     Raises:
         UserError: the law cannot answer a question.
     """
+    targets = [complete_target(one, fit.surface, fit.called) for one in targets]
     check_questions(fit.called, fit.surface, questions, targets, gates)
+    questions, left = leave_out(fit.called, fit.surface, questions, targets)
+    for sentence in left:
+        print(f"note: {sentence}")
     answers = answer_about(fit, questions, fit.surface)
     evidence = weigh_points(fit)
     asked = [ask_size(fit, *target) for target in targets]
@@ -181,22 +191,27 @@ def check_questions(
         UserError: names the question and what it lacks.
     """
     axes = axes_of(law, points)
-    asked = [
-        ("--budget", bool(questions.budget), ("params", "data")),
-        ("--target_value", bool(questions.target_value), ()),
-        *(
-            (f"--gate={gate.text}", not math.isnan(gate.budget), ("params", "data"))
-            for gate in gates
-        ),
-    ]
-    for name, is_asked, needed in asked:
-        lacking = [axis for axis in needed if axis not in axes]
-        if is_asked and lacking:
+    lacking = [axis for axis in ("params", "data") if axis not in axes]
+    for gate in gates:
+        name = f"--gate={gate.text}"
+        if not math.isnan(gate.budget) and lacking:
             raise UserError(
                 f"{name}: law={law} knows nothing of {lacking[0]} here; it needs "
                 "points that vary in both sizes and a law of both"
             )
+        if math.isnan(gate.budget):
+            _check_place(name, law, axes, points, gate.params, gate.data)
+    _check_place(
+        "the question of --target_value",
+        law,
+        axes,
+        points,
+        questions.at_params or math.nan,
+        questions.at_data or math.nan,
+    )
     for params, data, *times in targets:
+        name = f"--target=params={params:g},data={data:g}"
+        _check_place(name, law, axes, points, params, data)
         if times and "epochs" not in axes:
             raise UserError(
                 f"--target=params={params:g},data={data:g},epochs={times[0]:g}: "
@@ -206,6 +221,134 @@ def check_questions(
         known = points.epochs if "epochs" in axes else None
         epochs = None if known is None else (times or [1.0])[0]
         check_target(params, data, epochs, points.params, points.data, known)
+
+
+# Sizes that differ by less than this share are the same one, rounded.
+_SAME_SIZE = 0.05
+# Sizes as correlated as this are one size: no split of a budget can be told.
+_RISE_TOGETHER = 0.9995
+# Times the largest run's: so far out nothing has ever been foretold.
+_ABSURD = 1e6
+
+
+def _others(axes: Sequence[str], points: Surface) -> list[tuple[str, np.ndarray]]:
+    """The sizes that a law knows nothing of."""
+    sizes = {"params": points.params, "data": points.data}
+    return [(name, own) for name, own in sizes.items() if name not in axes]
+
+
+def _check_place(
+    name: str,
+    law: str,
+    axes: Sequence[str],
+    points: Surface,
+    params: float,
+    data: float,
+) -> None:
+    """Refuses a size that a law of the other one does not speak of; NaN passes."""
+    asked = {"params": params, "data": data}
+    for other, sizes in _others(axes, points):
+        far = np.abs(np.log(asked[other] / sizes)) > _SAME_SIZE
+        if np.all(far):
+            raise UserError(
+                f"{name}: law={law} speaks of {other}={sizes.max():g} only; give "
+                f"{other}={sizes.max():g}, or points of a second {other} size"
+            )
+
+
+def complete_target(
+    target: tuple[float, ...], points: Surface, law: str
+) -> tuple[float, ...]:
+    """A target with the size that it leaves open, where all points share it.
+
+    Raises:
+        UserError: they do not.
+    """
+    if not any(map(math.isnan, target)):
+        return target
+    known = dict(_others(axes_of(law, points), points))
+    sizes = []
+    for name, size in zip(("params", "data", "epochs"), target, strict=False):
+        if math.isnan(size) and name not in known:
+            raise UserError(f"--target: needs {name}, too; write params=1e9,data=2e10")
+        sizes.append(float(known[name].max()) if math.isnan(size) else size)
+    return tuple(sizes)
+
+
+def knows_split(axes: Sequence[str], points: Surface) -> bool:
+    """Whether points and law can tell what model and data are worth, each."""
+    if not {"params", "data"} <= set(axes):
+        return False
+    sizes = np.log(points.params), np.log(points.data)
+    if min(np.std(own) for own in sizes) == 0:
+        return True  # a law of two sizes, which has said what it lacks
+    return abs(float(np.corrcoef(*sizes)[0, 1])) < _RISE_TOGETHER
+
+
+def leave_out(
+    law: str,
+    points: Surface,
+    questions: config.Questions,
+    targets: Sequence[tuple[float, ...]] = (),
+) -> tuple[config.Questions, list[str]]:
+    """The questions that have an answer, and a sentence for each other one.
+
+    Args:
+        law: by name.
+        points: the fit region.
+        questions: that were asked.
+        targets: (params, data), or (params, data, epochs).
+    """
+    said, axes = [], axes_of(law, points)
+    largest = float(points.work.max())
+    if questions.budget and not knows_split(axes, points):
+        why = f"law={law} follows {axes[0]} alone here"
+        if len(axes) > 1:
+            why = "model and data sizes rise together in these points"
+        said.append(
+            f"--budget is left out: {why}, so no split of a budget can be told; for "
+            "the value along a ladder ask --law=power_compute"
+        )
+        questions = dataclasses.replace(questions, budget=0.0)
+    elif questions.budget > _ABSURD * 6 * largest:
+        said.append(
+            f"--budget={questions.budget:g} is {questions.budget / 6 / largest:.0e} "
+            "times the largest run: is it in the same units as the table?"
+        )
+    for params, data, *_ in targets:
+        if params * data > _ABSURD * largest:
+            said.append(
+                f"--target=params={params:g},data={data:g} is "
+                f"{params * data / largest:.0e} times the largest run: is it in the "
+                "same units as the table?"
+            )
+    highest = float(points.value.max())
+    if questions.target_value and questions.target_value >= highest:
+        said.append(
+            f"--target_value={questions.target_value:g} is left out: every fitted "
+            f"point is at {highest:g} or less already"
+        )
+        questions = dataclasses.replace(questions, target_value=0.0)
+    return questions, said
+
+
+def _drop_elsewhere(
+    surface: Surface, in_fit: np.ndarray, law: str
+) -> tuple[Surface, np.ndarray, list[str]]:
+    """Leaves out what a law of one size does not speak of: points of other sizes."""
+    axes = axes_of(law, surface.where(in_fit))
+    kept = np.ones(len(surface), bool)
+    for name, _ in _others(axes, surface):
+        sizes = np.log(getattr(surface, name))
+        center = np.median(sizes[in_fit])
+        kept &= in_fit | (np.abs(sizes - center) <= _SAME_SIZE)
+    if np.all(kept):
+        return surface, in_fit, []
+    note = (
+        f"{int(np.sum(~kept))} held-out points are not scored: the fitted points are a "
+        f"curve along {axes[0]}, which says nothing of other sizes"
+    )
+    return surface.where(kept), in_fit[kept], [note]
 
 
 def ask_size(
@@ -240,7 +383,8 @@ def answer_about(
     fit: fitting.Fit, questions: config.Questions, surface: Surface
 ) -> list[Answer]:
     """The answers, at the largest sizes of a surface where they name none."""
-    return ask(fit, questions, float(surface.params.max()), float(surface.data.max()))
+    of = fit.surface if len(fit.law.axes) == 1 else surface
+    return ask(fit, questions, float(of.params.max()), float(of.data.max()))
 
 
 def ask(
@@ -263,13 +407,17 @@ def ask(
     # Where FLOPs do not depend on data there must be an end to the data.
     max_data = data if fit.cost.data_power == 0 else math.inf
     epochs, value = questions.at_epochs or None, questions.target_value
-    if value:
+    axes = fit.law.axes
+    with_split = knows_split(axes, fit.surface)
+    if value and "data" in axes:
         answers.append(fit.data_needed(value, params, epochs))
+    if value and "params" in axes:
         answers.append(fit.params_needed(value, data, epochs))
+    if value and with_split:
         answers.append(fit.cheapest_for_target(value, max_data, epochs))
-    if questions.budget:
+    if questions.budget and with_split:
         answers.append(fit.best_for_budget(questions.budget, max_data, epochs))
-    if questions.budget and value:
+    if questions.budget and value and with_split:
         answers.append(fit.budget_suffices(value, questions.budget, max_data, epochs))
     return answers
 

@@ -7,7 +7,9 @@ def is_bounded(metric: str) -> bool:
 
 
 def find_unit(metric: str) -> str:
-    """What it is counted in: a fraction, nats, or, of all others, nothing known."""
+    """What it is counted in: a fraction, nats, bits, or "" where nothing is known."""
     if is_bounded(metric):
         return "fraction"
+    if metric == "bits":
+        return "bits"
     return "nats" if metric == "loss" or metric.endswith("_loss") else ""

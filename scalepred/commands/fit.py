@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import math
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
+    [--columns=params=N,data=D,value=loss] [--where=COLUMN=VALUE ...] [--decimal=,]
     [--law=auto] [--metric=error|loss] [--task=NAME] [--random_guess=0.9]
     [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
     [--target=params=1e9,data=2e10[,epochs=4] ...] [--data_counts=auto|unique|seen]
@@ -40,14 +42,21 @@ targets (DIR/forecasts), answers, and writes DIR/report.html. Without --measurem
 fit saved in DIR answers, and nothing is fitted or written. With --score the rows of a
 table that a forecast speaks of are set beside it.
 
-  --measurements  CSV with columns params, data, value; optional flops, seed, metric,
-                  task, weight. Rows with the same params and data are seeds. Laws of
-                  repeated data also read epochs, unique_data, unique_tokens.
+  --measurements  table with columns params, data, value, or of the usual names (N, D,
+                  loss, tokens, accuracy, ...); optional flops, seed, metric, task,
+                  weight, status. CSV of any dialect, JSON, JSON lines, parquet, a
+                  trainer's history. Rows with the same params and data are seeds, or,
+                  where a rate or another setting differs, tries of which the best
+                  counts. Laws of repeated data also read epochs, unique_data,
+                  unique_tokens.
+  --columns       which column is which: params=N,data=D,value=loss
+  --decimal       the decimal mark of the table, "." or ",", where it is not clear
+  --where         COLUMN=VALUE that rows must have; may be given more than once
   --law           auto (default: one flexible law, weighed by back-tests), rosenfeld,
                   rosenfeld_fitted_guess, rosenfeld_two_plateaus, chinchilla, kaplan,
                   coupled, data_constrained (repeated data); power, m4, bnsl along data,
-                  power_params, ... along model size; or package.module.law for one's
-                  own
+                  power_params, ... along model size; power_compute, ... along FLOPs,
+                  for ladders; or package.module.law for one's own
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
   --fit_max_...   fit region; everything else is held out and scored
   --target        sizes to forecast; may be given more than once
@@ -73,6 +82,9 @@ table that a forecast speaks of are set beside it.
 Exit status: 0 if everything asked for was done, 3 if a gate was not passed, 2 for a
 mistake in what was asked."""
 
+# Laws of one size that are to follow the FLOPs of a ladder.
+_ALONG_COMPUTE = "_compute"
+
 # Flags of this command alone; the other one has a --workdir too.
 FLAGS = flags.FlagValues()
 
@@ -81,11 +93,41 @@ def _string(name: str, default: str | None = None) -> flags.FlagHolder:
     return flags.DEFINE_string(name, default, name, flag_values=FLAGS)
 
 
+class _NumberParser(flags.ArgumentParser):
+    """Numbers as people write them: 70B, 1.4T, 5%."""
+
+    def parse(self, argument: str | float) -> float:
+        from scalepred.table import numbers
+
+        if isinstance(argument, int | float):
+            return float(argument)
+        try:
+            if argument.strip().lower() in ("nan", "inf", "-inf"):
+                return float(argument)
+            number = numbers.parse(argument)
+        except ValueError as error:
+            raise ValueError(f"it is {error}; write 1e9, 1.4T or 5%") from None
+        if math.isnan(number):
+            raise ValueError("it is no number; write 1e9, 1.4T or 5%")
+        return number
+
+    def flag_type(self) -> str:
+        return "float"
+
+
 def _float(name: str, default: float | None = None) -> flags.FlagHolder:
-    return flags.DEFINE_float(name, default, name, flag_values=FLAGS)
+    return flags.DEFINE(
+        _NumberParser(), name, default, name, flag_values=FLAGS,
+        serializer=flags.ArgumentSerializer(),
+    )  # fmt: skip
 
 
 _MEASUREMENTS = _string("measurements")
+_COLUMNS = _string("columns", "")
+_DECIMAL = flags.DEFINE_enum(
+    "decimal", "", ["", ".", ","], "decimal", flag_values=FLAGS
+)
+_WHERE = flags.DEFINE_multi_string("where", [], "where", flag_values=FLAGS)
 _WORKDIR = _string("workdir")
 _LAW = _string("law", "auto")
 _METRIC = _string("metric")
@@ -170,13 +212,29 @@ def _fit_table(
 
     workdir = open_path("--workdir", str(_WORKDIR.value))
     check_input(str(_MEASUREMENTS.value), workdir)
-    with_epochs = knows_epochs(_LAW.value)
+    law = str(_LAW.value)
+    is_ladder = law.endswith(_ALONG_COMPUTE)
+    law = law.removesuffix(_ALONG_COMPUTE)
+    with_epochs = knows_epochs(law)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
             f"--data_counts={_DATA_COUNTS.value}: of no use with --law={_LAW.value}, "
             "which knows nothing of epochs; choose --law=data_constrained"
         )
     surface = _read_table(with_epochs)
+    if is_ladder:
+        from scalepred.table.ladder import along_compute, place_on_ladder
+
+        targets = [place_on_ladder(surface, target) for target in targets]
+        surface = along_compute(surface)
+    if surface.conversion is not None and questions.target_value:
+        value = surface.conversion.apply_wanted(questions.target_value)
+        if not value > 0:
+            raise UserError(
+                f"--target_value={questions.target_value:g}: no such "
+                f"value can be reached; {surface.conversion.note}"
+            )
+        questions = dataclasses.replace(questions, target_value=value)
     record: dict[str, object] = {
         "runs": {"measurements": _MEASUREMENTS.value},
         "settings": FLAGS.flag_values_dict(),
@@ -187,7 +245,7 @@ def _fit_table(
         record,
         _fit_region(surface),
         config.Fitting(
-            law=_LAW.value,
+            law=law,
             resamples=_RESAMPLES.value,
             seed=_SEED.value,
             refit_points=_REFIT_POINTS.value,
@@ -202,6 +260,7 @@ def _fit_table(
 
 
 def _read_table(with_epochs: bool) -> Surface:
+    from scalepred.table.naming import parse_columns
     from scalepred.table.surface import Surface
 
     return Surface.from_csv(
@@ -210,13 +269,16 @@ def _read_table(with_epochs: bool) -> Surface:
         task=_TASK.value,
         random_guess=_RANDOM_GUESS.value,
         data_counts=_DATA_COUNTS.value if with_epochs else None,
+        columns=parse_columns(_COLUMNS.value),
+        decimal=_DECIMAL.value,
+        where=_WHERE.value,
     )
 
 
 # What only fitting needs; the fit that is asked has it already.
 _OF_FITTING = (
     _LAW, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA,
-    _DATA_COUNTS, _RESAMPLES, _SEED, _REFIT_POINTS,
+    _DATA_COUNTS, _RESAMPLES, _SEED, _COLUMNS, _DECIMAL, _WHERE, _REFIT_POINTS,
 )  # fmt: skip
 
 
@@ -325,21 +387,25 @@ def _fit_region(surface: Surface):
 
 
 def _parse_target(text: str) -> tuple[float, ...]:
+    """Sizes of a target; NaN for one that it leaves open."""
+    from scalepred.table import numbers
+
     sizes: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
         try:
-            sizes[name.strip()] = float(number)
+            sizes[name.strip()] = numbers.parse(number)
         except ValueError:
             sizes = {}
             break
-    names = ("params", "data", "epochs")[: len(sizes)]
-    if len(sizes) < 2 or set(sizes) != set(names):
+    names = {"params", "data", "epochs"}
+    if not sizes or not set(sizes) <= names or set(sizes) == {"epochs"}:
         raise UserError(
-            f"--target={text}: must look like params=1e9,data=2e10, with ,epochs=4 for "
-            "laws of repeated data"
+            f"--target={text}: must look like params=70B,data=1.4T or "
+            "params=1e9,data=2e10, with ,epochs=4 for laws of repeated data"
         )
-    return tuple(sizes[name] for name in names)
+    target = sizes.get("params", math.nan), sizes.get("data", math.nan)
+    return (*target, sizes["epochs"]) if "epochs" in sizes else target
 
 
 def _check(name: str, good: bool, value: float, accepted: str) -> None:

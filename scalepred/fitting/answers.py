@@ -286,6 +286,11 @@ def _size_needed(
     _check_asked(value=value, **{other_name: other})
     theta = np.concatenate([fitted.theta[None], fitted.draws])
     other_unit = fitted.params_unit if for_data else fitted.data_unit
+    if other_name not in fitted.law.axes and abs(math.log(other / other_unit)) > 0.05:
+        raise UserError(
+            f"{other_name}={other:g}: law={fitted.law.name} speaks of "
+            f"{other_name}={other_unit:g} only; ask with that"
+        )
     place = np.full(len(theta), math.log(other / other_unit))
     solve = inversion.needed_data if for_data else inversion.needed_params
     log_size = inversion.solve_each(solve, fitted, theta, _wanted(fitted, value), place)
@@ -303,6 +308,8 @@ def _size_needed(
         if epochs:
             held += f", data{_seen(epochs)}"
         why = _limit_sentence(fitted, value, held, other, for_data)
+    if center < 1:
+        why += "; less than one, so any will do"
     if math.isfinite(center) and not math.isfinite(upper):
         why += "; at the pessimistic end it is out of reach"
     return Answer(

@@ -6,7 +6,7 @@ A point is a mean over its seeds. `fitting/` reads nothing else of a table.
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
 from scalepred.runtime.files import open_path
+from scalepred.table.columns import Asked, tell
 from scalepred.table.left_out import NOTHING, LeftOut, Run, describe
+from scalepred.table.meaning import Conversion
 from scalepred.table.points import Numbers, average, check_flops, check_runs
-from scalepred.table.readers import csv
+from scalepred.table.readers import files
 from scalepred.table.readers import frame as frame_reader
 from scalepred.table.rows import Measurement
 
@@ -42,6 +44,7 @@ class Surface:
             data. None: not asked for, and `data` is whatever it is [points].
         seeds: see `table.points.Points`; None: each column of `seed_values` is a seed.
         left_out: runs of the table that did not end well, if any.
+        conversion: what was done to the values of the table; None: nothing.
     """
 
     params: np.ndarray
@@ -58,6 +61,7 @@ class Surface:
     epochs: np.ndarray | None = None
     seeds: np.ndarray | None = None
     left_out: LeftOut = NOTHING
+    conversion: Conversion | None = None
 
     @property
     def seen(self) -> np.ndarray:
@@ -179,13 +183,19 @@ class Surface:
         task: str | None = None,
         random_guess: float | None = None,
         data_counts: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        decimal: str = "",
+        where: Sequence[str] = (),
     ) -> Self:
-        """Reads a CSV with columns params, data, value.
+        """Reads a table with columns params, data, value, or of the usual names.
 
-        Optional columns: flops, seed, metric, task, weight, status; epochs,
-        unique_data, unique_tokens, which are read if `data_counts` is given. Rows whose
-        status is not "ok" are left out and counted in `left_out`. Of a workdir's
-        measurements.csv the rows that it is a view of are read.
+        It may be a CSV of any dialect, JSON, JSON lines or parquet. Optional columns:
+        flops, seed, metric, task, weight, status, validation_value; epochs,
+        unique_data, unique_tokens, which are read if `data_counts` is given. Runs
+        without a value or that did not end well are left out and counted; of runs that
+        differ in a rate or another setting the best of each size count. `notes` say
+        all that was guessed. Of a workdir's measurements.csv the rows that it is a view
+        of are read.
 
         Args:
             path: the file.
@@ -198,19 +208,25 @@ class Surface:
                 (repeats count; unique_data, unique_tokens or epochs say how many are
                 new) or auto: seen where there is a column of unique data, else unique;
                 a note says which. None: epochs are not read.
+            columns: by our name, what the table calls it.
+            decimal: "." or ","; "": as the numbers show.
+            where: COLUMN=VALUE, which rows must have.
 
         Raises:
             UserError: names file, row, column and remedy.
         """
         path = open_path("measurements", path)
         try:
-            columns = csv.read(path, metric, task, data_counts)
+            raw = files.read(path)
         except OSError as error:
             raise UserError(
                 f"measurements={path}: cannot be read ({error.strerror}); give a file "
                 "that can"
             ) from None
-        return cls._of_task(random_guess=random_guess, **columns._asdict())
+        asked = Asked(metric, task, data_counts, columns or {}, decimal, where)
+        return cls._of_task(
+            random_guess=random_guess, **tell(raw, path, asked)._asdict()
+        )
 
     @classmethod
     def from_frame(
@@ -221,6 +237,8 @@ class Surface:
         task: str | None = None,
         random_guess: float | None = None,
         data_counts: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        where: Sequence[str] = (),
     ) -> Self:
         """Reads a DataFrame, or a mapping of columns, by the rules of `from_csv`.
 
@@ -230,12 +248,15 @@ class Surface:
             task: likewise.
             random_guess: likewise.
             data_counts: likewise.
+            columns: likewise.
+            where: likewise.
 
         Raises:
             UserError: names row, column and remedy.
         """
-        columns = frame_reader.read(frame, metric, task, data_counts)
-        return cls._of_task(random_guess=random_guess, **columns._asdict())
+        asked = Asked(metric, task, data_counts, columns or {}, ".", where)
+        found = tell(frame_reader.parse(frame), "the table", asked)
+        return cls._of_task(random_guess=random_guess, **found._asdict())
 
     @classmethod
     def from_measurements(
@@ -277,15 +298,28 @@ class Surface:
         )
 
     @classmethod
-    def _of_task(cls, metric: str, left_out: LeftOut, **columns: Any) -> Self:
+    def _of_task(
+        cls,
+        metric: str,
+        left_out: LeftOut,
+        random_guess: float | None,
+        conversion: Conversion | None = None,
+        **columns: Any,
+    ) -> Self:
         """A surface of a metric that may be a task's own: lower is better, no bound.
 
         Few runs that are left out are worth a note; of many a fit warns.
         """
         kind = metric if find_unit(metric) else "loss"
-        surface = cls.from_arrays(metric=kind, **columns)
+        if conversion is not None and random_guess is not None:
+            random_guess = conversion.apply_wanted(random_guess)
+        surface = cls.from_arrays(metric=kind, random_guess=random_guess, **columns)
         few = () if left_out.is_many or not left_out.sentence else (left_out.sentence,)
         notes = (*surface.notes, *few)
         return dataclasses.replace(
-            surface, metric=metric, notes=notes, left_out=left_out
+            surface,
+            metric=metric,
+            notes=notes,
+            left_out=left_out,
+            conversion=conversion,
         )

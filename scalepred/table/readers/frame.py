@@ -3,25 +3,18 @@
 from typing import Any
 
 from scalepred.config import UserError
-from scalepred.table.readers import csv
+from scalepred.table.readers.raw import Raw, Row
 
 
-def read(
-    frame: Any,
-    metric: str | None = None,
-    task: str | None = None,
-    data_counts: str | None = None,
-) -> csv.Columns:
-    """The columns of a frame, by the same rules as those of a file.
+def parse(frame: Any, path: object = "the table") -> Raw:
+    """The rows of a frame, as a CSV would hold them.
 
     Args:
         frame: columns by name, all of one length; missing cells are None or NaN.
-        metric: see `Surface.from_csv`, as the others.
-        task: likewise.
-        data_counts: likewise.
+        path: what it is called, for errors.
 
     Raises:
-        UserError: it is no table, or what is in it cannot be fitted.
+        UserError: it is no table.
     """
     try:
         names = list(getattr(frame, "columns", frame))
@@ -31,17 +24,19 @@ def read(
             f"a {type(frame).__name__} is no table; give a Surface, a DataFrame or a "
             "mapping with columns params, data, value"
         ) from None
-    csv.check_header("the table", [str(name) for name in names])
+    if len(columns) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path}: column {str(twice)!r} stands twice; keep one")
     lengths = {len(cells) for cells in columns.values()}
     if len(lengths) > 1:
-        raise UserError(f"the table: columns of {sorted(lengths)} rows; give as many")
-    rows: list[tuple[int, csv.Row]] = [
+        raise UserError(f"{path}: columns of {sorted(lengths)} rows; give as many")
+    rows: list[tuple[int, Row]] = [
         (number, dict(zip(columns, cells, strict=True)))
         for number, cells in enumerate(zip(*columns.values(), strict=True), start=1)
     ]
     if not rows:
-        raise UserError("the table: no rows; add at least one point")
-    return csv.tell(rows, [], "the table", metric, task, data_counts)
+        raise UserError(f"{path}: no rows; add at least one point")
+    return Raw(rows)
 
 
 def _to_text(cell: Any) -> str:

@@ -1,0 +1,390 @@
+"""What a table says of its runs, whatever it was read from."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.metrics import find_unit
+from scalepred.table import meaning, naming, numbers, settings
+from scalepred.table.left_out import LeftOut, Run, describe
+from scalepred.table.meaning import Conversion
+from scalepred.table.readers.raw import Raw, Row
+from scalepred.table.repeats import tell_repeats
+from scalepred.table.selection import (
+    check_no_twins,
+    select,
+    select_metric,
+    select_where,
+    shorten,
+)
+
+# How people and tools call a run that ended well.
+_ENDED_WELL = {
+    "ok", "finished", "complete", "completed", "success", "succeeded", "successful",
+    "done", "converged", "trialstate.complete", "true", "1",
+}  # fmt: skip
+# What data count, by a word in the name of their column.
+_UNITS = ("tokens", "images", "samples", "steps", "words", "sentences")
+_TRAIN_FLOPS = 6.0  # a parameter and example (Kaplan et al. 2020, section 2.1)
+
+
+class Asked(NamedTuple):
+    """What the user says of a table; see `Surface.from_csv`."""
+
+    metric: str | None = None
+    task: str | None = None
+    data_counts: str | None = None
+    columns: Mapping[str, str] = {}
+    decimal: str = ""
+    where: Sequence[str] = ()
+
+
+class Columns(NamedTuple):
+    """What a file says of its runs; names are those of `Surface.from_arrays`."""
+
+    params: list[float]
+    data: list[float]
+    value: list[float]
+    metric: str
+    seed: np.ndarray | None
+    weight: list[float] | None
+    compute: list[float] | None
+    task: str
+    data_unit: str
+    notes: list[str]
+    epochs: list[float] | None
+    left_out: LeftOut
+    conversion: Conversion | None
+
+
+class _Reader(NamedTuple):
+    """Reads the cells of a table as numbers."""
+
+    path: object
+    named: naming.Naming
+    decimal: str
+
+    def number(self, line: int, row: Row, column: str, zero: bool = False) -> float:
+        """A cell as a positive number.
+
+        Raises:
+            UserError: it is none.
+        """
+        text = row[column]
+        try:
+            number = numbers.parse(text, self.decimal)
+            wrong = "must be a positive finite number" if text else "is empty"
+        except ValueError as error:
+            number, wrong = math.nan, f"is {error}"
+        number *= self.named.units.get(column, 1.0)
+        if not (number > 0 or (zero and number == 0)):
+            shown = repr(shorten(text)) if text else "the cell"
+            theirs = self.named.columns.get(column, column)
+            raise UserError(
+                f"{self.path}, line {line}, column {theirs}: {shown} {wrong}; correct "
+                "or remove that row"
+            )
+        return number
+
+
+def tell(raw: Raw, path: object, asked: Asked) -> Columns:
+    """What a table means.
+
+    Args:
+        raw: the table as it is written.
+        path: where it comes from, for errors.
+        asked: what the user says of it.
+
+    Raises:
+        UserError: names row, column and remedy.
+    """
+    header = list(raw.rows[0][1])
+    named = naming.find(header, asked.columns, asked.metric, path)
+    _check_named(named, header, path)
+    rows = [(line, _rename(row, named.columns)) for line, row in raw.rows]
+    rows = select_where(rows, asked.where, path)
+    reader = _Reader(path, named, asked.decimal or _find_decimal(raw, rows, named))
+    every = [(line, _judge(row, named)) for line, row in rows]
+    good = _drop_failed(every, path)
+    good = select(good, "task", asked.task, path)
+    left_out = _describe_left_out(every, good[0][1])
+    good = select_metric(good, asked.metric, path)
+    check_no_twins(good, path)
+    notes = list(raw.notes)
+    values = [reader.number(line, row, "value", zero=True) for line, row in good]
+    metric, conversion, note = _tell_metric(
+        good[0][1], named.columns["value"], asked.metric, values, path
+    )
+    notes += _describe(raw, named, reader, conversion.metric if conversion else metric)
+    good, filled = _fill_sizes(good, reader)
+    notes += [note] if note else []
+    notes += [filled] if filled else []
+    if varying := settings.find_settings(good, [*named.columns, *_OURS]):
+        rises = conversion is not None and conversion.is_risen
+        good, note = settings.keep_best(
+            good, varying, lambda cell: numbers.parse(cell, reader.decimal), rises
+        )
+        notes.append(note)
+    return _make_columns(good, reader, asked, metric, conversion, notes, left_out)
+
+
+# Columns that our own tables have, and that are no settings.
+_OURS = ("data_unit", "unique_data", "unique_tokens", "cell_id", "width", "depth")
+
+
+def _make_columns(
+    rows: list[tuple[int, Row]],
+    reader: _Reader,
+    asked: Asked,
+    metric: str,
+    conversion: Conversion | None,
+    notes: list[str],
+    left_out: LeftOut,
+) -> Columns:
+    first = rows[0][1]
+
+    def read(name: str) -> list[float]:
+        return [reader.number(line, row, name) for line, row in rows]
+
+    params, data = read("params"), read("data")
+    value = [reader.number(line, row, "value", zero=True) for line, row in rows]
+    if conversion is not None:
+        value = [conversion.apply(number) for number in value]
+    compute = None
+    if "flops" in first:
+        compute = [
+            math.nan
+            if numbers.is_missing(row["flops"])
+            else reader.number(line, row, "flops")
+            for line, row in rows
+        ]
+    epochs, unit = None, first.get("data_unit", "") or _find_unit(reader.named)
+    if asked.data_counts is not None:
+        told = tell_repeats(reader.path, rows, data, asked.data_counts, reader.number)
+        data, epochs = told.unique, told.epochs
+        unit = told.unit or unit
+        notes.append(told.note)
+    sizes = {"params": np.array(params), "data": np.array(data)}
+    for name, own in sizes.items():
+        if name != "data" or unit != "epochs":
+            meaning.check_counts(name, own)
+        if mixed := meaning.find_mixed_units(name, own):
+            notes.append(mixed)
+    meaning.check_falls(sizes["params"], sizes["data"], np.array(value), metric)
+    return Columns(
+        params,
+        data,
+        value,
+        metric=metric,
+        seed=np.array([row["seed"] for _, row in rows]) if "seed" in first else None,
+        weight=read("weight") if "weight" in first else None,
+        compute=compute,
+        task=first.get("task", ""),
+        data_unit=unit,
+        notes=notes,
+        epochs=epochs,
+        left_out=left_out,
+        conversion=conversion,
+    )
+
+
+def _check_named(named: naming.Naming, header: Sequence[str], path: object) -> None:
+    """A value and something to lay it against are there."""
+    sizes = [name for name in naming.SIZES if name in named.columns]
+    missing = [] if sizes else ["params", "data"]
+    missing += [] if "value" in named.columns else ["value"]
+    if missing:
+        raise UserError(
+            f"{path}: no column {', '.join(missing)} (columns found: "
+            f"{naming.show(header)}); name the columns params, data, value, or say "
+            "which are, as --columns=params=N,data=D,value=loss"
+        )
+
+
+def _rename(row: Row, columns: Mapping[str, str]) -> Row:
+    """The row by our names, beside its other columns."""
+    ours = {theirs: name for name, theirs in columns.items()}
+    return {ours.get(name, name): cell for name, cell in row.items()}
+
+
+def _find_decimal(raw: Raw, rows: list[tuple[int, Row]], named: naming.Naming) -> str:
+    names = [n for n in (*naming.SIZES, "value") if n in named.columns]
+    cells = (row[name] for _, row in rows for name in names)
+    return raw.decimal or numbers.find_decimal(cells, raw.comma)
+
+
+def _judge(row: Row, named: naming.Naming) -> Row:
+    """The row with a status: ok only if it ended well and has what is fitted."""
+    status = row.get("status", "ok").strip()
+    if status.lower() in _ENDED_WELL:
+        needed = [name for name in naming.SIZES if name in named.columns]
+        needed = needed[:2] if len(needed) == 3 else needed
+        status = "ok"
+        for name in ("value", *needed):
+            if numbers.is_missing(row[name]) and not _is_ours(row):
+                status = f"without a {name}" if name == "value" else f"without {name}"
+                break
+            # A history begins at step 0.
+            if name == "data" and row[name].strip() in ("0", "0.0"):
+                status = "at step 0" if _is_history(named) else status
+    return {**row, "status": status}
+
+
+def _is_ours(row: Row) -> bool:
+    return "cell_id" in row and row.get("status") == "ok"
+
+
+def _is_history(named: naming.Naming) -> bool:
+    return named.columns.get("data", "") not in ("data", "")
+
+
+def _drop_failed(rows: list[tuple[int, Row]], path: object) -> list[tuple[int, Row]]:
+    """Rows of runs that ended well."""
+    kept = [row for row in rows if row[1]["status"] == "ok"]
+    if not kept:
+        there = dict.fromkeys(row["status"] or "none" for _, row in rows)
+        raise UserError(
+            f"{path}: no row has status ok, so nothing can be fitted (there: "
+            f"{shorten(', '.join(there))}; ok, finished, completed and success are "
+            "runs that ended well)"
+        )
+    return kept
+
+
+def _describe_left_out(rows: list[tuple[int, Row]], chosen: Row) -> LeftOut:
+    """What is said of runs that did not end well, of the task of the `chosen` row."""
+    task = chosen.get("task")
+    return describe(
+        [
+            Run(
+                _as_size(row.get("params", "")),
+                _as_size(row.get("data", "")),
+                row["status"],
+            )
+            for _, row in rows
+            if row.get("task") in (task, "") and row["status"] != "at step 0"
+        ]
+    )
+
+
+def _as_size(cell: str) -> float | str:
+    """A number where it is one: of a run that failed the cell may be anything."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _tell_metric(
+    first: Row,
+    column: str,
+    asked: str | None,
+    values: Sequence[float],
+    path: object,
+) -> tuple[str, Conversion | None, str]:
+    """The metric that is fitted, what is done to the values for it, and a note.
+
+    Args:
+        first: a row.
+        column: that the values stand in.
+        asked: the metric that the caller names, if any.
+        values: of all rows.
+        path: of the table, for errors.
+    """
+    told = column if column != "value" and "metric" not in first else None
+    named = first.get("metric") or told or asked
+    if named is None:
+        metric = "error" if all(v < 1 for v in values) else "loss"
+        how = "all below 1" if metric == "error" else "some at 1 or above"
+        return metric, None, f"no metric column: values taken for {metric} ({how})"
+    # Rows of our own name the metrics of their task.
+    if "cell_id" in first:
+        return named, None, ""
+    # Error and loss also say of what kind a metric of another name is.
+    if asked in ("error", "loss") and told is not None:
+        kind = meaning.find_conversion(told, list(values), path)
+        if kind is None or not (kind.is_risen or kind.is_log):
+            named = asked
+    found = meaning.find_conversion(named, list(values), path)
+    if found is not None:
+        return found.metric, found, found.note
+    if find_unit(named):
+        return named, None, ""
+    if asked == named and "metric" not in first and told is None:
+        raise UserError(
+            f"metric={named!r}: must be error, loss, accuracy, perplexity or bpb, or "
+            "end with _error or _loss"
+        )
+    metric = "loss" if any(v > 1 for v in values) else "error"
+    return metric, None, f"metric {named!r} is taken for {metric}"
+
+
+def _describe(
+    raw: Raw, named: naming.Naming, reader: _Reader, metric: str
+) -> list[str]:
+    """What was taken for what, in one line; nothing where nothing was guessed."""
+    kind = raw.kind
+    if reader.decimal == ",":
+        kind = f"{kind or 'CSV'}, comma for decimals"
+    if not (kind or named.is_guessed or named.units):
+        return []
+    parts = []
+    for ours, theirs in named.columns.items():
+        unit = f" times {named.units[ours]:g}" if ours in named.units else ""
+        if ours != theirs or unit:
+            parts.append(f"{ours} is {theirs!r}{unit}")
+    said = f"read as {kind or 'CSV'}"
+    if parts:
+        said += ": " + ", ".join(parts)
+    return [f"{said}; the value is fitted as {metric} (--columns says otherwise)"]
+
+
+def _find_unit(named: naming.Naming) -> str:
+    """What data count, by the name of their column."""
+    theirs = named.columns.get("data", "").lower()
+    if not theirs:
+        alone = "flops" in named.columns and "params" not in named.columns
+        return "FLOPs" if alone else "examples"
+    if "token" in theirs:
+        return "tokens"
+    if "epoch" in theirs:
+        return "epochs"
+    if "step" in theirs or "iter" in theirs:
+        return "steps"
+    return next((unit for unit in _UNITS if unit in theirs), "examples")
+
+
+def _fill_sizes(
+    rows: list[tuple[int, Row]], reader: _Reader
+) -> tuple[list[tuple[int, Row]], str]:
+    """Rows with both sizes: from FLOPs, or 1 for one that is not known."""
+    first = rows[0][1]
+    lacking = [name for name in ("params", "data") if name not in first]
+    if not lacking:
+        return rows, ""
+    lacks, has = lacking[0], "data" if lacking[0] == "params" else "params"
+    flops = "flops" in first
+    filled = []
+    for line, row in rows:
+        own = dict(row)
+        if len(lacking) == 2:
+            own |= {"params": "1", "data": row["flops"]}
+        elif flops:
+            cost = reader.number(line, row, "flops")
+            own[lacks] = repr(cost / _TRAIN_FLOPS / reader.number(line, row, has))
+        else:
+            own[lacks] = "1"
+        filled.append((line, own))
+    if len(lacking) == 2:
+        note = "no column of params or data: a curve along compute is fitted"
+    elif flops:
+        note = f"no column of {lacks}: {lacks} are FLOPs / (6 {has})"
+    else:
+        note = (
+            f"no column of {lacks}: a curve along {has} is fitted, of runs whose "
+            f"{lacks} are taken to be the same"
+        )
+    return filled, note

@@ -1,0 +1,205 @@
+"""Which column is which: our names, the usual ones, or what the user says."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from scalepred.config import UserError
+
+# Our names first; then what papers and tools call the same thing, best first. Names are
+# compared in lower case, with all but letters and digits as one space.
+_USUAL: dict[str, tuple[str, ...]] = {
+    "params": (
+        "params", "n params", "num params", "nparams", "parameters", "n parameters",
+        "num parameters", "number of parameters", "parameter count", "param count",
+        "non embedding params", "non embedding parameters", "params non embedding",
+        "num non embedding params", "n non embedding", "trainable params",
+        "trainable parameters", "model params", "model parameters", "model size",
+        "total params", "total parameters", "params total",
+    ),
+    "data": (
+        "data", "tokens", "n tokens", "num tokens", "training tokens", "train tokens",
+        "tokens seen", "total tokens", "consumed tokens", "num input tokens seen",
+        "token count", "number of tokens", "data size", "dataset size", "n train",
+        "num train", "train size", "training set size", "training examples",
+        "train examples", "num examples", "n examples", "examples", "samples",
+        "n samples", "num samples", "samples seen", "examples seen", "images seen",
+        "images", "train samples", "consumed samples",
+    ),
+    "value": (
+        "value", "test loss", "test error", "loss test", "val loss", "validation loss",
+        "valid loss", "eval loss", "loss val", "eval validation loss", "loss",
+        "final loss", "error", "error rate", "err", "test err", "val error",
+        "validation error", "eval error", "top1 error", "top 1 error", "test ce",
+        "cross entropy", "ce", "nll", "l", "test bpb", "val bpb", "bpb",
+        "bits per byte", "bpc", "bits per character", "perplexity", "test perplexity",
+        "val perplexity", "eval perplexity", "ppl", "test ppl", "val ppl",
+        "test accuracy", "test acc", "val accuracy", "val acc", "validation accuracy",
+        "eval accuracy", "eval acc", "accuracy", "acc", "train loss", "training loss",
+    ),
+    "flops": (
+        "flops", "flop", "c", "compute", "training flop", "training flops",
+        "train flops", "total flops", "num flops", "n flops", "flops total",
+        "training compute", "training compute flop", "total flos",
+    ),
+    "seed": ("seed", "random seed", "rng seed", "data seed", "run seed"),
+    "metric": ("metric",),
+    "task": ("task",),
+    "weight": ("weight",),
+    "status": ("status", "state", "run state", "run status"),
+    "epochs": ("epochs",),
+    "validation_value": ("validation value",),
+}  # fmt: skip
+# How far a run has come: the data of a curve where nothing better is there.
+_STEPS = ("step", "steps", "global step", "trainer global step", "iteration", "iter")
+_STEPS += ("train steps", "training steps", "num steps", "epoch")
+# What tools put before a name.
+_PREFIX = re.compile(r"^(params|user attrs|config|summary|hparams|hyperparameters) ")
+_UNITS = {
+    "k": 1e3, "thousand": 1e3, "thousands": 1e3, "m": 1e6, "million": 1e6,
+    "millions": 1e6, "b": 1e9, "billion": 1e9, "billions": 1e9, "t": 1e12,
+    "trillion": 1e12, "trillions": 1e12,
+}  # fmt: skip
+_UNIT = re.compile(
+    r"\s*(?:[(\[]\s*(?:in\s+)?(\w+)[)\]]|[_ ](?:in[_ ])?([a-z]+))$", re.I
+)
+
+SIZES = ("params", "data", "flops")
+
+
+class Naming(NamedTuple):
+    """What was taken for what.
+
+    Attributes:
+        columns: of the table, by our name.
+        units: by our name of a size: what its numbers are to be multiplied with.
+        is_guessed: some name is not ours.
+    """
+
+    columns: dict[str, str]
+    units: dict[str, float]
+    is_guessed: bool
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """The flag --columns: params=N,data=D,value=loss.
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    said: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        ours, found, theirs = part.partition("=")
+        if not found or not theirs.strip() or ours.strip() not in _USUAL:
+            raise UserError(
+                f"--columns={text}: must look like params=N,data=D,value=loss, with "
+                f"names of {', '.join(_USUAL)}"
+            )
+        said[ours.strip()] = theirs.strip()
+    return said
+
+
+def find(
+    header: Sequence[str],
+    said: Mapping[str, str],
+    metric: str | None,
+    path: object,
+) -> Naming:
+    """Which of a table's columns are ours.
+
+    Args:
+        header: names of the table.
+        said: by our name, what the user calls it.
+        metric: that is asked for; a column of this name holds it.
+        path: of the table, for errors.
+
+    Raises:
+        UserError: a column that was said is not there.
+    """
+    columns, units = {}, {}
+    for ours, theirs in said.items():
+        if theirs not in header:
+            raise UserError(
+                f"--columns={ours}={theirs}: {path} has no such column (columns found: "
+                f"{show(header)})"
+            )
+        columns[ours] = theirs
+    free = [name for name in header if name not in columns.values()]
+    plain = {name: _plain(name) for name in free}
+    if "value" not in columns and "value" not in free and metric:
+        wanted = _plain(metric)
+        asked = next((name for name in free if plain[name] == wanted), None)
+        columns |= {"value": asked} if asked else {}
+    for ours, usual in _USUAL.items():
+        if ours in columns:
+            continue
+        if ours in free:
+            columns[ours] = ours
+            continue
+        if found := _find_usual(ours, usual, free, plain):
+            columns[ours], unit = found
+            if unit != 1:
+                units[ours] = unit
+    _find_letters(columns, free)
+    if "data" not in columns:
+        steps = [name for s in _STEPS for name in free if plain[name] == s]
+        columns |= {"data": steps[0]} if steps else {}
+    guessed = any(ours != theirs for ours, theirs in columns.items())
+    return Naming(columns, units, guessed)
+
+
+def _find_usual(
+    ours: str, usual: Sequence[str], free: Sequence[str], plain: Mapping[str, str]
+) -> tuple[str, float] | None:
+    """The first column of a usual name, and the unit that its name tells."""
+    for without_prefix in (False, True):
+        for wanted in usual:
+            for name in free:
+                text, unit = name, 1.0
+                own = plain[name]
+                if without_prefix:
+                    own = _PREFIX.sub("", own)
+                if own != wanted and ours in SIZES:
+                    text, unit = _split_unit(name)
+                    own = _plain(text)
+                if own == wanted:
+                    return name, unit
+    return None
+
+
+def _find_letters(columns: dict[str, str], free: Sequence[str]) -> None:
+    """N and D, or m and n, which only together say what they are."""
+    if "params" not in columns and "N" in free:
+        if "D" in free or "C" in free or "data" in columns:
+            columns["params"] = "N"
+    elif "params" not in columns and "m" in free and "n" in free:
+        columns["params"] = "m"
+        columns.setdefault("data", "n")
+    elif "params" not in columns and "n" in free and "d" in free:
+        columns["params"] = "n"
+        columns.setdefault("data", "d")
+    if "data" not in columns and "D" in free:
+        columns["data"] = "D"
+
+
+def _split_unit(name: str) -> tuple[str, float]:
+    """A name without the unit at its end, such as "params (M)" or "tokens_billions"."""
+    match = _UNIT.search(name)
+    if not match:
+        return name, 1.0
+    unit = (match[1] or match[2]).lower()
+    if unit in _UNITS:
+        return name[: match.start()], _UNITS[unit]
+    if match[1] and unit in ("flop", "flops", "tokens", "params", "nats", "count"):
+        return name[: match.start()], 1.0
+    return name, 1.0
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
+
+
+def show(names: Sequence[str]) -> str:
+    """Names in a line, printable and short: garbage must not flood the terminal."""
+    text = "".join(c if c.isprintable() else "?" for c in ", ".join(names))
+    return text if len(text) <= 40 else text[:37] + "..."

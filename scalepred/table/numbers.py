@@ -1,0 +1,137 @@
+"""Numbers as people and logs write them: 10M, 3.2B tokens, 1,048,576, 5,33 and 5 %."""
+
+import math
+import re
+from collections.abc import Iterable
+
+from scalepred.config import UserError
+
+_SUFFIXES = {
+    "k": 1e3, "thousand": 1e3,
+    "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6,
+    "b": 1e9, "bn": 1e9, "g": 1e9, "billion": 1e9, "billions": 1e9,
+    "t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12,
+}  # fmt: skip
+# What may stand behind a size and says nothing of how large it is.
+_COUNTED = (
+    "tokens?|toks?|params?|parameters?|examples?|samples?|images?|words?|flops?|steps?"
+)
+_NUMBER = re.compile(
+    rf"([+-]?[\d.,_'\s]*\d\.?(?:e[+-]?\d+)?)\s*(%|[a-z]+)?\s*(?:{_COUNTED})?", re.I
+)
+_MISSING = {"", "nan", "na", "n/a", "null", "none", "-", "--", "<na>", "nat", "inf"}
+_MISSING |= {"+inf", "-inf", "infinity", "-infinity", "+infinity", "#n/a"}
+
+_GROUPED = {
+    ".": re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?"),
+    ",": re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?"),
+}
+# A comma that can only be one for decimals, and one that can only be one of thousands.
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+,(\d{1,2}|\d{4,})|0*,\d+|0,\d+|\d{4,},\d+)")
+_THOUSANDS_COMMA = re.compile(r"[+-]?(\d{1,3}(,\d{3}){2,}(\.\d+)?|\d{1,3},\d{3}\.\d+)")
+_THOUSANDS_POINT = re.compile(r"[+-]?(\d{1,3}(\.\d{3}){2,}(,\d+)?|\d{1,3}\.\d{3},\d+)")
+_DECIMAL_POINT = re.compile(r"[+-]?(\d+\.(\d{1,2}|\d{4,})|0?\.\d+|\d{4,}\.\d+)")
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell holds no finite number because there is none."""
+    return text.strip().lower() in _MISSING
+
+
+def find_decimal(cells: Iterable[str], is_comma_file: bool) -> str:
+    """The decimal mark of a table: "." or ",".
+
+    Args:
+        cells: those that hold numbers.
+        is_comma_file: commas separate the cells, so that one within is quoted.
+
+    Raises:
+        UserError: some cells say one, some the other, or 1,000 may be either.
+    """
+    comma = point = single = ""
+    for cell in cells:
+        match = _NUMBER.fullmatch(cell.strip())
+        text = re.sub(r"[\s_']", "", match[1]) if match else ""
+        if _DECIMAL_COMMA.fullmatch(text) or _THOUSANDS_POINT.fullmatch(text):
+            comma = comma or cell
+        elif _DECIMAL_POINT.fullmatch(text) or _THOUSANDS_COMMA.fullmatch(text):
+            point = point or cell
+        elif re.fullmatch(r"[+-]?\d{1,3},\d{3}", text):
+            single = single or cell
+    if comma and point:
+        raise UserError(
+            f"numbers: {comma!r} has a comma for decimals and {point!r} a point; write "
+            "all with a point, or give --decimal"
+        )
+    if single and not comma and not point and not is_comma_file:
+        raise UserError(
+            f"numbers: {single!r} is ambiguous, a thousand times more or less; write "
+            "it without the comma, or give --decimal"
+        )
+    return "," if comma else "."
+
+
+def parse(text: str, decimal: str = ".") -> float:
+    """A number; NaN where a cell is empty or says that there is none.
+
+    Args:
+        text: as it was written; a suffix K, M, B (or G) or T, a percent sign, and
+            words such as "tokens" may follow.
+        decimal: the mark before the fraction; the other one parts thousands.
+
+    Raises:
+        ValueError: what is wrong with it, to follow "is".
+    """
+    text = text.strip()
+    if is_missing(text):
+        return math.nan
+    try:
+        if decimal == ".":
+            return float(text)
+    except ValueError:
+        pass
+    match = _NUMBER.fullmatch(text)
+    if not match:
+        raise ValueError("not a number")
+    digits, suffix = re.sub(r"[\s_']", "", match[1]), (match[2] or "").lower()
+    factor = 1.0
+    if suffix == "%":
+        factor = 0.01
+    elif suffix and not re.fullmatch(_COUNTED, suffix):
+        if suffix not in _SUFFIXES:
+            raise ValueError("not a number")
+        factor = _SUFFIXES[suffix]
+    other = "," if decimal == "." else "."
+    if other in digits:
+        if not _GROUPED[decimal].fullmatch(digits):
+            raise ValueError(
+                f"not a number: it has {other!r} where this table has {decimal!r} for "
+                "decimals"
+            )
+        if decimal == "," and "," not in digits and digits.count(".") == 1:
+            raise ValueError(
+                "ambiguous, a thousand times more or less; write it without the point"
+            )
+        digits = digits.replace(other, "")
+    try:
+        # Through decimal digits, so that 3.2B is 3.2e9 and not a bit beside it.
+        return float(digits.replace(",", ".")) * factor
+    except ValueError:
+        raise ValueError("not a number") from None
+
+
+def parse_flag(name: str, text: str) -> float:
+    """A number given to a flag.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        number = parse(text)
+    except ValueError as error:
+        raise UserError(
+            f"{name}={text}: is {error}; write it as 1e9, 1.4T or 5%"
+        ) from None
+    if math.isnan(number) and text.strip().lower() not in ("inf", "nan"):
+        raise UserError(f"{name}={text}: is not a number; write it as 1e9, 1.4T or 5%")
+    return float(text) if math.isnan(number) else number

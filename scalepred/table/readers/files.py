@@ -1,0 +1,79 @@
+"""A file of runs, read by what it holds and not by how it is called."""
+
+import importlib
+import io
+from typing import Any
+
+from etils import epath
+
+from scalepred.config import UserError
+from scalepred.table.readers import csv, frame, records
+from scalepred.table.readers.raw import Raw
+from scalepred.table.rows import Table, has_parts
+
+_EVENTS = "tfevents"
+
+
+def read(path: epath.Path) -> Raw:
+    """The rows of a file.
+
+    Raises:
+        UserError: there is none, or nobody here can read it.
+    """
+    if not path.exists() or path.is_dir():
+        raise UserError(f"measurements={path}: there is no such file")
+    if path.name == "measurements.csv" and has_parts(path):
+        table = Table(path)  # which may be ahead of its view
+        raw = csv.parse(path, table.as_csv().decode())
+        return raw._replace(notes=tuple(table.notes))
+    content = path.read_bytes()
+    if not content.strip():
+        raise UserError(
+            f"{path}: the file is empty; it needs columns params, data, value"
+        )
+    if content[:4] == b"PAR1":
+        return _read_parquet(path, content)
+    if content[:4] == b"PK\x03\x04":
+        raise UserError(f"{path}: a workbook or an archive; save its sheet as CSV")
+    if _EVENTS in path.name:
+        raise UserError(
+            f"{path}: an event file of TensorBoard; download its scalars as CSV there"
+        )
+    text = _decode(path, content)
+    if records.is_json(text):
+        return records.parse(path, text)
+    return csv.parse(path, text)
+
+
+def _decode(path: epath.Path, content: bytes) -> str:
+    encoding = "utf-8-sig"
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif b"\0" in content[:4096]:
+        raise UserError(f"{path}: not a text file; it must be a CSV")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: not a text file in UTF-8 or UTF-16; it must be a CSV"
+        ) from None
+
+
+def _read_parquet(path: epath.Path, content: bytes) -> Raw:
+    for name in ("pyarrow.parquet", "polars"):
+        try:
+            module: Any = importlib.import_module(name)
+        except ImportError:
+            continue
+        try:
+            if name == "polars":
+                table = module.read_parquet(io.BytesIO(content))
+            else:
+                table = module.read_table(io.BytesIO(content)).to_pydict()
+        except Exception as error:  # whatever the package raises of a broken file
+            raise UserError(f"{path}: not a whole parquet file ({error})") from None
+        return frame.parse(table, path)._replace(kind="parquet")
+    raise UserError(
+        f"{path}: reading parquet takes pyarrow; pip install 'scalepred[parquet]', or "
+        "save it as CSV"
+    )

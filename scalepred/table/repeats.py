@@ -1,0 +1,88 @@
+"""Data that were seen more than once: what a column of data counts."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from scalepred.config import UserError
+
+# Columns that say how much of the data was new; `data` then counts repeats too.
+UNIQUE_COLUMNS = ("unique_data", "unique_tokens")
+# Epochs that differ by less than this share are the same number, rounded.
+_EPOCHS_SLACK = 0.01
+
+Row = Mapping[str, str]
+
+
+class Repeats(NamedTuple):
+    """How often data were seen.
+
+    Attributes:
+        unique: unique data of each row.
+        epochs: of each row.
+        unit: what they count now; "": what the table says.
+        note: how all that was told.
+    """
+
+    unique: list[float]
+    epochs: list[float]
+    unit: str
+    note: str
+
+
+def tell_repeats(
+    path: object,
+    rows: list[tuple[int, Row]],
+    data: list[float],
+    data_counts: str,
+    number: Callable[[int, Row, str], float],
+) -> Repeats:
+    """What `data` counts, and how often they were seen.
+
+    Args:
+        path: of the table, for errors.
+        rows: by our names.
+        data: of each row.
+        data_counts: auto, unique or seen; see `Surface.from_csv`.
+        number: (line, row, column) -> the cell as a number.
+
+    Raises:
+        UserError: the table does not say, or contradicts itself.
+    """
+    if data_counts not in ("auto", "unique", "seen"):
+        raise UserError(
+            f"data_counts={data_counts!r}: must be one of auto, unique, seen"
+        )
+    first = rows[0][1]
+    new = next((name for name in UNIQUE_COLUMNS if name in first), None)
+    is_auto = data_counts == "auto"
+    counts_seen = new is not None if is_auto else data_counts == "seen"
+    how = "taken for" if is_auto else "given as"
+
+    def read(name: str) -> list[float]:
+        return [number(line, row, name) for line, row in rows]
+
+    if "epochs" not in first and (new is None or not counts_seen):
+        raise UserError(
+            f"{path}: no column epochs"
+            + (" or unique_data" if counts_seen or is_auto else "")
+            + "; a law of repeated data needs to know how often data were seen"
+        )
+    epochs = read("epochs") if "epochs" in first else []
+    if not counts_seen:
+        note = f"data are {how} unique data, each seen `epochs` times"
+        return Repeats(data, epochs, "", note)
+    if new is None:
+        unique = [n / times for n, times in zip(data, epochs, strict=True)]
+        note = f"data are {how} data seen; unique data = data / epochs"
+        return Repeats(unique, epochs, "unique data", note)
+    unique = read(new)
+    ratios = [n / own for n, own in zip(data, unique, strict=True)]
+    for (line, _), ratio, times in zip(rows, ratios, epochs, strict=False):
+        if abs(ratio / times - 1) > _EPOCHS_SLACK:
+            raise UserError(
+                f"{path}, line {line}: data / {new} is {ratio:.4g}, but epochs is "
+                f"{times:.4g}; correct that line, or say data_counts=unique if data do "
+                "not count repeats"
+            )
+    note = f"data are {how} data seen, repeats included; epochs = data / {new}"
+    return Repeats(unique, ratios, new.replace("_", " "), note)
