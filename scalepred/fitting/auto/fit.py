@@ -194,7 +194,7 @@ class Auto:
 
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
-        """Held-out folds, predicted by the first member."""
+        """Held-out folds, predicted by the weighted mean of the members."""
         least, refit = self.refit(self.surface)
         return backtest.cross_validate(len(self.surface), least, refit, self.seed)
 
@@ -212,12 +212,19 @@ class Auto:
         return self.law.public(theta, self.scale, *units)
 
     def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
-        """The fewest points it takes, and refits to subsets of another surface."""
-        points, kind = multistart.make_points(surface), _Kind.of(surface)
+        """The fewest points it takes, and refits to subsets of another surface.
+
+        The members keep the weights that they have in this fit.
+        """
+        points, kind = multistart.make_points(surface), _Kind.of(self.surface)
+        used = np.flatnonzero(self.shares)
 
         def refit(masks: np.ndarray) -> np.ndarray:
-            law, estimate = _estimate(points, masks, kind, 0, self.seed)
-            return np.expm1(posterior.predict_points(law, estimate, points, masks)[0])
+            lanes, owners = np.tile(masks, (len(used), 1)), np.repeat(used, len(masks))
+            law, estimate = _estimate(points, lanes, kind, owners, self.seed)
+            logs, _ = posterior.predict_points(law, estimate, points, lanes)
+            logs = logs.reshape(len(used), *masks.shape)
+            return np.expm1(mean.average(self.shares[used], logs))
 
         return _MIN_POINTS, refit
 
