@@ -155,7 +155,7 @@ class LeastSquares:
         Args:
             counts: how often each point counts, 0 leaves it out [sets, points].
         """
-        problem = self._problem()._replace(weight=counts * self.points.weight)
+        problem = self.problem()._replace(weight=counts * self.points.weight)
         return self._refit(problem, len(counts)).theta
 
     @functools.cached_property
@@ -169,7 +169,8 @@ class LeastSquares:
         start = np.broadcast_to(self.theta, (lanes, len(self.theta)))
         return solver.solve(self.law, problem, start, self.residual, 100, is_near=True)
 
-    def _problem(self) -> solver.Problem:
+    def problem(self) -> solver.Problem:
+        """What a refit to all points solves."""
         zeros = np.zeros(self.law.num_parameters)
         points = self.points
         return solver.Problem(
@@ -196,7 +197,7 @@ class LeastSquares:
         if self.residual.has_kinks:
             count = len(self.surface)
             taken = rng.multinomial(count, np.full(count, 1 / count), self.resamples)
-            problem = self._problem()._replace(weight=taken * self.points.weight)
+            problem = self.problem()._replace(weight=taken * self.points.weight)
             return _finite(self._refit(problem, self.resamples))
         log_value, surface = self.points.log_value, self.surface
         log_means = np.broadcast_to(log_value, (self.resamples, len(surface)))
@@ -211,7 +212,7 @@ class LeastSquares:
                 deviation / noise[:, None], places, self.resamples, rng
             )
             log_means = log_means + drawn * noise / np.sqrt(surface.num_seeds)
-        problem = self._problem()._replace(log_value=log_means)
+        problem = self.problem()._replace(log_value=log_means)
         return _finite(self._refit(problem, self.resamples))
 
 

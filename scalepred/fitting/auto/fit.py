@@ -24,7 +24,7 @@ from scalepred.metrics import is_bounded
 from scalepred.table.surface import Surface
 
 # Points that auto needs, and that must be left in its back-tests: priors do the rest.
-_MIN_POINTS = 5
+MIN_POINTS = 5
 _BACK_TEST_POINTS = 8
 
 
@@ -226,7 +226,7 @@ class Auto:
             logs = logs.reshape(len(used), *masks.shape)
             return np.expm1(mean.average(self.shares[used], logs))
 
-        return _MIN_POINTS, refit
+        return MIN_POINTS, refit
 
     def without(self, masks: np.ndarray) -> np.ndarray:
         """Parameters of the best member refitted to the points of each mask.
@@ -270,7 +270,7 @@ def fit(surface: Surface, *, resamples: int, seed: int) -> Auto:
         UserError: if there are too few points, or nothing depends on size.
     """
     kind = _Kind.of(surface)
-    multistart.check_sizes(surface, _MIN_POINTS, "auto", kind.axes or ("params",))
+    multistart.check_sizes(surface, MIN_POINTS, "auto", kind.axes or ("params",))
     multistart.check_above_guess(surface, bounded=True)
     points = multistart.make_points(surface)
     hidings = backtest.inner_masks(surface, _BACK_TEST_POINTS, kind.axes)
