@@ -15,6 +15,7 @@ from etils import epath
 from scalepred import config
 from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
+from scalepred.fitting import solver
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.estimate import axes_of
 from scalepred.fitting.region import check_target
@@ -60,7 +61,11 @@ def fit_table(
     check_questions(settings.law, points, questions, targets, gates)
     check_workdir(workdir, record, "measurements")
     fit = fitting.fit(
-        points, settings.law, resamples=settings.resamples, seed=settings.seed
+        points,
+        settings.law,
+        residual=solver.Residual.of(settings),
+        resamples=settings.resamples,
+        seed=settings.seed,
     )
     prepare_workdir(workdir, record, "measurements")
     answers = answer_about(fit, questions, surface)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
-    [--law=auto] [--metric=error|loss] [--task=NAME] [--random_guess=0.9]
+    [--law=auto] [--residual=relative] [--above=1] [--metric=error|loss]
+    [--task=NAME] [--random_guess=0.9]
     [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
     [--target=params=1e9,data=2e10[,epochs=4] ...] [--data_counts=auto|unique|seen]
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
@@ -47,6 +48,12 @@ table that a forecast speaks of are set beside it.
                   coupled, data_constrained (repeated data); power, m4, bnsl along data,
                   power_params, ... along model size; or package.module.law for one's
                   own
+  --residual      what is minimised, for all laws but auto: relative (default), log,
+                  huber or robust, the last two with the width from which they are
+                  linear, as in huber:1e-3 (in ln of the value); little pulled by
+                  outliers
+  --above         factor on it for points above the law; below 1: badly tuned runs,
+                  which lie above, pull less (default 1)
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
   --fit_max_...   fit region; everything else is held out and scored
   --target        sizes to forecast; may be given more than once
@@ -85,6 +92,8 @@ def _float(name: str, default: float | None = None) -> flags.FlagHolder:
 _MEASUREMENTS = _string("measurements")
 _WORKDIR = _string("workdir")
 _LAW = _string("law", "auto")
+_RESIDUAL = _string("residual", "relative")
+_ABOVE = _float("above", 1.0)
 _METRIC = _string("metric")
 _TASK = _string("task")
 _RANDOM_GUESS = _float("random_guess")
@@ -161,6 +170,14 @@ def _fit_table(
     from scalepred.fitting.estimate import knows_epochs
     from scalepred.report.machine import make_command_result
 
+    fitting = config.Fitting(
+        law=_LAW.value,
+        residual=_RESIDUAL.value,
+        above=_ABOVE.value,
+        resamples=_RESAMPLES.value,
+        seed=_SEED.value,
+    )
+    config.check_residual(fitting, "--")
     with_epochs = knows_epochs(_LAW.value)
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
@@ -177,7 +194,7 @@ def _fit_table(
         epath.Path(_WORKDIR.value),
         record,
         _fit_region(surface),
-        config.Fitting(law=_LAW.value, resamples=_RESAMPLES.value, seed=_SEED.value),
+        fitting,
         questions,
         targets,
         gates,
@@ -201,8 +218,8 @@ def _read_table(with_epochs: bool) -> Surface:
 
 # What only fitting needs; the fit that is asked has it already.
 _OF_FITTING = (
-    _LAW, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA,
-    _DATA_COUNTS, _RESAMPLES, _SEED,
+    _LAW, _RESIDUAL, _ABOVE, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO,
+    _MAX_PARAMS, _MAX_DATA, _DATA_COUNTS, _RESAMPLES, _SEED,
 )  # fmt: skip
 
 
