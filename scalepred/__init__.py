@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scalepred.fitting.fit import Fit, fit, load
     from scalepred.fitting.laws import Law, Parameter, law_from_function
     from scalepred.fitting.predict import Prediction
+    from scalepred.fitting.solver import Residual
     from scalepred.forecasting.forecast import Forecast
     from scalepred.models.model import Model, from_linen, from_nnx
     from scalepred.report.quick_look import draw
@@ -31,6 +32,7 @@ _HOMES = {
     "fitting.fit": ("Fit", "fit", "load"),
     "fitting.laws": ("Law", "Parameter", "law_from_function"),
     "fitting.predict": ("Prediction",),
+    "fitting.solver": ("Residual",),
     "forecasting.forecast": ("Forecast",),
     "models.model": ("Model", "from_linen", "from_nnx"),
     "report.quick_look": ("draw",),
@@ -50,6 +52,7 @@ __all__ = [
     "Outcome",
     "Parameter",
     "Prediction",
+    "Residual",
     "Surface",
     "Task",
     "UserError",

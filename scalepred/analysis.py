@@ -16,6 +16,7 @@ from etils import epath
 from scalepred import config
 from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
+from scalepred.fitting import solver
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.estimate import axes_of
 from scalepred.fitting.region import check_target
@@ -68,6 +69,7 @@ def fit_table(
     fit = fitting.fit(
         surface.where(in_fit),
         settings.law,
+        residual=solver.Residual.of(settings),
         resamples=settings.resamples,
         seed=settings.seed,
         refit_points=settings.refit_points,

@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 PRECISIONS = ("float32", "fast", "bfloat16")
 SCHEDULES = ("constant", "linear", "cosine", "step", "wsd", "rsqrt")
+# What a fit minimises; the latter two take a width, as in huber:1e-3.
+RESIDUALS, WIDE_RESIDUALS = ("relative", "log"), ("huber", "robust")
+RESIDUAL_WIDTH = 1e-3
 CONVOLUTIONS = ("auto", "canonical", "native", "patches")
 MAX_DECAY_POINTS = 8
 
@@ -163,6 +166,11 @@ class Fitting:
     # Error (or loss) of a model that has learnt nothing. -1: what the dataset
     # says ((K-1)/K for K balanced classes); 0: fitted, as the paper does for text.
     random_guess: float = -1.0
+    # What is minimised, see `scalepred.Residual`: relative | log | huber | robust, the
+    # last two with the width from which they are linear, as in huber:1e-3.
+    residual: str = "relative"
+    # Factor on it for points above the law; below 1: badly tuned runs pull less.
+    above: float = 1.0
     resamples: int = 1000  # bootstrap resamples of seeds
     seed: int = 0  # of starts, folds and resamples
     # Points of a larger table that back-tests, folds and corners refit; 0: all.
@@ -357,6 +365,48 @@ def _validate_fit(fit: Fitting) -> None:
         "-1 (from the dataset), 0 (fitted) or a positive value",
     )
     _check(fit.resamples >= 0, "fit.resamples", fit.resamples, "0 or more")
+    check_residual(fit, "fit.")
+
+
+def parse_residual(text: str, field: str = "residual") -> tuple[str, float]:
+    """Kind and width of a residual such as log, huber or huber:1e-3.
+
+    Raises:
+        UserError: it is none; names those there are.
+    """
+    kind, colon, width = text.partition(":")
+    accepted = (
+        f"{', '.join(RESIDUALS)}, or {' or '.join(WIDE_RESIDUALS)}, with a width above "
+        f"0 if not {RESIDUAL_WIDTH:g}, as in huber:1e-2"
+    )
+    _check(kind in (*RESIDUALS, *WIDE_RESIDUALS), field, text, f"one of {accepted}")
+    if not colon:
+        return kind, RESIDUAL_WIDTH
+    try:
+        number = float(width)
+    except ValueError:
+        number = math.nan
+    good = kind in WIDE_RESIDUALS and 0 < number < math.inf
+    _check(good, field, text, f"one of {accepted}")
+    return kind, number
+
+
+def check_residual(fit: Fitting, before: str) -> None:
+    """Raises UserError unless the law can be fitted by this residual.
+
+    Args:
+        fit: the settings.
+        before: what stands before the name of a field, where it is set.
+    """
+    kind, _ = parse_residual(fit.residual, f"{before}residual")
+    good = 0 < fit.above < math.inf
+    _check(good, f"{before}above", fit.above, "a number above 0 (1: as below)")
+    for field, changed in (("residual", kind != "relative"), ("above", fit.above != 1)):
+        if changed and fit.law == "auto":
+            raise UserError(
+                f"{before}{field}={getattr(fit, field)}: law=auto has a residual of "
+                "its own; leave it out or name another law"
+            )
 
 
 def _validate_questions(questions: Questions) -> None:

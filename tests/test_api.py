@@ -237,7 +237,13 @@ def _experiment() -> config.Experiment:
         name="small",
         grid=config.Grid(widths=(4, 8, 16), data_fractions=(1 / 16, 1 / 4, 1.0)),
         training=config.Training(learning_rate=0.05, steps=40),
-        fit=config.Fitting(law="chinchilla", max_data_ratio=4.0, resamples=50),
+        fit=config.Fitting(
+            law="chinchilla",
+            residual="huber:1e-2",
+            above=0.5,
+            max_data_ratio=4.0,
+            resamples=50,
+        ),
     )
 
 
@@ -247,6 +253,7 @@ def test_a_study_from_python(tmp_path):
     assert outcome.results
     assert outcome.fit is outcome.results.fit
     assert len(outcome.results.fit.surface) == 6
+    assert outcome.results.fit.residual == scalepred.Residual("huber", 0.01, 0.5)
     assert outcome.forecast
     assert len(outcome.verified) == 3
     assert len(outcome.table) == 9

@@ -8,6 +8,7 @@ import pytest
 import scalepred
 from scalepred.fitting import backtest, predict
 from scalepred.fitting.auto import curves as auto_curves
+from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.auto import mean as auto_mean
 from scalepred.fitting.laws import Scale, one_axis
 from scalepred.table.surface import Surface
@@ -112,3 +113,81 @@ def test_forms_with_more_parameters_than_points_allow_are_left_out():
     fit = scalepred.fit(make_curve(count=6), resamples=50)
     assert not isinstance(fit.estimate, auto_curves.Average)
     assert fit.law.name == "flexible"
+
+
+def make_grid(metric: str, is_rosenfeld: bool = False) -> Surface:
+    """25 points of a law without noise, which the first member's prior is wrong for."""
+    sizes = 10.0 ** np.array([0, 0.5, 1, 1.5, 2])
+    m, n = (axis.reshape(-1) for axis in np.meshgrid(sizes, sizes))
+    value = 0.1 + 0.3 * m**-0.35 + 0.4 * n**-0.3
+    if is_rosenfeld:
+        value = value / np.hypot(1, value)
+    if metric == "loss":
+        value = 1.6 + 4 * value
+    return Surface.from_arrays(m * 1e7, n * 2e8, value, metric=metric)
+
+
+SURFACES = {
+    "loss": make_grid("loss"),
+    "error": make_grid("error"),
+    "error that saturates": make_grid("error", is_rosenfeld=True),
+    "curve along data": make_curve("data"),
+    "curve along params": make_curve("params", count=9, noise=0.02),
+}
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_what_is_scored_is_what_predicts(name):
+    """A refit to all points says what the fit says, so folds score that law."""
+    surface = SURFACES[name]
+    fit = scalepred.fit(surface, resamples=20)
+    found = fit.estimate
+    assert isinstance(found, auto_fit.Auto)
+    _, refit = found.refit(surface)
+    everything = np.ones((1, len(surface)), bool)
+    said = fit.predict(surface.params, surface.data).value
+    np.testing.assert_allclose(
+        refit(everything)[0], said / surface.value - 1, atol=1e-9
+    )
+    masks = backtest.fold_masks(len(surface), found.seed)
+    expected = backtest.summarise_folds(masks, refit(masks))
+    assert fit.cross_validation == expected
+    assert fit.corners(surface)
+
+
+def test_cross_validation_is_not_the_first_members():
+    """Whose prior is wrong here, and which weighs next to nothing."""
+    surface = make_grid("loss")
+    fit = scalepred.fit(surface, resamples=20)
+    found = fit.estimate
+    assert isinstance(found, auto_fit.Auto)
+    assert fit.members[0].weight < 0.05
+    only_first = dataclasses.replace(
+        found,
+        scores=tuple(
+            dataclasses.replace(score, weight=float(i == 0))
+            for i, score in enumerate(fit.members)
+        ),
+    )
+    assert fit.cross_validation.std < 0.8 * only_first.cross_validation.std
+
+
+def test_a_curve_is_scored_at_corners_of_a_table_of_both_sizes():
+    """Fitted where only data vary, it is the same law at the corners of all points."""
+    m, n = (
+        axis.reshape(-1) for axis in np.meshgrid([1e6, 4e6], 1e6 * 2.0 ** np.arange(9))
+    )
+    value = 1.7 + 300 * m**-0.4 + 900 * n**-0.45
+    surface = Surface.from_arrays(m, n, value, metric="loss")
+    is_small = surface.params < 2e6
+    fit = scalepred.fit(surface.where(is_small), resamples=20)
+    _, refit = fit.estimate.refit(surface)
+    said = fit.predict(surface.params, surface.data).value
+    errors = refit(is_small[None])[0]
+    np.testing.assert_allclose(errors, said / surface.value - 1, atol=1e-6)
+
+
+def test_a_mean_leaves_out_what_failed():
+    logs = np.array([[0.0, np.nan, np.nan], [1.0, 1.0, np.nan]])
+    found = auto_mean.average(np.array([0.25, 0.75]), logs)
+    np.testing.assert_array_equal(found, [0.75, 1.0, np.nan])

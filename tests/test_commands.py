@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from etils.epath import backend as epath_backend
 
+import scalepred
 from scalepred.commands import fit
 from scalepred.commands import train as train_main
 from scalepred.config import UserError
@@ -307,6 +308,16 @@ BAD_FITS = {
     "infinite budget": (["--budget=inf"], "--budget=inf: must be"),
     "nan value": (["--target_value=nan"], "--target_value=nan: must be"),
     "law": (["--law=chinchila"], "must be one of auto"),
+    "residual": (
+        ["--law=chinchilla", "--residual=hubber"],
+        "--residual='hubber': must be one of relative, log, or huber or robust",
+    ),
+    "width": (["--law=chinchilla", "--residual=huber:0"], "with a width above 0"),
+    "no width": (["--law=chinchilla", "--residual=huber:"], "as in huber:1e-2"),
+    "width of none": (["--law=chinchilla", "--residual=log:1"], "must be one of"),
+    "above": (["--law=chinchilla", "--above=0"], "--above=0.0: must be a number above"),
+    "residual of auto": (["--residual=log"], "--residual=log: law=auto has a residual"),
+    "above of auto": (["--above=0.3"], "--above=0.3: law=auto has a residual"),
     "metric": (
         ["--metric=accuracy"],
         "metric='accuracy': must be error or loss, or end",
@@ -332,6 +343,31 @@ def test_bad_fits(capsys, tmp_path, arguments, part):
     )
     assert_refused(result, part)
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "residual"),
+    [
+        (["--residual=huber:2e-3"], scalepred.Residual("huber", 2e-3)),
+        (["--residual=log", "--above=0.3"], scalepred.Residual("log", above=0.3)),
+        (["--residual=robust:0.02"], scalepred.Residual("robust", 0.02)),
+        ([], scalepred.Residual()),
+    ],
+)
+def test_the_residual_of_a_table(capsys, tmp_path, arguments, residual):
+    """The command minimises what the same `Residual` does in Python."""
+    points = write_points(tmp_path / "points.csv")
+    workdir, law = f"--workdir={tmp_path / 'work'}", "--law=chinchilla"
+    status, *_ = run_fit(capsys, points, workdir, law, "--resamples=20", *arguments)
+    assert status == 0
+    found = scalepred.load(tmp_path / "work" / "fit.npz")
+    assert found.residual == residual
+    expected = scalepred.fit(found.surface, law[6:], residual=residual, resamples=0)
+    for name, parameter in expected.parameters.items():
+        assert found.parameters[name].value == pytest.approx(parameter.value, rel=1e-6)
+    status, _, stderr = run_fit(capsys, workdir, "--budget=1e9", "--residual=log")
+    assert status == 2
+    assert "add --measurements to fit anew" in stderr
 
 
 BAD_POINTS = {

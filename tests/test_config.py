@@ -63,6 +63,10 @@ def _good() -> config.Experiment:
         ("fit.max_compute_ratio", 0.5),
         ("fit.random_guess", -2.0),
         ("fit.resamples", -1),
+        ("fit.residual", "cubic"),
+        ("fit.residual", "huber:x"),
+        ("fit.above", 0.0),
+        ("fit.above", math.nan),
         ("questions.budget", -1.0),
     ],
 )
@@ -83,6 +87,15 @@ def test_one_rule_draws_the_fit_region():
     experiment.fit.max_compute_ratio = 50
     experiment.fit.max_data_ratio = 8
     with pytest.raises(config.UserError, match="max_compute_ratio=50"):
+        config.validate(experiment)
+
+
+def test_law_auto_has_a_residual_of_its_own():
+    experiment = _good()
+    experiment.fit.law = "auto"
+    config.validate(experiment)
+    experiment.fit.residual = "huber"
+    with pytest.raises(config.UserError, match=r"fit\.residual=huber: law=auto has"):
         config.validate(experiment)
 
 

@@ -68,8 +68,24 @@ def test_epochs_five_outliers_are_reported(shared_data):
     assert clean.parameters["data_exponent"].value == pytest.approx(0.3672, abs=2e-4)
     assert spoilt.parameters["data_exponent"].value == pytest.approx(0.453, abs=1e-3)
     said = {w.code: w.sentence for w in spoilt.warnings}["outliers"]
-    assert "data_exponent would be 0.37" in said
+    assert "data_exponent would be 0.35" in said
     assert "instead of 0.453" in said
+    # The five, and three runs beside them.
+    fewest = np.sort(spoilt.surface.data)[:5]
+    for size in spoilt.surface.params[np.isin(spoilt.surface.data, fewest)]:
+        assert f"params={size:g}" in said
+    assert said.startswith("8 points")
+
+
+@pytest.mark.parametrize(("law", "most"), [("chinchilla", 8), ("auto", 5)])
+def test_epochs_five_outliers_are_named_by_default(shared_data, law, most):
+    surface = epoch(shared_data, 5)
+    fit = scalepred.fit(surface, law, resamples=0)
+    said = {w.code: w.sentence for w in fit.warnings}["outliers"]
+    fewest = np.sort(surface.data)[:5]
+    for size in surface.params[np.isin(surface.data, fewest)]:
+        assert f"params={size:g}" in said
+    assert said.startswith(f"{most} points")
 
 
 def test_least_absolute_deviations_are_epochs_estimate(shared_data):

@@ -8,6 +8,8 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalepred import config
+from scalepred.config import UserError
 from scalepred.fitting import laws, multistart, solver
 from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.laws import Scale
@@ -222,8 +224,27 @@ def test_buckets_hold_their_size_and_waste_little():
 
 
 def test_unknown_residual_is_refused():
-    with pytest.raises(ValueError, match="must be relative, log, huber or robust"):
-        solver.Residual("cubic").rho(np.zeros(1), 1.0)
+    with pytest.raises(UserError, match="one of relative, log, huber, robust"):
+        solver.Residual("cubic")
+    for numbers in ({"delta": 0.0}, {"above": -1.0}, {"delta": np.inf}):
+        with pytest.raises(UserError, match="must be a number above 0"):
+            solver.Residual("huber", **numbers)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("relative", solver.RELATIVE),
+        ("log", solver.Residual("log")),
+        ("huber", solver.Residual("huber", 1e-3)),
+        ("huber:0.02", solver.Residual("huber", 0.02)),
+        ("robust:1e-2", solver.Residual("robust", 0.01)),
+    ],
+)
+def test_residuals_are_read(text, expected):
+    found = solver.Residual.of(config.Fitting(law="chinchilla", residual=text))
+    assert found == expected
+    assert solver.Residual.of(config.Fitting(residual=str(found))) == expected
 
 
 @pytest.mark.parametrize("size", [1, 5, 9, 10, 26, 58])

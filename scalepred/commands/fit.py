@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
     [--columns=params=N,data=D,value=loss] [--where=COLUMN=VALUE ...] [--decimal=,]
-    [--law=auto] [--metric=error|loss] [--task=NAME] [--random_guess=0.9]
+    [--law=auto] [--residual=relative] [--above=1] [--metric=error|loss]
+    [--task=NAME] [--random_guess=0.9]
     [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
     [--target=params=1e9,data=2e10[,epochs=4] ...] [--data_counts=auto|unique|seen]
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
@@ -57,6 +58,12 @@ table that a forecast speaks of are set beside it.
                   coupled, data_constrained (repeated data); power, m4, bnsl along data,
                   power_params, ... along model size; power_compute, ... along FLOPs,
                   for ladders; or package.module.law for one's own
+  --residual      what is minimised, for all laws but auto: relative (default), log,
+                  huber or robust, the last two with the width from which they are
+                  linear, as in huber:1e-3 (in ln of the value); little pulled by
+                  outliers
+  --above         factor on it for points above the law; below 1: badly tuned runs,
+                  which lie above, pull less (default 1)
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
   --fit_max_...   fit region; everything else is held out and scored
   --target        sizes to forecast; may be given more than once
@@ -130,6 +137,8 @@ _DECIMAL = flags.DEFINE_enum(
 _WHERE = flags.DEFINE_multi_string("where", [], "where", flag_values=FLAGS)
 _WORKDIR = _string("workdir")
 _LAW = _string("law", "auto")
+_RESIDUAL = _string("residual", "relative")
+_ABOVE = _float("above", 1.0)
 _METRIC = _string("metric")
 _TASK = _string("task")
 _RANDOM_GUESS = _float("random_guess")
@@ -216,6 +225,15 @@ def _fit_table(
     is_ladder = law.endswith(_ALONG_COMPUTE)
     law = law.removesuffix(_ALONG_COMPUTE)
     with_epochs = knows_epochs(law)
+    fitting = config.Fitting(
+        law=law,
+        residual=_RESIDUAL.value,
+        above=_ABOVE.value,
+        resamples=_RESAMPLES.value,
+        seed=_SEED.value,
+        refit_points=_REFIT_POINTS.value,
+    )
+    config.check_residual(fitting, "--")
     if _DATA_COUNTS.value != "auto" and not with_epochs:
         raise UserError(
             f"--data_counts={_DATA_COUNTS.value}: of no use with --law={_LAW.value}, "
@@ -244,12 +262,7 @@ def _fit_table(
         workdir,
         record,
         _fit_region(surface),
-        config.Fitting(
-            law=law,
-            resamples=_RESAMPLES.value,
-            seed=_SEED.value,
-            refit_points=_REFIT_POINTS.value,
-        ),
+        fitting,
         questions,
         targets,
         gates,
@@ -277,8 +290,9 @@ def _read_table(with_epochs: bool) -> Surface:
 
 # What only fitting needs; the fit that is asked has it already.
 _OF_FITTING = (
-    _LAW, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO, _MAX_PARAMS, _MAX_DATA,
-    _DATA_COUNTS, _RESAMPLES, _SEED, _COLUMNS, _DECIMAL, _WHERE, _REFIT_POINTS,
+    _LAW, _RESIDUAL, _ABOVE, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO,
+    _MAX_PARAMS, _MAX_DATA, _DATA_COUNTS, _RESAMPLES, _SEED, _COLUMNS,
+    _DECIMAL, _WHERE, _REFIT_POINTS,
 )  # fmt: skip
 
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from scalepred.fitting import multistart, solver
+from scalepred.fitting import multistart, outliers, solver
 from scalepred.fitting.auto import law as auto_law
-from scalepred.fitting.auto.fit import Auto
+from scalepred.fitting.auto.fit import MIN_POINTS, Auto
 from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
 from scalepred.table.surface import Surface
@@ -14,10 +14,10 @@ from scalepred.table.surface import Surface
 # Fewer starts than this share at the optimum: the fit may depend on luck.
 _FEW_AGREE = 0.1
 _ILL_CONDITIONED = 1e8
-# Points further from the law than this many robust standard deviations are outliers.
-_OUTLIER = 5.0
 # An exponent that moves by this share without a few of the points rests on them.
 _MOVED = 0.1
+# So many points at most are named one by one.
+_SHOWN = 8
 # With more points than this, no single one is left out to see what it does.
 _MANY_POINTS = 400
 # An interval that spans this factor says that the parameter is not known.
@@ -226,24 +226,21 @@ def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
 
 def _points_apart(result: LeastSquares | Auto) -> list[Warn]:
     """Outliers, and what the exponents would be without them; points that lead."""
-    found = []
-    differences, count = result.differences, len(result.surface)
-    spread = 1.4826 * np.median(np.abs(differences - np.median(differences)))
-    apart = np.abs(differences) > max(_OUTLIER * spread, 1e-9)
-    stays = ~apart
-    if np.any(apart) and stays.sum() > _num_parameters(result):
-        moved = _moved_exponents(result, stays[None])[0]
+    found, count = [], len(result.surface)
+    apart, theta = _find_outliers(result)
+    if np.any(apart):
+        (moved,) = _moved_exponents(result, theta)
         without = "it" if apart.sum() == 1 else "them"
         sentence = (
-            f"{_name_points(result, apart)} more than {_OUTLIER:g} robust standard "
-            "deviations from the law"
+            f"{_name_points(result, apart)} more than {outliers.SIGMAS:g} standard "
+            f"deviations from the law of the others"
             + (f"; without {without} {_say_moved(moved)}" if moved else "")
         )
         found.append(Warn("outliers", sentence))
     few = result.law.num_parameters < count <= _MANY_POINTS
     if isinstance(result, Auto) or not few:  # auto takes too long to refit so often
         return found
-    by_point = _moved_exponents(result, ~np.eye(count, dtype=bool))
+    by_point = _moved_exponents(result, result.without(~np.eye(count, dtype=bool)))
     share = [
         max((abs(b / a - 1) for _, a, b in moved), default=0.0) for moved in by_point
     ]
@@ -253,6 +250,19 @@ def _points_apart(result: LeastSquares | Auto) -> list[Warn]:
         sentence = f"{one} the fit: without it {_say_moved(by_point[leader])}"
         found.append(Warn("influential_point", sentence))
     return found
+
+
+def _find_outliers(result: LeastSquares | Auto) -> tuple[np.ndarray, np.ndarray]:
+    """Which points are [points], and theta without them [1, parameters]."""
+    if not isinstance(result, Auto):
+        apart, theta = outliers.find(result)
+        return apart, theta[None]
+    # Its fit is robust already, and priors do the work of most points.
+    points, count = result.points, len(result.surface)
+    noise = result.noise.of(points.log_value) ** 2 / result.surface.num_seeds
+    unmoved, equal = np.empty((count, 0)), np.ones(count)
+    apart = outliers.judge(result.differences, unmoved, equal, noise, MIN_POINTS)
+    return apart, result.without(~apart[None]) if np.any(apart) else result.theta[None]
 
 
 def _say_moved(moved: list[tuple[str, float, float]]) -> str:
@@ -272,18 +282,21 @@ def _name_points(
     ]
     if len(places) == 1:
         return f"one point ({places[0]}) {verb or 'lies'}"
-    shown = "; ".join(places[:3]) + ("; ..." if len(places) > 3 else "")
+    shown = "; ".join(places[:_SHOWN]) + ("; ..." if len(places) > _SHOWN else "")
     return f"{len(places)} points ({shown}) {verb or 'lie'}"
 
 
 def _moved_exponents(
-    result: LeastSquares | Auto, masks: np.ndarray
+    result: LeastSquares | Auto, thetas: np.ndarray
 ) -> list[list[tuple[str, float, float]]]:
-    """(name, with all points, with those of the mask) of each exponent, by mask."""
-    before = result.publish(result.theta[None])
-    after = result.publish(result.without(masks))
+    """(name, with all points, as refitted) of each exponent, by refit.
+
+    Args:
+        thetas: parameters refitted to some of the points [refits, parameters].
+    """
+    before, after = result.publish(result.theta[None]), result.publish(thetas)
     names = [name for name in before if "exponent" in name]
     return [
         [(name, float(before[name][0]), float(after[name][i])) for name in names]
-        for i in range(len(masks))
+        for i in range(len(thetas))
     ]

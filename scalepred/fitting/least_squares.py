@@ -166,7 +166,7 @@ class LeastSquares:
         Args:
             counts: how often each point counts, 0 leaves it out [sets, points].
         """
-        problem = self._problem()._replace(weight=counts * self.points.weight)
+        problem = self.problem()._replace(weight=counts * self.points.weight)
         return self._refit(problem, len(counts)).theta
 
     @functools.cached_property
@@ -180,7 +180,8 @@ class LeastSquares:
         start = np.broadcast_to(self.theta, (lanes, len(self.theta)))
         return solver.solve(self.law, problem, start, self.residual, 100, is_near=True)
 
-    def _problem(self) -> solver.Problem:
+    def problem(self) -> solver.Problem:
+        """What a refit to all points solves."""
         zeros = np.zeros(self.law.num_parameters)
         points = self.points
         return solver.Problem(
@@ -220,7 +221,7 @@ class LeastSquares:
         """Points with replacement."""
         count = len(self.surface)
         taken = rng.multinomial(count, np.full(count, 1 / count), draws)
-        return self._problem()._replace(weight=taken * self.points.weight)
+        return self.problem()._replace(weight=taken * self.points.weight)
 
     def _moved(self, draws: int, rng: np.random.Generator) -> solver.Problem:
         """Points moved by misfit and noise; of many, merged."""
@@ -240,7 +241,7 @@ class LeastSquares:
         is_square = self.residual in (solver.RELATIVE, solver.Residual("log"))
         if len(surface) > merging.MOST_POINTS and is_square:
             return self._merged(log_means)
-        return self._problem()._replace(log_value=log_means)
+        return self.problem()._replace(log_value=log_means)
 
     def _merged(self, log_means: np.ndarray) -> solver.Problem:
         """Points of nearly the same sizes as one, draw by draw [draws, points].
@@ -270,7 +271,7 @@ class LeastSquares:
             shift, total = np.log(twice / once), once**2 / twice
         else:
             shift = merging.sum_cells(cell, weight * difference) / total
-        return self._problem()._replace(
+        return self.problem()._replace(
             x=centre.x,
             y=centre.y,
             z=centre.z,

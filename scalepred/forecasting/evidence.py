@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from scalepred import grid, sweep
 from scalepred.config import UserError
+from scalepred.fitting import solver
 from scalepred.fitting.fit import Fit, fit
 from scalepred.forecasting.forecast import Evidence
 from scalepred.forecasting.parts import Study
@@ -42,6 +43,7 @@ def fit_evidence(study: Study, cells: Sequence[Cell] | None = None) -> Fit:
     return fit(
         make_surface(study, cells or study.parts.evidence),
         settings.law,
+        residual=solver.Residual.of(settings),
         resamples=settings.resamples,
         refit_points=settings.refit_points,
         seed=settings.seed,

@@ -296,7 +296,7 @@ def _law(results: Results) -> str:
     health = [
         f"{fit.starts} starts; of those carried to the end {fit.agree:.0%} found this "
         f"optimum; status {fit.status.name.lower().replace('_', ' ')}",
-        f"residual minimised: {fit.residual.kind}; objective {fit.objective:.4g}",
+        f"residual minimised: {fit.residual}; objective {fit.objective:.4g}",
         f"parameters at a bound: {', '.join(fit.bounds_hit) or 'none'}; condition "
         f"number {fit.condition_number:.2g}",
     ]

@@ -90,7 +90,7 @@ class Average(auto.Auto):
 
         def refit(masks: np.ndarray) -> np.ndarray:
             logs = np.stack([np.log1p(refit_part(masks)) for _, refit_part in parts])
-            return np.expm1(np.einsum("p,p...->...", self.weights, logs))
+            return np.expm1(mean.average(self.weights, logs))
 
         return max(least for least, _ in parts), refit
 

@@ -24,7 +24,7 @@ from scalepred.metrics import is_bounded
 from scalepred.table.surface import Surface
 
 # Points that auto needs, and that must be left in its back-tests: priors do the rest.
-_MIN_POINTS = 5
+MIN_POINTS = 5
 _BACK_TEST_POINTS = 8
 
 
@@ -196,7 +196,7 @@ class Auto:
 
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
-        """Held-out folds, predicted by the first member."""
+        """Held-out folds, predicted by the weighted mean of the members."""
         surface = self.surface.where(sample.choose(self.surface, self.refit_points))
         least, refit = self.refit(surface)
         return backtest.cross_validate(len(surface), least, refit, self.seed)
@@ -215,14 +215,21 @@ class Auto:
         return self.law.public(theta, self.scale, *units)
 
     def refit(self, surface: Surface) -> tuple[int, backtest.Refit]:
-        """The fewest points it takes, and refits to subsets of another surface."""
-        points, kind = multistart.make_points(surface), _Kind.of(surface)
+        """The fewest points it takes, and refits to subsets of another surface.
+
+        The members keep the weights that they have in this fit.
+        """
+        points, kind = multistart.make_points(surface), _Kind.of(self.surface)
+        used = np.flatnonzero(self.shares)
 
         def refit(masks: np.ndarray) -> np.ndarray:
-            law, estimate = _estimate(points, masks, kind, 0, self.seed)
-            return np.expm1(posterior.predict_points(law, estimate, points, masks)[0])
+            lanes, owners = np.tile(masks, (len(used), 1)), np.repeat(used, len(masks))
+            law, estimate = _estimate(points, lanes, kind, owners, self.seed)
+            logs, _ = posterior.predict_points(law, estimate, points, lanes)
+            logs = logs.reshape(len(used), *masks.shape)
+            return np.expm1(mean.average(self.shares[used], logs))
 
-        return _MIN_POINTS, refit
+        return MIN_POINTS, refit
 
     def without(self, masks: np.ndarray) -> np.ndarray:
         """Parameters of the best member refitted to the points of each mask.
@@ -278,7 +285,7 @@ def fit(
         UserError: if there are too few points, or nothing depends on size.
     """
     kind = _Kind.of(surface)
-    multistart.check_sizes(surface, _MIN_POINTS, "auto", kind.axes or ("params",))
+    multistart.check_sizes(surface, MIN_POINTS, "auto", kind.axes or ("params",))
     multistart.check_above_guess(surface, bounded=True)
     points = multistart.make_points(surface)
     law, estimate, tests = _test_members(surface, kind, seed, refit_points)

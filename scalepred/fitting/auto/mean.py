@@ -60,6 +60,18 @@ def make_law(parts: tuple[Law, ...]) -> Law:
     )
 
 
+def average(weights: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """Weighted mean of what fits say in ln value: [fits, ...] -> [...].
+
+    As in `weigh`, a fit that is not finite has no weight; NaN where none is.
+    """
+    known = np.isfinite(logs)
+    share = weights.reshape(-1, *[1] * (logs.ndim - 1)) * known
+    total = np.sum(share, axis=0)
+    found = np.sum(share * np.where(known, logs, 0.0), axis=0)
+    return np.divide(found, total, out=np.full_like(found, np.nan), where=total > 0)
+
+
 def back_tests(
     weights: np.ndarray, tests: Sequence[Sequence[backtest.BackTest]]
 ) -> list[backtest.BackTest]:

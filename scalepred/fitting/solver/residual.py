@@ -1,8 +1,10 @@
 """What a point adds to the objective: rho of d = ln(law) - ln(measured)."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
+from scalepred import config
 from scalepred.fitting.laws import Array
 
 
@@ -35,11 +37,42 @@ class Residual:
         delta: knee of huber and robust, in sigmas (1 unless the problem says).
         above: factor on rho where the measurement lies above the law: badly tuned
             runs do, and none lies below.
+
+    Raises:
+        UserError: there is no such kind, or a number is not above 0.
     """
 
     kind: str = "relative"
-    delta: float = 1e-3
+    delta: float = config.RESIDUAL_WIDTH
     above: float = 1.0
+
+    def __post_init__(self) -> None:
+        kinds = *config.RESIDUALS, *config.WIDE_RESIDUALS
+        if self.kind not in kinds:
+            raise config.UserError(
+                f"residual={self.kind!r}: must be one of {', '.join(kinds)}"
+            )
+        for name in ("delta", "above"):
+            number = getattr(self, name)
+            if not 0 < number < math.inf:
+                raise config.UserError(
+                    f"residual: {name}={number!r}: must be a number above 0"
+                )
+
+    @staticmethod
+    def of(settings: config.Fitting) -> "Residual":
+        """What the settings of a study name.
+
+        Raises:
+            UserError: they name none.
+        """
+        return Residual(*config.parse_residual(settings.residual), settings.above)
+
+    def __str__(self) -> str:
+        """Kind and width, and what is not usual."""
+        width = f":{self.delta:g}" if self.kind in config.WIDE_RESIDUALS else ""
+        above = "" if self.above == 1 else f", times {self.above:g} above the law"
+        return f"{self.kind}{width}{above}"
 
     @property
     def has_kinks(self) -> bool:
@@ -73,16 +106,13 @@ class Residual:
         if self.kind == "log":
             two = xp.full_like(d, 2.0)
             return Rho(d * d, 2 * d, two, two)
-        if self.kind == "huber":
-            size, knee = xp.abs(d), self.delta * sigma
-            linear = size > knee
-            value = xp.where(linear, knee * (size - knee / 2), d * d / 2)
-            safe = xp.where(linear, size, 1.0)
-            curvature = xp.where(linear, knee / safe, 1.0)
-            second = xp.where(linear, 0.0, 1.0)
-            return Rho(value, curvature * d, second, curvature)
-        known = "relative, log, huber or robust"
-        raise ValueError(f"residual {self.kind!r}: must be {known}")
+        size, knee = xp.abs(d), self.delta * sigma
+        linear = size > knee
+        value = xp.where(linear, knee * (size - knee / 2), d * d / 2)
+        safe = xp.where(linear, size, 1.0)
+        curvature = xp.where(linear, knee / safe, 1.0)
+        second = xp.where(linear, 0.0, 1.0)
+        return Rho(value, curvature * d, second, curvature)
 
 
 RELATIVE = Residual("relative")
