@@ -165,7 +165,9 @@ def unit(surface: Surface) -> str:
 
 
 def sizes(params: float, data: float, surface: Surface) -> str:
-    """1.2e6 parameters and 4,100 examples."""
+    """1.2e6 parameters and 4,100 examples; along compute 5e21 FLOPs."""
+    if unit(surface) == "FLOPs":
+        return f"{count(data)} FLOPs"
     return f"{count(params)} parameters and {count(data)} {unit(surface)}"
 
 

@@ -309,7 +309,8 @@ def _tell_metric(
         if kind is None or not (kind.is_risen or kind.is_log):
             named = asked
     found = meaning.find_conversion(named, list(values), path)
-    if found is not None:
+    is_ours = told is None and bool(find_unit(named))
+    if found is not None and not (is_ours and not found.percent):
         return found.metric, found, found.note
     if find_unit(named):
         return named, None, ""

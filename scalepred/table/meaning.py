@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.metrics import find_unit, is_bounded
+from scalepred.metrics import is_bounded
 
 # Shares that rise as a model gets better; one minus them is an error.
 _SHARES = re.compile(
@@ -99,7 +99,7 @@ def find_conversion(name: str, values: list[float], path: object) -> Conversion 
             "falls; give its distance from the best there can be, as metric loss"
         )
     if _LOSSES.search(plain):
-        return Conversion(name if find_unit(name) else "loss")
+        return Conversion("loss")
     return None
 
 

@@ -1,0 +1,541 @@
+"""Tables as people have them: read without a flag, or refused in one sentence."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_commands import assert_refused, run_fit
+
+from scalepred.analysis import knows_split, leave_out
+from scalepred.config import Questions, UserError
+from scalepred.table import numbers
+from scalepred.table.ladder import along_compute, place_on_ladder
+from scalepred.table.naming import parse_columns
+from scalepred.table.surface import Surface
+
+SIZES_M = [1e7, 3e7, 1e8, 3e8, 1e9]
+SIZES_N = [2e8, 6e8, 2e9, 6e9, 2e10]
+M, N = (grid.reshape(-1) for grid in np.meshgrid(SIZES_M, SIZES_N, indexing="ij"))
+
+
+def loss_at(m, n):
+    """The law of Hoffmann et al. 2022 with its published constants."""
+    return 1.69 + 406.4 * m**-0.34 + 410.7 * n**-0.28
+
+
+LOSS = loss_at(M, N)
+ROWS = list(zip(M, N, LOSS, strict=True))
+BEYOND = "--target=params=10B,data=200B"
+
+
+def lines(template="{m:.0f},{n:.0f},{v:.6f}", header="params,data,value", rows=ROWS):
+    return "\n".join([header, *(template.format(m=m, n=n, v=v) for m, n, v in rows)])
+
+
+def read(tmp_path, text, name="points.csv", **asked):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Surface.from_csv(path, **asked)
+
+
+def assert_whole(surface, rtol=1e-5):
+    """All 25 points, with the numbers that were written."""
+    np.testing.assert_allclose(surface.params, M, rtol=rtol)
+    np.testing.assert_allclose(surface.data, N, rtol=rtol)
+    np.testing.assert_allclose(surface.value, LOSS, rtol=rtol)
+
+
+def comma(number):
+    return f"{number:.6f}".replace(".", ",")
+
+
+def history(**names):
+    """A run's history as trainers write it: no sizes, and cells that are empty."""
+    steps = [0, *(int(100 * 1.5**k) for k in range(12))]
+    values = [9.0, *(2 + 30 * s**-0.5 for s in steps[1:])]
+    return [
+        {names["step"]: s, names["value"]: round(v, 5)}
+        for s, v in zip(steps, values, strict=True)
+    ]
+
+
+GRIDS = {
+    "plain": lines(),
+    "byte order mark": "\ufeff" + lines(),
+    "UTF-16": lines().encode("utf-16"),
+    "carriage returns": lines().replace("\n", "\r\n"),
+    "semicolons": lines("{m:.0f};{n:.0f};{v:.6f}", "params;data;value"),
+    "decimal comma": "\n".join(
+        ["params;data;value", *(f"{m:.0f};{n:.0f};{comma(v)}" for m, n, v in ROWS)]
+    ),
+    "quoted decimal comma": "\n".join(
+        ["params,data,value", *(f'{m:.0f},{n:.0f},"{comma(v)}"' for m, n, v in ROWS)]
+    ),
+    "tabs": lines("{m:.0f}\t{n:.0f}\t{v:.6f}", "params\tdata\tvalue"),
+    "bars": lines("{m:.0f}|{n:.0f}|{v:.6f}", "params|data|value"),
+    "markdown": lines(
+        "| {m:.0f} | {n:.0f} | {v:.6f} |", "| N | D | loss |\n|--|--|--|"
+    ),
+    "sep": "sep=;\n" + lines("{m:.0f};{n:.0f};{v:.6f}", "params;data;value"),
+    "comments": "# made on Monday\n\n" + lines(),
+    "title": "Our runs\n\n" + lines(),
+    "header behind a sign": lines(header="# params,data,value"),
+    "index without a name": lines("0,{m:.0f},{n:.0f},{v:.6f}", ",params,data,value"),
+    "index of pandas": lines("7,{m},{n},{v}", "Unnamed: 0,params,data,value"),
+    "capitals": lines(header="Params,Tokens,Loss"),
+    "N and D": lines(header="N,D,loss"),
+    "m and n": lines(header="m,n,test_loss"),
+    "train loss": lines(header="n_params,tokens,train/loss"),
+    "underscores": lines("{m:_.0f},{n:_.0f},{v:.6f}"),
+    "thousands": lines('"{m:,.0f}","{n:,.0f}",{v:.6f}'),
+    "unit in the name": lines(
+        "{m:.0f}e-6,{n:.0f}e-9,{v:.6f}", "params (M),tokens (B),loss"
+    ),
+    "FLOPs for data": "\n".join(
+        ["Model Size,Training FLOP,loss", *(f"{m},{6 * m * n},{v}" for m, n, v in ROWS)]
+    ),
+    "compute beside": "\n".join(
+        ["C,N,D,loss", *(f"{6 * m * n},{m},{n},{v}" for m, n, v in ROWS)]
+    ),
+    "perplexity": "\n".join(
+        ["params,tokens,ppl", *(f"{m},{n},{math.exp(v)}" for m, n, v in ROWS)]
+    ),
+    "JSON lines": "\n".join(
+        json.dumps({"config": {"params": m}, "tokens": n, "eval_loss": v})
+        for m, n, v in ROWS
+    ),
+    "JSON rows": json.dumps([{"N": m, "D": n, "loss": v} for m, n, v in ROWS]),
+    "JSON columns": json.dumps({"N": [*M], "D": [*N], "loss": [*LOSS]}),
+    "JSON of pandas": json.dumps(
+        {
+            name: {str(i): own for i, own in enumerate(column)}
+            for name, column in (("params", M), ("data", N), ("value", LOSS))
+        }
+    ),
+    "W&B runs": "\n".join(
+        [
+            '"Name","State","Created","Runtime","params","tokens","eval/loss"',
+            *(
+                f'"run-{i}","finished","2024-01-0{i % 9 + 1}","{i}","{m}","{n}","{v}"'
+                for i, (m, n, v) in enumerate(ROWS)
+            ),
+            '"run-x","crashed","2024-01-01","3","1e9","2e10",""',
+        ]
+    ),
+    "Optuna": "\n".join(
+        [
+            "number,value,datetime_start,duration,params_n_params,params_tokens,state",
+            *(
+                f"{i},{v},2024-01-01 00:00:0{i % 9},0 days,{m},{n},COMPLETE"
+                for i, (m, n, v) in enumerate(ROWS)
+            ),
+            "99,,2024-01-01,0 days,1e9,2e10,FAIL",
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("text", GRIDS.values(), ids=GRIDS.keys())
+def test_a_grid_is_read_without_a_flag(tmp_path, text):
+    surface = read(tmp_path, text)
+    assert_whole(surface)
+    assert surface.metric == "loss"
+
+
+HISTORIES = {
+    "trainer_state.json": json.dumps(
+        {"log_history": history(step="step", value="eval_loss"), "best_metric": None}
+    ),
+    "metrics.csv": "\n".join(
+        ["epoch,step,train_loss,val_loss"]
+        + [
+            f"0,{h['s']},{h['v'] + 1},\n0,{h['s']},,{h['v']}"
+            for h in history(step="s", value="v")
+        ]
+    ),
+    "scalars.csv": "\n".join(
+        ["Wall time,Step,Value"]
+        + [f"1.7e9,{h['s']},{h['v']}" for h in history(step="s", value="v")]
+    ),
+    "wandb.jsonl": "\n".join(
+        json.dumps(h | {"_runtime": 3.5})
+        for h in history(step="_step", value="val/loss")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_history_is_a_curve_along_its_steps(tmp_path, name):
+    surface = read(tmp_path, HISTORIES[name], name)
+    assert len(surface) == 12  # without step 0
+    assert surface.data_unit == "steps"
+    np.testing.assert_allclose(surface.value, 2 + 30 * surface.data**-0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("10M", 1e7),
+        ("3.2B", 3.2e9),
+        ("1.4T tokens", 1.4e12),
+        ("200M tokens", 2e8),
+        ("1,048,576", 1048576),
+        ("10_000_000", 1e7),
+        ("1 048 576", 1048576),
+        ("33k", 33e3),
+        ("7bn", 7e9),
+        ("2 billion", 2e9),
+        ("5%", 0.05),
+        ("5.3 %", 0.053),
+        ("1e9", 1e9),
+        ("12 examples", 12),
+    ],
+)
+def test_numbers_as_people_write_them(text, number):
+    assert numbers.parse(text) == pytest.approx(number, rel=1e-12)
+
+
+@pytest.mark.parametrize("text", ["10X", "big", "1,00,0", "3..2", "0x10", "1e", "--3"])
+def test_what_is_no_number_is_told(text):
+    with pytest.raises(ValueError, match="number"):
+        numbers.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "NaN", "Infinity", "null", "N/A", "-"])
+def test_what_is_missing_is_no_number(text):
+    assert math.isnan(numbers.parse(text))
+
+
+def test_one_thousand_or_one_is_refused(tmp_path):
+    text = "params;data;value\n1.000;10000;5,33\n2000;10000;5,1\n4000;10000;4,95\n"
+    with pytest.raises(UserError, match="ambiguous"):
+        read(tmp_path, text)
+    text = "params;data;value\n1000;1,000;5\n2000;2,000;4\n"
+    with pytest.raises(UserError, match="ambiguous"):
+        read(tmp_path, text)
+    assert read(tmp_path, text, decimal=".").data.tolist() == [1000, 2000]
+    with pytest.raises(UserError, match=r"a comma for decimals and .* a point"):
+        read(tmp_path, "params;data;value\n10;20;5,33\n20;20;5.11\n")
+
+
+M_ACC, N_ACC = (
+    grid.reshape(-1)
+    for grid in np.meshgrid([1e3, 4e3, 16e3, 64e3], [4e2, 16e2, 64e2, 256e2])
+)
+ERROR = 0.05 + 2 * M_ACC**-0.3 + 3 * N_ACC**-0.35
+
+
+def accuracies(header="params,data,value,metric", scale=1.0, metric=",accuracy"):
+    rows = zip(M_ACC, N_ACC, scale * (1 - ERROR), strict=True)
+    return "\n".join([header, *(f"{m},{n},{v}{metric}" for m, n, v in rows)])
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        (accuracies(), {}),
+        (accuracies("params,data,accuracy", metric=""), {}),
+        (accuracies("params,data,val_acc", metric=""), {}),
+        (accuracies("params,data,value", metric=""), {"metric": "accuracy"}),
+        (accuracies(scale=100), {}),
+        (accuracies("params,data,pass@1", metric=""), {"metric": "pass@1"}),
+        (accuracies(metric=",f1"), {}),
+        (accuracies(scale=100, metric=",bleu"), {}),
+    ],
+)
+def test_what_rises_is_turned_round_and_said(tmp_path, text, asked):
+    surface = read(tmp_path, text, **asked)
+    order = np.lexsort((N_ACC, M_ACC))
+    np.testing.assert_allclose(surface.value, ERROR[order], rtol=1e-9)
+    assert surface.metric == "error"
+    assert any("rises as models get better" in note for note in surface.notes)
+
+
+@pytest.mark.parametrize("metric", ["", ",error", ",loss", ",quality", ",reward"])
+def test_values_that_rise_are_never_fitted_in_silence(tmp_path, metric):
+    header = "params,data,value" + (",metric" if metric else "")
+    with pytest.raises(UserError, match="rises"):
+        read(tmp_path, accuracies(header, metric=metric))
+
+
+def test_a_wanted_accuracy_is_one(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    path.write_text(accuracies())
+    status, out, _ = run_fit(
+        capsys, f"--measurements={path}", f"--workdir={tmp_path / 'w'}",
+        "--law=chinchilla", "--target_value=0.9", "--resamples=50",
+    )  # fmt: skip
+    assert status == 0
+    assert "error of 10%" in out or "0.1 " in out
+
+
+def test_error_in_percent_and_of_one_run_zero(tmp_path):
+    order = np.lexsort((N_ACC, M_ACC))
+    rows = zip(M_ACC, N_ACC, 100 * ERROR, strict=True)
+    text = "\n".join(["params,data,error", *(f"{m},{n},{v}" for m, n, v in rows)])
+    np.testing.assert_allclose(read(tmp_path, text).value, ERROR[order])
+    zero = text.replace("error", "value") + "\n64000,25600,0.0"
+    assert read(tmp_path, zero, metric="loss").value[-1] == pytest.approx(
+        50 * ERROR[order][-1]
+    )
+
+
+def rates(extra="lr", values=("1e-4", "3e-4", "1e-3"), seeds=1):
+    rows = [f"params,data,seed,{extra},value"]
+    for m, n, v in ROWS:
+        for place, own in enumerate(values):
+            for seed in range(seeds):
+                worse = v + 0.02 * (place - 1) ** 2 + 0.001 * seed
+                rows.append(f"{m},{n},{seed},{own},{worse}")
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize(
+    "extra", ["lr", "learning_rate", "weight_decay", "bs", "optimizer", "architecture"]
+)
+def test_tries_are_no_seeds(tmp_path, extra):
+    surface = read(tmp_path, rates(extra))
+    assert_whole(surface)
+    assert any(extra in note and "best" in note for note in surface.notes)
+
+
+def test_seeds_of_the_best_try_all_count(tmp_path):
+    surface = read(tmp_path, rates(seeds=3))
+    np.testing.assert_allclose(surface.value, LOSS + 0.001)
+    assert surface.num_seeds.tolist() == [3] * 25
+    one = read(tmp_path, rates(seeds=3), where=["lr=0.001"])
+    np.testing.assert_allclose(one.value, LOSS + 0.021)
+    with pytest.raises(UserError, match="--where=lr=7: no such row"):
+        read(tmp_path, rates(), where=["lr=7"])
+
+
+def test_validation_chooses_where_it_is_known(tmp_path):
+    text = "params,data,value,validation_value,lr\n"
+    for m, n, v in ROWS:
+        text += f"{m},{n},{v},{v},1\n{m},{n},{v - 0.1},{v + 0.1},2\n"
+    assert_whole(read(tmp_path, text))
+
+
+def test_seeds_and_results_are_no_settings(tmp_path):
+    text = "params,data,value,train_loss,runtime,run_name\n"
+    for place, (m, n, v) in enumerate(ROWS):
+        for seed in (0, 1):
+            text += f"{m},{n},{v},{v - seed},{seed},run{place}-{seed}\n"
+    surface = read(tmp_path, text)
+    assert surface.num_seeds.tolist() == [2] * 25
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["1e9,6e10,NaN,ok", "1e9,6e10,,ok", "1e9,6e10,Infinity,ok", "1e9,6e10,3,crashed"],
+)
+@pytest.mark.parametrize("well", ["ok", "finished", "COMPLETE", "success"])
+def test_runs_that_failed_are_left_out_and_counted(tmp_path, last, well):
+    rows = [f"{m},{n},{v:.6f},{well}" for m, n, v in ROWS]
+    surface = read(tmp_path, "\n".join(["params,data,value,status", *rows, last]))
+    assert_whole(surface)
+    assert surface.left_out.sentence.startswith("1 of 26 runs")
+
+
+@pytest.mark.parametrize(
+    ("factor_m", "factor_n"), [(1e-6, 1e-9), (1e-9, 1.0), (1.0, 1e-10)]
+)
+def test_sizes_that_are_no_counts_are_refused(tmp_path, factor_m, factor_n):
+    text = "params,data,value\n" + "\n".join(
+        f"{m * factor_m},{n * factor_n},{v}" for m, n, v in ROWS
+    )
+    with pytest.raises(UserError, match="is no count"):
+        read(tmp_path, text)
+
+
+def test_columns_can_be_said(tmp_path):
+    text = lines(header="a,b,c")
+    said = parse_columns("params=a,data=b,value=c")
+    assert_whole(read(tmp_path, text, columns=said))
+    with pytest.raises(UserError, match=r"--columns=params=A: .* no such column"):
+        read(tmp_path, text, columns={"params": "A"})
+    with pytest.raises(UserError, match="must look like params=N"):
+        parse_columns("size=N")
+    with pytest.raises(UserError, match="no column"):
+        read(tmp_path, text)
+
+
+LADDER = 20 * np.array(SIZES_M)
+
+
+def test_a_ladder_is_followed_along_compute(tmp_path, capsys):
+    rows = [(m, n, loss_at(m, n)) for m, n in zip(SIZES_M, LADDER, strict=True)]
+    path = tmp_path / "points.csv"
+    path.write_text(lines(rows=rows))
+    fit = [f"--measurements={path}", "--law=power_compute", "--resamples=50"]
+    status, out, _ = run_fit(
+        capsys, *fit, f"--workdir={tmp_path / 'w'}", "--target=params=7B"
+    )
+    assert status == 0
+    assert "5.88e21 FLOPs" in out
+    said = float(out.split("Predicted ")[1].split(" ")[0])
+    assert said == pytest.approx(loss_at(7e9, 1.4e11), rel=0.02)
+    beside = run_fit(
+        capsys, *fit, f"--workdir={tmp_path / 'v'}", "--target=params=7B,data=1e12"
+    )
+    assert_refused(beside, "speaks of the ladder of the table only")
+
+
+def test_a_grid_is_no_ladder():
+    surface = Surface.from_arrays(M, N, LOSS, metric="loss")
+    with pytest.raises(UserError, match="lies beside the ladder"):
+        along_compute(surface)
+    ladder = Surface.from_arrays(
+        SIZES_M, LADDER, loss_at(np.array(SIZES_M), LADDER), metric="loss"
+    )
+    assert place_on_ladder(ladder, (1e10, 2e11)) == pytest.approx((1.0, 1.2e22))
+    assert not knows_split(("params", "data"), ladder)
+    assert knows_split(("params", "data"), surface)
+    left, said = leave_out("auto", ladder, Questions(budget=1e22))
+    assert not left.budget
+    assert "rise together" in said[0]
+
+
+def test_a_wanted_value_above_all_is_left_out():
+    surface = Surface.from_arrays(M, N, LOSS, metric="loss")
+    left, said = leave_out("auto", surface, Questions(target_value=30.0))
+    assert not left.target_value
+    assert "is left out" in said[0]
+    _, said = leave_out("auto", surface, Questions(budget=1e40), [(1e30, 1e30)])
+    assert len(said) == 2
+
+
+CURVE_N = 100 * 2.0 ** np.arange(8)
+
+
+def test_a_curve_answers_along_its_size_and_nowhere_else(tmp_path, capsys):
+    rows = [(1000, n, 0.02 + 3 * n**-0.35) for n in CURVE_N]
+    path = tmp_path / "points.csv"
+    path.write_text(lines(rows=rows))
+    common = [f"--measurements={path}", "--law=power", "--resamples=50"]
+    status, out, _ = run_fit(
+        capsys, *common, f"--workdir={tmp_path / 'w'}", "--target_value=0.08",
+        "--target=data=1e5", "--budget=1e12",
+    )  # fmt: skip
+    assert status == 0
+    assert "takes 71,500 examples" in out
+    assert "--budget is left out" in out
+    elsewhere = run_fit(
+        capsys, *common, f"--workdir={tmp_path / 'v'}", "--target=params=1e9,data=1e5"
+    )
+    assert_refused(elsewhere, "speaks of params=1000 only")
+    at = run_fit(
+        capsys, *common, f"--workdir={tmp_path / 'v'}", "--target_value=0.08",
+        "--at_params=1e6",
+    )  # fmt: skip
+    assert_refused(at, "speaks of params=1000 only")
+
+
+def test_points_elsewhere_are_not_scored(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    path.write_text(lines())
+    status, out, _ = run_fit(
+        capsys, f"--measurements={path}", f"--workdir={tmp_path / 'w'}",
+        "--law=power", "--fit_max_params=1e7", "--resamples=50",
+    )  # fmt: skip
+    assert status == 0
+    assert "20 held-out points are not scored" in out
+
+
+@pytest.mark.parametrize("flag", ["--budget=5e", "--target_value=many", "--at_data=3Q"])
+def test_flags_that_are_no_numbers(tmp_path, capsys, flag):
+    result = run_fit(capsys, "--measurements=p.csv", f"--workdir={tmp_path}", flag)
+    assert result[0] == 2
+
+
+CELLS = st.one_of(
+    st.floats(1e-3, 1e12).map(lambda x: f"{x:.6g}"),
+    st.sampled_from(
+        [
+            "10M",
+            "3.2B",
+            "1,5",
+            "1.000",
+            "nan",
+            "inf",
+            "-1",
+            "0",
+            "5%",
+            "crashed",
+            "''",
+            "1e9",
+            "200",
+            "1e-308",
+            "x",
+            "2_000",
+        ]
+    ),
+)
+HEADERS = st.lists(
+    st.sampled_from(
+        [
+            "params",
+            "data",
+            "value",
+            "N",
+            "D",
+            "C",
+            "loss",
+            "tokens",
+            "accuracy",
+            "seed",
+            "lr",
+            "status",
+            "flops",
+            "epochs",
+            "step",
+            "error",
+            "ppl",
+            "metric",
+            "index",
+            "n",
+            "m",
+        ]
+    ),
+    min_size=1,
+    max_size=5,
+    unique=True,
+)
+
+
+def check_any_table(folder, header, rows, delimiter):
+    text = "\n".join(delimiter.join(row[: len(header)]) for row in [header, *rows])
+    surface, refused = None, ""
+    try:
+        surface = read(folder, text)
+    except UserError as error:
+        refused = str(error)
+    if surface is None:
+        assert refused.isprintable()
+        assert len(refused) < 600
+        return
+    for numbers_of in (surface.value, surface.params, surface.data):
+        assert np.all(np.isfinite(numbers_of) & (numbers_of > 0))
+
+
+ANY_TABLE = given(
+    header=HEADERS,
+    rows=st.lists(st.lists(CELLS, min_size=5, max_size=5), min_size=1, max_size=12),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@ANY_TABLE
+def test_any_table_is_read_or_refused(tmp_path_factory, header, rows, delimiter):
+    check_any_table(tmp_path_factory.mktemp("t"), header, rows, delimiter)
+
+
+@pytest.mark.slow
+@settings(max_examples=600, deadline=None)
+@ANY_TABLE
+def test_any_of_many_tables(tmp_path_factory, header, rows, delimiter):
+    check_any_table(tmp_path_factory.mktemp("t"), header, rows, delimiter)
