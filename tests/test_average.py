@@ -191,3 +191,15 @@ def test_a_mean_leaves_out_what_failed():
     logs = np.array([[0.0, np.nan, np.nan], [1.0, 1.0, np.nan]])
     found = auto_mean.average(np.array([0.25, 0.75]), logs)
     np.testing.assert_array_equal(found, [0.75, 1.0, np.nan])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_curve_of_eight_points_has_no_cliff_beyond_the_last(seed):
+    n = 100 * 2.0 ** np.arange(8)
+    noise = np.exp(0.01 * np.random.default_rng(seed).standard_normal(8))
+    surface = Surface.from_arrays(np.full(8, 1e3), n, 0.02 + 3 * n**-0.35 * noise)
+    fit = scalepred.fit(surface, resamples=0)
+    assert "bnsl" not in str(fit.members)
+    for times in (1.5, 2.0):
+        truth = 0.02 + 3 * (times * n[-1]) ** -0.35
+        assert fit.predict(1e3, times * n[-1]).value == pytest.approx(truth, rel=0.12)

@@ -302,8 +302,8 @@ BAD_FITS = {
         ["--target=params=1e6,data=5e3", "--fit_max_data=1e4"],
         "lies inside the fit region (params up to 1.6e+07, data up to 6250)",
     ),
-    "odd target": (["--target=params=1e6"], "--target=params=1e6: must look like"),
-    "bad target": (["--target=params=big,data=1"], "must look like params=1e9"),
+    "odd target": (["--target=params=1e6"], "--target: needs data, too"),
+    "bad target": (["--target=params=big,data=1"], "must look like params=70B"),
     "negative target": (["--target=params=-1,data=1e9"], "must be a positive number"),
     "infinite budget": (["--budget=inf"], "--budget=inf: must be"),
     "nan value": (["--target_value=nan"], "--target_value=nan: must be"),
@@ -320,7 +320,7 @@ BAD_FITS = {
     "above of auto": (["--above=0.3"], "--above=0.3: law=auto has a residual"),
     "metric": (
         ["--metric=accuracy"],
-        "metric='accuracy': must be error or loss, or end",
+        "these values fall as models get better, so they are no accuracy",
     ),
     "guess": (["--random_guess=-1"], "--random_guess=-1: must be"),
     "two rules": (

@@ -173,7 +173,8 @@ def _make_columns(
             meaning.check_counts(name, own)
         if mixed := meaning.find_mixed_units(name, own):
             notes.append(mixed)
-    meaning.check_falls(sizes["params"], sizes["data"], np.array(value), metric)
+    turned = conversion.name if conversion is not None and conversion.is_risen else ""
+    meaning.check_falls(sizes["params"], sizes["data"], np.array(value), metric, turned)
     return Columns(
         params,
         data,

@@ -37,6 +37,7 @@ class Conversion(NamedTuple):
         is_log: the logarithm of the value.
         percent: the table holds percent.
         note: what was done; "": nothing.
+        name: of the metric that the table holds.
     """
 
     metric: str
@@ -44,6 +45,7 @@ class Conversion(NamedTuple):
     is_log: bool = False
     percent: bool = False
     note: str = ""
+    name: str = ""
 
     def apply(self, value: float) -> float:
         """The value that is fitted; a wanted one may be given as a fraction anyhow."""
@@ -89,10 +91,10 @@ def find_conversion(name: str, values: list[float], path: object) -> Conversion 
         note = (
             f"{name} rises as models get better{told}; the error 1 - {name} is fitted"
         )
-        return Conversion("error", is_risen=True, percent=percent, note=note)
+        return Conversion("error", is_risen=True, percent=percent, note=note, name=name)
     if _SQUARES.search(plain) and not _LOSSES.search(plain):
         note = f"{name} rises as models get better; 1 - {name} is fitted as a loss"
-        return Conversion("loss", is_risen=True, note=note)
+        return Conversion("loss", is_risen=True, note=note, name=name)
     if _RISING.search(plain) and not _LOSSES.search(plain):
         raise UserError(
             f"{path}: {name} rises as models get better, and a law of error needs what "
@@ -104,7 +106,11 @@ def find_conversion(name: str, values: list[float], path: object) -> Conversion 
 
 
 def check_falls(
-    params: np.ndarray, data: np.ndarray, value: np.ndarray, metric: str
+    params: np.ndarray,
+    data: np.ndarray,
+    value: np.ndarray,
+    metric: str,
+    turned: str = "",
 ) -> None:
     """Refuses a table whose values rise with what runs are given.
 
@@ -113,6 +119,7 @@ def check_falls(
         data: data sizes [points].
         value: what would be fitted [points].
         metric: of it.
+        turned: name of what was turned round to be fitted; "": nothing was.
 
     Raises:
         UserError: the value rises in most pairs in which one run has more of both.
@@ -126,6 +133,11 @@ def check_falls(
     if pairs < _FEW_PAIRS:
         return
     risen = int(np.sum(more & (value[:, None] > value)))
+    if risen > _RISES * pairs and turned:
+        raise UserError(
+            f"metric={turned!r}: these values fall as models get better, so they are "
+            f"no {turned}; say --metric=error, or loss"
+        )
     if risen > _RISES * pairs:
         kind = "accuracy" if is_bounded(metric) or np.max(value) <= 1 else "loss"
         remedy = "say --metric=accuracy if it is one, or give 1 - accuracy"

@@ -16,6 +16,9 @@ from scalepred.fitting.laws import one_axis
 from scalepred.table.surface import Surface
 
 _MORE_POINTS = 2  # than parameters, at least
+# Points a parameter of a form that no back-test could try: with fewer a break may hide
+# behind the last point.
+_UNTRIED_POINTS = 1.4
 # A curve has two or three back-tests, which are luck as much as news: weights go as one
 # over the square of their errors.
 _SHARPNESS = 2.0
@@ -114,6 +117,12 @@ def with_published_forms(curve: auto.Auto) -> auto.Auto:
         )
         for law in forms
     )
+    others = tuple(
+        part
+        for part in others
+        if part.back_tests
+        or len(curve.surface) >= _UNTRIED_POINTS * part.law.num_parameters
+    )
     if not others:
         return curve
     weights = weigh(
@@ -125,5 +134,5 @@ def with_published_forms(curve: auto.Auto) -> auto.Auto:
     fields = {
         field.name: getattr(curve, field.name) for field in dataclasses.fields(curve)
     }
-    fields["law"] = mean.make_law((curve.law, *forms))
+    fields["law"] = mean.make_law((curve.law, *(part.law for part in others)))
     return Average(**fields, curve=curve, others=others, weights=weights)
