@@ -429,7 +429,10 @@ def test_another_studys_workdir_is_refused_before_fitting(
     monkeypatch.setattr("scalepred.fitting.fit.fit", None)  # would be called
     for arguments, says in (
         (("--law=chinchilla",), "belongs to a study of another kind"),
-        (("--law=m4", "--budget=1e9"), "knows nothing of params"),
+        (
+            ("--law=m4", "--gate=value<=1,budget=1e9,probability=0.5"),
+            "knows nothing of params",
+        ),
         (("--target=params=1e5,data=1e6",), "lies inside the fit region"),
     ):
         found = run_fit(
