@@ -78,11 +78,14 @@ def test_a_command_that_ends_leaves_no_traceback(capfd, when):
 def test_a_fit_that_is_ended_with_all_its_processes(tmp_path, number, when):
     """Whoever sends it to all of a job; what is being imported has no sentence yet."""
     points = write_points(tmp_path / "points.csv")
+    # What is ignored here, as in jobs in the background, would be ignored there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = subprocess.Popen(
         [sys.executable, "-m", "scalepred.commands.fit", points, "--resamples=20",
          f"--workdir={tmp_path / 'work'}", "--law=rosenfeld"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     # One that imports matplotlib, then one for each figure as well.
     wanted = 1 if when == "importing" else 2
     while len(processes := find_children(command.pid)) < wanted:

@@ -418,6 +418,11 @@ def _parse_target(text: str) -> tuple[float, ...]:
             f"--target={text}: must look like params=70B,data=1.4T or "
             "params=1e9,data=2e10, with ,epochs=4 for laws of repeated data"
         )
+    for name, size in sizes.items():
+        if not (math.isfinite(size) and size > 0):
+            raise UserError(
+                f"--target={text}: target {name}={size:g}: must be a positive number"
+            )
     target = sizes.get("params", math.nan), sizes.get("data", math.nan)
     return (*target, sizes["epochs"]) if "epochs" in sizes else target
 
