@@ -55,7 +55,7 @@ def test_an_artist_that_is_ended_is_told_without_a_traceback(capfd):
     process = FigureProcess()
     process.start(plot_data.make_plot_data(grid()))
     for artist in wait_for_artists(process):
-        os.kill(artist, signal.SIGTERM)
+        os.kill(artist, signal.SIGKILL)  # it may not listen to another one yet
     with pytest.raises(ProcessLost, match="the figures could not be drawn"):
         process.finish()
     assert capfd.readouterr() == ("", "")
