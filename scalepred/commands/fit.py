@@ -240,19 +240,12 @@ def _fit_table(
             "which knows nothing of epochs; choose --law=data_constrained"
         )
     surface = _read_table(with_epochs)
+    questions = _convert(questions, surface)
     if is_ladder:
         from scalepred.table.ladder import along_compute, place_on_ladder
 
         targets = [place_on_ladder(surface, target) for target in targets]
         surface = along_compute(surface)
-    if surface.conversion is not None and questions.target_value:
-        value = surface.conversion.apply_wanted(questions.target_value)
-        if not value > 0:
-            raise UserError(
-                f"--target_value={questions.target_value:g}: no such "
-                f"value can be reached; {surface.conversion.note}"
-            )
-        questions = dataclasses.replace(questions, target_value=value)
     record: dict[str, object] = {
         "runs": {"measurements": _MEASUREMENTS.value},
         "settings": FLAGS.flag_values_dict(),
@@ -270,6 +263,24 @@ def _fit_table(
     )
     result = make_command_result(found.forecast, (), verdicts, found.answers)
     return _with_plan(result, found.fit, targets)
+
+
+def _convert(questions: Questions, surface: Surface) -> Questions:
+    """A wanted value in what is fitted, where the table holds something else.
+
+    Raises:
+        UserError: no model can reach it.
+    """
+    conversion, wanted = surface.conversion, questions.target_value
+    if conversion is None or not wanted:
+        return questions
+    value = conversion.apply_wanted(wanted)
+    if not value > 0:
+        raise UserError(
+            f"--target_value={wanted:g}: no such value can be reached; "
+            f"{conversion.note}"
+        )
+    return dataclasses.replace(questions, target_value=value)
 
 
 def _read_table(with_epochs: bool) -> Surface:
