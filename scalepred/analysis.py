@@ -385,8 +385,7 @@ def answer_about(
     fit: fitting.Fit, questions: config.Questions, surface: Surface
 ) -> list[Answer]:
     """The answers, at the largest sizes of a surface where they name none."""
-    of = fit.surface if len(fit.law.axes) == 1 else surface
-    return ask(fit, questions, float(of.params.max()), float(of.data.max()))
+    return ask(fit, questions, float(surface.params.max()), float(surface.data.max()))
 
 
 def ask(
@@ -404,6 +403,11 @@ def ask(
         largest_data: likewise; and all there are, where they cost no FLOPs.
     """
     answers = []
+    # A law of one size speaks of the other as it was fitted.
+    if "params" not in fit.law.axes:
+        largest_params = float(fit.surface.params.max())
+    if "data" not in fit.law.axes:
+        largest_data = float(fit.surface.data.max())
     params = questions.at_params or largest_params
     data = questions.at_data or largest_data
     # Where FLOPs do not depend on data there must be an end to the data.

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from scalepred import config, dry_run, own, sweep
-from scalepred.analysis import ask, finish
+from scalepred.analysis import ask, finish, leave_out
 from scalepred.config import Experiment, UserError
 from scalepred.fill import open_table, train
 from scalepred.fitting.answers import Answer
@@ -310,6 +310,8 @@ def _collect(
     lost = surface.left_out
     if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
         surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
+    _, said = leave_out(fit.called, fit.surface, study.experiment.questions)
+    surface = dataclasses.replace(surface, notes=(*surface.notes, *said))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]
@@ -331,7 +333,8 @@ def _answer(study: Study, fit: Fit) -> list[Answer]:
     cells = study.parts.evidence + study.parts.held_out
     sizes = {study.size_of(cell) for cell in cells}
     largest = [max(float(size[axis]) for size in sizes) for axis in (0, 1)]
-    return ask(fit, study.experiment.questions, *largest)
+    questions, _ = leave_out(fit.called, fit.surface, study.experiment.questions)
+    return ask(fit, questions, *largest)
 
 
 def rounds(
