@@ -247,7 +247,8 @@ def test_monotone_bounded_and_differentiable(law, seed):
     if law.bounded:
         public = law.public(theta, SCALE, 1.0, 1.0)
         guess = max(public[name] for name in public if "random_guess" in name)
-        far = value_of(law, theta, -400.0, -400.0)
+        # M4 nears its level as slowly as s^(0.1 / 3).
+        far = value_of(law, theta, -700.0, -700.0)
         np.testing.assert_allclose(far, guess, rtol=1e-6)
 
 
