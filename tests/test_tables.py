@@ -11,6 +11,7 @@ from test_commands import assert_refused, run_fit
 
 from scalepred.analysis import knows_split, leave_out
 from scalepred.config import Questions, UserError
+from scalepred.forecasting.gate import parse_gate
 from scalepred.table import numbers
 from scalepred.table.ladder import along_compute, place_on_ladder
 from scalepred.table.naming import parse_columns
@@ -443,6 +444,11 @@ def test_points_elsewhere_are_not_scored(tmp_path, capsys):
     )  # fmt: skip
     assert status == 0
     assert "20 held-out points are not scored" in out
+
+
+def test_gates_take_numbers_as_people_write_them():
+    gate = parse_gate("value<=5%,params=70B,data=1.4T,probability=0.8")
+    assert (gate.value, gate.params, gate.data) == (0.05, 7e10, 1.4e12)
 
 
 @pytest.mark.parametrize("flag", ["--budget=5e", "--target_value=many", "--at_data=3Q"])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from scalepred.config import UserError
 from scalepred.fitting.fit import Fit
+from scalepred.table import numbers as table_numbers
 from scalepred.table.points import LARGEST, MOST_FLOPS, SMALLEST
 
 
@@ -50,7 +51,7 @@ def parse_gate(text: str) -> Gate:
             numbers = {}
             break
         try:
-            numbers[name] = float(number)
+            numbers[name] = table_numbers.parse(number)
         except ValueError:
             numbers = {}
             break
