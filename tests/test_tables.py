@@ -352,6 +352,12 @@ def test_sizes_that_are_no_counts_are_refused(tmp_path, factor_m, factor_n):
         read(tmp_path, text)
 
 
+def test_sizes_made_of_flops_need_not_be_whole(tmp_path):
+    rows = [f"{m},{m * 77.7},{loss_at(1e6 * m, 1e9)}" for m in (7, 70, 700, 7000)]
+    surface = read(tmp_path, "\n".join(["params,flops,loss", *rows]))
+    np.testing.assert_allclose(surface.data, 77.7 / 6)
+
+
 def test_columns_can_be_said(tmp_path):
     text = lines(header="a,b,c")
     said = parse_columns("params=a,data=b,value=c")

@@ -169,7 +169,8 @@ def _make_columns(
         notes.append(told.note)
     sizes = {"params": np.array(params), "data": np.array(data)}
     for name, own in sizes.items():
-        if name != "data" or unit != "epochs":
+        is_read = name in reader.named.columns  # not made of FLOPs
+        if is_read and (name != "data" or unit != "epochs"):
             meaning.check_counts(name, own)
         if mixed := meaning.find_mixed_units(name, own):
             notes.append(mixed)
