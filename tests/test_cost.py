@@ -332,6 +332,17 @@ def test_whatever_the_flops_are_a_cost_is_finite_and_rises(seed, count, noise, p
     assert np.all(np.diff(flops, axis=1) >= -1e-12 * flops[:, 1:])
 
 
+@pytest.mark.parametrize("bend", [0.0, 0.5, -0.5])
+@pytest.mark.parametrize("data_power", [0.0, 1.0])
+def test_a_size_out_of_reach_costs_without_end(bend, data_power):
+    cost = Cost(6.0, 1.0, data_power, 1e4 if bend else 0.0, bend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flops = cost.flops(np.array([1e6, np.inf]), 1e9)
+    assert np.isfinite(flops[0])
+    assert flops[1] == np.inf
+
+
 def test_the_terminal_and_the_file_say_what_a_run_costs(tmp_path):
     surface = surface_of(embedded(50304), noise=0.02)
     fit = scalepred.fit(surface, "chinchilla", resamples=0)

@@ -114,12 +114,16 @@ class Cost(NamedTuple):
         return _growth(self.data_power, self.data_bend, self.data_bend_power)
 
     def flops(self, params: ArrayLike, data: ArrayLike) -> np.ndarray:
-        """FLOPs of runs of these sizes, which broadcast."""
+        """FLOPs of runs of these sizes, which broadcast and may be infinite."""
         log_params, log_data = (
             np.log(np.asarray(size, np.float64)) for size in (params, data)
         )
+        # A size that is out of reach costs without end; a bend is not taken of it.
+        endless = np.isposinf(log_params) | np.isposinf(log_data)
+        log_params = np.where(np.isposinf(log_params), 0.0, log_params)
+        log_data = np.where(np.isposinf(log_data), 0.0, log_data)
         grown = self.params_growth.at(log_params) + self.data_growth.at(log_data)
-        return self.factor * np.exp(grown)
+        return np.where(endless, np.inf, self.factor * np.exp(grown))
 
     def in_units(self, params: float, data: float) -> "Cost":
         """The same cost by sizes that are counted in multiples of these."""
