@@ -261,5 +261,8 @@ def test_memory_of_a_fit_goes_with_the_points(law: str) -> None:
 )
 @pytest.mark.parametrize("seeds", ["", "own", "runs"])
 def test_memory_of_any_fit_goes_with_the_points(law: str, seeds: str) -> None:
-    """All pairs of 20,000 points would be 3.2 GB."""
-    assert peak_of(lambda: _ask_everything(scattered(20_000, seeds), law)) < 4e8
+    """All pairs of 20,000 points would be 3.2 GB.
+
+    Blocks of draws take up to 0.6 GB, as many at 5,000 points.
+    """
+    assert peak_of(lambda: _ask_everything(scattered(20_000, seeds), law)) < 8e8
