@@ -309,7 +309,7 @@ def test_a_gate_is_read_or_refused():
         "", "value<=0.05", "value=0.05,params=1e9,data=2e10,probability=0.8",
         "value<=0.05,params=1e9,probability=0.8",
         "value<=0.05,params=1e9,data=2e10,probability=1",
-        "value<=0.05,params=1e9,data=2e10,probability=80%",
+        "value<=0.05,params=1e9,data=2e10,probability=800%",
         "value<=-1,params=1e9,data=2e10,probability=0.8",
         "value<=nan,params=1e9,data=2e10,probability=0.8",
         "value<=0.05,params=1e9,data=2e10,probability=0.8,params=2",
