@@ -17,7 +17,7 @@ from scalepred import config
 from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
 from scalepred.fitting import solver
-from scalepred.fitting.answers import Answer
+from scalepred.fitting.answers import SAME_SIZE, Answer
 from scalepred.fitting.estimate import axes_of
 from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
@@ -225,8 +225,6 @@ def check_questions(
         check_target(params, data, epochs, points.params, points.data, known)
 
 
-# Sizes that differ by less than this share are the same one, rounded.
-_SAME_SIZE = 0.05
 # Sizes as correlated as this are one size: no split of a budget can be told.
 _RISE_TOGETHER = 0.9995
 # Times the largest run's: so far out nothing has ever been foretold.
@@ -250,7 +248,7 @@ def _check_place(
     """Refuses a size that a law of the other one does not speak of; NaN passes."""
     asked = {"params": params, "data": data}
     for other, sizes in _others(axes, points):
-        far = np.abs(np.log(asked[other] / sizes)) > _SAME_SIZE
+        far = np.abs(np.log(asked[other] / sizes)) > SAME_SIZE
         if np.all(far):
             raise UserError(
                 f"{name}: law={law} speaks of {other}={sizes.max():g} only; give "
@@ -343,7 +341,7 @@ def _drop_elsewhere(
     for name, _ in _others(axes, surface):
         sizes = np.log(getattr(surface, name))
         center = np.median(sizes[in_fit])
-        kept &= in_fit | (np.abs(sizes - center) <= _SAME_SIZE)
+        kept &= in_fit | (np.abs(sizes - center) <= SAME_SIZE)
     if np.all(kept):
         return surface, in_fit, []
     note = (

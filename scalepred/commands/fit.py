@@ -38,7 +38,7 @@ scalepred-fit --workdir=DIR [--target=...] [--target_value=...] [--budget=...]
     [--gate=...] [--json]
 scalepred-fit --measurements=new.csv --score=DIR/forecasts/DIGEST.json [--json]
 
-Fits a law to a CSV of (params, data, value), predicts what was held out, forecasts the
+Fits a law to a table (params, data, value), predicts what was held out, forecasts the
 targets (DIR/forecasts), answers, and writes DIR/report.html. Without --measurements the
 fit saved in DIR answers, and nothing is fitted or written. With --score the rows of a
 table that a forecast speaks of are set beside it.

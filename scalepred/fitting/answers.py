@@ -17,6 +17,8 @@ from scalepred.fitting.predict import LEVEL, FittedLaw
 from scalepred.metrics import is_bounded
 
 _NOT_KNOWN = "with a probability that is not known without resamples"
+# Sizes that differ by less than this share are the same one, rounded.
+SAME_SIZE = 0.05
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
@@ -286,7 +288,8 @@ def _size_needed(
     _check_asked(value=value, **{other_name: other})
     theta = np.concatenate([fitted.theta[None], fitted.draws])
     other_unit = fitted.params_unit if for_data else fitted.data_unit
-    if other_name not in fitted.law.axes and abs(math.log(other / other_unit)) > 0.05:
+    is_far = abs(math.log(other / other_unit)) > SAME_SIZE
+    if other_name not in fitted.law.axes and is_far:
         raise UserError(
             f"{other_name}={other:g}: law={fitted.law.name} speaks of "
             f"{other_name}={other_unit:g} only; ask with that"

@@ -240,7 +240,8 @@ def _is_ours(row: Row) -> bool:
 
 
 def _is_history(named: naming.Naming) -> bool:
-    return named.columns.get("data", "") not in ("data", "")
+    """Whether data are the steps of a run, of which the first has learnt nothing."""
+    return "data" in named.columns and _find_unit(named) in ("steps", "epochs")
 
 
 def _drop_failed(rows: list[tuple[int, Row]], path: object) -> list[tuple[int, Row]]:
