@@ -123,7 +123,8 @@ class Cost(NamedTuple):
         log_params = np.where(np.isposinf(log_params), 0.0, log_params)
         log_data = np.where(np.isposinf(log_data), 0.0, log_data)
         grown = self.params_growth.at(log_params) + self.data_growth.at(log_data)
-        return np.where(endless, np.inf, self.factor * np.exp(grown))
+        with np.errstate(over="ignore"):  # beyond 1e308 FLOPs there is no number
+            return np.where(endless, np.inf, self.factor * np.exp(grown))
 
     def in_units(self, params: float, data: float) -> "Cost":
         """The same cost by sizes that are counted in multiples of these."""

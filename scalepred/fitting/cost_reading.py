@@ -28,6 +28,7 @@ _FARTHEST = 50.0  # ln; FLOPs further from those of the other rows mean nothing
 _BINS = 256  # of a size; sizes in one are taken together
 _EXPONENTS = np.linspace(0.02, 1.0, 50)
 _STEEPEST = 0.95  # exponent where m holds what FLOPs leave out
+_STEEP = 4.0  # no cost grows by a higher power of a size
 _ZOOMS = 5  # of the grid about its best exponent, each ten times finer
 _SWEEPS = 30  # over both sizes in turn
 # FLOPs are rounded, so smaller relative residuals mean nothing; larger ones do not
@@ -214,7 +215,7 @@ class _Axis:
         """Least squares by a and b at each exponent [exponents].
 
         The squares are of the residuals of `middle`, infinite where cost would hardly
-        grow with the models.
+        grow with the models, or faster than any does.
         """
         weight = np.exp(-middle) if is_up else np.exp(middle)
         x = self._x if is_up else self._x + middle
@@ -239,8 +240,9 @@ class _Axis:
         growth = Growth(power, log_bend, bend_power, 1 if is_up else -1)
         residuals = middle - (level + growth.at(self._x) - self._x)
         squares = np.sum(residuals**2, axis=1)
-        hardly = growth.slope(self._x[-1:])[:, 0] < _FREE
-        return np.where(hardly & (not self._may_be_free), np.inf, squares), curves
+        slope = growth.slope(self._x[-1:])[:, 0]
+        hardly = (slope < _FREE) & (not self._may_be_free)
+        return np.where(hardly | (slope > _STEEP), np.inf, squares), curves
 
     def _check_free(self, curve: _Curve) -> _Curve:
         """Data whose cost hardly grows at the end cost nothing."""
