@@ -22,8 +22,9 @@ from scalepred.fitting.estimate import axes_of
 from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting.gate import Gate, Verdict, judge
-from scalepred.report import console, page, results
+from scalepred.report import console, results
 from scalepred.report.figure_process import FigureProcess
+from scalepred.report.page import page
 from scalepred.report.plot_data import add_corners, make_plot_data
 from scalepred.runtime.files import digest, write_whole
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir

@@ -17,8 +17,9 @@ from etils import epath
 from example_results import ODD, grid
 
 from scalepred.fitting.health import Warn
-from scalepred.report import figures, format, page, plot_data
+from scalepred.report import figures, format, plot_data
 from scalepred.report.figure_process import FigureProcess
+from scalepred.report.page import page
 from scalepred.report.plot_data import FigureFiles
 from scalepred.report.results import Results
 
