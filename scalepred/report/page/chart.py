@@ -54,7 +54,9 @@ STYLE = """
 .chart .dashed { stroke-dasharray: 5 4; }
 .chart .band { fill: var(--c); opacity: .17; stroke: none; }
 .chart .open { fill: var(--b); stroke: var(--c); stroke-width: 1.4; }
-.chart .full { fill: var(--c); stroke: var(--b); stroke-width: .6; }
+.chart .full { fill: var(--c); stroke: none; }
+.chart .rim { stroke: var(--b); stroke-width: 1.5; paint-order: stroke; }
+.chart .shade { fill: var(--t); opacity: .07; stroke: none; }
 .chart .dots { fill: none; stroke: var(--c); stroke-width: 3; opacity: .5; }
 .chart .round { stroke-linecap: round; } .chart .square { stroke-linecap: square; }
 .chart .halo { paint-order: stroke; stroke: var(--b); stroke-width: 4px;
@@ -280,7 +282,7 @@ class Chart:
         place = [np.array([number]) for number in (x, y, lower, upper)]
         self._parts.append(f"<g{_attributes(data)}><title>{escape(told)}</title>")
         self.bars(place[0], place[2], place[3], "tgt line")
-        self.marks(place[0], place[1], "star", "tgt full", size=9.0)
+        self.marks(place[0], place[1], "star", "tgt full rim", size=9.0)
         self._parts.append("</g>")
 
     def vertical(self, x: float, text: str, row: int = 0) -> None:

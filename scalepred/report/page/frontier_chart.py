@@ -64,8 +64,9 @@ def value_against_compute(results: Results, frontier: Frontier | None) -> str:
     chart = Chart("compute", axis, value_axis(results, *values), keys)
     if line is not None:
         chart.band(line.x, line.lower, line.upper, "tgt band")
-        chart.line(line.x, line.value, "tgt line")
     draw_runs(chart, points.runs, column, "measured")
+    if line is not None:
+        chart.line(line.x, line.value, "tgt line")
     _draw_ends(chart, points, column)
     wanted = wanted_value(results)
     if wanted is not None:

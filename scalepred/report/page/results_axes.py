@@ -131,9 +131,21 @@ def draw_runs(chart: Chart, points: Points, x: str, y: str, more: str = "") -> N
         )
 
 
-def draw_targets(chart: Chart, results: Results, x: str, y: str) -> None:
-    """Every target as a star, with its interval where y is `predicted`."""
+def draw_targets(
+    chart: Chart, results: Results, x: str, y: str, epochs: float | None = None
+) -> None:
+    """Every target as a star, with its interval where y is `predicted`.
+
+    Args:
+        chart: to draw in.
+        results: whose targets.
+        x: which number of a target stands across.
+        y: which one upwards.
+        epochs: of those that are drawn; None: all are.
+    """
     for index, row in enumerate(format.targets(results)):
+        if epochs is not None and row.epochs != epochs:
+            continue
         lower = upper = math.nan
         if y == "predicted":
             lower, upper = row.lower, row.upper
