@@ -19,7 +19,6 @@ from scalepred.fitting.laws import (
 )
 from scalepred.table.surface import Surface
 
-
 # Sizes as correlated as this are one size: no split of a budget can be told.
 _RISE_TOGETHER = 0.9995
 

@@ -42,6 +42,7 @@ def power(s, E, A, alpha):
 
 def m4(s, limit, span, amplitude, exponent, shape):
     goal = np.log(amplitude / span) - exponent * np.log(s)
+    v = goal
     low, high = np.minimum(goal, goal / shape) - 50, np.maximum(goal, goal / shape) + 50
     for _ in range(100):  # u / (1 - u)^shape rises with u: halve the interval
         v = (low + high) / 2
