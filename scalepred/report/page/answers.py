@@ -58,11 +58,12 @@ def _target_row(results: Results, row: PredictionRow) -> list[str | Cell]:
 
 def _answer_row(results: Results, answer: Answer) -> list[str | Cell]:
     question, said, ends = _split(results, answer)
+    runs_say = beside(results, answer)
     return [
         question,
         said,
         ends or _NOTHING,
-        _measured(beside(results, answer)),
+        _measured(runs_say.sentence if runs_say else ""),
         _how_far(results, _compute(results, answer)),
     ]
 

@@ -16,6 +16,7 @@ from etils import epath
 from scalepred.report import elements
 from scalepred.report.elements import Section
 from scalepred.report.page import cards, glossary
+from scalepred.report.page import error_chart as charts
 from scalepred.report.page.answers import answers
 from scalepred.report.page.ask import controls, data_block
 from scalepred.report.page.header import header, title
@@ -46,10 +47,10 @@ def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
     """The page as text; see `write_page`."""
     told = warnings(results)
     sections = [
-        ask(results),
+        _ask(results),
         answers(results),
         trust(results),
-        sizes(results),
+        _sizes(results),
         next_runs(results),
         law(results),
         *extra,
@@ -66,6 +67,27 @@ def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
         header(results, everything)
         + f"<main>\n{glossary.link_words(main)}{glossary.glossary()}</main>\n",
     )
+
+
+def _ask(results: Results) -> Section:
+    """Chart A with the controls beside it."""
+    chart = elements.figure(
+        charts.value_against_compute(results, None),
+        f"the {results.surface.metric.replace('_', ' ')} of every run against its "
+        "training compute; line: the least that each budget can buy, band: its 90% "
+        "interval; dashed: where the fitted and the checked runs end",
+    )
+    return Section("ask", "Ask the law", f'<div class="row">\n{chart}{controls(results)}</div>\n')
+
+
+def _sizes(results: Results) -> Section:
+    """The law over both sizes, and along each."""
+    pictures = (
+        elements.figure(charts.surface(results), "the law over both sizes")
+        + elements.figure(charts.curves(results), "the law along each size")
+        + elements.figure(charts.repeats(results), "the law along passes over the data")
+    )
+    return Section("sizes", "The picture of both sizes", pictures)
 
 
 def _document(results: Results, body: str) -> str:

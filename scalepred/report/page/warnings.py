@@ -16,7 +16,7 @@ def warnings(results: Results) -> Section:
     """All warnings of the fit."""
     found = results.fit.warnings
     body = "".join(
-        _write_group(severity, title, [one for one in found if one.severity == severity])
+        _write_group(severity, title, [one for one in found if _of(one) == severity])
         for severity, title in _SEVERITIES.items()
     )
     return Section(
@@ -28,7 +28,7 @@ def _write_group(severity: str, title: str, group: list) -> str:
     if not group:
         return ""
     items = "".join(
-        f"<li>{elements.escape(format.sentence(one.sentence))}{_advise(one.advice)}"
+        f"<li>{elements.escape(format.sentence(one.sentence))}{_advise(getattr(one, 'advice', ''))}"
         f' <code class="faint">{elements.escape(one.code)}</code></li>\n'
         for one in group
     )
@@ -36,6 +36,10 @@ def _write_group(severity: str, title: str, group: list) -> str:
         f'<div class="warnings" data-severity="{severity}">\n'
         f"{elements.heading(title)}<ul>\n{items}</ul>\n</div>\n"
     )
+
+
+def _of(warning) -> str:
+    return getattr(warning, "severity", "weakens")
 
 
 def _advise(advice: str) -> str:
