@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from scalepred.report import format
 
+# In a cell of which nothing is known.
+NOTHING = "\N{EN DASH}"
+
 
 class Section(NamedTuple):
     """A part of the page.

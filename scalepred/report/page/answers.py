@@ -8,7 +8,6 @@ from scalepred.report.beside import beside
 from scalepred.report.elements import Cell, Section
 from scalepred.report.results import PredictionRow, Results
 
-_NOTHING = "–"
 _HEADER = (
     "question",
     "answer",
@@ -50,7 +49,7 @@ def _target_row(results: Results, row: PredictionRow) -> list[str | Cell]:
     return [
         f"What will {place} reach?",
         format.measured(row.predicted, surface.metric),
-        format.ends(row.lower, row.upper, surface.metric) or _NOTHING,
+        format.ends(row.lower, row.upper, surface.metric) or elements.NOTHING,
         _measured(known),
         _how_far(results, row.compute),
     ]
@@ -62,14 +61,14 @@ def _answer_row(results: Results, answer: Answer) -> list[str | Cell]:
     return [
         question,
         said,
-        ends or _NOTHING,
+        ends or elements.NOTHING,
         _measured(runs_say.sentence if runs_say else ""),
         _how_far(results, _compute(results, answer)),
     ]
 
 
 def _measured(text: str) -> str | Cell:
-    return Cell(text, "data-measured") if text else _NOTHING
+    return Cell(text, "data-measured") if text else elements.NOTHING
 
 
 def _split(results: Results, answer: Answer) -> tuple[str, str, str]:
@@ -80,7 +79,10 @@ def _split(results: Results, answer: Answer) -> tuple[str, str, str]:
     goal = format.wanted(asked["value"], metric) if "value" in asked else ""
     budget = format.flops(asked["budget"]) if "budget" in asked else ""
     if answer.question in ("data_needed", "params_needed"):
-        needed, given = unit, f"{format.count(asked.get('params', math.nan))} parameters"
+        needed, given = (
+            unit,
+            f"{format.count(asked.get('params', math.nan))} parameters",
+        )
         if answer.question == "params_needed":
             needed, given = "parameters", f"{format.count(asked['data'])} {unit}"
         return (
@@ -142,7 +144,7 @@ def _compute(results: Results, answer: Answer) -> float:
 
 def _how_far(results: Results, compute: float) -> str:
     if not math.isfinite(compute):
-        return _NOTHING
+        return elements.NOTHING
     measured = [row for row in results.predictions if row.region != "target"]
     fitted = max(row.compute for row in measured if row.region == "fit")
     checked = max(row.compute for row in measured)

@@ -1,21 +1,17 @@
 """The verdict: three questions, each answered in a card."""
 
+from collections.abc import Sequence
+
 from scalepred.report import elements, format
-from scalepred.report.results import Results
-from scalepred.report.verdict import Card, cards
+from scalepred.report.verdict.card import Card
 
 # Beside colour and word, for whoever sees neither.
 _ICONS = {"yes": "✓", "care": "!", "no": "✕", "unchecked": "?"}
 
 
-def write_cards(results: Results) -> str:
+def write_cards(three: Sequence[Card]) -> str:
     """The three of them, in a row."""
-    return f'<div class="cards">\n{"".join(map(_write, cards(results)))}</div>\n'
-
-
-def is_refused(results: Results) -> bool:
-    """Whether the verdict is No: then the warnings come first."""
-    return any(card.verdict == "no" for card in cards(results))
+    return f'<div class="cards">\n{"".join(map(_write, three))}</div>\n'
 
 
 def _write(card: Card) -> str:
@@ -23,12 +19,12 @@ def _write(card: Card) -> str:
     if icon:
         verdict = f' data-verdict="{card.verdict}"'
         icon = f'<span class="icon" aria-hidden="true">{icon}</span> '
-    said = "".join(elements.paragraph(sentence) for sentence in card.sentences)
+    said = " ".join(map(format.sentence, card.sentences))
     badge = card.badge and elements.escape(card.badge)
     badge = f'<p class="badge">{badge}</p>\n' if badge else ""
     return (
         f'<section class="card" data-card="{card.name}"{verdict}>\n'
         f"<h2>{elements.escape(card.question)}</h2>\n"
         f'<p class="verdict">{icon}<strong>{elements.escape(card.headline)}</strong>'
-        f"</p>\n{said}{badge}</section>\n"
+        f"</p>\n<p>{elements.escape(said)}</p>\n{badge}</section>\n"
     )

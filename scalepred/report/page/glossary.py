@@ -24,15 +24,15 @@ _WORDS = {
     "split into parameters and data.",
     "held out": "Measured, but kept from the law, to check its predictions.",
     "isoFLOP": "A line along which every run costs the same compute.",
-    "law": "A formula that gives the value from the number of parameters and the amount "
-    "of data.",
+    "law": "A formula that gives the value from the number of parameters and the "
+    "amount of data.",
     "resample": "The law fitted once more to data shaken as much as noise and misfit "
     "say; many of them give the intervals.",
     "target": "A size that was asked about and is not measured yet.",
     "typical error": "The mean of |predicted / measured − 1|.",
 }
 _SKIPPED = re.compile(
-    r"<(a|button|caption|code|figcaption|h1|h2|h3|nav|script|strong|summary|svg|th)\b"
+    r"<(a|button|details|caption|code|figcaption|h1|h2|h3|nav|script|strong|summary|svg|table)\b"
     r".*?</\1>|<[^>]*>",
     re.DOTALL,
 )

@@ -12,7 +12,11 @@ from scalepred.report.elements import Section
 from scalepred.report.law_code import find_parts, python_code
 from scalepred.report.results import Results
 
-_GREEK = {"alpha": "α", "beta": "β", "eta": "η"}
+_GREEK = {
+    "alpha": "\N{GREEK SMALL LETTER ALPHA}",
+    "beta": "\N{GREEK SMALL LETTER BETA}",
+    "eta": "\N{GREEK SMALL LETTER ETA}",
+}
 _FRACTIONS = "fractions of the largest fitted m and n"
 # What the formula calls some parameters.
 _SYMBOLS = {"bend": "h", "hardness": "k"}
@@ -44,9 +48,9 @@ def law(results: Results) -> Section:
 def _names(results: Results) -> str:
     surface, fitted = results.surface, results.fit.fitted
     unit = format.unit(surface)
-    said = f"m: parameters; n: {unit}"
+    said = f"here m is the number of parameters and n that of {unit}"
     if unit == "FLOPs":
-        said = "n: FLOPs"
+        said = "here n is compute in FLOPs"
     largest = format.sizes(fitted.params_unit, fitted.data_unit, surface)
     return f"{said}; the largest fitted sizes, M and N, are {largest}"
 
@@ -132,8 +136,8 @@ def _members(fit: Fit) -> str:
         weight = format.whole_percent(one.weight)
         rows.append([one.name, weight, *map(format.percent, told)])
     caption = (
-        "law=auto predicts the weighted geometric mean of these members, not the "
-        "formula alone: the parameters above are those of the heaviest flexible one. "
+        "the prediction is the weighted geometric mean of these members (law=auto), "
+        "not the formula alone; the parameters above are those of the heaviest one. "
         "Weights come from back-tests: the typical error above 1/3, 1/6, ... of the "
         "fitted compute, hidden"
     )
@@ -143,7 +147,11 @@ def _members(fit: Fit) -> str:
 
 def _offsets(fit: Fit) -> str:
     """What is known of exact model sizes beside their number of parameters."""
-    parts = [part for part in find_parts(fit.fitted) if part.numbers.get("own")]
+    parts = [
+        part
+        for part in find_parts(fit.fitted)
+        if "own" in part.numbers and part.numbers["own"][0]
+    ]
     if not parts:
         return ""
     heaviest = max(parts, key=lambda part: part.weight)

@@ -15,7 +15,7 @@ _MOST_RUNS = 5
 
 def next_runs(results: Results) -> Section:
     """At most five runs that narrow the interval of the largest target."""
-    return Section("next", "What to train next", _body(results))
+    return Section("next", "Train next", _body(results))
 
 
 def _body(results: Results) -> str:
@@ -26,6 +26,11 @@ def _body(results: Results) -> str:
             "would make its prediction surer"
         )
     target = max(open_targets, key=lambda row: row.compute)
+    if len(results.fit.law.axes) == 1:
+        return elements.paragraph(
+            "along one size the largest run that one can afford tells most; which is "
+            "best can be told for laws of both sizes only"
+        )
     place = format.sizes(target.params, target.data, results.surface)
     budget = _SHARE * target.compute
     try:
@@ -39,8 +44,8 @@ def _body(results: Results) -> str:
     total = sum(cell.cost for cell in chosen)
     caption = (
         f"runs that narrow the prediction for {place} most, in order; together "
-        f"{format.flops(total)} FLOPs, {format.percent(total / target.compute)} of what "
-        f"that run itself costs (at most {format.percent(_SHARE)} was allowed)"
+        f"{format.flops(total)} FLOPs, {format.percent(total / target.compute)} of "
+        "what that run itself costs (a tenth was allowed)"
     )
     return elements.table(
         caption,
@@ -49,12 +54,10 @@ def _body(results: Results) -> str:
     )
 
 
-def _choose(
-    results: Results, target: PredictionRow, budget: float
-) -> list[NextCell]:
+def _choose(results: Results, target: PredictionRow, budget: float) -> list[NextCell]:
     epochs = target.epochs if "epochs" in results.fit.law.axes else None
-    cells = results.fit.next_cells(budget, (target.params, target.data), epochs)
-    return cells[:_MOST_RUNS]
+    place = target.params, target.data
+    return results.fit.next_cells(budget, place, epochs, most=_MOST_RUNS)
 
 
 def _row(number: int, cell: NextCell) -> list[str]:

@@ -13,7 +13,7 @@ from importlib import resources
 
 from etils import epath
 
-from scalepred.report import elements
+from scalepred.report import elements, verdict
 from scalepred.report.elements import Section
 from scalepred.report.page import cards, glossary
 from scalepred.report.page import error_chart as charts
@@ -45,7 +45,7 @@ def write_page(
 
 def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
     """The page as text; see `write_page`."""
-    told = warnings(results)
+    told, three = warnings(results), verdict.cards(results)
     sections = [
         _ask(results),
         answers(results),
@@ -57,11 +57,12 @@ def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
         points(results),
         provenance(results),
     ]
-    if not cards.is_refused(results):
+    # A refusal is explained before anything else is said.
+    if three[0].verdict != "no":
         sections.insert(1, told)
         told = Section("", "", "")
     everything = [one for one in (told, *sections, glossary.glossary()) if one.body]
-    main = f"{told}{cards.write_cards(results)}{''.join(map(str, sections))}"
+    main = f"{told}{cards.write_cards(three)}{''.join(map(str, sections))}"
     return _document(
         results,
         header(results, everything)
@@ -77,7 +78,9 @@ def _ask(results: Results) -> Section:
         "training compute; line: the least that each budget can buy, band: its 90% "
         "interval; dashed: where the fitted and the checked runs end",
     )
-    return Section("ask", "Ask the law", f'<div class="row">\n{chart}{controls(results)}</div>\n')
+    return Section(
+        "ask", "Ask the law", f'<div class="row">\n{chart}{controls(results)}</div>\n'
+    )
 
 
 def _sizes(results: Results) -> Section:
@@ -87,7 +90,7 @@ def _sizes(results: Results) -> Section:
         + elements.figure(charts.curves(results), "the law along each size")
         + elements.figure(charts.repeats(results), "the law along passes over the data")
     )
-    return Section("sizes", "The picture of both sizes", pictures)
+    return Section("sizes", "Both sizes", pictures)
 
 
 def _document(results: Results, body: str) -> str:

@@ -52,9 +52,10 @@ def points(results: Results) -> Section:
 def _cells(row: PredictionRow, metric: str, has_epochs: bool) -> list[str]:
     def say(value: float) -> str:
         if math.isnan(value):
-            return "–"
+            return elements.NOTHING
         return format.measured(value, metric, with_unit=False)
 
+    is_open = math.isnan(row.relative_error)
     return [
         format.count(row.params),
         format.count(row.data),
@@ -63,6 +64,6 @@ def _cells(row: PredictionRow, metric: str, has_epochs: bool) -> list[str]:
         REGIONS[row.region],
         say(row.measured),
         say(row.predicted),
-        format.ends(row.lower, row.upper, metric) or "–",
-        "–" if math.isnan(row.relative_error) else format.percent(row.relative_error),
+        format.ends(row.lower, row.upper, metric) or elements.NOTHING,
+        elements.NOTHING if is_open else format.percent(row.relative_error),
     ]

@@ -8,8 +8,6 @@ from scalepred.report.elements import Section
 from scalepred.report.page import error_chart
 from scalepred.report.results import PredictionRow, Results
 
-_NOTHING = "–"
-
 
 def trust(results: Results) -> Section:
     """Predicted against measured, error against distance, scores, back-tests."""
@@ -21,7 +19,7 @@ def trust(results: Results) -> Section:
         "how far the law was off, against how far beyond the fitted runs it was asked",
     )
     body = f'<div class="pair">\n{pictures}</div>\n' if pictures else ""
-    return Section("trust", "How far to trust it", body + _scores(results))
+    return Section("trust", "Trust", body + _scores(results))
 
 
 def _scores(results: Results) -> str:
@@ -50,7 +48,7 @@ def _score(name: str, rows: list[PredictionRow]) -> list[str]:
     measured, lower, upper = np.array(
         [(row.measured, row.lower, row.upper) for row in rows]
     ).T
-    inside = _NOTHING
+    inside = elements.NOTHING
     if np.all(np.isfinite(lower)):
         inside = format.whole_percent(float(coverage(measured, lower, upper)))
     return [
@@ -70,9 +68,9 @@ def _back_tests(results: Results) -> list[list[str]]:
             f"back-test: runs above 1/{test.ratio:g} of the fitted compute, hidden",
             f"{test.num_hidden:,}",
             format.percent(test.error),
-            _NOTHING,
-            _NOTHING,
-            _NOTHING,
+            elements.NOTHING,
+            elements.NOTHING,
+            elements.NOTHING,
         ]
         for test in results.fit.inner_tests
     ]

@@ -28,7 +28,8 @@ def _write_group(severity: str, title: str, group: list) -> str:
     if not group:
         return ""
     items = "".join(
-        f"<li>{elements.escape(format.sentence(one.sentence))}{_advise(getattr(one, 'advice', ''))}"
+        f"<li>{elements.escape(format.sentence(one.sentence))}"
+        f"{_advise(getattr(one, 'advice', ''))}"
         f' <code class="faint">{elements.escape(one.code)}</code></li>\n'
         for one in group
     )
