@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.page.chart import Axis, Chart, Key, extent
 from scalepred.report.page.results_axes import (
     draw_runs,
@@ -125,9 +125,9 @@ def _draw_target_distances(
 ) -> None:
     """A star at the lower edge for each target: its error is not known."""
     edge = chart.y.low * (chart.y.high / chart.y.low) ** 0.04
-    rows = zip(format.targets(results), distance.tolist(), strict=True)
+    rows = zip(words.targets(results), distance.tolist(), strict=True)
     for index, (row, times) in enumerate(rows):
-        told = format.sentence(format.describe_target(row, results))
+        told = format.sentence(words.describe_target(row, results))
         chart.star(times, edge, math.nan, math.nan, told, target=str(index))
 
 
@@ -143,7 +143,7 @@ def _distance_keys(results: Results, num_means: int) -> list[Key]:
         keys.append(Key("line", "out line", "their mean"))
     if results.fit.inner_tests:
         keys.append(Key("line", "fit line dashed", "back-test"))
-    if format.targets(results):
+    if words.targets(results):
         keys.append(Key("star", "tgt full", "target", "target"))
     return keys
 
