@@ -15,7 +15,7 @@ import pytest
 from etils import epath
 from example_results import ODD, grid
 
-from scalepred.fitting.health import Warn
+from scalepred.fitting.warn import Warn
 from scalepred.report import figures, format, plot_data, words
 from scalepred.report.figure_process import FigureProcess
 from scalepred.report.page import page
