@@ -22,7 +22,7 @@ _TEN = math.log(10.0)
 
 def script() -> str:
     """The one script of the page; its functions of plain values stand first."""
-    read = resources.files(__package__).joinpath
+    read = resources.files("scalepred.report.page").joinpath
     return read("law.js").read_text("utf-8") + read("page.js").read_text("utf-8")
 
 

@@ -1,6 +1,6 @@
 /* What reacts on the page: controls, the chosen run in every chart, a run under the
    pointer, tables. It follows law.js in one script. All data stand in
-   <script type="application/json" id="data">; text is set as text, never as HTML. */
+   <script type="application/json">; text is set as text, never as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
 const REGIONS = { fit: "fitted", held_out: "held out", target: "target" };
@@ -385,7 +385,7 @@ function startCopying() {
 }
 
 function start() {
-  const block = JSON.parse(find("#data").textContent);
+  const block = JSON.parse(find('script[type="application/json"]').textContent);
   const charts = readCharts();
   const isHidden = startLegend(charts);
   if (block.law) startControls(block, makeLaw(block.law), charts);

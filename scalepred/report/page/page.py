@@ -34,7 +34,7 @@ from scalepred.report.page.size_charts import (
 )
 from scalepred.report.page.surface_chart import surface
 from scalepred.report.page.trust import trust
-from scalepred.report.page.warnings import warnings
+from scalepred.report.page.warnings import SEVERITIES, warnings
 from scalepred.report.results import Results
 from scalepred.runtime.files import write_whole
 
@@ -55,9 +55,14 @@ def write_page(
 def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
     """The page as text; see `write_page`."""
     frontier, table = trace_frontier(results), make_law_table(results)
-    told, three = warnings(results), verdict.cards(results)
+    three = verdict.cards(results)
+    # A refusal is explained before anything else is said.
+    first = Section("", "", "")
+    if three[0].verdict == "no":
+        first = warnings(results, SEVERITIES[:1])
     sections = [
         _ask(results, frontier, table),
+        warnings(results, SEVERITIES[1:], "more") if first.body else warnings(results),
         answers(results),
         trust(results),
         _sizes(results, frontier),
@@ -67,13 +72,9 @@ def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
         points(results),
         provenance(results),
     ]
-    # A refusal is explained before anything else is said.
-    if three[0].verdict != "no":
-        sections.insert(1, told)
-        told = Section("", "", "")
     words = glossary.glossary()
-    main = f"{told}{cards.write_cards(three)}{''.join(map(str, sections))}"
-    body = header(results, [told, *sections, words])
+    main = f"{first}{cards.write_cards(three)}{''.join(map(str, sections))}"
+    body = header(results, [first, *sections, words])
     body += f"<main>\n{glossary.link_words(main)}{words}</main>\n"
     return _document(title(results), body, data_block(results, table))
 
@@ -85,8 +86,9 @@ def _ask(
     metric = results.surface.metric.replace("_", " ")
     picture = elements.figure(
         value_against_compute(results, frontier),
-        f"the {metric} of every run; line and band: what the law expects at best, and "
-        "its 90% interval; dashed: where the fitted and the checked runs end",
+        f"the {metric} of every run; line and band: what the law expects"
+        f"{' of the best split' if frontier else ''}, and its 90% interval; dashed: "
+        "where the fitted and the checked runs end",
     )
     body = f'<div class="row">\n{picture}{controls(results, table)}</div>\n'
     return Section("ask", "Ask the law", body)
@@ -101,7 +103,10 @@ def _sizes(results: Results, frontier: Frontier | None) -> Section:
             f"the law over {unit} (across) and parameters (upwards)",
         ),
         (curves_along_data(results), f"the law along {unit} at some model sizes"),
-        (curves_along_params(results), f"the law along parameters at some {unit}"),
+        (
+            curves_along_params(results),
+            f"the law along parameters at some amounts of {unit}",
+        ),
         (repeats(results), f"the law along passes over the {unit}"),
     ]
     shown = "".join(elements.figure(*one) for one in pictures)
@@ -138,7 +143,7 @@ def _document(name: str, body: str, block: dict[str, Any]) -> str:
 {style}{chart.STYLE}</style>
 </head>
 <body>
-{body}<script type="application/json" id="data">{data}</script>
+{body}<script type="application/json" id="block">{data}</script>
 <script>{program}</script>
 </body>
 </html>
