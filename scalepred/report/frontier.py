@@ -45,11 +45,6 @@ class Frontier(NamedTuple):
     lower: np.ndarray
     upper: np.ndarray
 
-    def at(self, budget: float) -> float:
-        """The value at a budget between the first and the last, else the nearer's."""
-        log_value = np.interp(math.log(budget), np.log(self.budget), np.log(self.value))
-        return math.exp(float(log_value))
-
 
 def trace_frontier(results: Results, places: int = PLACES) -> Frontier | None:
     """The best splits from below the smallest run to beyond all that was asked for.

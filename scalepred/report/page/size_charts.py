@@ -118,7 +118,7 @@ def repeats(results: Results) -> str:
 
 def _choose_lines(measured: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Sizes to draw a line at, ascending: those of targets, and the most measured."""
-    own = np.unique(asked)[:2]
+    own = np.unique(asked[:2])
     sizes = choose_sizes(measured)
     apart = [
         size for size in sizes if np.all(np.abs(np.log(size / own)) > np.log(NEARNESS))
