@@ -51,6 +51,28 @@ def held_out(results: Results) -> Score:
     return next(score for score in results.scores if score.name == "held out")
 
 
+def describe_title(results: Results) -> str:
+    """What the study is of, its runs, and what was fitted and held out."""
+    surface, points = results.surface, len(results.surface)
+    runs = int(np.sum(surface.num_seeds))
+    fitted = sum(row.region == "fit" for row in results.predictions)
+    text = f"{results.title}: {metric_of(surface)} of {_several(points, 'size')}"
+    if runs > points:
+        text += f" in {runs:,} runs"
+    if fitted == points:
+        return f"{text}, all fitted, none held out"
+    return f"{text}, {fitted:,} fitted, {points - fitted:,} held out"
+
+
+def metric_of(surface: Surface) -> str:
+    """The metric's noun: error, test loss."""
+    return surface.metric.replace("_", " ")
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def describe_fit(results: Results) -> str:
     """Law, points and cross-validation."""
     fit = results.fit

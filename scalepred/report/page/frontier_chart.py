@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.frontier import Frontier
 from scalepred.report.page.chart import Chart, Key, extent
 from scalepred.report.page.results_axes import (
@@ -58,7 +58,7 @@ def value_against_compute(results: Results, frontier: Frontier | None) -> str:
     )
     keys = run_keys(points)
     if line is not None:
-        band = ", 90% interval" if format.has_intervals(results) else ""
+        band = ", 90% interval" if words.has_intervals(results) else ""
         keys.append(Key("line", "tgt line", line.name + band))
     values = [] if line is None else [line.value]
     chart = Chart("compute", axis, value_axis(results, *values), keys)
@@ -129,7 +129,7 @@ def _describe(results: Results, points: Points, column: str, line: _Line | None)
         f"{place(across[first])} to {say_value(results, runs.measured[best])} at "
         f"{place(across[best])}"
     )
-    targets = format.targets(results)
+    targets = words.targets(results)
     if targets:
         last = max(targets, key=lambda row: getattr(row, column))
         text += (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.page.chart import MOST_SHAPES, Axis, Chart, Key, extent
 from scalepred.report.plot_data import Points
 from scalepred.report.results import Results
@@ -143,7 +143,7 @@ def draw_targets(
         y: which one upwards.
         epochs: of those that are drawn; None: all are.
     """
-    for index, row in enumerate(format.targets(results)):
+    for index, row in enumerate(words.targets(results)):
         if epochs is not None and row.epochs != epochs:
             continue
         lower = upper = math.nan
@@ -154,7 +154,7 @@ def draw_targets(
             getattr(row, y),
             lower,
             upper,
-            format.sentence(format.describe_target(row, results)),
+            format.sentence(words.describe_target(row, results)),
             target=str(index),
             region="target",
         )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.page.chart import Axis, Chart, Key
 from scalepred.report.page.results_axes import (
     data_unit,
@@ -66,7 +66,7 @@ def _curves(results: Results, along: str, other: str) -> str:
     sizes = {along: place, other: fixed[chosen]}
     said = fit.fitted.predict(sizes["params"], sizes["data"], epochs=epochs)
     keys = [*run_keys(points), Key("line", "tgt line", "law, 90% interval")]
-    if not format.has_intervals(results):
+    if not words.has_intervals(results):
         keys[-1] = Key("line", "tgt line", "law")
     chart = Chart(
         f"curves-{along}",

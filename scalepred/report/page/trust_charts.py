@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.page.chart import Axis, Chart, Key, extent
 from scalepred.report.page.results_axes import (
     draw_runs,
@@ -117,9 +117,9 @@ def error_by_distance(results: Results) -> str:
     chart.line(ratios[order], back_errors[order], "fit line dashed")
     chart.marks(ratios, back_errors, "circle", "fit open", size=4.5)
     for index, (row, times) in enumerate(
-        zip(format.targets(results), targets, strict=True)
+        zip(words.targets(results), targets, strict=True)
     ):
-        told = format.sentence(format.describe_target(row, results))
+        told = format.sentence(words.describe_target(row, results))
         edge = low * (y.high / low) ** 0.04
         chart.star(float(times), edge, math.nan, math.nan, told, target=str(index))
     return chart.draw(_describe_distance(results, means, checked, targets))
@@ -137,7 +137,7 @@ def _distance_keys(results: Results, num_means: int) -> list[Key]:
         keys.append(Key("line", "out line", "their mean"))
     if results.fit.inner_tests:
         keys.append(Key("line", "fit line dashed", "back-test"))
-    if format.targets(results):
+    if words.targets(results):
         keys.append(Key("star", "tgt full", "target", "target"))
     return keys
 
