@@ -29,6 +29,7 @@ from scalepred.report.plot_data import add_corners, make_plot_data
 from scalepred.runtime import steps
 from scalepred.runtime.files import digest, write_whole
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
+from scalepred.table.numbers import write, write_flops
 from scalepred.table.surface import Surface
 
 
@@ -236,6 +237,8 @@ def check_questions(
 
 # Times the largest run's: so far out nothing has ever been foretold.
 _ABSURD = 1e6
+# A budget of so small a share of the smallest run's is a slip.
+_TINY = 100
 
 
 def _others(axes: Sequence[str], points: Surface) -> list[tuple[str, np.ndarray]]:
@@ -309,14 +312,21 @@ def leave_out(
         questions = dataclasses.replace(questions, budget=0.0)
     elif questions.budget > _ABSURD * 6 * largest:
         said.append(
-            f"--budget={questions.budget:g} is {questions.budget / 6 / largest:.0e} "
+            f"--budget={write_flops(questions.budget)} is "
+            f"{write_flops(float(f'{questions.budget / 6 / largest:.0e}'))} "
             "times the largest run: is it in the same units as the table?"
+        )
+    elif questions.budget and questions.budget < 6 * float(points.work.min()) / _TINY:
+        said.append(
+            f"--budget={write_flops(questions.budget)} is less than 1/{_TINY} of the "
+            "smallest run: is it in FLOPs?"
         )
     for params, data, *_ in targets:
         if params * data > _ABSURD * largest:
             said.append(
-                f"--target=params={params:g},data={data:g} is "
-                f"{params * data / largest:.0e} times the largest run: is it in the "
+                f"--target=params={write(params)},data={write(data)} is "
+                f"{write_flops(float(f'{params * data / largest:.0e}'))} times the "
+                "largest run: is it in the "
                 "same units as the table?"
             )
     highest = float(points.value.max())

@@ -1,6 +1,7 @@
 """What the terminal shows at the end: answers first, one line each, then the rest."""
 
 import math
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from scalepred.fitting.fit import Fit
     from scalepred.forecasting.forecast import Verified
     from scalepred.forecasting.gate import Verdict
+    from scalepred.table.surface import Surface
 
 # More targets than this stand in predictions.csv only.
 _MAX_TARGETS = 12
@@ -28,7 +30,7 @@ _MAX_WARNINGS = 3
 # Answers stand under each other behind their names.
 _INDENT, _NAME = 2, 9
 _NARROWEST = 60
-# A choice made in reading a table has at most so much of two lines of a terminal.
+# So many choices made in reading a table are told.
 _MAX_NOTES = 2
 
 _NAMES = {
@@ -73,14 +75,16 @@ def _answer_lines(results: Results) -> Iterator[tuple[str, str]]:
     """(name, text) of what was asked, in the order in which people ask."""
     trust, need, worth = cards(results)
     yield "trust", _say_card(trust)
-    if first := words.headline(results):
-        yield "forecast", first
+    if results.verified:
+        yield "forecast", words.headline(results)
     rows = words.targets(results)
     for row in rows[:_MAX_TARGETS]:
         yield "target", words.describe_target(row, results)
     if len(rows) > _MAX_TARGETS:
         yield "target", f"{len(rows) - _MAX_TARGETS} more in predictions.csv"
     for answer in results.answers:
+        if answer.question == "budget_suffices" and math.isfinite(answer.value):
+            continue  # the last card says it
         text = words.describe_answer(answer, results.surface)
         seen = beside(results, answer)
         if seen is not None:
@@ -89,14 +93,32 @@ def _answer_lines(results: Results) -> Iterator[tuple[str, str]]:
     if not results.answers and not rows:
         yield "more", f"{need.question} {'; '.join([need.headline, *need.sentences])}"
     yield "worth", _say_card(worth)
-    for note in list(dict.fromkeys(results.surface.notes))[:_MAX_NOTES]:
-        yield "table", note
+    yield from (("table", note) for note in _table_notes(results.surface))
+
+
+def _table_notes(surface: "Surface") -> list[str]:
+    """What the table was taken for: what changes the numbers most comes first."""
+    first = (surface.conversion.note if surface.conversion else "",)
+    grave = [n for n in surface.notes if "left out" in n or n.startswith("--")]
+    notes = [*dict.fromkeys((*first, *grave, *surface.notes))]
+    notes = [_without_asides(note) for note in notes if note]
+    if len(notes) > _MAX_NOTES:
+        more = len(notes) - _MAX_NOTES
+        notes[_MAX_NOTES - 1] += f"; {more} more: --verbose or the page"
+    return notes[:_MAX_NOTES]
 
 
 def _say_card(card: Card) -> str:
     """Headline and reasons of a card after each other."""
     text = "; ".join([card.headline, *card.sentences[:2]])
+    if card.name == "trust":
+        text = _without_asides(text)
     return f"{text}. {card.badge}" if card.badge else text
+
+
+def _without_asides(text: str) -> str:
+    """Without what stands in brackets: the page and --verbose have it."""
+    return re.sub(r" \([^()]*\)", "", text)
 
 
 def _warning_lines(results: Results, verbose: bool) -> Iterator[tuple[str, str]]:
@@ -105,10 +127,10 @@ def _warning_lines(results: Results, verbose: bool) -> Iterator[tuple[str, str]]
     shown = found if verbose else found[:_MAX_WARNINGS]
     for one in shown:
         name = "note" if one.severity == "note" else "warning"
-        text = one.sentence
         if verbose:
-            text += f"; {one.advice} [{one.code}, {one.severity}]"
-        yield name, text
+            yield name, f"{one.sentence}; {one.advice} [{one.code}, {one.severity}]"
+        else:
+            yield name, _without_asides(one.sentence)
     if len(found) > len(shown):
         yield "", f"{len(found) - len(shown)} more: --verbose or the page"
 

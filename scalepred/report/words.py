@@ -53,24 +53,18 @@ def held_out(results: Results) -> Score:
 
 def describe_title(results: Results) -> str:
     """What the study is of, its runs, and what was fitted and held out."""
-    surface, points = results.surface, len(results.surface)
-    runs = int(np.sum(surface.num_seeds))
+    surface, title = results.surface, results.title
+    if title == surface.task:
+        metric = surface.metric.replace("_", " ")
+        title = f"{metric[:1].upper()}{metric[1:]} of {title}"
+    points, runs = len(surface), int(np.sum(surface.num_seeds))
+    counted = f"{points:,} sizes in {runs:,} runs" if runs > points else f"{runs} runs"
+    if points == 1:
+        counted = counted.replace("1 sizes", "1 size").replace("1 runs", "1 run")
     fitted = sum(row.region == "fit" for row in results.predictions)
-    text = f"{results.title}: {metric_of(surface)} of {_several(points, 'size')}"
-    if runs > points:
-        text += f" in {runs:,} runs"
     if fitted == points:
-        return f"{text}, all fitted, none held out"
-    return f"{text}, {fitted:,} fitted, {points - fitted:,} held out"
-
-
-def metric_of(surface: Surface) -> str:
-    """The metric's noun: error, test loss."""
-    return surface.metric.replace("_", " ")
-
-
-def _several(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+        return f"{title}: {counted}, all fitted, none held out"
+    return f"{title}: {counted}, {fitted:,} fitted, {points - fitted:,} held out"
 
 
 def describe_fit(results: Results) -> str:

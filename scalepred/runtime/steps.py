@@ -94,7 +94,7 @@ class Steps:
 
     def __init__(self, file: TextIO):
         self._file = file
-        self._text, self._since = "", 0.0
+        self._text, self._since, self._share = "", 0.0, 0.0
         self._said, self._last_line = "", time.monotonic()
         self._line: Line | None = None
         self._watch: threading.Thread | None = None
@@ -102,7 +102,7 @@ class Steps:
 
     def begin(self, text: str) -> None:
         """The step before is over, and this one begins."""
-        self._text, self._since = text, time.monotonic()
+        self._text, self._since, self._share = text, time.monotonic(), 0.0
         if is_terminal(self._file):
             if self._line is None:
                 self._line = Line(self._file, self._describe)
@@ -111,6 +111,10 @@ class Steps:
             self._ended.clear()
             self._watch = threading.Thread(target=self._run, daemon=True)
             self._watch.start()
+
+    def tell(self, share: float) -> None:
+        """How much of the step is done, 0 to 1."""
+        self._share = share
 
     def end(self) -> None:
         """No step is being done, until one begins."""
@@ -133,12 +137,21 @@ class Steps:
         print(self._describe(_WIDEST), file=self._file, flush=True)
 
     def _describe(self, columns: int) -> str:
-        minutes, seconds = divmod(int(time.monotonic() - self._since), 60)
-        return f"{self._text} ... {minutes}:{seconds:02}"
+        passed = time.monotonic() - self._since
+        clock = f" ... {_clock(passed)}"
+        if 0 < self._share < 1:
+            clock += f", about {_clock(passed / self._share - passed)} left"
+        return self._text[: columns - len(clock)] + clock
 
     def _run(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_DRAWINGS):
             self.say()
+
+
+def _clock(seconds: float) -> str:
+    """0:07, 12:34."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02}"
 
 
 _shown: Steps | None = None
@@ -162,6 +175,12 @@ def begin(text: str) -> None:
     """Says what is done from now on, where steps are shown."""
     if _shown is not None:
         _shown.begin(text)
+
+
+def tell(share: float) -> None:
+    """How much of what is done now is done, 0 to 1; it need not be known."""
+    if _shown is not None:
+        _shown.tell(share)
 
 
 def end() -> None:
