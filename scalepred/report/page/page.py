@@ -107,7 +107,7 @@ def _sizes(results: Results, frontier: Frontier | None) -> Section:
             curves_along_params(results),
             f"the law along parameters at some amounts of {unit}",
         ),
-        (repeats(results), f"the law along passes over the {unit}"),
+        (repeats(results), f"repeated data: the law along passes over the {unit}"),
     ]
     shown = "".join(elements.figure(*one) for one in pictures)
     is_both = len(results.fit.law.axes) > 1

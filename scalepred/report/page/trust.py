@@ -19,7 +19,7 @@ def trust(results: Results) -> Section:
         "how far the law was off, against how far beyond the fitted runs it was asked",
     )
     body = f'<div class="pair">\n{pictures}</div>\n' if pictures else ""
-    return Section("trust", "Trust", body + _scores(results))
+    return Section("trust", "Trust", body + _scores(results) + _forecasts(results))
 
 
 def _scores(results: Results) -> str:
@@ -35,6 +35,18 @@ def _scores(results: Results) -> str:
         [row for row in rows if row] + _back_tests(results),
     )
     return table + elements.bullets(_notes(results))
+
+
+def _forecasts(results: Results) -> str:
+    """What was said of runs before they were measured, the largest first."""
+    surface = results.surface
+    said = [
+        words.describe_verified(one, surface.metric, format.unit(surface))
+        for one in sorted(results.verified, key=lambda one: -one.compute)
+    ]
+    if not said:
+        return ""
+    return elements.heading("Forecast, then measured") + elements.bullets(said)
 
 
 def _region(results: Results, region: str) -> list[PredictionRow]:
