@@ -15,7 +15,7 @@ import pytest
 from example_results import NASTY, ODD, grid, make_results, make_surface
 
 import scalepred
-from scalepred.fitting.health import Warn
+from scalepred.fitting.warn import Warn
 from scalepred.report import format, words
 from scalepred.report.elements import Section
 from scalepred.report.page import glossary, page, points
