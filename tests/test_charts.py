@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from scalepred.report.page.chart import Axis, Chart, extent
+from scalepred.report.page.chart import Axis, Chart, Key, choose_ticks, extent
 
 
 def _axis(low: float, high: float, is_log: bool = True, title: str = "x") -> Axis:
@@ -31,9 +31,8 @@ def _texts(svg: str) -> list[str]:
 )
 def test_ticks_are_round_within_and_apart(low, high, is_log):
     axis = _axis(low, high, is_log)
-    chart = Chart("test", axis, axis)
     for length, is_upward in ((548.0, False), (276.0, True)):
-        ticks = chart._ticks(axis, length, is_upward)
+        ticks = choose_ticks(axis, length, is_upward)
         assert 2 <= len(ticks) <= 8
         assert all(low <= tick <= high for tick in ticks)
         places = axis.share(np.array(ticks)) * length
@@ -79,7 +78,7 @@ def test_dots_are_the_same_places_in_few_bytes():
     rng = np.random.default_rng(0)
     x, y = np.exp(rng.uniform(0, 4, 5000)), np.exp(rng.uniform(0, 4, 5000))
     chart = Chart("test", _axis(1.0, np.exp(4.0)), _axis(1.0, np.exp(4.0)))
-    chart.marks(x, y, "circle", "fit open", region="fit")
+    chart.dots(x, y, "circle", "fit", region="fit")
     root = ET.fromstring(chart.draw("5,000 runs."))
     dots = next(e for e in root.iter("path") if e.get("data-region") == "fit")
     assert dots.attrib["class"] == "fit dots round"
@@ -91,9 +90,10 @@ def test_dots_are_the_same_places_in_few_bytes():
 
 def test_text_from_files_is_escaped():
     nasty = '<script>alert("1")</script>'
-    chart = Chart("test", _axis(1, 2, title=nasty), _axis(1, 2))
+    keys = [Key("star", "tgt full", nasty, series=nasty)]
+    chart = Chart("test", _axis(1, 2, title=nasty), _axis(1, 2), keys)
     chart.marks(np.array([1.5]), np.array([1.5]), "star", "tgt full", series=nasty)
-    chart.key("star", "tgt full", nasty, series=nasty)
+    chart.star(1.5, 1.5, 1.2, 1.7, nasty, target=nasty)
     svg = chart.draw(nasty)
     assert "<script" not in svg
     assert nasty in _texts(svg)
@@ -102,6 +102,7 @@ def test_text_from_files_is_escaped():
 
 def test_extent_holds_every_number_that_is_one():
     low, high = extent(np.array([3.0, np.nan, np.inf, -1.0]), 7.0)
-    assert 2.5 < low < 3 and 7 < high < 8
+    assert 2.5 < low < 3
+    assert 7 < high < 8
     low, high = extent(np.array([5.0]))
     assert low < 5 < high

@@ -25,7 +25,7 @@ _TEN = math.log(10.0)
 
 def script() -> str:
     """The one script of the page, without its comments and indentation."""
-    read = resources.files(__package__).joinpath
+    read = resources.files("scalepred.report.page").joinpath
     text = "".join(read(name).read_text("utf-8") for name in _SCRIPTS)
     text = re.sub(r"^\s*(//.*|/\*(?s:.*?)\*/)\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^\s+", "", text, flags=re.MULTILINE)

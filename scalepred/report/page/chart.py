@@ -12,7 +12,7 @@ A picture is laid out for the large text of a narrow screen, where 640 units are
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +21,13 @@ from scalepred.report.elements import escape
 
 WIDTH, HEIGHT = 640, 380
 # Units of text where it is largest; half of that on average is a letter's width.
-_FONT, _LETTER = 18, 9.6
+_FONT, _LETTER = 18, 10.5
 _LEFT, _RIGHT, _BOTTOM = 66, 26, 52
 _ROW = 24  # of the legend
 _MOST_TICKS = 8
 # More marks than this are dots, whose places are whole units.
 MOST_SHAPES = 1500
+_SLACK = 0.2  # units that a line may be drawn beside its place
 # Between these places of a line there is a place more, so that it is cut cleanly.
 _FINE = 8
 
@@ -54,7 +55,9 @@ STYLE = """
 .chart .dashed { stroke-dasharray: 5 4; }
 .chart .band { fill: var(--c); opacity: .17; stroke: none; }
 .chart .open { fill: var(--b); stroke: var(--c); stroke-width: 1.4; }
-.chart .full { fill: var(--c); stroke: var(--b); stroke-width: .6; }
+.chart .full { fill: var(--c); stroke: none; }
+.chart .rim { stroke: var(--b); stroke-width: 1.5; paint-order: stroke; }
+.chart .shade { fill: var(--t); opacity: .07; stroke: none; }
 .chart .dots { fill: none; stroke: var(--c); stroke-width: 3; opacity: .5; }
 .chart .round { stroke-linecap: round; } .chart .square { stroke-linecap: square; }
 .chart .halo { paint-order: stroke; stroke: var(--b); stroke-width: 4px;
@@ -105,13 +108,27 @@ def extent(*numbers: np.ndarray | float, room: float = 0.05) -> tuple[float, flo
     return low / margin, high * margin
 
 
-class _Entry(NamedTuple):
-    """One entry of a legend: its symbol, drawn about (0, 0), and what it means."""
+class Key(NamedTuple):
+    """One entry of a legend.
 
-    symbol: str
+    Attributes:
+        shape: of `Chart.marks`, or line or band.
+        style: classes.
+        text: what it means.
+        region: whose marks a script hides with this entry.
+        series: likewise.
+    """
+
+    shape: str
+    style: str
     text: str
-    region: str
-    series: str
+    region: str = ""
+    series: str = ""
+
+    @property
+    def width(self) -> float:
+        """In units, with the gap that follows."""
+        return 34 + len(self.text) * _LETTER
 
 
 class Chart:
@@ -122,10 +139,10 @@ class Chart:
         kind: str,
         x: Axis,
         y: Axis,
+        keys: Sequence[Key] = (),
         *,
         height: int = HEIGHT,
         right: int = _RIGHT,
-        legend_rows: int = 1,
     ) -> None:
         """An empty chart.
 
@@ -133,16 +150,18 @@ class Chart:
             kind: which one of a page, for scripts.
             x: to the right.
             y: upwards.
+            keys: the legend, above the axes.
             height: of the whole, in units.
             right: units beside the axes on the right, for labels of lines.
-            legend_rows: lines of text to leave room for above the axes.
         """
-        self.kind, self.x, self.y = kind, x, y
-        self.height, self.legend_rows = height, legend_rows
-        self.left, self.right = _LEFT, WIDTH - right
-        self.top, self.bottom = _ROW * (legend_rows + 1) + 4, height - _BOTTOM
+        self.kind, self.x, self.y, self.height = kind, x, y, height
+        self._rows = _break_rows(keys)
+        self.top, self.bottom = _ROW * (len(self._rows) + 1) + 4, height - _BOTTOM
+        self._y_ticks = choose_ticks(y, self.bottom - self.top, is_upward=True)
+        longest = max((len(y.write(tick)) for tick in self._y_ticks), default=0)
+        self.left = max(_LEFT, math.ceil(longest * _LETTER) + 12)
+        self.right = WIDTH - right
         self._parts: list[str] = []
-        self._entries: list[_Entry] = []
 
     def at_x(self, numbers: np.ndarray | float) -> np.ndarray:
         """Units from the left, shaped like the numbers."""
@@ -156,7 +175,13 @@ class Chart:
         self, x: np.ndarray, y: np.ndarray, style: str = "plain line", **data: str
     ) -> None:
         """A line through [places], cut at the axes' ends; NaN leaves a gap."""
-        drawn = _trace(*self._cut(self.at_x(x), self.at_y(y)))
+        across, down = self._cut(self.at_x(x), self.at_y(y))
+        # Each stretch of numbers between gaps.
+        known = np.flatnonzero(np.isfinite(across) & np.isfinite(down))
+        stretches = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+        drawn = "".join(
+            _trace(*_thin(across[own], down[own])) for own in stretches if len(own) > 1
+        )
         if drawn:
             self._add("path", style, data, d=drawn)
 
@@ -173,14 +198,12 @@ class Chart:
         if known.sum() < 2:
             return
         across = np.clip(self.at_x(x[known]), self.left, self.right)
-        ends = (
-            np.clip(self.at_y(end[known]), self.top, self.bottom)
+        low, high = (
+            _thin(across, np.clip(self.at_y(end[known]), self.top, self.bottom))
             for end in (lower, upper)
         )
-        low, high = ends
-        across = np.concatenate([across, across[::-1]])
-        drawn = _trace(across, np.concatenate([low, high[::-1]]))
-        self._add("path", style, data, d=drawn + "z")
+        around = (np.append(low[i], high[i][::-1]) for i in range(2))
+        self._add("path", style, data, d=_trace(*around) + "z")
 
     def marks(
         self,
@@ -207,16 +230,30 @@ class Chart:
         across, down = across[seen], down[seen]
         if not len(across):
             return
-        if len(across) > MOST_SHAPES:
-            cap = "square" if shape == "square" else "round"
-            style = f"{style.split()[0]} dots {cap}"
-            self._add("path", style, data, d=_dot(across, down))
-            return
         drawn = "".join(
             draw_shape(shape, *place, size)
             for place in zip(across.tolist(), down.tolist(), strict=True)
         )
         self._add("path", style, data, d=drawn)
+
+    def dots(
+        self, x: np.ndarray, y: np.ndarray, shape: str, style: str, **data: str
+    ) -> None:
+        """`marks` of thousands: small, in whole units, none twice.
+
+        Args:
+            x: numbers, not places.
+            y: likewise.
+            shape: circle, or else square.
+            style: the class of the colour, and further ones.
+            data: attributes for scripts.
+        """
+        across, down = self.at_x(x), self.at_y(y)
+        seen = self._holds(across, down)
+        if np.any(seen):
+            cap = "round" if shape == "circle" else "square"
+            drawn = _dot(across[seen], down[seen])
+            self._add("path", f"{style} dots {cap}".replace("  ", " "), data, d=drawn)
 
     def bars(
         self,
@@ -240,28 +277,51 @@ class Chart:
         if drawn:
             self._add("path", style, data, d=drawn)
 
-    def vertical(self, x: float, text: str, row: int = 0, side: str = "left") -> None:
+    def star(
+        self,
+        x: float,
+        y: float,
+        lower: float,
+        upper: float,
+        told: str,
+        **data: str,
+    ) -> None:
+        """A star with its interval, and the words that a pointer on it brings up."""
+        place = [np.array([number]) for number in (x, y, lower, upper)]
+        self._parts.append(f"<g{_attributes(data)}><title>{escape(told)}</title>")
+        self.bars(place[0], place[2], place[3], "tgt line")
+        self.marks(place[0], place[1], "star", "tgt full rim", size=9.0)
+        self._parts.append("</g>")
+
+    def vertical(self, x: float, text: str, row: int = 0) -> None:
         """A dashed line at a number, with words beside its upper end.
 
         Args:
             x: the number.
-            text: the words.
+            text: the words; right of the line, or left where there is no room.
             row: lines of text from the top at which they stand.
-            side: left or right of the line; they go where there is room.
         """
-        across, width = float(self.at_x(x)), len(text) * _LETTER
+        across = float(self.at_x(x))
         if not self.left <= across <= self.right:
             return
         self._parts.append(
             f'<path class="plain thin dashed faint" d="M{_say(across)} {self.top}'
             f'V{self.bottom}"/>'
         )
-        if across - width < self.left:
-            side = "right"
-        elif across + width > self.right:
-            side = "left"
-        shift, anchor = (-6, "end") if side == "left" else (6, "start")
-        self.words(across + shift, self.top + 16 + row * 20, text, anchor)
+        is_right = across + len(text) * _LETTER < WIDTH
+        shift, anchor = (6, "start") if is_right else (-6, "end")
+        self.words(across + shift, self.top + 16 + row * 22, text, anchor)
+
+    def horizontal(self, y: float, text: str) -> None:
+        """A dashed line at a number, with words above its left end."""
+        down = float(self.at_y(y))
+        if not self.top <= down <= self.bottom:
+            return
+        self._parts.append(
+            f'<path class="plain thin dashed faint" d="M{self.left} {_say(down)}'
+            f'H{self.right}"/>'
+        )
+        self.words(self.left + 6, down - 6, text)
 
     def words(
         self, across: float, down: float, text: str, anchor: str = "start"
@@ -275,23 +335,6 @@ class Chart:
     def add(self, part: str) -> None:
         """A piece of SVG."""
         self._parts.append(part)
-
-    def key(
-        self, shape: str, style: str, text: str, region: str = "", series: str = ""
-    ) -> None:
-        """An entry of the legend, in the order in which they are added.
-
-        Args:
-            shape: of `marks`, or line or band.
-            style: classes.
-            text: what it means.
-            region: whose marks a script hides with this entry.
-            series: likewise.
-        """
-        lines = {"line": "M-10 0H10", "band": "M-10 -7H10V7H-10z"}
-        drawn = lines.get(shape) or draw_shape(shape, 0.0, 0.0, 5.0)
-        symbol = f'<path class="{style}" d="{drawn}"/>'
-        self._entries.append(_Entry(symbol, text, region, series))
 
     def draw(self, seen: str) -> str:
         """The picture.
@@ -318,14 +361,14 @@ class Chart:
     def _frame(self) -> str:
         """Grid lines, ticks and titles of both axes."""
         lines, words = [], []
-        for number in self._ticks(self.x, self.right - self.left):
+        for number in choose_ticks(self.x, self.right - self.left):
             across = _say(self.at_x(number))
             lines.append(f"M{across} {self.top}V{self.bottom}")
             words.append(
                 f'<text x="{across}" y="{self.bottom + 20}"{_anchor("middle")}>'
                 f"{escape(self.x.write(number))}</text>"
             )
-        for number in self._ticks(self.y, self.bottom - self.top, is_upward=True):
+        for number in self._y_ticks:
             down = float(self.at_y(number))
             lines.append(f"M{self.left} {_say(down)}H{self.right}")
             words.append(
@@ -340,37 +383,21 @@ class Chart:
         )
         return f'<path class="grid" d="{"".join(lines)}"/>' + "".join(words) + titles
 
-    def _ticks(self, axis: Axis, length: float, is_upward: bool = False) -> list[float]:
-        """The densest round numbers whose words stand apart from each other."""
-
-        def stand_apart(numbers: list[float]) -> bool:
-            texts = [axis.write(number) for number in numbers]
-            if not 0 < len(texts) <= _MOST_TICKS or len(set(texts)) < len(texts):
-                return False
-            places = axis.share(np.array(numbers)) * length
-            widths = np.array([len(text) * _LETTER for text in texts])
-            needed = (widths[1:] + widths[:-1]) / 2 + 12
-            if is_upward:
-                needed = np.full(len(widths) - 1, 1.4 * _FONT)
-            return bool(np.all(np.diff(places) >= needed))
-
-        found = [series for series in round_numbers(axis) if stand_apart(series)]
-        return max(found, key=len, default=[])
-
     def _legend(self) -> list[str]:
-        """Entries from left to right, in as many rows as there is room for."""
-        drawn, across, row = [], 14.0, 0
-        for symbol, text, region, series in self._entries:
-            width = 34 + len(text) * _LETTER
-            if across + width > WIDTH and across > 14:
-                across, row = 14.0, row + 1
-            about = _attributes({"region": region, "series": series})
-            drawn.append(
-                f'<g class="key"{about} transform="translate({_say(across)} '
-                f'{14 + row * _ROW})">{symbol}<text x="16" y="5">{escape(text)}</text>'
-                "</g>"
-            )
-            across += width
+        """Its entries from left to right."""
+        lines = {"line": "M-10 0H10", "band": "M-10 -7H10V7H-10z"}
+        drawn = []
+        for row, keys in enumerate(self._rows):
+            across = 14.0
+            for key in keys:
+                symbol = lines.get(key.shape) or draw_shape(key.shape, 0, 0, 5)
+                about = _attributes({"region": key.region, "series": key.series})
+                drawn.append(
+                    f'<g class="key"{about} transform="translate({_say(across)} '
+                    f'{14 + row * _ROW})"><path class="{key.style}" d="{symbol}"/>'
+                    f'<text x="16" y="5">{escape(key.text)}</text></g>'
+                )
+                across += key.width
         return drawn
 
     def _holds(self, across: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -390,6 +417,34 @@ class Chart:
     def _add(self, tag: str, style: str, data: dict[str, str], **own: str) -> None:
         about = "".join(f' {name}="{text}"' for name, text in own.items())
         self._parts.append(f'<{tag} class="{style}"{_attributes(data)}{about}/>')
+
+
+def _break_rows(keys: Sequence[Key]) -> list[list[Key]]:
+    """The entries of a legend in as few rows as hold them."""
+    rows: list[list[Key]] = []
+    for key in keys:
+        if not rows or sum(k.width for k in (*rows[-1], key)) > WIDTH:
+            rows.append([])
+        rows[-1].append(key)
+    return rows
+
+
+def choose_ticks(axis: Axis, length: float, is_upward: bool = False) -> list[float]:
+    """The most round numbers whose words stand apart on an axis of so many units."""
+
+    def stand_apart(numbers: list[float]) -> bool:
+        texts = [axis.write(number) for number in numbers]
+        if not 0 < len(texts) <= _MOST_TICKS or len(set(texts)) < len(texts):
+            return False
+        places = axis.share(np.array(numbers)) * length
+        widths = np.array([len(text) * _LETTER for text in texts])
+        needed = (widths[1:] + widths[:-1]) / 2 + 12
+        if is_upward:
+            needed = np.full(len(widths) - 1, 1.4 * _FONT)
+        return bool(np.all(np.diff(places) >= needed))
+
+    found = [series for series in round_numbers(axis) if stand_apart(series)]
+    return max(found, key=len, default=[])
 
 
 def round_numbers(axis: Axis) -> Iterator[list[float]]:
@@ -419,9 +474,9 @@ def draw_shape(shape: str, x: float, y: float, size: float) -> str:
     """The outline of a mark about a place, as path data."""
     r = _say(size)
     if shape == "circle":
-        return f"M{_say(x - size)} {_say(y)}a{r} {r} 0 1 0 {_say(2 * size)} 0" + (
-            f"a{r} {r} 0 1 0 {_say(-2 * size)} 0"
-        )
+        # The two flags of an arc, 1 and 0, need no gap after them.
+        arcs = f"a{r} {r} 0 10{_say(2 * size)} 0 {r} {r} 0 10{_say(-2 * size)} 0"
+        return f"M{_say(x - size)} {_say(y)}{arcs}"
     if shape == "square":
         side = _say(1.8 * size)
         return f"M{_say(x - 0.9 * size)} {_say(y - 0.9 * size)}h{side}v{side}h-{side}z"
@@ -436,16 +491,31 @@ def draw_shape(shape: str, x: float, y: float, size: float) -> str:
     return _trace(x + radius * np.cos(angles), y + radius * np.sin(angles)) + "z"
 
 
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places that a line cannot do without.
+
+    A place stays if it is farther than `_SLACK` from the line between those that stay
+    about it (Douglas and Peucker 1973).
+    """
+    if len(x) < 3:
+        return x, y
+    run, rise = x[-1] - x[0], y[-1] - y[0]
+    length = math.hypot(run, rise) or 1.0
+    off = np.abs(run * (y - y[0]) - rise * (x - x[0])) / length
+    middle = int(np.argmax(off))
+    if off[middle] <= _SLACK:
+        return x[[0, -1]], y[[0, -1]]
+    before, after = (
+        _thin(x[: middle + 1], y[: middle + 1]),
+        _thin(x[middle:], y[middle:]),
+    )
+    return np.append(before[0][:-1], after[0]), np.append(before[1][:-1], after[1])
+
+
 def _trace(x: np.ndarray, y: np.ndarray) -> str:
-    """A path through places in units; places that are NaN break it."""
-    drawn, is_drawing = [], False
-    for across, down in zip(x.tolist(), y.tolist(), strict=True):
-        if not (math.isfinite(across) and math.isfinite(down)):
-            is_drawing = False
-            continue
-        drawn.append(f"{' ' if is_drawing else 'M'}{_say(across)} {_say(down)}")
-        is_drawing = True
-    return "".join(drawn)
+    """A path through places in units [places]."""
+    places = zip(x.tolist(), y.tolist(), strict=True)
+    return "M" + " ".join(f"{_say(across)} {_say(down)}" for across, down in places)
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> str:

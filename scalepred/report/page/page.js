@@ -1,6 +1,6 @@
 /* What reacts on the page: controls, the chosen run in every chart, the legend, copying.
    It follows law.js and runs.js in one script. All data stand in
-   <script type="application/json">; text is set as text, never as HTML. */
+   <script type="application/json" id="block">; text is set as text, never as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
 const find = (selector) => document.querySelector(selector);
@@ -281,7 +281,7 @@ function startCopying(points) {
 }
 
 function start() {
-  const block = JSON.parse(find('script[type="application/json"]').textContent);
+  const block = JSON.parse(find("#block").textContent);
   const charts = findAll("svg[data-chart]").map((svg) => new Chart(svg));
   const legend = new Legend(charts);
   const runs = new Runs(block);
