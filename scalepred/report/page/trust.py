@@ -24,7 +24,7 @@ def trust(results: Results) -> Section:
 
 def _scores(results: Results) -> str:
     rows = [
-        _score("held out: larger runs that it never saw", _region(results, "held_out")),
+        _score("held out: never seen by the law", _region(results, "held_out")),
         _score("fitted: what it was made from", _region(results, "fit")),
     ]
     table = elements.table(
@@ -33,6 +33,7 @@ def _scores(results: Results) -> str:
         "within their 90% intervals",
         ["runs", "number", "typical error", "worst", "bias", "inside"],
         [row for row in rows if row] + _back_tests(results),
+        text_columns=(0,),
     )
     return table + elements.bullets(_notes(results))
 
@@ -77,7 +78,7 @@ def _back_tests(results: Results) -> list[list[str]]:
     """Inside the fit: the largest compute is hidden, and predicted from the rest."""
     return [
         [
-            f"back-test: runs above 1/{test.ratio:g} of the fitted compute, hidden",
+            f"back-test: the top {test.ratio:g} times of compute hidden",
             f"{test.num_hidden:,}",
             format.percent(test.error),
             elements.NOTHING,
