@@ -40,8 +40,8 @@ def runs(lost) -> list[Run]:
                 (m >= 1600 or (m, n, seed) == (100, 20, 1)) and "diverged"
             ),
             True,
-            "25 of 48 runs are left out (25 diverged), all with 1,600 and 6,400 parameters; "
-            "the point at 1 size is the mean of the seeds that survived",
+            "25 of 48 runs are left out (25 diverged), all with 1,600 and 6,400 "
+            "parameters; the point at 1 size is the mean of the seeds that survived",
         ),
         (
             lambda m, n, seed: (n == 20 and "failed") or (m == 100 and "diverged"),
@@ -142,8 +142,8 @@ def test_many_are_one_warning_and_no_note(read):
     fit = scalepred.fit(surface, "chinchilla", resamples=0)
     (said,) = (w.sentence for w in fit.warnings if w.code == "runs_left_out")
     assert said == (
-        "24 of 48 runs are left out (24 diverged), all with 6,400 parameters; points at "
-        "12 sizes are means of the seeds that survived"
+        "24 of 48 runs are left out (24 diverged), all with 6,400 parameters; points "
+        "at 12 sizes are means of the seeds that survived"
     )
 
 
