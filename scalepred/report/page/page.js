@@ -193,7 +193,7 @@ class Controls {
       e: law.axis.epochs && state.epochs,
       v: this.wanted.checked && state.value,
     };
-    const say = (number) => String(round(number, 6)).replace("+", "");
+    const say = (number) => (number < 1e6 ? String : power)(round(number, 6));
     const kept = Object.entries(parts).filter(([, number]) => number);
     const text = kept.map(([name, number]) => `${name}=${say(number)}`).join("&");
     history.replaceState(null, "", `#${text}`);
