@@ -71,3 +71,41 @@ def free_data() -> Results:
 
 
 STUDIES = {"grid": grid, "offsets": offsets, "repeated": repeated, "one_axis": one_axis}
+
+
+def many_points() -> Results:
+    """5,000 points under a law that is fitted already."""
+    rng = np.random.default_rng(1)
+    params = np.exp(rng.uniform(5, 13, 5000)).round()
+    data = np.exp(rng.uniform(4, 11, 5000)).round()
+    surface = make_surface(params, data, 1, metric="error", data_unit="images")
+    in_fit = surface.work <= surface.work.max() / 100
+    answers = [grid().fit.best_for_budget(1e12)]
+    return make_results(
+        "Many points", surface, in_fit, grid().fit, answers, targets=[TARGET]
+    )
+
+
+@functools.cache
+def rising() -> Results:
+    """Accuracy taken for error: values rise with both sizes."""
+    params, data = np.meshgrid(np.geomspace(1e4, 1e6, 4), np.geomspace(1e3, 1e5, 4))
+    floor = 3 * params**-0.4 + 5 * data**-0.4
+    value = 0.8 / np.sqrt(1 + floor**2)
+    surface = scalepred.Surface.from_arrays(
+        params.ravel(), data.ravel(), value.ravel(), random_guess=0.9
+    )
+    fit = scalepred.fit(surface, "rosenfeld", resamples=20, starts=8)
+    return make_results("Rising", surface, np.ones(16, bool), fit, [])
+
+
+def published(path, law: str = "auto", ratio: float = 50.0, **about) -> Results:
+    """A table of published points, its largest compute held out and asked about."""
+    surface = scalepred.Surface.from_csv(path, **about)
+    in_fit = surface.work <= surface.work.max() / ratio
+    fit = scalepred.fit(surface.where(in_fit), law, resamples=100)
+    params, data = 10 * float(surface.params.max()), 10 * float(surface.data.max())
+    flops = float(fit.cost.flops(params, data))
+    answers = [fit.best_for_budget(10.0**23.76)]
+    targets = [Asked("", "plain", params, data, None, flops)]
+    return make_results(surface.task, surface, in_fit, fit, answers, targets=targets)
