@@ -18,7 +18,7 @@ from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
 from scalepred.fitting import solver
 from scalepred.fitting.answers import SAME_SIZE, Answer
-from scalepred.fitting.estimate import axes_of
+from scalepred.fitting.estimate import axes_of, knows_split
 from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting.gate import Gate, Verdict, judge
@@ -226,8 +226,6 @@ def check_questions(
         check_target(params, data, epochs, points.params, points.data, known)
 
 
-# Sizes as correlated as this are one size: no split of a budget can be told.
-_RISE_TOGETHER = 0.9995
 # Times the largest run's: so far out nothing has ever been foretold.
 _ABSURD = 1e6
 
@@ -274,16 +272,6 @@ def complete_target(
             raise UserError(f"--target: needs {name}, too; write params=1e9,data=2e10")
         sizes.append(float(known[name].max()) if math.isnan(size) else size)
     return tuple(sizes)
-
-
-def knows_split(axes: Sequence[str], points: Surface) -> bool:
-    """Whether points and law can tell what model and data are worth, each."""
-    if not {"params", "data"} <= set(axes):
-        return False
-    sizes = np.log(points.params), np.log(points.data)
-    if min(np.std(own) for own in sizes) == 0:
-        return True  # a law of two sizes, which has said what it lacks
-    return abs(float(np.corrcoef(*sizes)[0, 1])) < _RISE_TOGETHER
 
 
 def leave_out(

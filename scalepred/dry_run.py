@@ -104,7 +104,7 @@ def print_plan(study: Study, machines: aot.Machines | None = None) -> Pace | Non
         all_flops += flops
         print(
             f"  {pack.explain()}, up to {_count_params(pack, dataset):,} "
-            f"parameters, {format.count(flops)} FLOPs"
+            f"parameters, {format.flops(flops)} FLOPs"
         )
     if machines:
         _print_compiled(plan, dataset, machines)
@@ -176,7 +176,7 @@ def _print_trial(
     compiling /= min(cost.num_cores(), len(plan.packs))
     print(
         f"time: about {format.duration(max(1, round(seconds)))} of training for "
-        f"{format.count(all_flops)} FLOPs ({why}), and "
+        f"{format.flops(all_flops)} FLOPs ({why}), and "
         f"{format.duration(max(1, round(max(compiling, *each))))} of compiling where "
         "nothing is cached",
         flush=True,
@@ -308,7 +308,7 @@ def _describe_target(
     units = cell.dataset_size * dataset.units_per_example
     line = (
         f"target: width {cell.width}, depth {cell.depth}, {units:,} {dataset.unit}: "
-        f"{model.num_params:,} parameters, {format.count(step_flops * cell.steps)} "
+        f"{model.num_params:,} parameters, {format.flops(step_flops * cell.steps)} "
         f"FLOPs a run, {needed} ({fits})"
     )
     if pace is None:

@@ -34,7 +34,7 @@ from scalepred.forecasting.verification import (
     seal_forecast,
 )
 from scalepred.grid import Cell
-from scalepred.report import console, format
+from scalepred.report import console, words
 from scalepred.report.results import Results, Training, make_results
 from scalepred.runtime import processes
 from scalepred.runtime.files import write_whole
@@ -368,7 +368,7 @@ def _rounds(
         fit=lambda cells: fit_evidence(study, cells),
     ):
         about = study.metric, study.dataset.unit
-        said = format.describe_round(one, goal.cost, *about)
+        said = words.describe_round(one, goal.cost, *about)
         print(said)
         log(study.workdir, said)
         yield one

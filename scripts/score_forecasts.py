@@ -89,7 +89,7 @@ def format_row(name: str, said: Forecast, one: Verified | None) -> str:
 
     cells = [
         name,
-        f"{format.count(said.record['evidence']['flops'])}",
+        f"{format.flops(said.record['evidence']['flops'])}",
         format.ratio(target["compute_multiple"], 1),
         f"{show(target['value'])} ({show(ends['lower'])} to {show(ends['upper'])})",
     ]

@@ -7,7 +7,7 @@ import pytest
 from example_results import ODD, grid
 
 from scalepred.fitting.health import Warn
-from scalepred.report import console, format
+from scalepred.report import console, format, words
 
 LABELS = ["fit:", "held out:", "size:", "budget:", "compute:"]
 
@@ -35,9 +35,9 @@ def test_five_lines_carry_the_numbers():
     assert format.mean_and_std(score.mean, score.std) in held_out
     assert f"{score.num_points} points" in held_out
     assert f"{len(results.fit.surface)} points" in fit
-    assert format.describe_answer(results.answers[0], results.surface) in size
-    assert format.describe_answer(results.answers[1], results.surface) in budget
-    assert format.describe_compute(results) in compute
+    assert words.describe_answer(results.answers[0], results.surface) in size
+    assert words.describe_answer(results.answers[1], results.surface) in budget
+    assert words.describe_compute(results) in compute
 
 
 def test_warnings_notes_and_further_answers_come_before():

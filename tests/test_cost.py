@@ -23,6 +23,7 @@ from scalepred.fitting.cost_reading import read_cost
 from scalepred.fitting.laws import Scale, chinchilla
 from scalepred.fitting.predict import FittedLaw, Noise
 from scalepred.report import console, format, results
+from scalepred.report import words as say
 from scalepred.table.surface import Surface
 
 PARAMS, DATA = (1e7, 3e7, 1e8, 3e8, 1e9), (2e8, 6e8, 2e9, 6e9, 2e10)
@@ -379,7 +380,7 @@ def test_a_cost_that_is_not_measured_is_told():
     surface = Surface.from_arrays(M, N, law(M, N), metric="loss")
     fit = scalepred.fit(surface, "chinchilla", resamples=0)
     found = make_results("", surface, np.ones(25, bool), fit, [])
-    assert format.describe_cost(found) == "6 m n FLOPs, as the table has no FLOPs"
+    assert say.describe_cost(found) == "6 m n FLOPs, as the table has no FLOPs"
 
 
 FORECASTS = pathlib.Path(__file__).parent.parent / "docs" / "results" / "forecasts"

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import html.parser
-import math
 import pathlib
 import pickle
 import re
@@ -17,7 +16,7 @@ from etils import epath
 from example_results import ODD, grid
 
 from scalepred.fitting.health import Warn
-from scalepred.report import figures, format, plot_data
+from scalepred.report import figures, format, plot_data, words
 from scalepred.report.figure_process import FigureProcess
 from scalepred.report.page import page
 from scalepred.report.plot_data import FigureFiles
@@ -92,7 +91,7 @@ def test_page_of_any_results_is_whole_and_alone(kind, tmp_path):
         assert format.printable(warning.code) in checker.text
         assert format.printable(format.sentence(warning.sentence)) in checker.text
     for answer in any_results.answers:
-        told = format.describe_answer(answer, any_results.surface)
+        told = words.describe_answer(answer, any_results.surface)
         assert format.printable(format.sentence(told)) in checker.text
     for note in any_results.surface.notes:
         assert format.printable(note) in checker.text
@@ -127,7 +126,7 @@ def test_page_tells_every_part(tmp_path):
     for test in results.fit.inner_tests:
         assert f"1/{test.ratio:g} of the compute" in checker.text
     assert (
-        format.sentence(f"compute: {format.describe_compute(results)}") in checker.text
+        format.sentence(f"compute: {words.describe_compute(results)}") in checker.text
     )
 
 
@@ -233,60 +232,3 @@ def test_ticks_are_few_and_within(low, high):
     ticks = figures._log_ticks(low, high, at_most=7)
     assert len(ticks) <= 7
     assert all(low <= tick <= high for tick in ticks)
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (4100, "4,100"),
-        (4132.7, "4,130"),
-        (999_999, "999,999"),
-        (999_999.5, "1e6"),
-        (1.234e9, "1.23e9"),
-        (0.0123, "0.0123"),
-        (1.5e-7, "1.5e-7"),
-        (0, "0"),
-        (math.inf, "out of reach"),
-        (math.nan, "n/a"),
-    ],
-)
-def test_counts(number, text):
-    assert format.count(number) == text
-
-
-def test_values_and_percentages():
-    assert format.measured(0.0421, "error") == "4.21%"
-    assert format.measured(0.02, "error") == "2.00%"
-    assert format.measured(2.1, "loss") == "2.100 nats"
-    assert format.wanted(0.05, "error") == "5%"
-    assert format.percent(-0.0449) == "-4.5%"
-    assert format.percent(-1e-9) == "0.0%"
-    assert format.percent(12.34) == "1,234%"
-    assert format.percent(math.nan) == "n/a"
-    assert format.duration(3725) == "1 h 2 min"
-    assert format.duration(59.9) == "1 min 0 s"
-
-
-def test_answers_say_numbers_and_limits():
-    data, budget, unreachable, params, cheapest = (
-        format.describe_answer(answer, grid().surface) for answer in grid().answers
-    )
-    needed = grid().answers[0]
-    assert data.startswith("an error of 10% with 50,000 parameters takes ")
-    assert f"{format.count(needed.value)} examples" in data
-    assert format.count(needed.lower) in data
-    assert format.count(needed.upper) in data
-    assert budget.startswith("with 1e12 FLOPs the error is least, ")
-    assert "out of reach" in unreachable
-    assert "with 10,000 examples takes " in params
-    assert "FLOPs" in cheapest
-
-
-def test_compute_counts_all_seeds_and_one_target():
-    told = format.describe_compute(grid())
-    fitted = [row for row in grid().predictions if row.region == "fit"]
-    total = 2 * sum(row.compute for row in fitted)
-    assert f"{format.count(total)} FLOPs in all ({2 * len(fitted)} runs" in told
-    target = 6e11
-    assert f"largest target costs {format.count(target)} once" in told
-    assert f"{format.ratio(target, total)} times the whole fit region" in told

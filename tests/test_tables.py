@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_commands import assert_refused, run_fit
 
-from scalepred.analysis import knows_split, leave_out
+from scalepred.analysis import leave_out
 from scalepred.config import Questions, UserError
+from scalepred.fitting.estimate import knows_split
 from scalepred.forecasting.gate import parse_gate
 from scalepred.table import numbers
 from scalepred.table.ladder import along_compute, place_on_ladder

@@ -36,7 +36,9 @@ class Answer:
         unit: of the three numbers.
         reachable: whether the best fit says it can be had at all.
         why: one sentence.
-        details: further numbers by name, each (value, lower, upper).
+        details: further numbers by name, each (value, lower, upper): params and data
+            of a split; floor, which the law never gets below, where it is above what
+            is wanted.
     """
 
     question: str
@@ -248,6 +250,8 @@ def cheapest_for_target(
     data = np.where(reachable, fitted.data_unit * np.exp(y), math.inf)
     center, lower, upper = _interval(flops)
     details = {"params": _interval(params), "data": _interval(data)}
+    if not reachable[0]:
+        details["floor"] = _floor(fitted, max_data, for_data=False)
     epochs = _epochs_asked(fitted)
     if reachable[0]:
         why = (
@@ -256,10 +260,10 @@ def cheapest_for_target(
         )
     elif math.isfinite(max_data):
         held = f"with {max_data:.3g} {unit}{_seen(epochs)}, however large the model"
-        why = _limit_sentence(fitted, value, held, max_data, for_data=False)
+        why = _limit_sentence(value, held, details["floor"])
     else:
         held = f"however large model and data are{_seen(epochs)}"
-        why = _limit_sentence(fitted, value, held)
+        why = _limit_sentence(value, held, details["floor"])
     return Answer(
         "cheapest_for_target",
         {"value": value, **cost._asdict(), "max_data": max_data, **epochs},
@@ -315,7 +319,7 @@ def _size_needed(
     sizes = np.exp(log_size) * (fitted.data_unit if for_data else fitted.params_unit)
     center, lower, upper = _interval(sizes)
     held = f"{other:.3g} {'parameters' if for_data else 'of data'}"
-    epochs = _epochs_asked(fitted)
+    epochs, details = _epochs_asked(fitted), {}
     if math.isfinite(center):
         why = f"{value:g} is reached at {center:.3g} {unit} with {held}"
         if epochs:
@@ -325,7 +329,8 @@ def _size_needed(
         held = f"with {held}, however many {grown}"
         if epochs:
             held += f", data{_seen(epochs)}"
-        why = _limit_sentence(fitted, value, held, other, for_data)
+        details["floor"] = _floor(fitted, other, for_data)
+        why = _limit_sentence(value, held, details["floor"])
     if center < 1:
         why += "; less than one, so any will do"
     if math.isfinite(center) and not math.isfinite(upper):
@@ -339,22 +344,32 @@ def _size_needed(
         unit,
         math.isfinite(center),
         why,
+        details,
     )
 
 
-def _limit_sentence(
-    fitted: FittedLaw,
-    value: float,
-    held: str,
-    other: float = math.inf,
-    for_data: bool = True,
-) -> str:
+def _floor(
+    fitted: FittedLaw, other: float, for_data: bool
+) -> tuple[float, float, float]:
+    """Where the law ends as one size grows, and its interval; see `_wanted`.
+
+    Args:
+        fitted: the law and its draws.
+        other: the size that is held; infinite: it grows, too.
+        for_data: data grow, and the model size is held.
+    """
     far = math.exp(REACH)
     other = min(other, far * (fitted.params_unit if for_data else fitted.data_unit))
     params = other if for_data else far * fitted.params_unit
     data = far * fitted.data_unit if for_data else other
-    limit = math.exp(float(fitted.log_value(params, data)))
-    return f"{value:g} is out of reach {held}: the law ends at {limit:.4g}"
+    shape = (1 + len(fitted.draws),)
+    x = np.full(shape, math.log(params / fitted.params_unit))
+    y = np.full(shape, math.log(data / fitted.data_unit))
+    return _interval(np.exp(inversion.log_value_at(fitted, x, y) - _wander(fitted)))
+
+
+def _limit_sentence(value: float, held: str, floor: tuple[float, float, float]) -> str:
+    return f"{value:g} is out of reach {held}: the law ends at {floor[0]:.4g}"
 
 
 def _epochs_asked(fitted: FittedLaw) -> dict[str, float]:
@@ -381,9 +396,14 @@ def _wanted(fitted: FittedLaw, value: float) -> np.ndarray:
     A draw's own misfit moves its target the other way, so that the interval of a size
     holds what the law does not know as well.
     """
-    log_value = np.full(1 + len(fitted.draws), math.log(value))
-    log_value[1:] -= fitted.growth * fitted.misfit * fitted.wander
-    return log_value
+    return math.log(value) + _wander(fitted)
+
+
+def _wander(fitted: FittedLaw) -> np.ndarray:
+    """What the misfit of each draw moves its target by, in ln [1 + draws]."""
+    moved = np.zeros(1 + len(fitted.draws))
+    moved[1:] = -fitted.growth * fitted.misfit * fitted.wander
+    return moved
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -1,5 +1,6 @@
 """From points to an estimate: which method fits which law, and with what notes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from scalepred.fitting.laws import (
     rosenfeld_fitted_guess,
 )
 from scalepred.table.surface import Surface
+
+# Sizes as correlated as this are one size: no split of a budget can be told.
+_RISE_TOGETHER = 0.9995
 
 
 class Settings(NamedTuple):
@@ -124,3 +128,13 @@ def axes_of(law: str | Law, surface: Surface) -> tuple[str, ...]:
         return auto_fit.varying_axes(surface)
     law = find_law(law) if isinstance(law, str) else law
     return law.axes
+
+
+def knows_split(axes: Sequence[str], points: Surface) -> bool:
+    """Whether points and law can tell what model and data are worth, each."""
+    if not {"params", "data"} <= set(axes):
+        return False
+    sizes = np.log(points.params), np.log(points.data)
+    if min(np.std(own) for own in sizes) == 0:
+        return True  # a law of two sizes, which has said what it lacks
+    return abs(float(np.corrcoef(*sizes)[0, 1])) < _RISE_TOGETHER

@@ -217,7 +217,8 @@ class LeastSquares:
             if self.residual.has_kinks:
                 theta = self._refit_to(self._taken(draws, rng), draws)
             else:
-                theta = self.refit_moved(sum(self.draw_errors(draws, rng)))
+                misfit, noise = self.draw_errors(draws, rng)
+                theta = self.refit_moved(misfit + noise)
             found.append(theta[np.isfinite(theta[:, 0])])
         return np.concatenate(found)
 

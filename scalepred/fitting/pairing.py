@@ -100,12 +100,9 @@ class Pairing:
 
 def find_shared(first: Surface, second: Surface) -> Shared:
     """Runs that two surfaces share, by the names of their seeds."""
-    names = first.seed_names, second.seed_names
-    nothing = np.empty(0, int)
-    if names[0] is None or names[1] is None or first.seeds is not None:
-        return Shared(nothing, nothing, nothing, np.empty((2, 0), int))
-    if second.seeds is not None:
-        return Shared(nothing, nothing, nothing, np.empty((2, 0), int))
+    names = first.seed_names or (), second.seed_names or ()
+    if first.seeds is not None or second.seeds is not None:
+        names = (), ()  # so many seeds that columns are no seeds
     places = {place: i for i, place in enumerate(_places(first))}
     both = [(places[p], i) for i, p in enumerate(_places(second)) if p in places]
     pairs = np.array(sorted(both), int).reshape(-1, 2).T
@@ -239,7 +236,8 @@ def _learn(one: _Estimate, other: _Estimate, shared: Shared) -> tuple[Pairing, _
             / estimate.noise.of(estimate.points.log_value[at][several])[:, None]
             for own, estimate, at in zip(values, (one, other), pairs, strict=True)
         ]
-        seeds = _correlate(*deviations, float(np.sum(shared.runs[several] - 1)))
+        freedom = float(np.sum(shared.runs[several] - 1))
+        seeds = _correlate(deviations[0], deviations[1], freedom)
     weight = np.sqrt(
         one.points.weight[shared.first] * other.points.weight[shared.second]
     )
@@ -249,16 +247,16 @@ def _learn(one: _Estimate, other: _Estimate, shared: Shared) -> tuple[Pairing, _
     ]
     parameters = max(one.law.num_parameters, other.law.num_parameters)
     used = min(parameters, len(shared) // 2)  # law=auto has more than its points tell
-    residuals = _correlate(*differences, len(shared) - used)
-    counts = [
-        e.surface.num_seeds[at] for e, at in zip((one, other), pairs, strict=True)
-    ]
+    residuals = _correlate(differences[0], differences[1], len(shared) - used)
+    counts = (
+        one.surface.num_seeds[shared.first] * other.surface.num_seeds[shared.second]
+    )
     mixer = _Mixer(
         shared,
         seeds,
         residuals,
         (_noise_share(one), _noise_share(other)),
-        shared.runs / np.sqrt(counts[0] * counts[1]),
+        shared.runs / np.sqrt(counts),
     )
     pairing = Pairing(int(shared.runs.sum()), len(shared), seeds.value, residuals.value)
     return pairing, mixer
@@ -274,8 +272,10 @@ def _correlate(first: np.ndarray, second: np.ndarray, freedom: float) -> Correla
 def _noise_share(estimate: _Estimate) -> float:
     """Share of the variance of the means about the law that is noise of seeds."""
     own = estimate.noise.of(estimate.points.log_value) ** 2 / estimate.surface.num_seeds
-    misfit = estimate.misfit
-    sd = misfit if isinstance(misfit, float) else misfit.overall_sd
+    if isinstance(estimate, auto_fit.Auto):
+        sd = estimate.misfit
+    else:
+        sd = estimate.misfit.overall_sd
     total = float(np.mean(own)) + sd**2
     return float(np.mean(own)) / total if total else 0.0
 
@@ -338,5 +338,5 @@ def _refit(
 ) -> np.ndarray:
     if isinstance(estimate, auto_fit.Auto):
         return estimate.draw(rng, errors[0])
-    total = sum(own * sd for own, sd in zip(errors, _sizes(estimate), strict=True))
-    return estimate.refit_moved(total)
+    misfit, noise = (e * sd for e, sd in zip(errors, _sizes(estimate), strict=True))
+    return estimate.refit_moved(misfit + noise)

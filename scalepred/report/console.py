@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from scalepred.fitting.answers import Answer
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.results import Results
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     compute; what was not asked says so.
     """
     out = file or sys.stdout
-    if first := format.headline(results):
+    if first := words.headline(results):
         _print_line(out, first)
     notes = dict.fromkeys((*results.surface.notes, *results.fit.notes))
     for note in notes:
@@ -160,25 +160,25 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
     for answer in results.answers:
         if answer is not size and answer is not budget:
             _print_line(
-                out, f"answer: {format.describe_answer(answer, results.surface)}"
+                out, f"answer: {words.describe_answer(answer, results.surface)}"
             )
-    rows = format.targets(results)
+    rows = words.targets(results)
     for row in rows[:_MAX_TARGETS]:
-        _print_line(out, f"target: {format.describe_target(row, results)}")
+        _print_line(out, f"target: {words.describe_target(row, results)}")
     if len(rows) > _MAX_TARGETS:
         _print_line(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
-    _print_line(out, f"cost: {format.describe_cost(results)}")
+    _print_line(out, f"cost: {words.describe_cost(results)}")
     lines = {
-        "fit": format.describe_fit(results),
-        "held out": format.describe_held_out(results),
+        "fit": words.describe_fit(results),
+        "held out": words.describe_held_out(results),
         "size": "not asked: name a target value to learn the data it takes",
         "budget": "not asked: name a budget in FLOPs to learn the best model for it",
-        "compute": format.describe_compute(results),
+        "compute": words.describe_compute(results),
     }
     if size is not None:
-        lines["size"] = format.describe_answer(size, results.surface)
+        lines["size"] = words.describe_answer(size, results.surface)
     if budget is not None:
-        lines["budget"] = format.describe_answer(budget, results.surface)
+        lines["budget"] = words.describe_answer(budget, results.surface)
     for name, line in lines.items():
         _print_line(out, f"{name + ':':<10}{line}")
 
@@ -186,7 +186,7 @@ def print_answers(results: Results, file: TextIO | None = None) -> None:
 def print_verified(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
     """Prints what was said and what was measured, the largest first."""
     for one in sorted(scores, key=lambda one: -one.compute):
-        _print_line(sys.stdout, format.describe_verified(one, metric, unit))
+        _print_line(sys.stdout, words.describe_verified(one, metric, unit))
 
 
 def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
@@ -200,7 +200,7 @@ def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
     for one in sorted(scores, key=lambda one: -one.compute):
         _print_line(
             sys.stdout,
-            f"{format.describe_verified(one, metric, unit)}: relative error "
+            f"{words.describe_verified(one, metric, unit)}: relative error "
             f"{format.percent(one.relative_error)}, {insides[one.inside]}, log score "
             f"{one.log_score:.2f}",
         )
@@ -211,11 +211,9 @@ def print_saved(
 ) -> None:
     """Prints what a saved fit answers."""
     for target in said:
-        _print_line(sys.stdout, format.describe_said(target, fit.surface))
+        _print_line(sys.stdout, words.describe_said(target, fit.surface))
     for answer in answers:
-        _print_line(
-            sys.stdout, f"answer: {format.describe_answer(answer, fit.surface)}"
-        )
+        _print_line(sys.stdout, f"answer: {words.describe_answer(answer, fit.surface)}")
 
 
 def print_plan(cells: "Sequence[NextCell]", unit: str, cost: str) -> None:
@@ -223,7 +221,7 @@ def print_plan(cells: "Sequence[NextCell]", unit: str, cost: str) -> None:
     if not cells:
         _print_line(sys.stdout, "plan: nothing that the budget buys would help")
     for cell in cells:
-        _print_line(sys.stdout, f"plan: {format.describe_cell(cell, unit, cost)}")
+        _print_line(sys.stdout, f"plan: {words.describe_cell(cell, unit, cost)}")
 
 
 def print_verdicts(verdicts: "Sequence[Verdict]") -> None:

@@ -115,7 +115,7 @@ def _draw_predicted(plot: PlotData) -> Figure:
     low, high = runs.compute.min() / 1.5, runs.compute.max() * 1.5
     right.set(xscale="log", xlim=(low, high), ylim=(-reach, reach))
     right.set_xlabel("training FLOPs of a run")
-    _set_log(right.xaxis, low, high, format.count)
+    _set_log(right.xaxis, low, high, format.flops)
     right.yaxis.set_major_formatter(_PERCENT)
     right.set_ylabel("predicted / measured - 1")
     right.set_title("Relative error against compute")

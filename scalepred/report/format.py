@@ -1,30 +1,37 @@
-"""Results in sentences and numbers for people: the page and the terminal say the same.
+"""Numbers as people write them, and the nouns that go with them.
 
-Sentences start small and have no full stop. Text that comes from files (task, unit,
-device) stands in them as it is: the page escapes it, the terminal and the page take
-out what is not `printable`.
+    count(57_216_000)                    57.2M          sizes; exact below a million
+    flops(5.8e23)                        5.8e23         compute
+    measured(2.0061, "loss")             2.006 nats     a value of the metric
+    measured(0.0473, "error")            4.73%
+    ends(0.025, 0.061, "error")          2.50% to 6.10%
+    percent(-0.045)                      −4.5%          a relative error, a share
+
+Nothing here needs jax: whoever draws figures takes its words from here. Sentences are
+made of these in `words`. Text that comes from files (task, unit, device) stands in them
+as it is: the page escapes it, the terminal and the page take out what is not
+`printable`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from scalepred.metrics import find_unit, is_bounded
+from scalepred.table import numbers
 
-if TYPE_CHECKING:  # what draws figures takes its words from here and needs no jax
-    from scalepred.fitting.answers import Answer
-    from scalepred.fitting.design.cells import NextCell
-    from scalepred.fitting.design.rounds import Round
-    from scalepred.forecasting.forecast import Verified
-    from scalepred.report.results import PredictionRow, Results, Score
+if TYPE_CHECKING:
     from scalepred.table.surface import Surface
 
-OUT_OF_REACH = "out of reach"
+# A size or a cost that the law never reaches: below the floor.
+NEVER = "never"
+# The end of an interval that holds that, too.
+PERHAPS_NEVER = "perhaps never"
 UNKNOWN = "n/a"
+# Interval ends closer than this share are told apart by a fourth digit.
+_NARROW = 0.02
 
 
 def printable(text: str) -> str:
@@ -33,75 +40,111 @@ def printable(text: str) -> str:
 
 
 def count(number: float) -> str:
-    """A size or a count: 4,100, 1.23e9, "out of reach" if infinite.
+    """A size or a count: 4,100; 85,002; 57.2M; 1.4T; "never" if infinite.
 
     Whole numbers below a million are exact, everything else has three digits.
     """
     if math.isnan(number):
         return UNKNOWN
-    if math.isinf(number):
-        return OUT_OF_REACH
-    is_whole = float(number).is_integer() and abs(number) < 1e6
-    rounded = number if is_whole else float(f"{number:.3g}")
-    if 1e-3 <= abs(rounded) < 1e6 or rounded == 0:
-        return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:.3g}"
-    return _scientific(f"{rounded:.2e}")
+    return NEVER if math.isinf(number) else numbers.write(number)
 
 
-def _scientific(text: str) -> str:
-    """1.20e+09 as 1.2e9."""
-    mantissa, exponent = text.split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+def flops(number: float) -> str:
+    """Compute, always in the form 5.8e23; three digits."""
+    if math.isnan(number):
+        return UNKNOWN
+    return NEVER if math.isinf(number) else numbers.write_flops(number)
 
 
 def percent(share: float) -> str:
-    """A relative error or a share: -4.5%, 130%."""
+    """A relative error or a share: −4.5%, 0.03%, 130%."""
     if not math.isfinite(share):
         return UNKNOWN
-    if abs(share) >= 1000:
-        return count(100 * share) + "%"
-    if abs(share) >= 1:
-        return f"{100 * share:,.0f}%"
-    return f"{round(100 * share, 1) + 0.0:.1f}%"  # + 0.0: never -0.0
+    number = 100 * share
+    if abs(number) >= 100:
+        return numbers.write(float(f"{number:.3g}")) + "%"
+    if abs(number) >= 0.1:
+        text = f"{number:.1f}"
+    else:
+        text = f"{number:.1g}" if abs(number) >= 1e-3 else "0"
+    return _real_minus(text) + "%"
 
 
 def whole_percent(share: float) -> str:
-    """A share of points: 91%."""
+    """A share of points or a probability: 91%."""
     return UNKNOWN if math.isnan(share) else f"{share:.0%}"
 
 
-def number(value: float) -> str:
-    """A parameter, four digits."""
-    text = UNKNOWN if math.isnan(value) else f"{value:.4g}"
-    return _scientific(text) if "e" in text else text
+def number(value: float, digits: int = 4) -> str:
+    """A number of no unit in so many digits, such as a parameter of the law."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    return _digits(value, digits, keep_zeros=False)
 
 
 def mean_and_std(mean: float, std: float) -> str:
-    """-4.5% ± 4.7%."""
+    """−4.5% ± 4.7%."""
     if math.isnan(mean):
         return UNKNOWN
     return f"{percent(mean)} ± {percent(std)}"
 
 
 def measured(value: float, metric: str, with_unit: bool = True) -> str:
-    """An error as a percentage with three digits, others with four, a loss in nats."""
+    """A value of the metric: an error in percent, three digits; others four digits."""
     if not math.isfinite(value):
-        return OUT_OF_REACH if math.isinf(value) else UNKNOWN
+        return NEVER if math.isinf(value) else UNKNOWN
     if is_bounded(metric):
-        return f"{100 * value:#.3g}".removesuffix(".") + "%"
-    return f"{value:#.4g}".removesuffix(".") + _unit_after(metric, with_unit)
+        return _digits(100 * value, 3) + "%"
+    return _digits(value, 4) + (_unit_after(metric) if with_unit else "")
+
+
+def ends(lower: float, upper: float, metric: str) -> str:
+    """The ends of an interval of the metric: 1.92 to 2.09; 2.50% to 6.10%.
+
+    Nothing where they are not known, or there is no interval.
+    """
+    if math.isnan(lower) or math.isnan(upper) or lower == upper:
+        return ""
+    if is_bounded(metric):
+        return f"{measured(lower, metric)} to {measured(upper, metric)}"
+    digits = 3 if abs(upper - lower) > _NARROW * abs(lower) else 4
+    low, high = (
+        _digits(end, digits) if math.isfinite(end) else "any value"
+        for end in (lower, upper)
+    )
+    return f"{low} to {high}"
 
 
 def wanted(value: float, metric: str, with_unit: bool = True) -> str:
     """A round error or loss, without zeros at its end: 5%, 2.1 nats."""
     if is_bounded(metric):
-        return f"{100 * value:.3g}%"
-    return f"{value:.4g}" + _unit_after(metric, with_unit)
+        return _digits(100 * value, 3, keep_zeros=False) + "%"
+    text = _digits(value, 4, keep_zeros=False)
+    return text + (_unit_after(metric) if with_unit else "")
 
 
-def _unit_after(metric: str, with_unit: bool) -> str:
+def _unit_after(metric: str) -> str:
     unit = find_unit(metric)
-    return f" {unit}" if with_unit and unit else ""
+    return f" {unit}" if unit else ""
+
+
+def _digits(value: float, digits: int, keep_zeros: bool = True) -> str:
+    """So many significant digits, with commas, and an exponent only where it must."""
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    value = float(f"{mantissa}e{exponent}")
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return _real_minus(f"{float(mantissa):g}e{int(exponent)}")
+    if abs(value) >= 10**digits:
+        return _real_minus(f"{value:,.0f}")
+    text = f"{value:#.{digits}g}" if keep_zeros else f"{value:.{digits}g}"
+    return _real_minus(text.removesuffix("."))
+
+
+def _real_minus(text: str) -> str:
+    """A minus sign in place of the hyphen; zero has no sign."""
+    if not text.strip("-0.,"):
+        return text.removeprefix("-")
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text[0] == "-" else text
 
 
 def duration(seconds: float) -> str:
@@ -117,11 +160,30 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole} s" if minutes else f"{whole} s"
 
 
-def interval(lower: float, upper: float, form: Callable[[float], str]) -> str:
-    """A space and (90% interval 3,200 to 5,600); nothing where there is none."""
+def span(lower: float, upper: float, form: Callable[[float], str] = count) -> str:
+    """3,200 to 5,600, or 360 to perhaps never; nothing where there is no interval."""
     if math.isnan(lower) or math.isnan(upper) or lower == upper:
         return ""
-    return f" (90% interval {form(lower)} to {form(upper)})"
+    return f"{form(lower)} to {form(upper) if math.isfinite(upper) else PERHAPS_NEVER}"
+
+
+def interval(lower: float, upper: float, form: Callable[[float], str] = count) -> str:
+    """A space and (90% interval 3,200 to 5,600); nothing where there is none."""
+    text = span(lower, upper, form)
+    return f" (90% interval {text})" if text else ""
+
+
+def ratio(numerator: float, denominator: float) -> str:
+    """How many times: 0.31, 3.9, 52, 1,200, 3.1 million; two digits."""
+    times = float(f"{numerator / denominator:.2g}")
+    if 1e6 <= times < 1e9:
+        return f"{times / 1e6:g} million"
+    return flops(times) if times >= 1e9 else count(times)
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
 
 
 def metric_label(metric: str) -> str:
@@ -154,116 +216,21 @@ def describe_parameter(name: str, metric: str) -> str:
 
 
 def thing(surface: Surface) -> str:
-    """The metric's noun with its article."""
+    """The metric's noun with its article: an error, a loss."""
     metric = surface.metric.replace("_", " ")
     return f"an {metric}" if metric[0] in "aeiou" else f"a {metric}"
 
 
 def unit(surface: Surface) -> str:
-    """What n counts."""
+    """What n counts: the table's own word, "examples" where it has none."""
     return surface.data_unit
 
 
 def sizes(params: float, data: float, surface: Surface) -> str:
-    """1.2e6 parameters and 4,100 examples; along compute 5e21 FLOPs."""
+    """1.2M parameters and 4,100 images; along compute 5e21 FLOPs."""
     if unit(surface) == "FLOPs":
-        return f"{count(data)} FLOPs"
+        return f"{flops(data)} FLOPs"
     return f"{count(params)} parameters and {count(data)} {unit(surface)}"
-
-
-def sentence(text: str) -> str:
-    """With a capital and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
-def has_intervals(results: Results) -> bool:
-    """Whether there were resamples to draw an interval from."""
-    return len(results.fit.fitted.draws) > 0
-
-
-def describe_fit(results: Results) -> str:
-    """Law, points and cross-validation."""
-    fit = results.fit
-    runs = int(np.sum(fit.surface.num_seeds))
-    text = f"{fit.law.name} law through {len(fit.surface)} points"
-    if runs > len(fit.surface):
-        text += f" ({runs:,} runs)"
-    checked = fit.cross_validation
-    if not checked.num_folds:
-        return text + "; too few points to cross-validate"
-    score = mean_and_std(checked.mean, checked.std)
-    return (
-        f"{text}; relative error in {checked.num_folds}-fold cross-validation {score}"
-    )
-
-
-def held_out(results: Results) -> Score:
-    """The score over all points that the law did not see."""
-    return next(score for score in results.scores if score.name == "held out")
-
-
-def describe_held_out(results: Results) -> str:
-    """How well the points that the law did not see were predicted."""
-    score = held_out(results)
-    if not score.num_points:
-        return "no point was held out, so no prediction was checked by a larger run"
-    plural = "s" if score.num_points > 1 else ""
-    text = (
-        f"{score.num_points} point{plural} predicted with relative error "
-        f"{mean_and_std(score.mean, score.std)} (mean ± std)"
-    )
-    if has_intervals(results):
-        text += f"; the 90% intervals hold {whole_percent(score.coverage)} of them"
-    return text
-
-
-def describe_answer(answer: Answer, surface: Surface) -> str:
-    """One question and its answer, with numbers."""
-
-    def say(number: float) -> str:
-        return measured(number, surface.metric, with_unit=False)
-
-    asked, details = answer.asked, answer.details
-    found = interval(answer.lower, answer.upper, count)
-    if answer.question == "budget_suffices":
-        goal = wanted(asked["value"], surface.metric)
-        place = sizes(details["params"][0], details["data"][0], surface)
-        return (
-            f"{count(asked['budget'])} FLOPs reach {thing(surface)} of {goal} with "
-            f"probability {whole_percent(answer.value)}, best spent on {place}"
-            f"{passes(asked.get('epochs'))}"
-        )
-    if answer.question == "best_for_budget":
-        error = measured(answer.value, surface.metric)
-        error += interval(answer.lower, answer.upper, say)
-        text = (
-            f"with {count(asked['budget'])} FLOPs the {surface.metric} is least, "
-            f"{error}, at {_split(details, surface)}{passes(asked.get('epochs'))}"
-        )
-        if not answer.reachable:
-            text += "; the law knows no optimum: one of the two should grow without end"
-        return text
-    if not answer.reachable:
-        return answer.why
-    goal = wanted(asked.get("value", math.nan), surface.metric)
-    if answer.question in ("data_needed", "params_needed"):
-        for_data = answer.question == "data_needed"
-        counted, given = "parameters", f"{count(asked.get('data', 0))} {unit(surface)}"
-        if for_data:
-            counted, given = unit(surface), f"{count(asked['params'])} parameters"
-        return (
-            f"{thing(surface)} of {goal} with {given} takes "
-            f"{count(answer.value)} {counted}{found}{passes(asked.get('epochs'))}"
-        )
-    if answer.question == "cheapest_for_target":
-        return (
-            f"{thing(surface)} of {goal} takes at least "
-            f"{count(answer.value)} FLOPs{found}, at {_split(details, surface)}"
-            f"{passes(asked.get('epochs'))}"
-        )
-    question = answer.question.replace("_", " ")
-    amount = f"{count(answer.value)} {answer.unit}{found}"
-    return f"{question}: {amount}; {answer.why}"
 
 
 def passes(epochs: float | None) -> str:
@@ -271,220 +238,3 @@ def passes(epochs: float | None) -> str:
     if epochs is None or math.isnan(epochs):
         return ""
     return ", data seen " + ("once" if epochs == 1 else f"{count(epochs)} times")
-
-
-def _split(details: dict[str, tuple[float, float, float]], surface: Surface) -> str:
-    """Model and data of an answer, each with its interval."""
-    parts = []
-    for name, counted in (("params", "parameters"), ("data", unit(surface))):
-        value, lower, upper = details[name]
-        ends = interval(lower, upper, count).replace("90% interval ", "")
-        parts.append(f"{count(value)} {counted}{ends}")
-    return " and ".join(parts)
-
-
-def describe_target(row: PredictionRow, results: Results) -> str:
-    """One size, what the law expects there, and what was measured if it was."""
-    surface = results.surface
-
-    def say(number: float) -> str:
-        return measured(number, surface.metric, with_unit=False)
-
-    place = sizes(row.params, row.data, surface) + passes(row.epochs)
-    text = (
-        f"{place} should reach {thing(surface)} of "
-        f"{measured(row.predicted, surface.metric)}"
-        f"{interval(row.lower, row.upper, say)}"
-    )
-    if math.isnan(row.measured):
-        return text
-    return f"{text}; measured {measured(row.measured, surface.metric)}"
-
-
-def headline(results: Results) -> str:
-    """What was said of the largest size that was not trained yet, and how it did."""
-    surface = results.surface
-    if results.verified:
-        return describe_verified(
-            # With a fixed number of steps data cost nothing.
-            max(results.verified, key=lambda one: (one.compute, one.params * one.data)),
-            surface.metric,
-            unit(surface),
-        )
-    if results.forecast is None or not results.forecast.targets:
-        return ""
-    # A size that can be trained here says more than one that is only asked about.
-    largest = max(
-        results.forecast.targets,
-        key=lambda one: (
-            one["kind"] != "plain",
-            one["flops"],
-            one["params"] * one["data"],
-        ),
-    )
-    return describe_said(largest, surface)
-
-
-def describe_said(target: dict[str, Any], surface: Surface) -> str:
-    """Predicted 3.9% (3.5% to 4.4%) for ..., from 1/57 of its compute."""
-    ends = target["mean_over_seeds"]
-    lower, upper = (
-        math.nan if ends[name] is None else float(ends[name])
-        for name in ("lower", "upper")
-    )
-    return _predicted(
-        target["value"],
-        lower,
-        upper,
-        sizes(target["params"], target["data"], surface),
-        target["compute_multiple"],
-        surface.metric,
-    )
-
-
-def describe_verified(one: Verified, metric: str, data_unit: str) -> str:
-    """Predicted 3.9% (3.5% to 4.4%) for ..., from 1/57 of its compute; measured 4%."""
-    text = _predicted(
-        one.predicted,
-        one.lower,
-        one.upper,
-        f"{count(one.params)} parameters and {count(one.data)} {data_unit}",
-        one.compute_multiple,
-        metric,
-    )
-    if math.isnan(one.measured):
-        return f"{text}; its run failed"
-    runs = f", the mean of {one.num_seeds} runs" if one.num_seeds > 1 else ""
-    text += f"; measured {measured(one.measured, metric)}{runs}"
-    return text if one.is_before else f"{text}, before this was said"
-
-
-def _predicted(
-    value: float, lower: float, upper: float, place: str, multiple: float, metric: str
-) -> str:
-    def say(number: float) -> str:
-        return measured(number, metric, with_unit=False)
-
-    ends = interval(lower, upper, say).replace("90% interval ", "")
-    share = f"1/{ratio(multiple, 1)} of" if multiple >= 1 else f"{ratio(1, multiple)}"
-    times = "" if multiple >= 1 else " times"
-    return (
-        f"Predicted {measured(value, metric)}{ends} for {place}, from {share}{times} "
-        "its compute"
-    )
-
-
-_COST_QUESTIONS = ("best_for_budget", "budget_suffices", "cheapest_for_target")
-
-# What a budget is counted in, by the name of its cost.
-_COST_UNITS = {
-    "flops": "FLOPs", "6mn": "FLOPs (6mn)", "mn": "m n", "seconds": "s", "price": "paid"
-}  # fmt: skip
-
-
-def describe_round(one: Round[Any], cost: str, metric: str, data_unit: str) -> str:
-    """Where the loop stands, and what it trains next for how much."""
-    unit_name = _COST_UNITS[cost]
-    text = (
-        f"round {one.number}: {one.num_points} points, {count(one.spent)} {unit_name}"
-    )
-    if math.isfinite(one.value):
-        text += (
-            f", the largest target {measured(one.value, metric)} ± "
-            f"{percent(one.half_width)}"
-        )
-    if one.stop:
-        return f"{text}; stopped: {one.stop}"
-    runs = [describe_cell(cell, data_unit, cost) for cell in one.cells]
-    return f"{text}; next {'; '.join(runs)}"
-
-
-def describe_cell(cell: NextCell, data_unit: str, cost: str) -> str:
-    """A run to do next, what it costs and what it is worth."""
-    text = (
-        f"{count(cell.params)} parameters on {count(cell.data)} {data_unit} for "
-        f"{count(cell.cost)} {_COST_UNITS[cost]}"
-    )
-    if math.isnan(cell.after):
-        return text
-    return f"{text} (± {percent(cell.before)} to ± {percent(cell.after)})"
-
-
-def targets(results: Results) -> list[PredictionRow]:
-    """The sizes asked for, and those of the grid that nobody measured yet."""
-    return [row for row in results.predictions if row.region == "target"]
-
-
-def largest_run(results: Results) -> PredictionRow:
-    """The measured point or target that takes the most compute."""
-    return max(results.predictions, key=lambda row: row.compute)
-
-
-def describe_compute(results: Results) -> str:
-    """What the fit region cost beside the largest run that was predicted.
-
-    The fit region is counted whole, with all its seeds; the largest run is one run.
-    """
-    runs = int(np.sum(results.fit.surface.num_seeds))
-    fitted = max(row.compute for row in results.predictions if row.region == "fit")
-    largest = largest_run(results)
-    text = (
-        f"the fit region cost {count(results.fit_flops)} FLOPs in all ({runs:,} runs, "
-        f"the largest {count(fitted)})"
-    )
-    if largest.region == "fit":
-        return f"{text}; it holds the largest run, so nothing larger was predicted"
-    what = "held-out run" if largest.region == "held_out" else "target"
-    return (
-        f"{text}; the largest {what} costs {count(largest.compute)} once: "
-        f"{ratio(largest.compute, results.fit_flops)} times the whole fit region, "
-        f"{ratio(largest.compute, fitted)} times its largest run"
-    )
-
-
-def describe_cost(results: Results) -> str:
-    """What a run costs by its sizes, how well that fits, and how far it is used."""
-    reading = results.fit.cost_reading
-    if not reading.num_points:
-        return f"{reading.cost}, as the table has no FLOPs"
-    plural = "s" if reading.num_points > 1 else ""
-    text = (
-        f"{reading.cost}, fitted to {reading.num_points:,} point{plural} within "
-        f"{percent(reading.scatter)}"
-    )
-    flops, params, seen = largest_cost(results)
-    if not flops > reading.largest:
-        return f"{text}; used for no larger run"
-    low, high = reading.spread(params, seen)
-    text += f"; used at up to {ratio(flops, reading.largest)} times the largest of them"
-    if high < 1.005 and low > 0.995:
-        return f"{text}, where they leave it open by less than 1%"
-    return f"{text}, where they leave open {low:.2f} to {high:.2f} times that cost"
-
-
-def largest_cost(results: Results) -> tuple[float, float, float]:
-    """FLOPs, model size and data seen of the dearest run that the cost is used for."""
-    fit = results.fit
-    used = [
-        (row.params, row.data, row.epochs)
-        for row in results.predictions
-        if row.region == "target"
-    ] + [
-        (
-            *(one.details[name][0] for name in ("params", "data")),
-            one.asked.get("epochs"),
-        )
-        for one in results.answers
-        if one.question in _COST_QUESTIONS and one.reachable
-    ]
-    places = []
-    for params, data, epochs in used:
-        known = epochs is not None and math.isfinite(epochs)
-        seen = data * (fit.epochs_at(epochs if known else None) or 1.0)
-        places.append((float(fit.cost.flops(params, seen)), params, seen))
-    return max(places, default=(0.0, math.nan, math.nan))
-
-
-def ratio(numerator: float, denominator: float) -> str:
-    """How many times: 0.31, 3.9, 52, 1,200; two digits."""
-    return count(float(f"{numerator / denominator:.2g}"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 
 if TYPE_CHECKING:
     from scalepred.fitting.backtest import Corner
@@ -182,7 +182,7 @@ def make_plot_data(results: Results) -> PlotData:
     return PlotData(
         metric=results.surface.metric,
         data_unit=format.unit(results.surface),
-        has_intervals=format.has_intervals(results),
+        has_intervals=words.has_intervals(results),
         points=points,
         shown=shown,
         said=said + format.passes(epochs).removeprefix(", "),
@@ -230,7 +230,7 @@ def _lines(results: Results, runs: Points, epochs: float | None) -> tuple[Lines,
         fixed, along = choose_sizes(own), _spaced(other, _LINE_PLACES)
         sizes = np.broadcast_arrays(fixed[:, None], along)
         params, data = sizes if own is runs.params else sizes[::-1]
-        if format.has_intervals(results):
+        if words.has_intervals(results):
             num_seeds = int(np.median(surface.num_seeds))
             law = results.fit.predict(params, data, num_seeds, epochs)
             found.append(Lines(fixed, along, law.value, law.lower, law.upper))

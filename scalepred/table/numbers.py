@@ -1,4 +1,7 @@
-"""Numbers as people and logs write them: 10M, 3.2B tokens, 1,048,576, 5,33 and 5 %."""
+"""Numbers as people and logs write them: 10M, 3.2B tokens, 1,048,576, 5,33 and 5 %.
+
+`parse` reads all of these; `write` and `write_flops` have one form each.
+"""
 
 import math
 import re
@@ -135,3 +138,32 @@ def parse_flag(name: str, text: str) -> float:
     if math.isnan(number) and text.strip().lower() not in ("inf", "nan"):
         raise UserError(f"{name}={text}: is not a number; write it as 1e9, 1.4T or 5%")
     return float(text) if math.isnan(number) else number
+
+
+_LETTERS = (("T", 1e12), ("B", 1e9), ("M", 1e6))
+
+
+def write(number: float) -> str:
+    """A finite size or count: 4,100; 85,002; 57.2M; 1.29B; 5.6T.
+
+    Whole numbers below a million are exact, everything else has three digits.
+    """
+    size = abs(number)
+    if not (float(number).is_integer() and size < 1e6):
+        size = float(f"{size:.2e}")
+    if size >= 1e15 or 0 < size < 1e-3:
+        return write_flops(number)
+    sign = "\N{MINUS SIGN}" if number < 0 and size else ""
+    for letter, factor in _LETTERS:
+        if size >= factor:
+            return f"{sign}{size / factor:.3g}{letter}"
+    return f"{sign}{size:,.0f}" if size >= 100 else f"{sign}{size:.3g}"
+
+
+def write_flops(number: float) -> str:
+    """A finite number of FLOPs as 5.8e23; plain below 1,000 and above 0.001."""
+    if 1e-3 <= abs(number) < 1e3 or not number:
+        return f"{number:.3g}".replace("-", "\N{MINUS SIGN}")
+    mantissa, exponent = f"{abs(number):.2e}".split("e")
+    sign = "\N{MINUS SIGN}" if number < 0 else ""
+    return f"{sign}{float(mantissa):g}e{int(exponent)}"

@@ -10,7 +10,7 @@ import math
 from etils import epath
 
 from scalepred.fitting.fit import Fit
-from scalepred.report import elements, format
+from scalepred.report import elements, format, words
 from scalepred.report.plot_data import choose_corners
 from scalepred.report.results import PredictionRow, Results
 from scalepred.runtime.files import write_whole
@@ -157,7 +157,7 @@ def write_page(path: epath.Path, results: Results, figures: dict[str, bytes]) ->
 
 
 def _headline(results: Results) -> str:
-    text = format.headline(results)
+    text = words.headline(results)
     if not text:
         return ""
     return f"<p><strong>{elements.escape(format.sentence(text))}</strong></p>\n"
@@ -179,19 +179,19 @@ def _warnings(fit: Fit) -> str:
 
 def _answers(results: Results) -> str:
     asked = [
-        format.describe_answer(answer, results.surface) for answer in results.answers
+        words.describe_answer(answer, results.surface) for answer in results.answers
     ]
-    asked += [format.describe_target(row, results) for row in format.targets(results)]
+    asked += [words.describe_target(row, results) for row in words.targets(results)]
     text = '<section class="panel">\n<h2>Answers</h2>\n'
     nothing = elements.paragraph("nothing was asked of the law")
     text += elements.bullets(asked) if asked else nothing
-    text += elements.paragraph("compute: " + format.describe_compute(results))
+    text += elements.paragraph("compute: " + words.describe_compute(results))
     return text + "</section>\n"
 
 
 def _tiles(results: Results) -> str:
     """The few numbers to look at first; those that there are."""
-    score, checked = format.held_out(results), results.fit.cross_validation
+    score, checked = words.held_out(results), results.fit.cross_validation
     tiles = []
     if score.num_points:
         tiles.append(
@@ -200,7 +200,7 @@ def _tiles(results: Results) -> str:
                 f"relative error, mean ± std, of {score.num_points} held-out points",
             )
         )
-    if score.num_points and format.has_intervals(results):
+    if score.num_points and words.has_intervals(results):
         tiles.append(
             (
                 format.whole_percent(score.coverage),
@@ -214,7 +214,7 @@ def _tiles(results: Results) -> str:
                 "relative error in cross-validation of the points fitted",
             )
         )
-    if format.largest_run(results).region != "fit":
+    if words.largest_run(results).region != "fit":
         tiles.append(
             (
                 format.ratio(results.largest_flops, results.fit_flops) + " times",
@@ -317,7 +317,7 @@ def _law(results: Results) -> str:
 
 def _trust(results: Results) -> str:
     fit = results.fit
-    has_intervals = format.has_intervals(results)
+    has_intervals = words.has_intervals(results)
     scores = [
         [
             score.name,
@@ -395,7 +395,7 @@ def _prediction_table(results: Results) -> str:
     """Targets, then the largest held-out runs."""
     held_out = [row for row in results.predictions if row.region == "held_out"]
     held_out.sort(key=lambda row: -row.compute)
-    chosen = (format.targets(results) + held_out)[:_MAX_ROWS]
+    chosen = (words.targets(results) + held_out)[:_MAX_ROWS]
     if not chosen:
         return ""
     metric, has_epochs = results.surface.metric, results.surface.epochs is not None
@@ -410,7 +410,7 @@ def _prediction_table(results: Results) -> str:
             format.count(row.params),
             format.count(row.data),
             *([format.count(row.epochs)] if has_epochs else []),
-            format.count(row.compute),
+            format.flops(row.compute),
             "" if is_target else say(row.measured),
             say(row.predicted),
             say(row.lower),
@@ -447,14 +447,14 @@ def _what_was_run(results: Results) -> str:
         devices = ", ".join(device for device in done.devices)
         items = [
             f"{done.num_runs:,} runs ended well, {done.num_failed:,} did not",
-            f"{format.count(done.flops)} FLOPs in {format.duration(done.seconds)} on "
+            f"{format.flops(done.flops)} FLOPs in {format.duration(done.seconds)} on "
             f"{devices or 'unknown devices'}, beside compilation",
             f"{done.num_programs:,} compiled programs; compilation in this call took "
             f"{format.duration(done.compile_seconds)}, of which training waited for "
             f"{format.duration(done.wait_seconds)}",
             f"lanes busy in this call: {format.percent(done.lane_utilization)}",
         ]
-    items.append(f"what a run costs by its sizes: {format.describe_cost(results)}")
+    items.append(f"what a run costs by its sizes: {words.describe_cost(results)}")
     versions = ", ".join(f"{name} {text}" for name, text in results.versions.items())
     items.append(f"versions: {versions}")
     return f"<section>\n<h2>What was run</h2>\n{elements.bullets(items)}</section>\n"

@@ -1,0 +1,474 @@
+"""A picture of numbers as inline SVG: axes, lines, bands, marks and their legend.
+
+Colours are variables of the page, so that a picture follows its light or dark scheme:
+--t text, --l lines, --b background, --fit, --out, --tgt what was fitted, held out,
+asked for. What is drawn has a class for its colour (`fit`, `out`, `tgt`, `plain`,
+`s1` to `s8`) and one for its form (`line`, `band`, `open`, `full`, ...); see `STYLE`,
+which the page must hold once.
+
+A picture is laid out for the large text of a narrow screen, where 640 units are about
+370 pixels; on a wide one the text takes fewer units.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from scalepred.report.elements import escape
+
+WIDTH, HEIGHT = 640, 380
+# Units of text where it is largest; half of that on average is a letter's width.
+_FONT, _LETTER = 18, 9.6
+_LEFT, _RIGHT, _BOTTOM = 66, 26, 52
+_ROW = 24  # of the legend
+_MOST_TICKS = 8
+# More marks than this are dots, whose places are whole units.
+MOST_SHAPES = 1500
+# Between these places of a line there is a place more, so that it is cut cleanly.
+_FINE = 8
+
+STYLE = """
+:root { --s1: #0072b2; --s2: #d55e00; --s3: #009e73; --s4: #b8609a; --s5: #b07d00;
+  --s6: #3c95c8; --s7: #7a5c3e; --s8: #6a6f76; }
+@media (prefers-color-scheme: dark) { :root { --s1: #6cb8ea; --s2: #f08b4b;
+  --s3: #3ccaa0; --s4: #e39bc8; --s5: #e6b93c; --s6: #9fd4f5; --s7: #c9a787;
+  --s8: #a9b0b8; } }
+.chart { display: block; width: 100%; height: auto; --c: var(--t); }
+.chart text { fill: var(--t); font: 13px system-ui, sans-serif;
+  font-variant-numeric: tabular-nums; }
+@media screen and (max-width: 640px) { .chart text { font-size: 18px; } }
+.chart .grid { fill: none; stroke: var(--l); }
+.chart .fit { --c: var(--fit); } .chart .out { --c: var(--out); }
+.chart .tgt { --c: var(--tgt); } .chart .plain { --c: var(--t); }
+.chart .s1 { --c: var(--s1); } .chart .s2 { --c: var(--s2); }
+.chart .s3 { --c: var(--s3); } .chart .s4 { --c: var(--s4); }
+.chart .s5 { --c: var(--s5); } .chart .s6 { --c: var(--s6); }
+.chart .s7 { --c: var(--s7); } .chart .s8 { --c: var(--s8); }
+.chart .line { fill: none; stroke: var(--c); stroke-width: 2.2;
+  stroke-linejoin: round; }
+.chart .thin { fill: none; stroke: var(--c); stroke-width: 1.2; }
+.chart .faint { opacity: .55; }
+.chart .dashed { stroke-dasharray: 5 4; }
+.chart .band { fill: var(--c); opacity: .17; stroke: none; }
+.chart .open { fill: var(--b); stroke: var(--c); stroke-width: 1.4; }
+.chart .full { fill: var(--c); stroke: var(--b); stroke-width: .6; }
+.chart .dots { fill: none; stroke: var(--c); stroke-width: 3; opacity: .5; }
+.chart .round { stroke-linecap: round; } .chart .square { stroke-linecap: square; }
+.chart .halo { paint-order: stroke; stroke: var(--b); stroke-width: 4px;
+  stroke-linejoin: round; }
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One direction of a chart.
+
+    Attributes:
+        low: number at the left or lower end, above 0 where `is_log`.
+        high: number at the other end, above `low`.
+        title: what it shows, with its unit; text of any kind.
+        write: a number as it stands at a tick.
+        shows: what it shows, for scripts: compute, data, params, value, ...
+        is_log: logarithmic, or else linear.
+    """
+
+    low: float
+    high: float
+    title: str
+    write: Callable[[float], str]
+    shows: str
+    is_log: bool = True
+
+    def share(self, numbers: np.ndarray | float) -> np.ndarray:
+        """Where numbers lie between low (0) and high (1), shaped like them."""
+        low, high = self.low, self.high
+        if not self.is_log:
+            return (np.asarray(numbers, float) - low) / (high - low)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(np.asarray(numbers, float) / low) / math.log(high / low)
+
+
+def extent(*numbers: np.ndarray | float, room: float = 0.05) -> tuple[float, float]:
+    """The least and the largest finite positive number, and some room about them.
+
+    Args:
+        numbers: of any shape, at least one of them finite and above 0.
+        room: on each side, as a share of what lies between, on a logarithmic axis.
+    """
+    flat = np.concatenate([np.ravel(np.asarray(part, float)) for part in numbers])
+    flat = flat[np.isfinite(flat) & (flat > 0)]
+    low, high = float(flat.min()), float(flat.max())
+    margin = max((high / low) ** room, 1.5 if low == high else 1.002)
+    return low / margin, high * margin
+
+
+class _Entry(NamedTuple):
+    """One entry of a legend: its symbol, drawn about (0, 0), and what it means."""
+
+    symbol: str
+    text: str
+    region: str
+    series: str
+
+
+class Chart:
+    """What is drawn so far; in the order in which it is drawn."""
+
+    def __init__(
+        self,
+        kind: str,
+        x: Axis,
+        y: Axis,
+        *,
+        height: int = HEIGHT,
+        right: int = _RIGHT,
+        legend_rows: int = 1,
+    ) -> None:
+        """An empty chart.
+
+        Args:
+            kind: which one of a page, for scripts.
+            x: to the right.
+            y: upwards.
+            height: of the whole, in units.
+            right: units beside the axes on the right, for labels of lines.
+            legend_rows: lines of text to leave room for above the axes.
+        """
+        self.kind, self.x, self.y = kind, x, y
+        self.height, self.legend_rows = height, legend_rows
+        self.left, self.right = _LEFT, WIDTH - right
+        self.top, self.bottom = _ROW * (legend_rows + 1) + 4, height - _BOTTOM
+        self._parts: list[str] = []
+        self._entries: list[_Entry] = []
+
+    def at_x(self, numbers: np.ndarray | float) -> np.ndarray:
+        """Units from the left, shaped like the numbers."""
+        return self.left + self.x.share(numbers) * (self.right - self.left)
+
+    def at_y(self, numbers: np.ndarray | float) -> np.ndarray:
+        """Units from the top."""
+        return self.bottom - self.y.share(numbers) * (self.bottom - self.top)
+
+    def line(
+        self, x: np.ndarray, y: np.ndarray, style: str = "plain line", **data: str
+    ) -> None:
+        """A line through [places], cut at the axes' ends; NaN leaves a gap."""
+        drawn = _trace(*self._cut(self.at_x(x), self.at_y(y)))
+        if drawn:
+            self._add("path", style, data, d=drawn)
+
+    def band(
+        self,
+        x: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        style: str = "plain band",
+        **data: str,
+    ) -> None:
+        """The area between two lines [places]; nothing where they are not finite."""
+        known = np.isfinite(x) & ~np.isnan(lower) & ~np.isnan(upper)
+        if known.sum() < 2:
+            return
+        across = np.clip(self.at_x(x[known]), self.left, self.right)
+        ends = (
+            np.clip(self.at_y(end[known]), self.top, self.bottom)
+            for end in (lower, upper)
+        )
+        low, high = ends
+        across = np.concatenate([across, across[::-1]])
+        drawn = _trace(across, np.concatenate([low, high[::-1]]))
+        self._add("path", style, data, d=drawn + "z")
+
+    def marks(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        shape: str,
+        style: str,
+        *,
+        size: float = 3.6,
+        **data: str,
+    ) -> None:
+        """One path for all marks [marks] that lie between the axes' ends.
+
+        Args:
+            x: numbers, not places.
+            y: likewise.
+            shape: circle | square | diamond | star | cross.
+            style: classes, such as "fit open".
+            size: half the width, in units.
+            data: attributes for scripts, such as series and region.
+        """
+        across, down = self.at_x(x), self.at_y(y)
+        seen = self._holds(across, down)
+        across, down = across[seen], down[seen]
+        if not len(across):
+            return
+        if len(across) > MOST_SHAPES:
+            cap = "square" if shape == "square" else "round"
+            style = f"{style.split()[0]} dots {cap}"
+            self._add("path", style, data, d=_dot(across, down))
+            return
+        drawn = "".join(
+            draw_shape(shape, *place, size)
+            for place in zip(across.tolist(), down.tolist(), strict=True)
+        )
+        self._add("path", style, data, d=drawn)
+
+    def bars(
+        self,
+        x: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        style: str = "plain thin",
+        **data: str,
+    ) -> None:
+        """Vertical bars [bars], cut at the axes' ends; none where an end is NaN."""
+        across = self.at_x(x)
+        low, high = (
+            np.clip(self.at_y(end), self.top, self.bottom) for end in (lower, upper)
+        )
+        known = np.isfinite(low) & np.isfinite(high)
+        known &= (across >= self.left) & (across <= self.right) & (low != high)
+        drawn = "".join(
+            f"M{_say(x)} {_say(y)}V{_say(end)}"
+            for x, y, end in zip(across[known], low[known], high[known], strict=True)
+        )
+        if drawn:
+            self._add("path", style, data, d=drawn)
+
+    def vertical(self, x: float, text: str, row: int = 0, side: str = "left") -> None:
+        """A dashed line at a number, with words beside its upper end.
+
+        Args:
+            x: the number.
+            text: the words.
+            row: lines of text from the top at which they stand.
+            side: left or right of the line; they go where there is room.
+        """
+        across, width = float(self.at_x(x)), len(text) * _LETTER
+        if not self.left <= across <= self.right:
+            return
+        self._parts.append(
+            f'<path class="plain thin dashed faint" d="M{_say(across)} {self.top}'
+            f'V{self.bottom}"/>'
+        )
+        if across - width < self.left:
+            side = "right"
+        elif across + width > self.right:
+            side = "left"
+        shift, anchor = (-6, "end") if side == "left" else (6, "start")
+        self.words(across + shift, self.top + 16 + row * 20, text, anchor)
+
+    def words(
+        self, across: float, down: float, text: str, anchor: str = "start"
+    ) -> None:
+        """Text at a place in units, readable on lines and marks."""
+        self._parts.append(
+            f'<text class="halo" x="{_say(across)}" y="{_say(down)}"'
+            f"{_anchor(anchor)}>{escape(text)}</text>"
+        )
+
+    def add(self, part: str) -> None:
+        """A piece of SVG."""
+        self._parts.append(part)
+
+    def key(
+        self, shape: str, style: str, text: str, region: str = "", series: str = ""
+    ) -> None:
+        """An entry of the legend, in the order in which they are added.
+
+        Args:
+            shape: of `marks`, or line or band.
+            style: classes.
+            text: what it means.
+            region: whose marks a script hides with this entry.
+            series: likewise.
+        """
+        lines = {"line": "M-10 0H10", "band": "M-10 -7H10V7H-10z"}
+        drawn = lines.get(shape) or draw_shape(shape, 0.0, 0.0, 5.0)
+        symbol = f'<path class="{style}" d="{drawn}"/>'
+        self._entries.append(_Entry(symbol, text, region, series))
+
+    def draw(self, seen: str) -> str:
+        """The picture.
+
+        Args:
+            seen: a sentence that says what is to be seen, with its numbers, to who
+                cannot see it.
+        """
+        about = " ".join(
+            f'data-{name}="{axis.low:.6g} {axis.high:.6g} {ends[0]} {ends[1]} '
+            f'{"log" if axis.is_log else "linear"}" data-{name}-shows="{axis.shows}"'
+            for name, axis, ends in (
+                ("x", self.x, (self.left, self.right)),
+                ("y", self.y, (self.bottom, self.top)),
+            )
+        )
+        return (
+            f'<svg class="chart" viewBox="0 0 {WIDTH} {self.height}" role="img" '
+            f'aria-label="{escape(seen)}" data-chart="{self.kind}" {about}>\n'
+            + "\n".join([self._frame(), *self._parts, *self._legend()])
+            + '\n<g class="marker"></g>\n</svg>\n'
+        )
+
+    def _frame(self) -> str:
+        """Grid lines, ticks and titles of both axes."""
+        lines, words = [], []
+        for number in self._ticks(self.x, self.right - self.left):
+            across = _say(self.at_x(number))
+            lines.append(f"M{across} {self.top}V{self.bottom}")
+            words.append(
+                f'<text x="{across}" y="{self.bottom + 20}"{_anchor("middle")}>'
+                f"{escape(self.x.write(number))}</text>"
+            )
+        for number in self._ticks(self.y, self.bottom - self.top, is_upward=True):
+            down = float(self.at_y(number))
+            lines.append(f"M{self.left} {_say(down)}H{self.right}")
+            words.append(
+                f'<text x="{self.left - 7}" y="{_say(down + 5)}"{_anchor("end")}>'
+                f"{escape(self.y.write(number))}</text>"
+            )
+        middle = (self.left + self.right) / 2
+        titles = (
+            f'<text x="{_say(middle)}" y="{self.height - 8}"{_anchor("middle")}>'
+            f'{escape(self.x.title)}</text><text x="2" y="{self.top - 10}">'
+            f"{escape(self.y.title)}</text>"
+        )
+        return f'<path class="grid" d="{"".join(lines)}"/>' + "".join(words) + titles
+
+    def _ticks(self, axis: Axis, length: float, is_upward: bool = False) -> list[float]:
+        """The densest round numbers whose words stand apart from each other."""
+
+        def stand_apart(numbers: list[float]) -> bool:
+            texts = [axis.write(number) for number in numbers]
+            if not 0 < len(texts) <= _MOST_TICKS or len(set(texts)) < len(texts):
+                return False
+            places = axis.share(np.array(numbers)) * length
+            widths = np.array([len(text) * _LETTER for text in texts])
+            needed = (widths[1:] + widths[:-1]) / 2 + 12
+            if is_upward:
+                needed = np.full(len(widths) - 1, 1.4 * _FONT)
+            return bool(np.all(np.diff(places) >= needed))
+
+        found = [series for series in round_numbers(axis) if stand_apart(series)]
+        return max(found, key=len, default=[])
+
+    def _legend(self) -> list[str]:
+        """Entries from left to right, in as many rows as there is room for."""
+        drawn, across, row = [], 14.0, 0
+        for symbol, text, region, series in self._entries:
+            width = 34 + len(text) * _LETTER
+            if across + width > WIDTH and across > 14:
+                across, row = 14.0, row + 1
+            about = _attributes({"region": region, "series": series})
+            drawn.append(
+                f'<g class="key"{about} transform="translate({_say(across)} '
+                f'{14 + row * _ROW})">{symbol}<text x="16" y="5">{escape(text)}</text>'
+                "</g>"
+            )
+            across += width
+        return drawn
+
+    def _holds(self, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+        """Which places lie between the axes' ends, with half a unit's grace."""
+        inside = (across >= self.left - 0.5) & (across <= self.right + 0.5)
+        return inside & (down >= self.top - 0.5) & (down <= self.bottom + 0.5)
+
+    def _cut(self, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, ...]:
+        """A line with NaN where it leaves the axes."""
+        if np.all(self._holds(across, down)):
+            return across, down
+        count = len(across)
+        fine = np.linspace(0, count - 1, _FINE * (count - 1) + 1)
+        across, down = (np.interp(fine, np.arange(count), p) for p in (across, down))
+        return across, np.where(self._holds(across, down), down, np.nan)
+
+    def _add(self, tag: str, style: str, data: dict[str, str], **own: str) -> None:
+        about = "".join(f' {name}="{text}"' for name, text in own.items())
+        self._parts.append(f'<{tag} class="{style}"{_attributes(data)}{about}/>')
+
+
+def round_numbers(axis: Axis) -> Iterator[list[float]]:
+    """Series of round numbers along an axis, each from its low to its high end."""
+    low, high = axis.low, axis.high
+    span = high - low if not axis.is_log or high / low < 10 else math.nan
+    if not math.isnan(span):
+        size = math.floor(math.log10(span))
+        for digit in (5.0, 2.5, 2.0, 1.0):
+            for power in (size, size - 1):
+                step = digit * 10.0**power
+                places = np.arange(math.ceil(low / step), math.floor(high / step) + 1)
+                yield [float(f"{place * step:.6g}") for place in places]
+    if not axis.is_log:
+        return
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    sets = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+    for digits in sets:
+        numbers = [float(f"{d}e{decade}") for decade in decades for d in digits]
+        yield [number for number in numbers if low <= number <= high]
+    for stride in (2, 3, 4, 5, 10, 20):
+        numbers = [10.0**d for d in decades if d % stride == 0]
+        yield [number for number in numbers if low <= number <= high]
+
+
+def draw_shape(shape: str, x: float, y: float, size: float) -> str:
+    """The outline of a mark about a place, as path data."""
+    r = _say(size)
+    if shape == "circle":
+        return f"M{_say(x - size)} {_say(y)}a{r} {r} 0 1 0 {_say(2 * size)} 0" + (
+            f"a{r} {r} 0 1 0 {_say(-2 * size)} 0"
+        )
+    if shape == "square":
+        side = _say(1.8 * size)
+        return f"M{_say(x - 0.9 * size)} {_say(y - 0.9 * size)}h{side}v{side}h-{side}z"
+    if shape == "cross":
+        return (
+            f"M{_say(x - size)} {_say(y - size)}l{_say(2 * size)} {_say(2 * size)}"
+            f"m0 {_say(-2 * size)}l{_say(-2 * size)} {_say(2 * size)}"
+        )
+    corners, inner = (4, 1.0) if shape == "diamond" else (10, 0.45)
+    angles = np.arange(corners) * 2 * math.pi / corners - math.pi / 2
+    radius = np.where(np.arange(corners) % 2, size * inner, size)
+    return _trace(x + radius * np.cos(angles), y + radius * np.sin(angles)) + "z"
+
+
+def _trace(x: np.ndarray, y: np.ndarray) -> str:
+    """A path through places in units; places that are NaN break it."""
+    drawn, is_drawing = [], False
+    for across, down in zip(x.tolist(), y.tolist(), strict=True):
+        if not (math.isfinite(across) and math.isfinite(down)):
+            is_drawing = False
+            continue
+        drawn.append(f"{' ' if is_drawing else 'M'}{_say(across)} {_say(down)}")
+        is_drawing = True
+    return "".join(drawn)
+
+
+def _dot(x: np.ndarray, y: np.ndarray) -> str:
+    """A dot at each place, in whole units and none twice, as short as can be."""
+    places = np.unique(np.stack([x, y], axis=1).round().astype(int), axis=0)
+    steps = np.diff(places, axis=0, prepend=[[0, 0]]).tolist()
+    # After a "z" a step starts from the place of the dot before.
+    return "".join(f"m{dx}{'' if dy < 0 else ' '}{dy}z" for dx, dy in steps)
+
+
+def _say(number: float | np.ndarray) -> str:
+    """A place in units, to a tenth."""
+    return f"{round(float(number), 1) + 0.0:g}"  # + 0.0: never -0
+
+
+def _anchor(anchor: str) -> str:
+    return "" if anchor == "start" else f' text-anchor="{anchor}"'
+
+
+def _attributes(data: dict[str, str]) -> str:
+    """data-NAME="..." of each that is not empty; "_" in a name stands for "-"."""
+    return "".join(
+        f' data-{name.replace("_", "-")}="{escape(text)}"'
+        for name, text in data.items()
+        if text
+    )
