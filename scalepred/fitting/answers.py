@@ -111,10 +111,13 @@ def best_for_budget(
     _check_axes(fitted, "params", "data")
     _check_asked(budget=budget)
     _check_free_data(cost, max_data)
-    x, y, log_values = split_budget(fitted, budget, cost, max_data)
+    log_budget = np.full(1 + len(fitted.draws), math.log(budget))
+    x, y = inversion.split_costs(fitted, log_budget, cost, max_data)
+    log_values = inversion.log_value_at(fitted, x, y)
     params, data = fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
+    means = fitted.spread(log_values[1:], log_values[:1], params[1:], data[1:])
     with np.errstate(over="ignore"):  # no upper end, where draws say nothing
-        values = np.exp(log_values)
+        values = np.exp(np.concatenate([log_values[:1], means]))
     details = {"params": _interval(params), "data": _interval(data)}
     epochs = _epochs_asked(fitted)
     value, lower, upper = _interval(values)
@@ -141,24 +144,6 @@ def best_for_budget(
         why,
         details,
     )
-
-
-def split_budget(
-    fitted: FittedLaw, budget: float, cost: Cost, max_data: float = math.inf
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The best split of a budget for the best fit and under each draw.
-
-    Args: see `best_for_budget`.
-
-    Returns:
-        ln(m / M), ln(n / N) and ln of the true mean there, each [1 + draws].
-    """
-    log_budget = np.full(1 + len(fitted.draws), math.log(budget))
-    x, y = inversion.split_costs(fitted, log_budget, cost, max_data)
-    log_values = inversion.log_value_at(fitted, x, y)
-    params, data = fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
-    means = fitted.spread(log_values[1:], log_values[:1], params[1:], data[1:])
-    return x, y, np.concatenate([log_values[:1], means])
 
 
 def budget_suffices(

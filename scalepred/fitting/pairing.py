@@ -22,8 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.fitting import backtest, merging
-from scalepred.fitting.auto import fit as auto_fit
+from scalepred.fitting import backtest
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.least_squares import LeastSquares
 from scalepred.fitting.predict import FittedLaw
@@ -33,7 +32,6 @@ from scalepred.table.surface import Surface
 _SAME = 1e-6
 # With fewer numbers behind it a correlation is anybody's guess.
 _FEWEST = 4
-_Estimate = LeastSquares | auto_fit.Auto
 
 
 class Correlation(NamedTuple):
@@ -141,10 +139,11 @@ def draw_pair(
     """The two laws with draws that belong together, one to one.
 
     Where runs are shared, both are refitted to points that err together. Where they are
-    not, or a fit cannot be drawn anew (one that was loaded, `residual=huber`, whose
-    draws take points instead of moving them, law=auto of one size, and law=auto of very
-    many points), the draws are those of the fits, in random order: independent, which
-    is right without shared noise and too wide with it.
+    not, or a fit cannot be drawn so, the draws are those of the fits, in random order:
+    independent, which is right without shared noise and too wide with it. That is so of
+    law=auto, whose draws wander by its members and priors more than by the noise, of a
+    Huber residual, whose draws take points instead of moving them, and of a fit that
+    was loaded.
 
     Args:
         first: a fit.
@@ -155,7 +154,11 @@ def draw_pair(
     shared = find_shared(first.surface, second.surface)
     one, other = first.estimate, second.estimate
     why_not = _why_not(one, other, shared)
-    if isinstance(one, _Estimate) and isinstance(other, _Estimate) and not why_not:
+    if (
+        isinstance(one, LeastSquares)
+        and isinstance(other, LeastSquares)
+        and not why_not
+    ):
         pairing, mixer = _learn(one, other, shared)
         if not math.isnan(pairing.residuals):
             return *_draw_together(one, other, mixer, rng), pairing
@@ -167,16 +170,13 @@ def draw_pair(
 def _why_not(one: object, other: object, shared: Shared) -> str:
     if not len(shared):
         return "no run of the one has seed and sizes of a run of the other"
-    if type(one) is not type(other):
-        return "law=auto and a law by name are drawn in ways of their own"
     for estimate in (one, other):
-        if isinstance(estimate, LeastSquares):
-            if estimate.residual.has_kinks:
-                return f"residual={estimate.residual.kind} resamples points, not errors"
-        elif type(estimate) is not auto_fit.Auto:
-            return "a fit that averages curves, or was loaded, is not drawn anew"
-        elif len(estimate.surface) > merging.MOST_POINTS:
-            return "of so many points law=auto draws merged ones"
+        if not isinstance(estimate, LeastSquares):
+            return (
+                "the draws of law=auto, or of a saved fit, are no refits to shared runs"
+            )
+        if estimate.residual.has_kinks:
+            return f"residual={estimate.residual.kind} resamples points, not errors"
     return ""
 
 
@@ -214,18 +214,20 @@ class _Mixer(NamedTuple):
 
     def draw(
         self, draws: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Correlations of residuals, misfits and seeds, each [draws]."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Correlations of misfits and of seeds, each [draws]."""
         residuals, seeds = self.residuals.draw(draws, rng), self.seeds.draw(draws, rng)
         of_noise = math.sqrt(self.noise[0] * self.noise[1])
         of_misfit = math.sqrt((1 - self.noise[0]) * (1 - self.noise[1]))
         # Where the noise explains all residuals the misfits hardly matter.
         left = residuals - seeds * of_noise * float(np.mean(self.runs))
         misfits = np.clip(left / max(of_misfit, 1e-3), -0.999, 0.999)
-        return residuals, misfits, seeds
+        return misfits, seeds
 
 
-def _learn(one: _Estimate, other: _Estimate, shared: Shared) -> tuple[Pairing, _Mixer]:
+def _learn(
+    one: LeastSquares, other: LeastSquares, shared: Shared
+) -> tuple[Pairing, _Mixer]:
     pairs = np.stack([shared.first, shared.second])
     values = _shared_values(one.surface, other.surface, pairs, shared.columns)
     several = shared.runs >= 2
@@ -238,16 +240,13 @@ def _learn(one: _Estimate, other: _Estimate, shared: Shared) -> tuple[Pairing, _
         ]
         freedom = float(np.sum(shared.runs[several] - 1))
         seeds = _correlate(deviations[0], deviations[1], freedom)
-    weight = np.sqrt(
-        one.points.weight[shared.first] * other.points.weight[shared.second]
-    )
     differences = [
-        np.sqrt(weight) * estimate.differences[at]
+        (np.sqrt(estimate.points.weight) * estimate.differences)[at]
         for estimate, at in zip((one, other), pairs, strict=True)
     ]
     parameters = max(one.law.num_parameters, other.law.num_parameters)
-    used = min(parameters, len(shared) // 2)  # law=auto has more than its points tell
-    residuals = _correlate(differences[0], differences[1], len(shared) - used)
+    freedom = len(shared) - parameters
+    residuals = _correlate(differences[0], differences[1], freedom)
     counts = (
         one.surface.num_seeds[shared.first] * other.surface.num_seeds[shared.second]
     )
@@ -269,31 +268,25 @@ def _correlate(first: np.ndarray, second: np.ndarray, freedom: float) -> Correla
     return Correlation(float(np.nansum(first * second)) / size, freedom)
 
 
-def _noise_share(estimate: _Estimate) -> float:
+def _noise_share(estimate: LeastSquares) -> float:
     """Share of the variance of the means about the law that is noise of seeds."""
     own = estimate.noise.of(estimate.points.log_value) ** 2 / estimate.surface.num_seeds
-    if isinstance(estimate, auto_fit.Auto):
-        sd = estimate.misfit
-    else:
-        sd = estimate.misfit.overall_sd
-    total = float(np.mean(own)) + sd**2
+    total = float(np.mean(own)) + estimate.misfit.overall_sd**2
     return float(np.mean(own)) / total if total else 0.0
 
 
 def _draw_together(
-    one: _Estimate, other: _Estimate, mixer: _Mixer, rng: np.random.Generator
+    one: LeastSquares, other: LeastSquares, mixer: _Mixer, rng: np.random.Generator
 ) -> tuple[FittedLaw, FittedLaw]:
     draws = min(one.resamples, other.resamples)
-    residuals, misfits, seeds = mixer.draw(draws, rng)
+    misfits, seeds = mixer.draw(draws, rng)
     first, second = _draw_errors(one, draws, rng), _draw_errors(other, draws, rng)
-    shares = residuals[:, None], np.zeros((draws, 1))  # law=auto has errors of one kind
-    if isinstance(one, LeastSquares):
-        shares = misfits[:, None], seeds[:, None] * mixer.runs
+    shares = misfits[:, None], seeds[:, None] * mixer.runs
     at = mixer.shared
-    for share, others, own in zip(shares, first, second, strict=False):
+    for share, others, own in zip(shares, first, second, strict=True):
         fresh = np.sqrt(1 - share**2) * own[:, at.second]
         own[:, at.second] = share * others[:, at.first] + fresh  # (1)
-    thetas = [_refit(one, first, rng), _refit(other, second, rng)]
+    thetas = [_refit(one, first), _refit(other, second)]
     good = np.isfinite(thetas[0][:, 0]) & np.isfinite(thetas[1][:, 0])
     wander = rng.standard_normal((2, draws))
     wander[1] = misfits * wander[0] + np.sqrt(1 - misfits**2) * wander[1]
@@ -306,16 +299,14 @@ def _draw_together(
     return drawn[0], drawn[1]
 
 
-def _growth(estimate: _Estimate) -> float:
+def _growth(estimate: LeastSquares) -> float:
     return backtest.learn_growth(estimate.inner_tests)
 
 
 def _draw_errors(
-    estimate: _Estimate, draws: int, rng: np.random.Generator
+    estimate: LeastSquares, draws: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Errors of each kind, in standard deviations [kinds][draws, points]."""
-    if isinstance(estimate, auto_fit.Auto):
-        return [rng.standard_normal((draws, len(estimate.surface)))]
+    """Misfits and noise of seeds, in standard deviations, each [draws, points]."""
     drawn = estimate.draw_errors(draws, rng)
     return [
         np.divide(errors, sd, out=rng.standard_normal(errors.shape), where=sd > 0)
@@ -333,10 +324,7 @@ def _sizes(estimate: LeastSquares) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _refit(
-    estimate: _Estimate, errors: list[np.ndarray], rng: np.random.Generator
-) -> np.ndarray:
-    if isinstance(estimate, auto_fit.Auto):
-        return estimate.draw(rng, errors[0])
+def _refit(estimate: LeastSquares, errors: list[np.ndarray]) -> np.ndarray:
+    """theta of each draw [draws, parameters]."""
     misfit, noise = (e * sd for e, sd in zip(errors, _sizes(estimate), strict=True))
     return estimate.refit_moved(misfit + noise)

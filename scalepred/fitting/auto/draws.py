@@ -13,11 +13,7 @@ _FAR = 1e3  # sigmas of the residual in which draws are fitted
 
 
 def draw(
-    law: Law,
-    estimate: Estimate,
-    subset: np.ndarray,
-    rng: np.random.Generator,
-    moves: np.ndarray | None = None,
+    law: Law, estimate: Estimate, subset: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Parameters that may be the true ones, as far as the points and the prior say.
 
@@ -29,16 +25,15 @@ def draw(
     Args:
         subset: whose parameters each draw is of [draws].
         rng: of the moves.
-        moves: of the points, in standard deviations [draws, points]; None: by `rng`.
 
     Returns:
-        theta [draws, parameters]; NaN where a draw failed.
+        theta [draws, parameters]; draws that are not finite are left out.
     """
     problem = _weigh(law, estimate)
     residual = solver.Residual("robust", KNEE)
     lanes = jax.tree.map(lambda leaf: np.asarray(leaf)[subset], problem)
     weight, sigma = lanes.weight, lanes.sigma[:, None]
-    noise = sigma * (rng.standard_normal(weight.shape) if moves is None else moves)
+    noise = sigma * rng.standard_normal(weight.shape)
     moved = rng.standard_normal(lanes.prior_mean.shape)
     # Robust weights are in already: far from the knee the residual is a square.
     lanes = lanes._replace(
@@ -55,8 +50,7 @@ def draw(
         unseen = CORE_SIZE + levels
         spread = np.sqrt(estimate.covariance[subset, unseen, unseen])
         theta[:, unseen] = spread * rng.standard_normal(len(theta))
-    failed = found.status == solver.Status.NOT_FINITE
-    return np.where(failed[:, None], np.nan, theta)
+    return theta[found.status != solver.Status.NOT_FINITE]
 
 
 def _weigh(law: Law, estimate: Estimate) -> solver.Problem:

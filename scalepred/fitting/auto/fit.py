@@ -163,15 +163,10 @@ class Auto:
     @functools.cached_property
     def fitted(self) -> predict.FittedLaw:
         """The mean of the members, with draws that follow one of them each."""
-        theta = self.draw(np.random.default_rng(self.seed))
-        theta = theta[np.isfinite(theta[:, 0])]
-        return self.with_draws(theta, backtest.learn_growth(self.inner_tests))
-
-    def with_draws(self, draws: np.ndarray, growth: float) -> predict.FittedLaw:
-        """The law with draws of a member's theta [draws, parameters]."""
         # The best member comes first: a mean's published parameters are its first's.
         order = np.argsort(self.best != np.arange(len(self.shares)), kind="stable")
         thetas = self._thetas[order]
+        draws = self._draw()
         alone = np.eye(1, len(order))
         others = np.concatenate([thetas[1:].reshape(1, -1), alone], axis=1)
         is_grid = len(self.law.axes) > 1
@@ -185,7 +180,7 @@ class Auto:
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
             misfit=self.misfit,
-            growth=growth,
+            growth=backtest.learn_growth(self.inner_tests),
             noise=self.noise,
             seed=self.seed,
             highest=self.surface.highest,
@@ -248,20 +243,14 @@ class Auto:
         found = _estimate(self.points, masks, kind, self.best, self.seed, near)
         return found[1].theta
 
-    def draw(
-        self, rng: np.random.Generator, moves: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Draws of theta from all members, by their weights; NaN where one failed.
-
-        Args:
-            rng: of the draws.
-            moves: see `draws.draw` [draws, points].
-        """
+    def _draw(self) -> np.ndarray:
+        """Draws of theta from all members, by their weights [draws, parameters]."""
         if not self.resamples:
             return np.empty((0, self.law.num_parameters))
+        rng = np.random.default_rng(self.seed)
         counts = rng.multinomial(self.resamples, self.shares)
         members = np.repeat(np.arange(len(counts)), counts)
-        return draws.draw(self.law, self.estimate, members, rng, moves)
+        return draws.draw(self.law, self.estimate, members, rng)
 
 
 def varying_axes(surface: Surface) -> tuple[str, ...]:
