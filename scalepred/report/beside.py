@@ -87,7 +87,7 @@ def _cheapest(results: Results, wanted: float) -> Beside | None:
     reached = format.measured(row.measured, results.surface.metric)
     return Beside(
         row.compute,
-        f"the cheapest run that reached it took {format.count(row.compute)} FLOPs "
+        f"the cheapest run that reached it took {format.flops(row.compute)} FLOPs "
         f"({place}: {reached})",
     )
 

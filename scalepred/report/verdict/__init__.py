@@ -1,0 +1,19 @@
+"""The three cards of a report: can I trust it, what does it take, is it worth going on.
+
+A verdict follows from fixed thresholds, which stand at the top of each file, so that
+two people who look at the same runs read the same word. docs/reading.md explains them
+to readers.
+"""
+
+from scalepred.report.results import Results
+from scalepred.report.verdict.card import Card
+from scalepred.report.verdict.need import need
+from scalepred.report.verdict.trust import trust
+from scalepred.report.verdict.worth import worth
+
+__all__ = ["Card", "cards"]
+
+
+def cards(results: Results) -> tuple[Card, Card, Card]:
+    """Trust, need and worth, in this order."""
+    return trust(results), need(results), worth(results)
