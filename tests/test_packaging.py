@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
+DOCS_LOCK = (ROOT / "requirements-docs.lock").read_text()
 
 
 # The wheel.
@@ -74,32 +75,51 @@ def test_commands_run_outside_the_checkout(
     assert "Traceback" not in done.stderr
 
 
-# The lock.
+# The locks.
 
 
-def test_lock_names_no_address() -> None:
-    assert "://" not in LOCK
-    assert not re.search(r"^\s*--(?!hash=)", LOCK, flags=re.MULTILINE)
+def read_pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==([\w.]+)", lock, flags=re.MULTILINE))
 
 
-def test_lock_pins_and_hashes_everything() -> None:
-    entries = re.split(r"\n(?=[a-z0-9])", "\n" + LOCK)[1:]
+@pytest.mark.parametrize("lock", [LOCK, DOCS_LOCK], ids=["lock", "docs"])
+def test_lock_names_no_address(lock: str) -> None:
+    assert "://" not in lock
+    assert not re.search(r"^\s*--(?!hash=)", lock, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("lock", [LOCK, DOCS_LOCK], ids=["lock", "docs"])
+def test_lock_pins_and_hashes_everything(lock: str) -> None:
+    entries = re.split(r"\n(?=[a-z0-9])", "\n" + lock)[1:]
     assert len(entries) > len(PROJECT["dependencies"])
     for entry in entries:
         assert re.match(r"[a-z0-9-]+==[\w.]+ ", entry), entry
         assert "--hash=sha256:" in entry, entry
 
 
+EXTRAS = PROJECT["optional-dependencies"]
+
+
 @pytest.mark.parametrize(
-    "requirement",
-    [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]],
+    ("lock", "requirement"),
+    [
+        *[(LOCK, line) for line in [*PROJECT["dependencies"], *EXTRAS["dev"]]],
+        *[(DOCS_LOCK, line) for line in [*PROJECT["dependencies"], *EXTRAS["docs"]]],
+    ],
 )
-def test_lock_satisfies_pyproject(requirement: str) -> None:
+def test_lock_satisfies_pyproject(lock: str, requirement: str) -> None:
     wanted = Requirement(requirement)
-    pins = dict(re.findall(r"^([a-z0-9-]+)==([\w.]+)", LOCK, flags=re.MULTILINE))
-    pin = pins.get(canonicalize_name(wanted.name))
+    pin = read_pins(lock).get(canonicalize_name(wanted.name))
     assert pin is not None, "remake the lock; its first lines say how"
     assert wanted.specifier.contains(pin), "remake the lock; its first lines say how"
+
+
+def test_the_site_changes_no_version() -> None:
+    pins, of_docs = read_pins(LOCK), read_pins(DOCS_LOCK)
+    both = pins.keys() & of_docs.keys()
+    assert {"jax", "numpy"} <= both
+    assert {name: of_docs[name] for name in both} == {name: pins[name] for name in both}
+    assert not {"mkdocs", "playwright"} & pins.keys(), "a newcomer does not get them"
 
 
 # The scripts that make .venv, in a copy of the checkout whose path has a space. The
@@ -130,7 +150,7 @@ class Checkout:
         self.log = folder / "calls.log"
         self.bin.mkdir(parents=True)
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
-        for name in ("pyproject.toml", "requirements.lock"):
+        for name in ("pyproject.toml", "requirements.lock", "requirements-docs.lock"):
             shutil.copy(ROOT / name, self.root)
         for tool in TOOLS:
             path = shutil.which(tool)
@@ -247,6 +267,48 @@ esac"""
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Making .venv with Python 3.12 and uv")
     assert re.search(r"uv pip install .*--require-hashes", checkout.log.read_text())
+
+
+def test_packages_of_the_site_are_added_when_asked_for(checkout: Checkout) -> None:
+    checkout.add_python()
+    assert checkout.run().returncode == 0
+    assert "requirements-docs.lock" not in checkout.log.read_text()
+
+    first = checkout.run("setup.sh", "--docs")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("Adding the packages of the site")
+    assert re.search(
+        r"--require-hashes .*requirements-docs\.lock", checkout.log.read_text()
+    )
+    assert checkout.run("setup.sh", "--docs").stdout == "", "they are there"
+
+    with (checkout.root / "requirements-docs.lock").open("a") as lock:
+        lock.write("# changed\n")
+    assert checkout.run().stdout == "", ".venv is as it was"
+    assert "Adding" in checkout.run("setup.sh", "--docs").stdout, "their lock changed"
+
+    (checkout.venv / ".made-from").unlink()
+    said = checkout.run("setup.sh", "--docs").stdout
+    assert said.startswith("Making"), "both are made again"
+    assert "Adding" in said
+
+
+def test_packages_of_the_site_that_cannot_be_had(checkout: Checkout) -> None:
+    checkout.add_python()
+    checkout.run()
+    done = checkout.run("setup.sh", "--docs", PIP="echo 'ERROR: no route'; exit 1")
+    assert done.returncode == 2
+    assert "the packages of requirements-docs.lock" in done.stderr
+    assert checkout.run().stdout == "", ".venv itself is whole"
+    assert "Adding" in checkout.run("setup.sh", "--docs").stdout, "tried again"
+
+
+def test_setup_says_what_it_takes(checkout: Checkout) -> None:
+    checkout.add_python()
+    done = checkout.run("setup.sh", "--doc")
+    assert done.returncode == 2
+    assert done.stderr == "scalepred: setup.sh --doc: takes --docs or nothing.\n"
+    assert not checkout.venv.exists()
 
 
 def test_setup_without_python(checkout: Checkout) -> None:

@@ -23,7 +23,7 @@ _CHANCES = ((0.9, "Very likely", "yes"), (0.7, "Likely", "yes"), (0.3, "Open", "
             (0.1, "Unlikely", "no"), (0.0, "Very unlikely", "no"))  # fmt: skip
 
 
-def worth(results: Results) -> Card:
+def worth_card(results: Results) -> Card:
     question = "Is it worth going on?"
     here = _here(results)
     suffices = [one for one in results.answers if one.question == "budget_suffices"]

@@ -1,0 +1,160 @@
+"""Runs the commands and snippets of README.md and docs/, and writes what they print.
+
+    python scripts/run_pages.py              # says which outputs differ
+    python scripts/run_pages.py --refresh    # writes them into the pages
+
+In a page `<!-- file: NAME -->` before a block puts it into a file, `<!-- run -->` before
+a block of sh or python runs it, and `<!-- output -->` before a block of text is what the
+block before it printed. All of a page run in one folder, one after the other.
+tests/test_readme.py and tests/test_docs.py use the same functions.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/index.md", "docs/python.md")
+
+_BLOCK = re.compile(
+    r"<!-- (?P<what>run|output|file: (?P<name>[\w.]+)) -->\n"
+    r"```(?P<language>\w*)\n(?P<text>.*?)```",
+    re.DOTALL,
+)
+_MODULES = {"scalepred": "scalepred", "scalepred-fit": "scalepred.commands.fit"}
+# A number and what may stand in one: digits after a point, thousands, a power.
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e\+?-?\d+)?")
+
+
+class Block(NamedTuple):
+    """A marked block of a page.
+
+    Attributes:
+        what: run, output or file.
+        name: of the file, else empty.
+        language: sh, python, text, csv.
+        text: what stands in it, with its last line's end.
+        span: where the text stands in the page.
+    """
+
+    what: str
+    name: str
+    language: str
+    text: str
+    span: tuple[int, int]
+
+
+def read_blocks(page: str) -> list[Block]:
+    """The marked blocks of a page, in order."""
+    return [
+        Block(
+            found["what"].partition(":")[0],
+            found["name"] or "",
+            found["language"],
+            found["text"],
+            found.span("text"),
+        )
+        for found in _BLOCK.finditer(page)
+    ]
+
+
+def run(block: Block, folder: pathlib.Path) -> str:
+    """What a block prints when it is run in a folder, errors included.
+
+    Raises:
+        RuntimeError: it did not end with 0.
+    """
+    script = block.text
+    command = [sys.executable, "-c", script]
+    if block.language == "sh":
+        # The package of this checkout, whatever is installed.
+        calls = "\n".join(
+            f'{name}() {{ "{sys.executable}" -m {module} "$@"; }}'
+            for name, module in _MODULES.items()
+        )
+        command = ["bash", "-euc", f"{calls}\n{script}"]
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "88", "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script}\nended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+def play(page: str, folder: pathlib.Path) -> list[tuple[Block, str]]:
+    """Writes the files of a page and runs its blocks in a folder.
+
+    Returns:
+        The output blocks, each with what was printed in its place.
+    """
+    printed, said = "", []
+    for block in read_blocks(page):
+        if block.what == "file":
+            (folder / block.name).write_text(block.text)
+        elif block.what == "run":
+            printed = run(block, folder)
+        else:
+            said.append((block, printed))
+    return said
+
+
+def agree(written: str, printed: str, tolerance: float = 0.05) -> bool:
+    """Whether two outputs have the same words, and numbers that are near.
+
+    Args:
+        tolerance: on numbers, relative: other machines round otherwise.
+    """
+    if _NUMBER.sub("#", written).split() != _NUMBER.sub("#", printed).split():
+        return False
+    pairs = zip(_NUMBER.findall(written), _NUMBER.findall(printed), strict=True)
+    return all(_is_near(one, other, tolerance) for one, other in pairs)
+
+
+def _is_near(one: str, other: str, tolerance: float) -> bool:
+    a, b = (float(number.replace(",", "")) for number in (one, other))
+    decimals = len(one.partition("e")[0].partition(".")[2])
+    last_digit = 1.01 * 10.0**-decimals if decimals else 0.0
+    return abs(a - b) <= max(tolerance * max(a, b), last_digit)
+
+
+def refresh(page: str, folder: pathlib.Path) -> str:
+    """The page with every output as it is printed now."""
+    for block, printed in reversed(play(page, folder)):
+        start, end = block.span
+        page = page[:start] + printed.rstrip() + "\n" + page[end:]
+    return page
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--refresh"]):
+        print(__doc__)
+        return 2
+    differ = 0
+    for name in PAGES:
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        page = path.read_text()
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = refresh(page, pathlib.Path(folder))
+        if fresh != page:
+            differ += 1
+            print(f"{name}: differs")
+            if arguments:
+                path.write_text(fresh)
+    return 1 if differ and not arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
