@@ -172,9 +172,7 @@ def _why_not(one: object, other: object, shared: Shared) -> str:
         return "no run of the one has seed and sizes of a run of the other"
     for estimate in (one, other):
         if not isinstance(estimate, LeastSquares):
-            return (
-                "the draws of law=auto, or of a saved fit, are no refits to shared runs"
-            )
+            return "law=auto, and a fit that was loaded, cannot be drawn together"
         if estimate.residual.has_kinks:
             return f"residual={estimate.residual.kind} resamples points, not errors"
     return ""

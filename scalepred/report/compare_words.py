@@ -1,0 +1,255 @@
+"""A comparison in sentences: the page, the terminal and `repr` say the same.
+
+As in `words`, sentences start small and have no full stop.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from scalepred.report import format
+
+if TYPE_CHECKING:
+    from scalepred.fitting.comparison import (
+        Comparison,
+        Difference,
+        Group,
+        Needed,
+        Pair,
+    )
+    from scalepred.fitting.predict import Estimate
+
+# A crossing less likely than this is not worth a sentence of its own.
+_HARDLY = 0.05
+
+
+def describe(comparison: Comparison) -> list[str]:
+    """The whole comparison, line by line, on one screen for a few groups."""
+    first = format.printable(comparison.groups[0].name)
+    lines = [
+        f"{metric_name(comparison)} of {len(comparison.groups)} groups at equal "
+        f"{axis_name(comparison)}, against {first}"
+    ]
+    lines += [f"  {describe_group(group, comparison)}" for group in comparison.groups]
+    for pair in comparison.pairs:
+        lines.append(format.sentence(headline(pair)))
+        lines += [f"  {format.sentence(text)}" for text in sentences(pair, comparison)]
+    lines += [f"note: {format.printable(note)}" for note in comparison.notes]
+    return lines
+
+
+def metric_name(comparison: Comparison) -> str:
+    """For titles and headers: Loss, Top1 error."""
+    return format.printable(comparison.metric.replace("_", " ")).capitalize()
+
+
+def axis_name(comparison: Comparison) -> str:
+    """What the groups have the same of."""
+    names = {"compute": "compute", "params": "model size"}
+    if comparison.unit == "FLOPs":
+        return "compute"
+    return names.get(comparison.axis, "data")
+
+
+def size(comparison: Comparison, number: float) -> str:
+    """A size of the axis with its unit."""
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+    return f"{form(number)} {format.printable(comparison.unit)}"
+
+
+def describe_group(group: Group, comparison: Comparison) -> str:
+    """Name, runs, points and the range that was fitted."""
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+    low, high = float(group.sizes.min()), float(group.sizes.max())
+    return (
+        f"{format.printable(group.name)}: {group.runs:,} runs of "
+        f"{len(group.fit.surface):,} sizes, {form(low)} to "
+        f"{size(comparison, high)}, law {group.fit.law.name}"
+    )
+
+
+def headline(pair: Pair) -> str:
+    """The verdict in a few words."""
+    first, second = _names(pair)
+    verdict = pair.headline.verdict
+    if verdict == "none":
+        return f"no difference between {second} and {first} that these runs could see"
+    better, worse = (second, first) if verdict == "second" else (first, second)
+    return f"{better} is better than {worse}"
+
+
+def sentences(pair: Pair, comparison: Comparison) -> list[str]:
+    """What the verdict rests on, the most important first."""
+    said = [describe_difference(place, pair, comparison) for place in pair.places]
+    said += [describe_difference(target, pair, comparison) for target in pair.targets]
+    said += [describe_needed(needed, pair, comparison) for needed in pair.needed]
+    if multiplier := describe_multiplier(pair.headline, pair, comparison):
+        said.insert(1, multiplier)
+    said.append(describe_crossing(pair, comparison))
+    if pairing := describe_pairing(pair):
+        said.append(pairing)
+    return said
+
+
+def describe_place(difference: Difference, comparison: Comparison) -> str:
+    """Where two groups are compared: 1e21 FLOPs; 70B parameters and 1.4T tokens."""
+    at = difference.at
+    if "budget" in at:
+        return size(comparison, at["budget"])
+    parts = []
+    if "params" in at:
+        parts.append(f"{format.count(at['params'])} parameters")
+    if "data" in at:
+        parts.append(f"{format.count(at['data'])} {comparison.data_unit}")
+    place = format.printable(" and ".join(parts))
+    return place + format.passes(at.get("epochs"))
+
+
+def describe_difference(
+    difference: Difference, pair: Pair, comparison: Comparison
+) -> str:
+    """By how much the second is lower or higher, and how likely it is lower."""
+    first, second = _names(pair)
+    relative = difference.relative
+    what = comparison.metric.replace("_", " ")
+    by = format.percent(abs(relative.value))
+    how = "lower" if relative.value < 0 else "higher"
+    text = (
+        f"at {describe_place(difference, comparison)} the {what} of {second} is {by} "
+        f"{how} than that of {first}"
+    )
+    if math.isnan(relative.lower):
+        return text + " (no interval without resamples)"
+    ends = format.interval(relative.lower, relative.upper, format.percent)
+    return f"{text}{ends}; {second} is better with probability {chance(difference)}"
+
+
+def chance(of: Difference | Needed) -> str:
+    """A probability, never quite 0 or 1: there are only so many draws."""
+    return "n/a" if math.isnan(of.better) else _likely(of.better)
+
+
+def _likely(share: float) -> str:
+    if share > 0.99:
+        return "above 99%"
+    return "below 1%" if share < 0.01 else format.whole_percent(share)
+
+
+def describe_multiplier(
+    difference: Difference, pair: Pair, comparison: Comparison
+) -> str:
+    """How much less compute the second needs; nothing where it is not known."""
+    times = difference.multiplier
+    if times is None or math.isnan(times.value):
+        return ""
+    first, second = _names(pair)
+    goal = (
+        f"for what {first} reaches with {describe_place(difference, comparison)} "
+        f"{second} needs"
+    )
+    if times.value == 0:
+        return f"{second} never reaches what {first} has there"
+    if math.isinf(times.value):
+        return f"{goal} next to nothing"
+    name = axis_name(comparison)
+    if times.value >= 1:
+        ends = _times_ends(times.lower, times.upper)
+        return f"{goal} {_times(times.value)} times less {name}{ends}"
+    with_more = [_invert(end) for end in (times.value, times.upper, times.lower)]
+    ends = _times_ends(with_more[1], with_more[2])
+    return f"{goal} {_times(with_more[0])} times more {name}{ends}"
+
+
+def multiplier_cell(times: Estimate | None) -> str:
+    """1.8 (1.2 to 2.9): for a table, how many times less the second needs."""
+    if times is None or math.isnan(times.value):
+        return format.UNKNOWN
+    if math.isnan(times.lower):
+        return _times(times.value)
+    return f"{_times(times.value)} ({_times(times.lower)} to {_times(times.upper)})"
+
+
+def difference_cell(difference: Difference) -> str:
+    """-3.2% (-5.2% to -1.1%), for a table."""
+    relative = difference.relative
+    text = format.percent(relative.value)
+    ends = format.span(relative.lower, relative.upper, format.percent)
+    return f"{text} ({ends})" if ends else text
+
+
+def _times(number: float) -> str:
+    if number == 0:
+        return "0"
+    return "any number" if math.isinf(number) else format.ratio(number, 1.0)
+
+
+def _times_ends(lower: float, upper: float) -> str:
+    if math.isnan(lower) or math.isnan(upper):
+        return ""
+    return f" (90% interval {_times(lower)} to {_times(upper)})"
+
+
+def _invert(number: float) -> float:
+    return math.inf if number == 0 else 1 / number
+
+
+def describe_needed(needed: Needed, pair: Pair, comparison: Comparison) -> str:
+    """What each needs to reach a value."""
+    first, second = _names(pair)
+    value = format.wanted(needed.value, comparison.metric)
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+    unit = format.printable(comparison.unit)
+
+    def say(estimate: Estimate) -> str:
+        if math.isinf(estimate.value):
+            return f"{format.PERHAPS_NEVER} gets there"
+        ends = format.interval(estimate.lower, estimate.upper, form)
+        return f"takes {form(estimate.value)} {unit}{ends}"
+
+    return (
+        f"for {value} {first} {say(needed.first)}, {second} {say(needed.second)}; "
+        f"{second} needs less with probability {chance(needed)}"
+    )
+
+
+def describe_crossing(pair: Pair, comparison: Comparison) -> str:
+    """Where the one that wins in the end begins to."""
+    crossing = pair.crossing
+    first, second = _names(pair)
+    ahead = second if crossing.ahead == "second" else first
+    between = f"between {size(comparison, crossing.low)} and {size(comparison, crossing.high)}"
+    if crossing.chance < _HARDLY:
+        return f"they do not cross {between}"
+    likely = "" if math.isnan(crossing.chance) else _likely(crossing.chance)
+    likely = f"; they cross {between} with probability {likely}" if likely else ""
+    if crossing.size.value == 0:
+        return f"{ahead} is ahead all along by the best fit{likely}"
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+
+    def end(number: float) -> str:
+        if number == 0:
+            return f"below {form(crossing.low)}"
+        return f"beyond {form(crossing.high)}" if math.isinf(number) else form(number)
+
+    lower, upper = crossing.size.lower, crossing.size.upper
+    ends = ""
+    if not math.isnan(lower):
+        ends = f" (90% interval {end(lower)} to {end(upper)})"
+    return f"{ahead} is ahead from {size(comparison, crossing.size.value)} on{ends}{likely}"
+
+
+def describe_pairing(pair: Pair) -> str:
+    """What was made of runs that share noise; nothing where none do."""
+    pairing = pair.pairing
+    if pairing.why_not:
+        return ""
+    known = [own for own in (pairing.seeds, pairing.residuals) if not math.isnan(own)]
+    return (
+        f"{pairing.runs:,} runs of each share seed and sizes, so what they share of "
+        f"their noise cancels (correlation {format.number(known[0], 2)})"
+    )
+
+
+def _names(pair: Pair) -> tuple[str, str]:
+    return format.printable(pair.first), format.printable(pair.second)
