@@ -218,7 +218,8 @@ def describe_crossing(pair: Pair, comparison: Comparison) -> str:
     crossing = pair.crossing
     first, second = _names(pair)
     ahead = second if crossing.ahead == "second" else first
-    between = f"between {size(comparison, crossing.low)} and {size(comparison, crossing.high)}"
+    low, high = size(comparison, crossing.low), size(comparison, crossing.high)
+    between = f"between {low} and {high}"
     if crossing.chance < _HARDLY:
         return f"they do not cross {between}"
     likely = "" if math.isnan(crossing.chance) else _likely(crossing.chance)
@@ -236,7 +237,8 @@ def describe_crossing(pair: Pair, comparison: Comparison) -> str:
     ends = ""
     if not math.isnan(lower):
         ends = f" (90% interval {end(lower)} to {end(upper)})"
-    return f"{ahead} is ahead from {size(comparison, crossing.size.value)} on{ends}{likely}"
+    start = size(comparison, crossing.size.value)
+    return f"{ahead} is ahead from {start} on{ends}{likely}"
 
 
 def describe_pairing(pair: Pair) -> str:
