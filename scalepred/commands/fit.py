@@ -17,7 +17,12 @@ from scalepred.report.figure_process import FigureProcess
 from scalepred.runtime import preemption
 
 if TYPE_CHECKING:
-    from scalepred.config import Questions
+    from collections.abc import Sequence
+
+    from etils import epath
+
+    from scalepred.comparing import Case, Read
+    from scalepred.config import Fitting, Questions
     from scalepred.fitting.fit import Fit
     from scalepred.forecasting.gate import Gate
     from scalepred.runtime.command import CommandResult
@@ -36,6 +41,8 @@ scalepred-fit --measurements=points.csv --workdir=DIR
     [--plan --target=... --budget=1e20 [--cost=flops|6mn|mn] [--until_width=0.05]]
 scalepred-fit --workdir=DIR [--target=...] [--target_value=...] [--budget=...]
     [--gate=...] [--json]
+scalepred-fit --measurements=a.csv --measurements=b.csv --workdir=DIR [...]
+scalepred-fit --measurements=points.csv --by=COLUMN [--baseline=NAME] --workdir=DIR
 scalepred-fit --measurements=new.csv --score=DIR/forecasts/DIGEST.json [--json]
 
 Fits a law to a table (params, data, value), predicts what was held out, forecasts the
@@ -50,6 +57,9 @@ table that a forecast speaks of are set beside it.
                   where a rate or another setting differs, tries of which the best
                   counts. Laws of repeated data also read epochs, unique_data,
                   unique_tokens.
+  --by            column whose values are groups: each is fitted by itself, and all are
+                  compared; or give --measurements more than once
+  --baseline      the group that the others are held against (default: the first)
   --columns       which column is which: params=N,data=D,value=loss
   --decimal       the decimal mark of the table, "." or ",", where it is not clear
   --where         COLUMN=VALUE that rows must have; may be given more than once
@@ -130,7 +140,11 @@ def _float(name: str, default: float | None = None) -> flags.FlagHolder:
     )  # fmt: skip
 
 
-_MEASUREMENTS = _string("measurements")
+_MEASUREMENTS = flags.DEFINE_multi_string(
+    "measurements", None, "measurements", flag_values=FLAGS
+)
+_BY = _string("by", "")
+_BASELINE = _string("baseline", "")
 _COLUMNS = _string("columns", "")
 _DECIMAL = flags.DEFINE_enum(
     "decimal", "", ["", ".", ","], "decimal", flag_values=FLAGS
@@ -203,7 +217,7 @@ def _run(figure_process: FigureProcess | None) -> CommandResult:
         return _score()
     if not _WORKDIR.value:
         raise UserError("--workdir: missing; give a folder for the results")
-    if _MEASUREMENTS.value is None:
+    if not _tables():
         return _ask_saved(questions, targets, gates)
     return _fit_table(questions, targets, gates, figure_process)
 
@@ -214,15 +228,37 @@ def _fit_table(
     gates: list[Gate],
     figure_process: FigureProcess | None,
 ) -> CommandResult:
-    """Fits the table, and writes what was found."""
-    from scalepred import analysis, config
-    from scalepred.fitting.estimate import knows_epochs
-    from scalepred.report.machine import make_command_result
+    """Fits the table, or several, and writes what was found."""
     from scalepred.runtime.files import open_path
     from scalepred.runtime.workdir import check_input
 
     workdir = open_path("--workdir", str(_WORKDIR.value))
-    check_input(str(_MEASUREMENTS.value), workdir)
+    tables = _tables()
+    for table in tables:
+        check_input(table, workdir)
+    fitting, is_ladder, with_epochs = _settings()
+    read = functools.partial(
+        _read_case,
+        questions=questions,
+        targets=targets,
+        is_ladder=is_ladder,
+        with_epochs=with_epochs,
+    )
+    if len(tables) > 1 or _BY.value:
+        return _compare(read, workdir, fitting, is_ladder)
+    if _BASELINE.value:
+        raise UserError(
+            f"--baseline={_BASELINE.value}: of no use for one table; give --by=COLUMN, "
+            "or a second --measurements"
+        )
+    return _fit_one(read(tables[0]), workdir, fitting, gates, figure_process)
+
+
+def _settings() -> tuple[Fitting, bool, bool]:
+    """Of a fit; whether the law follows FLOPs alone; whether it knows of epochs."""
+    from scalepred import config
+    from scalepred.fitting.estimate import knows_epochs
+
     law = str(_LAW.value)
     is_ladder = law.endswith(_ALONG_COMPUTE)
     law = law.removesuffix(_ALONG_COMPUTE)
@@ -241,32 +277,85 @@ def _fit_table(
             f"--data_counts={_DATA_COUNTS.value}: of no use with --law={_LAW.value}, "
             "which knows nothing of epochs; choose --law=data_constrained"
         )
-    surface = _read_table(with_epochs)
+    return fitting, is_ladder, with_epochs
+
+
+def _read_case(
+    path: str,
+    where: Sequence[str] = (),
+    *,
+    questions: Questions,
+    targets: list[tuple[float, ...]],
+    is_ladder: bool,
+    with_epochs: bool,
+) -> Case:
+    """A table as it is going to be fitted, and what is asked of it."""
+    from scalepred.comparing import Case
+
+    surface = _read_table(path, with_epochs, where)
     questions = _convert(questions, surface)
     if is_ladder:
         from scalepred.table.ladder import along_compute, place_on_ladder
 
         targets = [place_on_ladder(surface, target) for target in targets]
         surface = along_compute(surface)
-    record: dict[str, object] = {
-        "runs": {"measurements": _MEASUREMENTS.value},
-        "settings": FLAGS.flag_values_dict(),
-    }
+    return Case(surface, _fit_region(surface), questions, targets)
+
+
+def _fit_one(
+    case: Case,
+    workdir: epath.Path,
+    fitting: Fitting,
+    gates: list[Gate],
+    figure_process: FigureProcess | None,
+) -> CommandResult:
+    from scalepred import analysis
+    from scalepred.report.machine import make_command_result
+
+    table = _tables()[0]
     found, verdicts = analysis.fit_table(
-        surface,
+        case.surface,
         workdir,
-        record,
-        _fit_region(surface),
+        {"runs": {"measurements": table}, "settings": FLAGS.flag_values_dict()},
+        case.in_fit,
         fitting,
-        questions,
-        targets,
+        case.questions,
+        case.targets,
         gates,
         figure_process,
         title=_TITLE.value,
-        table=str(_MEASUREMENTS.value),
+        table=table,
     )
     result = make_command_result(found.forecast, (), verdicts, found.answers)
-    return _with_plan(result, found.fit, targets)
+    return _with_plan(result, found.fit, case.targets)
+
+
+def _compare(
+    read: Read, workdir: epath.Path, fitting: Fitting, is_ladder: bool
+) -> CommandResult:
+    """Fits the groups of a table, or several tables, and compares them."""
+    from scalepred import comparing
+    from scalepred.runtime.command import CommandResult
+
+    for flag in (_GATES, _PLAN):
+        if flag.value:
+            raise UserError(
+                f"--{flag.name}: is asked of one fit; leave it out, and ask the fit of "
+                "a group in its own folder"
+            )
+    tables, by = _tables(), _BY.value
+    cases, said = comparing.read_groups(tables, by, read)
+    record = {
+        "runs": {"measurements": tables, "by": by},
+        "settings": FLAGS.flag_values_dict(),
+    }
+    asked = comparing.Asked(fitting, _BASELINE.value, is_ladder, _TITLE.value)
+    found = comparing.compare_tables(cases, workdir, record, asked, said)
+    return CommandResult(found.to_record())
+
+
+def _tables() -> list[str]:
+    return list(_MEASUREMENTS.value or ())
 
 
 def _convert(questions: Questions, surface: Surface) -> Questions:
@@ -287,19 +376,19 @@ def _convert(questions: Questions, surface: Surface) -> Questions:
     return dataclasses.replace(questions, target_value=value)
 
 
-def _read_table(with_epochs: bool) -> Surface:
+def _read_table(path: str, with_epochs: bool, where: Sequence[str] = ()) -> Surface:
     from scalepred.table.naming import parse_columns
     from scalepred.table.surface import Surface
 
     return Surface.from_csv(
-        _MEASUREMENTS.value,
+        path,
         metric=_METRIC.value,
         task=_TASK.value,
         random_guess=_RANDOM_GUESS.value,
         data_counts=_DATA_COUNTS.value if with_epochs else None,
         columns=parse_columns(_COLUMNS.value),
         decimal=_DECIMAL.value,
-        where=_WHERE.value,
+        where=[*_WHERE.value, *where],
     )
 
 
@@ -307,7 +396,7 @@ def _read_table(with_epochs: bool) -> Surface:
 _OF_FITTING = (
     _LAW, _RESIDUAL, _ABOVE, _METRIC, _TASK, _RANDOM_GUESS, _COMPUTE_RATIO,
     _MAX_PARAMS, _MAX_DATA, _DATA_COUNTS, _RESAMPLES, _SEED, _COLUMNS,
-    _DECIMAL, _WHERE, _REFIT_POINTS,
+    _DECIMAL, _WHERE, _REFIT_POINTS, _BY, _BASELINE,
 )  # fmt: skip
 
 
@@ -391,10 +480,11 @@ def _score() -> CommandResult:
     from scalepred.report.machine import make_command_result
     from scalepred.runtime.files import open_path
 
-    if not _MEASUREMENTS.value:
-        raise UserError("--score: needs --measurements, the table of what was measured")
+    if len(_tables()) != 1:
+        raise UserError("--score: needs --measurements, one table of what was measured")
     told = forecast.read(open_path("--score", str(_SCORE.value)))
-    surface = _read_table(any(one["epochs"] is not None for one in told.targets))
+    with_epochs = any(one["epochs"] is not None for one in told.targets)
+    surface = _read_table(_tables()[0], with_epochs)
     return make_command_result(told, analysis.score_table(told, surface))
 
 
