@@ -33,7 +33,7 @@ def describe(comparison: Comparison) -> list[str]:
     ]
     lines += [f"  {describe_group(group, comparison)}" for group in comparison.groups]
     for pair in comparison.pairs:
-        lines.append(format.sentence(headline(pair)))
+        lines.append(f"{headline(pair)}.")
         lines += [f"  {format.sentence(text)}" for text in sentences(pair, comparison)]
     lines += [f"note: {format.printable(note)}" for note in comparison.notes]
     return lines
@@ -70,11 +70,11 @@ def describe_group(group: Group, comparison: Comparison) -> str:
 
 
 def headline(pair: Pair) -> str:
-    """The verdict in a few words."""
+    """The verdict in a few words; a name in front keeps its small letter."""
     first, second = _names(pair)
     verdict = pair.headline.verdict
     if verdict == "none":
-        return f"no difference between {second} and {first} that these runs could see"
+        return f"No difference between {second} and {first} that these runs could see"
     better, worse = (second, first) if verdict == "second" else (first, second)
     return f"{better} is better than {worse}"
 
@@ -144,21 +144,25 @@ def describe_multiplier(
     if times is None or math.isnan(times.value):
         return ""
     first, second = _names(pair)
-    goal = (
-        f"for what {first} reaches with {describe_place(difference, comparison)} "
-        f"{second} needs"
-    )
     if times.value == 0:
-        return f"{second} never reaches what {first} has there"
-    if math.isinf(times.value):
-        return f"{goal} next to nothing"
-    name = axis_name(comparison)
-    if times.value >= 1:
-        ends = _times_ends(times.lower, times.upper)
-        return f"{goal} {_times(times.value)} times less {name}{ends}"
-    with_more = [_invert(end) for end in (times.value, times.upper, times.lower)]
-    ends = _times_ends(with_more[1], with_more[2])
-    return f"{goal} {_times(with_more[0])} times more {name}{ends}"
+        return f"what {first} has there is never reached by {second}"
+    ends = ""
+    if not math.isnan(times.lower):
+        ends = f" (90% interval {_say_times(times.lower)} to {_say_times(times.upper)})"
+    return (
+        f"for what {first} reaches with {describe_place(difference, comparison)} "
+        f"{second} needs {_say_times(times.value)} {axis_name(comparison)}{ends}"
+    )
+
+
+def _say_times(times: float) -> str:
+    """1.8 times less, 2.5 times more, any amount less, perhaps never."""
+    if times == 0:
+        return format.PERHAPS_NEVER
+    if math.isinf(times):
+        return "any amount less"
+    how = "less" if times >= 1 else "more"
+    return f"{_times(max(times, 1 / times))} times {how}"
 
 
 def multiplier_cell(times: Estimate | None) -> str:
@@ -182,16 +186,6 @@ def _times(number: float) -> str:
     if number == 0:
         return "0"
     return "any number" if math.isinf(number) else format.ratio(number, 1.0)
-
-
-def _times_ends(lower: float, upper: float) -> str:
-    if math.isnan(lower) or math.isnan(upper):
-        return ""
-    return f" (90% interval {_times(lower)} to {_times(upper)})"
-
-
-def _invert(number: float) -> float:
-    return math.inf if number == 0 else 1 / number
 
 
 def describe_needed(needed: Needed, pair: Pair, comparison: Comparison) -> str:
@@ -225,7 +219,7 @@ def describe_crossing(pair: Pair, comparison: Comparison) -> str:
     likely = "" if math.isnan(crossing.chance) else _likely(crossing.chance)
     likely = f"; they cross {between} with probability {likely}" if likely else ""
     if crossing.size.value == 0:
-        return f"{ahead} is ahead all along by the best fit{likely}"
+        return f"by the best fit {ahead} is ahead all along{likely}"
     form = format.flops if comparison.unit == "FLOPs" else format.count
 
     def end(number: float) -> str:
@@ -238,7 +232,7 @@ def describe_crossing(pair: Pair, comparison: Comparison) -> str:
     if not math.isnan(lower):
         ends = f" (90% interval {end(lower)} to {end(upper)})"
     start = size(comparison, crossing.size.value)
-    return f"{ahead} is ahead from {start} on{ends}{likely}"
+    return f"from {start} on {ahead} is ahead{ends}{likely}"
 
 
 def describe_pairing(pair: Pair) -> str:

@@ -94,7 +94,7 @@ def _card(pair: Pair, found: Comparison) -> Card:
         name="pair",
         question=f"Is {pair.second} better than {pair.first}?",
         verdict=_VERDICTS[place.verdict],
-        headline=format.sentence(words.headline(pair)).removesuffix("."),
+        headline=words.headline(pair),
         sentences=tuple(said),
     )
 
@@ -193,7 +193,13 @@ def _crossings(found: Comparison) -> Section:
         f"{pair.second} and {pair.first}: {words.describe_crossing(pair, found)}"
         for pair in found.pairs
     ]
-    return Section("crossing", "Where they cross", elements.bullets(said))
+    return Section("crossing", "Where they cross", _list(said))
+
+
+def _list(sentences: Sequence[str]) -> str:
+    """As `elements.bullets`; a name in front keeps its small letter."""
+    items = (elements.escape(text.removesuffix(".")) for text in sentences)
+    return "<ul>\n" + "".join(f"<li>{item}.</li>\n" for item in items) + "</ul>\n"
 
 
 def _groups(found: Comparison, links: Mapping[str, str]) -> Section:
@@ -245,7 +251,7 @@ def _how(found: Comparison) -> Section:
         "every interval holds the truth with probability 90% by itself; of ten "
         "comparisons of equals one is expected to show a difference"
     )
-    return Section("how", "How it was compared", elements.bullets(said))
+    return Section("how", "How it was compared", _list(said))
 
 
 def _document(title: str, body: str) -> str:
