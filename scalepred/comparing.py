@@ -32,6 +32,7 @@ from scalepred.table.readers import files
 from scalepred.table.surface import Surface
 
 _LONGEST_NAME = 40  # of a folder
+_SAID = 2  # reasons in one sentence
 
 
 class Case(NamedTuple):
@@ -141,7 +142,8 @@ def _name_tables(paths: Sequence[str]) -> list[str]:
 
 def _check_enough(groups: Mapping[str, object], said: Sequence[str], what: str) -> None:
     if len(groups) < 2:
-        why = "; ".join(said) or "there is only one"
+        why = "; ".join(said[:_SAID]) or "there is only one"
+        why += f"; and {len(said) - _SAID} more" if len(said) > _SAID else ""
         raise UserError(f"{what}: fewer than two groups can be compared: {why}")
 
 

@@ -113,16 +113,28 @@ def describe_difference(
     first, second = _names(pair)
     relative = difference.relative
     what = comparison.metric.replace("_", " ")
-    by = format.percent(abs(relative.value))
-    how = "lower" if relative.value < 0 else "higher"
     text = (
-        f"at {describe_place(difference, comparison)} the {what} of {second} is {by} "
-        f"{how} than that of {first}"
+        f"at {describe_place(difference, comparison)} the {what} of {second} is "
+        f"{_say_difference(relative.value)} than that of {first}"
     )
     if math.isnan(relative.lower):
         return text + " (no interval without resamples)"
-    ends = format.interval(relative.lower, relative.upper, format.percent)
-    return f"{text}{ends}; {second} is better with probability {chance(difference)}"
+    ends = [_say_difference(end) for end in (relative.lower, relative.upper)]
+    if relative.upper < 0:
+        ends.reverse()
+    # "2% to 5% lower", but "2% lower to 1% higher".
+    if ends[0].split()[-1] == ends[1].split()[-1]:
+        ends[0] = ends[0].split()[0]
+    return (
+        f"{text} (90% interval {ends[0]} to {ends[1]}); {second} is better with "
+        f"probability {chance(difference)}"
+    )
+
+
+def _say_difference(relative: float) -> str:
+    """3.2% lower, 3.2% higher."""
+    how = "lower" if relative < 0 else "higher"
+    return f"{format.percent(abs(relative))} {how}"
 
 
 def chance(of: Difference | Needed) -> str:
