@@ -1,10 +1,9 @@
 """The page of a comparison: which group is better, by how much, and where.
 
-A file of its own beside those of the groups, which it links; it needs no script.
+A file of its own beside those of the groups, which it links. Its script hides groups.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 
 from etils import epath
 
@@ -15,13 +14,15 @@ from scalepred.report import elements, format
 from scalepred.report.elements import Section
 from scalepred.report.page import families_charts as charts
 from scalepred.report.page.cards import write_cards
-from scalepred.report.page.chart import STYLE
+from scalepred.report.page.page import document
 from scalepred.report.verdict.card import Card
 from scalepred.runtime.files import write_whole
 
 # What the colours of cards say of the group that is held against the baseline.
 _VERDICTS = {"second": "yes", "first": "care", "none": "unchecked"}
 _MOST_CARDS = 12
+# What the script of a page reads; here it has no law to ask and no run to point at.
+_BLOCK = {"law": None, "points": {"params": [], "region": []}}
 _NAMED = 3  # groups in a title
 
 
@@ -60,13 +61,14 @@ def make_page(found: Comparison, links: Mapping[str, str], title: str = "") -> s
         f"runs, compared at equal {words.axis_name(found)}; all against "
         f"{found.groups[0].name}."
     )
-    return _document(
+    return document(
         title,
         f"<header>\n<h1>{elements.escape(title)}</h1>\n"
         f'<p class="facts">{elements.escape(facts)} '
         '<a href="comparison.json">comparison.json</a></p>\n'
         f'<nav aria-label="Sections">{nav}</nav>\n</header>\n'
         f"<main>\n{_cards(found)}{''.join(map(str, sections))}</main>\n",
+        _BLOCK,
     )
 
 
@@ -252,24 +254,3 @@ def _how(found: Comparison) -> Section:
         "comparisons of equals one is expected to show a difference"
     )
     return Section("how", "How it was compared", _list(said))
-
-
-def _document(title: str, body: str) -> str:
-    style = (
-        resources.files("scalepred.report.page").joinpath("page.css").read_text("utf-8")
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src \
-'unsafe-inline'; base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{elements.escape(title)}</title>
-<style>
-{style}{STYLE}</style>
-</head>
-<body>
-{body}</body>
-</html>
-"""
