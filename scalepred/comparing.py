@@ -21,7 +21,7 @@ from scalepred.fitting.comparison import Comparison, compare
 from scalepred.fitting.fit import Fit
 from scalepred.report import compare_words
 from scalepred.report.page import families
-from scalepred.runtime.files import jsonable, open_path, write_json
+from scalepred.runtime.files import open_path, write_json
 from scalepred.runtime.workdir import (
     check_workdir,
     is_taken,
@@ -257,7 +257,7 @@ def _compare(
 def _write(
     found: Comparison, workdir: epath.Path, folders: Mapping[str, str], title: str
 ) -> None:
-    write_json(workdir / "comparison.json", jsonable(found.to_record()))
+    write_json(workdir / "comparison.json", found.to_record())
     links = {name: f"{folder}/report.html" for name, folder in folders.items()}
     families.write_page(workdir / "report.html", found, links, title)
     log(workdir, f"compared {', '.join(group.name for group in found.groups)}")

@@ -21,6 +21,7 @@ from scalepred.fitting.estimate import knows_split
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.pairing import Pairing, draw_pair
 from scalepred.fitting.predict import LEVEL, Estimate, FittedLaw
+from scalepred.runtime.files import jsonable
 from scalepred.table.surface import Surface
 
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -197,27 +198,24 @@ class Comparison:
         return names.get(self.axis, self.data_unit)
 
     def to_record(self) -> dict[str, Any]:
-        """All of it as plain lists and numbers, for JSON."""
-        return {
-            "axis": self.axis,
-            "unit": self.unit,
-            "metric": self.metric,
-            "groups": [
-                {
-                    "name": group.name,
-                    "runs": group.runs,
-                    "points": len(group.fit.surface),
-                    "smallest": float(group.sizes.min()),
-                    "largest": float(group.sizes.max()),
-                }
-                for group in self.groups
-            ],
-            "pairs": [
-                {**_plain(dataclasses.asdict(pair)), "verdict": pair.headline.verdict}
-                for pair in self.pairs
-            ],
-            "notes": list(self.notes),
-        }
+        """All of it for JSON: NaN is null, infinity "inf"."""
+        groups = [
+            {
+                "name": group.name,
+                "runs": group.runs,
+                "points": len(group.fit.surface),
+                "smallest": float(group.sizes.min()),
+                "largest": float(group.sizes.max()),
+            }
+            for group in self.groups
+        ]
+        pairs = [
+            {"verdict": pair.headline.verdict, **_plain(dataclasses.asdict(pair))}
+            for pair in self.pairs
+        ]
+        about = {"axis": self.axis, "unit": self.unit, "metric": self.metric}
+        record = {**about, "groups": groups, "pairs": pairs, "notes": self.notes}
+        return {name: jsonable(part) for name, part in record.items()}
 
     def __repr__(self) -> str:
         from scalepred.report import compare_words
@@ -599,7 +597,9 @@ def _chance(true: np.ndarray) -> float:
 
 
 def _plain(record: Any) -> Any:
-    """Arrays as lists."""
+    """Arrays as lists, and named tuples by their names."""
+    if hasattr(record, "_asdict"):
+        record = record._asdict()
     if isinstance(record, dict):
         return {name: _plain(part) for name, part in record.items()}
     if isinstance(record, list | tuple):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from scalepred.report import format
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scalepred.fitting.comparison import (
         Comparison,
         Difference,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # A crossing less likely than this is not worth a sentence of its own.
 _HARDLY = 0.05
+# Noise that correlates less is hardly shared.
+_LITTLE = 0.2
 
 
 def describe(comparison: Comparison) -> list[str]:
@@ -119,16 +123,19 @@ def describe_difference(
     )
     if math.isnan(relative.lower):
         return text + " (no interval without resamples)"
-    ends = [_say_difference(end) for end in (relative.lower, relative.upper)]
-    if relative.upper < 0:
-        ends.reverse()
-    # "2% to 5% lower", but "2% lower to 1% higher".
-    if ends[0].split()[-1] == ends[1].split()[-1]:
-        ends[0] = ends[0].split()[0]
     return (
-        f"{text} (90% interval {ends[0]} to {ends[1]}); {second} is better with "
-        f"probability {chance(difference)}"
+        f"{text} (90% interval {_span(relative, _say_difference)}); {second} is better "
+        f"with probability {chance(difference)}"
     )
+
+
+def _span(estimate: Estimate, say: Callable[[float], str]) -> str:
+    """2% to 5% lower, but 2% lower to 1% higher."""
+    low, high = say(estimate.lower), say(estimate.upper)
+    if estimate.upper < 0:
+        low, high = high, low
+    number, _, rest = low.partition(" ")
+    return f"{number if high.endswith(rest) else low} to {high}"
 
 
 def _say_difference(relative: float) -> str:
@@ -160,7 +167,7 @@ def describe_multiplier(
         return f"what {first} has there is never reached by {second}"
     ends = ""
     if not math.isnan(times.lower):
-        ends = f" (90% interval {_say_times(times.lower)} to {_say_times(times.upper)})"
+        ends = f" (90% interval {_span(times, _say_times)})"
     return (
         f"for what {first} reaches with {describe_place(difference, comparison)} "
         f"{second} needs {_say_times(times.value)} {axis_name(comparison)}{ends}"
@@ -253,10 +260,11 @@ def describe_pairing(pair: Pair) -> str:
     if pairing.why_not:
         return ""
     known = [own for own in (pairing.seeds, pairing.residuals) if not math.isnan(own)]
-    return (
-        f"{pairing.runs:,} runs of each share seed and sizes, so what they share of "
-        f"their noise cancels (correlation {format.number(known[0], 2)})"
-    )
+    found = f"(correlation {format.number(known[0], 2)})"
+    text = f"{pairing.runs:,} runs of each share seed and sizes"
+    if known[0] < _LITTLE:
+        return f"{text}, but their noise has little in common {found}"
+    return f"{text}; what they share of their noise cancels {found}"
 
 
 def _names(pair: Pair) -> tuple[str, str]:
