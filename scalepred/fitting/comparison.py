@@ -368,6 +368,12 @@ def _notes(
                 f"{pair.first} and {pair.second} are taken as independent: "
                 f"{pair.pairing.why_not}"
             )
+    is_open = any(group.fit.called == "auto" for group in groups)
+    if is_open and any(pair.headline.verdict == "none" for pair in pairs):
+        notes.append(
+            "law=auto leaves the form of the law open, so its intervals are wide; a "
+            "law by name that fits, such as --law=chinchilla, sees smaller differences"
+        )
     if groups[0].axis == "compute":
         known = {bool(np.any(np.isfinite(g.fit.surface.compute))) for g in groups}
         if len(known) > 1:
