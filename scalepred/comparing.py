@@ -4,9 +4,7 @@ Every group is fitted and reported by itself (`analysis`), in a folder of its ow
 is set beside each other are the fits.
 """
 
-import contextlib
 import dataclasses
-import io
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +19,7 @@ from scalepred.fitting.comparison import Comparison, compare
 from scalepred.fitting.fit import Fit
 from scalepred.report import compare_words
 from scalepred.report.page import families
+from scalepred.runtime import steps
 from scalepred.runtime.files import open_path, write_json
 from scalepred.runtime.workdir import (
     check_workdir,
@@ -57,13 +56,11 @@ class Asked(NamedTuple):
     Attributes:
         settings: of every fit.
         baseline: group that all others are held against; "": the first.
-        is_ladder: the law follows FLOPs alone.
         title: of the page; "": the groups.
     """
 
     settings: config.Fitting
     baseline: str = ""
-    is_ladder: bool = False
     title: str = ""
 
 
@@ -179,6 +176,7 @@ def compare_tables(
             said.append(f"{name} is left out: {error}")
     _check_baseline(asked.baseline, fits)
     _check_enough(fits, said, "compare")
+    steps.begin(f"comparing {len(fits)} groups")
     found = _compare(fits, cases, asked)
     found = dataclasses.replace(found, notes=(*said, *found.notes))
     _write(found, workdir, folders, asked.title)
@@ -209,20 +207,18 @@ def _check_units(cases: Mapping[str, Case]) -> None:
 def _fit_group(
     name: str, case: Case, folder: epath.Path, record: dict[str, Any], asked: Asked
 ) -> Fit:
-    """Fits and reports one group, and says so in a line."""
+    """Fits and reports one group."""
     own = {**record, "runs": {**record["runs"], "group": name}}
-    with contextlib.redirect_stdout(io.StringIO()):  # all of it is on its page
-        results, _ = analysis.fit_table(
-            case.surface,
-            folder,
-            own,
-            case.in_fit,
-            asked.settings,
-            case.questions,
-            case.targets,
-            title=name,
-        )
-    print(f"{name}: fitted {int(case.in_fit.sum())} points", flush=True)
+    results, _ = analysis.fit_table(
+        case.surface,
+        folder,
+        own,
+        case.in_fit,
+        asked.settings,
+        case.questions,
+        case.targets,
+        title=name,
+    )
     return results.fit
 
 
@@ -231,13 +227,15 @@ def _compare(
 ) -> Comparison:
     first = next(iter(fits))
     questions, targets = cases[first].questions, cases[first].targets
+    # Such a ladder has FLOPs in the place of data.
+    is_ladder = cases[first].surface.data_unit == "FLOPs"
     axes = {axis for fit in fits.values() for axis in fit.law.axes}
     notes = []
     budgets = [questions.budget] if questions.budget else []
-    if budgets and not asked.is_ladder and not {"params", "data"} <= axes:
+    if budgets and not is_ladder and not {"params", "data"} <= axes:
         notes.append("--budget is left out: the laws follow one size, not compute")
         budgets = []
-    if targets and asked.is_ladder:
+    if targets and is_ladder:
         notes.append(
             "--target is left out of the comparison: each ladder has FLOPs of its own "
             "there; give --budget"
@@ -261,6 +259,7 @@ def _write(
     links = {name: f"{folder}/report.html" for name, folder in folders.items()}
     families.write_page(workdir / "report.html", found, links, title)
     log(workdir, f"compared {', '.join(group.name for group in found.groups)}")
+    steps.end()
     print("\n".join(compare_words.describe(found)))
     print(f"Report: {workdir / 'report.html'}")
 

@@ -3,9 +3,9 @@
     python scripts/run_pages.py              # says which outputs differ
     python scripts/run_pages.py --refresh    # writes them into the pages
 
-In a page `<!-- file: NAME -->` before a block puts it into a file, `<!-- run -->` before
-a block of sh or python runs it, and `<!-- output -->` before a block of text is what the
-block before it printed. All of a page run in one folder, one after the other.
+In a page `<!-- file: NAME -->` before a block puts it into a file, `<!-- run -->`
+before a block of sh or python runs it, and `<!-- output -->` before a block of text is
+what the block before it printed. All of a page run in one folder, one after the other.
 tests/test_readme.py and tests/test_docs.py use the same functions.
 """
 
