@@ -15,7 +15,7 @@ from etils import epath
 
 from scalepred import analysis, config
 from scalepred.config import UserError
-from scalepred.fitting.comparison import Comparison, compare
+from scalepred.fitting.comparison import Comparison, check_alike, compare
 from scalepred.fitting.fit import Fit
 from scalepred.report import compare_words
 from scalepred.report.page import families
@@ -166,7 +166,7 @@ def compare_tables(
     record = dict(record)
     check_workdir(workdir, record, "measurements")
     _check_baseline(asked.baseline, cases)
-    _check_units(cases)
+    check_alike({name: case.surface for name, case in cases.items()})
     prepare_workdir(workdir, record, "measurements")
     folders, fits, said = _name_folders(cases), {}, list(said)
     for name, case in cases.items():
@@ -189,19 +189,6 @@ def _check_baseline(baseline: str, groups: Mapping[str, object]) -> None:
             f"--baseline={baseline}: there is no such group (there: "
             f"{', '.join(groups)})"
         )
-
-
-def _check_units(cases: Mapping[str, Case]) -> None:
-    """Refuses groups that measure different things, before anything is fitted."""
-    (name, first), *others = cases.items()
-    for other, case in others:
-        for what in ("metric", "data_unit"):
-            own, theirs = getattr(first.surface, what), getattr(case.surface, what)
-            if own != theirs:
-                raise UserError(
-                    f"compare: {what} is {own} in {name} and {theirs} in {other}, "
-                    f"which cannot be set against each other; give tables of one {what}"
-                )
 
 
 def _fit_group(

@@ -13,8 +13,8 @@ import pytest
 import scalepred
 from scalepred import comparing
 from scalepred.config import UserError
-from scalepred.fitting import comparison, pairing
-from scalepred.fitting.comparison import Comparison, compare
+from scalepred.fitting import differences, pairing
+from scalepred.fitting.comparison import Comparison, Pair, compare
 from scalepred.fitting.fit import Fit
 from scalepred.report import compare_words
 from scalepred.report.page import families
@@ -109,7 +109,7 @@ def _known() -> Comparison:
     return compare(fits, budgets=[1e20, 1e21], targets=[(1e9, 1e11)], values=[2.5, 1.0])
 
 
-def _of(found: Comparison, name: str) -> comparison.Pair:
+def _of(found: Comparison, name: str) -> Pair:
     return next(pair for pair in found.pairs if pair.second == name)
 
 
@@ -229,7 +229,7 @@ def test_pairing_does_not_narrow_what_shares_none() -> None:
     assert 0.75 < np.mean(ratios) < 1.3
 
 
-def _width(place: comparison.Difference) -> float:
+def _width(place: differences.Difference) -> float:
     return place.relative.upper - place.relative.lower
 
 

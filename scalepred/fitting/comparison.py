@@ -17,14 +17,25 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
 from scalepred.fitting import inversion
+from scalepred.fitting.differences import (
+    Crossing,
+    Curve,
+    Difference,
+    Needed,
+    difference_along,
+    find_crossing,
+    make_curve,
+    make_difference,
+    needed_for,
+    relative_curve,
+)
 from scalepred.fitting.estimate import knows_split
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.pairing import Pairing, draw_pair
-from scalepred.fitting.predict import LEVEL, Estimate, FittedLaw
+from scalepred.fitting.predict import FittedLaw
 from scalepred.runtime.files import jsonable
 from scalepred.table.surface import Surface
 
-_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _PER_DECADE = 4  # places at which frontiers are computed
 # Sizes are looked for so many times below and above those that are shown.
 _MARGIN = 1e3
@@ -59,82 +70,6 @@ class Group:
             return np.asarray(getattr(surface, self.axis), float)
         own = np.asarray(self.fit.cost.flops(surface.params, surface.seen), float)
         return np.where(np.isfinite(surface.compute), surface.compute, own)
-
-
-class Curve(NamedTuple):
-    """Along the compared sizes: best fit and 90 % interval, each [places]."""
-
-    value: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """Two groups at one place.
-
-    Attributes:
-        at: the place by name: budget; or params, data, epochs.
-        first: value of the baseline there, a mean over runs.
-        second: of the other.
-        relative: second / first - 1; below zero the second is better.
-        better: probability that the second is better, 0 to 1; NaN without draws.
-        multiplier: how many times less of the compared size the second needs for the
-            value that the first has here; infinite where it needs next to nothing, 0
-            where it never gets there. None where the place is no size of the axis.
-    """
-
-    at: dict[str, float]
-    first: Estimate
-    second: Estimate
-    relative: Estimate
-    better: float
-    multiplier: Estimate | None = None
-
-    @property
-    def verdict(self) -> str:
-        """second | first | none: whose interval of the difference leaves out zero."""
-        if self.relative.upper < 0:
-            return "second"
-        return "first" if self.relative.lower > 0 else "none"
-
-
-@dataclasses.dataclass(frozen=True)
-class Needed:
-    """What each of two groups needs to reach a value.
-
-    Attributes:
-        value: that is wanted.
-        first: of the compared size, by the baseline; infinite where out of reach.
-        second: by the other.
-        ratio: first / second; NaN where neither ever gets there.
-        better: probability that the second needs less.
-    """
-
-    value: float
-    first: Estimate
-    second: Estimate
-    ratio: Estimate
-    better: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Crossing:
-    """Where the one that is better in the end begins to be.
-
-    Attributes:
-        ahead: second | first, which is better at the largest size looked at.
-        size: from which it is; 0: it is from the smallest size on.
-        chance: probability that they cross between the ends.
-        low: smallest size looked at.
-        high: the largest.
-    """
-
-    ahead: str
-    size: Estimate
-    chance: float
-    low: float
-    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,23 +186,7 @@ def compare(
     Raises:
         UserError: they cannot be compared; says why.
     """
-    made = {
-        str(name): fitting.fit(one, law, resamples=resamples)
-        if isinstance(one, Surface)
-        else one
-        for name, one in fits.items()
-    }
-    if len(made) < 2:
-        raise UserError(f"compare: {len(made)} group given; give two or more")
-    first = next(iter(made)) if baseline is None else baseline
-    if first not in made:
-        raise UserError(
-            f"baseline={first}: there is no such group (there: {', '.join(made)})"
-        )
-    _check_alike(made)
-    axis = _find_axis(made)
-    names = [first, *(name for name in made if name != first)]
-    groups = tuple(Group(name, made[name], axis) for name in names)
+    groups = _make_groups(fits, baseline, law, resamples)
     for name, numbers in (("budgets", budgets), ("values", values)):
         for number in numbers:
             if not (math.isfinite(number) and number > 0):
@@ -282,11 +201,34 @@ def compare(
     return Comparison(
         groups=groups,
         pairs=tuple(pairs),
-        axis=axis,
+        axis=groups[0].axis,
         metric=groups[0].fit.surface.metric,
         data_unit=groups[0].fit.surface.data_unit,
         notes=_notes(groups, pairs, common),
     )
+
+
+def _make_groups(
+    fits: Mapping[str, Fit | Surface], baseline: str | None, law: str, resamples: int
+) -> tuple[Group, ...]:
+    """The groups, the baseline first; see `compare`."""
+    made = {
+        str(name): fitting.fit(one, law, resamples=resamples)
+        if isinstance(one, Surface)
+        else one
+        for name, one in fits.items()
+    }
+    if len(made) < 2:
+        raise UserError(f"compare: {len(made)} group given; give two or more")
+    first = next(iter(made)) if baseline is None else baseline
+    if first not in made:
+        raise UserError(
+            f"baseline={first}: there is no such group (there: {', '.join(made)})"
+        )
+    check_alike({name: fit.surface for name, fit in made.items()})
+    axis = _find_axis(made)
+    names = [first, *(name for name in made if name != first)]
+    return tuple(Group(name, made[name], axis) for name in names)
 
 
 class _Asked(NamedTuple):
@@ -299,21 +241,20 @@ class _Asked(NamedTuple):
     seed: int
 
 
-def _check_alike(fits: Mapping[str, Fit]) -> None:
+def check_alike(surfaces: Mapping[str, Surface]) -> None:
     """Refuses values that mean different things.
 
     Raises:
         UserError: metrics or units of data differ.
     """
-    (name, first), *others = fits.items()
-    for other, fit in others:
+    (name, first), *others = surfaces.items()
+    for other, surface in others:
         for what in ("metric", "data_unit"):
-            own, theirs = getattr(first.surface, what), getattr(fit.surface, what)
+            own, theirs = getattr(first, what), getattr(surface, what)
             if own != theirs:
                 raise UserError(
                     f"compare: {what} is {own} in {name} and {theirs} in {other}, "
-                    "which cannot be set against each other; give tables of one "
-                    f"{what}"
+                    f"which cannot be set against each other; give tables of one {what}"
                 )
 
 
@@ -397,14 +338,14 @@ def _compare_pair(first: Group, second: Group, asked: _Asked) -> Pair:
         first=first.name,
         second=second.name,
         sizes=sizes[shown],
-        curves=(_curve(values[0][:, shown]), _curve(values[1][:, shown])),
-        difference=Curve(*map(np.expm1, _curve_of(difference[:, shown]))),
+        curves=(make_curve(values[0][:, shown]), make_curve(values[1][:, shown])),
+        difference=relative_curve(difference[:, shown]),
         places=tuple(
-            _difference_along(size, sizes, values) for size in sorted(asked.places)
+            difference_along(size, sizes, values) for size in sorted(asked.places)
         ),
         targets=tuple(_difference_at(target, sides) for target in asked.targets),
-        needed=tuple(_needed(value, sizes, values) for value in asked.values),
-        crossing=_find_crossing(sizes[shown], difference[:, shown]),
+        needed=tuple(needed_for(value, sizes, values) for value in asked.values),
+        crossing=find_crossing(sizes[shown], difference[:, shown]),
         pairing=pairing,
     )
 
@@ -462,18 +403,6 @@ class _Side(NamedTuple):
 _SIZES = ("params", "data")
 
 
-def _difference_along(
-    size: float, sizes: np.ndarray, values: Sequence[np.ndarray]
-) -> Difference:
-    place = int(np.argmin(np.abs(np.log(sizes / size))))
-    first, second = values[0][:, place], values[1][:, place]
-    found = _difference({"budget": size}, first, second)
-    needed = _sizes_for(first, sizes, values[1])
-    with np.errstate(divide="ignore"):
-        multiplier = _estimate(size / needed)
-    return dataclasses.replace(found, multiplier=multiplier)
-
-
 def _difference_at(target: tuple[float, ...], sides: tuple[_Side, _Side]) -> Difference:
     at = dict(zip(("params", "data", "epochs"), target, strict=False))
     values = []
@@ -484,122 +413,7 @@ def _difference_at(target: tuple[float, ...], sides: tuple[_Side, _Side]) -> Dif
                 own[name] = float(getattr(side.group.fit.surface, name).max())
         values.append(side.values_at(**own))
     known = {name: size for name, size in at.items() if not math.isnan(size)}
-    return _difference(known, values[0], values[1])
-
-
-def _difference(
-    at: dict[str, float], first: np.ndarray, second: np.ndarray
-) -> Difference:
-    """From ln of the values of both [1 + draws]."""
-    relative = second - first
-    with np.errstate(over="ignore"):
-        return Difference(
-            at=at,
-            first=_estimate(np.exp(first)),
-            second=_estimate(np.exp(second)),
-            relative=_estimate(np.expm1(relative)),
-            better=_chance(relative < 0),
-        )
-
-
-def _needed(value: float, sizes: np.ndarray, values: Sequence[np.ndarray]) -> Needed:
-    wanted = np.full(len(values[0]), math.log(value))
-    first, second = (_sizes_for(wanted, sizes, own) for own in values)
-    never = np.isinf(first) & np.isinf(second)
-    either = first > 0, second > 0
-    ratio = np.divide(
-        np.where(never, 1.0, first),
-        np.where(never, 1.0, second),
-        out=np.ones(len(first)),
-        where=either[0] | either[1],
-    )
-    if never[0]:
-        ratio[:] = math.nan
-    return Needed(
-        value, _estimate(first), _estimate(second), _estimate(ratio),
-        _chance(second < first),
-    )  # fmt: skip
-
-
-def _sizes_for(wanted: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sizes at which curves fall to a value; infinite if never, 0 if they all are.
-
-    Args:
-        wanted: ln of the value of each curve [curves].
-        sizes: ascending [places].
-        values: ln of the curves [curves, places].
-    """
-    falling = np.minimum.accumulate(values, axis=1)
-    found = np.empty(len(wanted))
-    for i, (value, curve) in enumerate(zip(wanted, falling, strict=True)):
-        if value >= curve[0]:
-            found[i] = 0.0
-        elif value < curve[-1]:
-            found[i] = math.inf
-        else:
-            after = int(np.argmax(curve <= value))
-            found[i] = _between(sizes, curve - value, after)
-    return found
-
-
-def _between(sizes: np.ndarray, above: np.ndarray, after: int) -> float:
-    """The size at which `above` [places] turns from positive to not, before `after`."""
-    before = after - 1
-    share = above[before] / (above[before] - above[after])
-    return float(sizes[before] * (sizes[after] / sizes[before]) ** share)
-
-
-def _find_crossing(sizes: np.ndarray, difference: np.ndarray) -> Crossing:
-    """From ln second - ln first [1 + draws, places]."""
-    second_ahead = bool(difference[0, -1] < 0)
-    behind = difference if second_ahead else -difference
-    found = np.empty(len(behind))
-    for i, own in enumerate(behind):
-        late = np.flatnonzero(own > 0)
-        if not len(late):
-            found[i] = 0.0
-        elif late[-1] == len(sizes) - 1:
-            found[i] = math.inf
-        else:
-            found[i] = _between(sizes, own, int(late[-1]) + 1)
-    inside = np.any(difference < 0, axis=1) & np.any(difference > 0, axis=1)
-    return Crossing(
-        ahead="second" if second_ahead else "first",
-        size=_estimate(found),
-        chance=_chance(inside),
-        low=float(sizes[0]),
-        high=float(sizes[-1]),
-    )
-
-
-def _curve(log_values: np.ndarray) -> Curve:
-    with np.errstate(over="ignore"):
-        return Curve(*map(np.exp, _curve_of(log_values)))
-
-
-def _curve_of(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Best fit and interval of each column [1 + draws, places]."""
-    best = numbers[0]
-    if len(numbers) == 1:
-        return best, np.full(best.shape, math.nan), np.full(best.shape, math.nan)
-    low, high = np.quantile(numbers[1:], _TAILS, axis=0)
-    return best, np.minimum(low, best), np.maximum(high, best)
-
-
-def _estimate(numbers: np.ndarray) -> Estimate:
-    """Best fit and interval of [1 + draws] numbers, which may be infinite."""
-    best, drawn = float(numbers[0]), numbers[1:]
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn) or math.isnan(best):
-        return Estimate(best, math.nan, math.nan)
-    low = float(np.quantile(drawn, _TAILS[0], method="lower"))
-    high = float(np.quantile(drawn, _TAILS[1], method="higher"))
-    return Estimate(best, min(low, best), max(high, best))
-
-
-def _chance(true: np.ndarray) -> float:
-    """Share of the draws, of [1 + draws]."""
-    return float(np.mean(true[1:])) if len(true) > 1 else math.nan
+    return make_difference(known, values[0], values[1])
 
 
 def _plain(record: Any) -> Any:

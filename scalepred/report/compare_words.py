@@ -13,13 +13,8 @@ from scalepred.report import format
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scalepred.fitting.comparison import (
-        Comparison,
-        Difference,
-        Group,
-        Needed,
-        Pair,
-    )
+    from scalepred.fitting.comparison import Comparison, Group, Pair
+    from scalepred.fitting.differences import Difference, Needed
     from scalepred.fitting.predict import Estimate
 
 # A crossing less likely than this is not worth a sentence of its own.

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
-from scalepred.fitting.comparison import Comparison, Difference, Group, Pair
+from scalepred.fitting.comparison import Comparison, Group, Pair
+from scalepred.fitting.differences import Difference
 from scalepred.fitting.predict import Estimate
 from scalepred.report import compare_words as words
 from scalepred.report import elements, format

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from scalepred.fitting.comparison import Comparison, Curve
+from scalepred.fitting.comparison import Comparison
+from scalepred.fitting.differences import Curve
 from scalepred.report import compare_words as words
 from scalepred.report import format
 from scalepred.report.page.chart import MOST_SHAPES, Axis, Chart, Key, extent
