@@ -251,7 +251,7 @@ def _how(found: Comparison) -> Section:
     ]
     said += found.notes
     said.append(
-        "every interval holds the truth with probability 90% by itself; of ten "
-        "comparisons of equals one is expected to show a difference"
+        "every interval holds the truth with probability 90% by itself, so about one "
+        "in ten comparisons of equals may show a difference"
     )
     return Section("how", "How it was compared", _list(said))

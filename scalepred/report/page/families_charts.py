@@ -55,7 +55,7 @@ def overlay(found: Comparison) -> str:
         curve = curves[group.name]
         chart.line(sizes, curve.value, f"{color} line", series=group.name)
     common = min(float(group.sizes.max()) for group in groups)
-    chart.vertical(common, "all measured up to here")
+    chart.vertical(common, "all fitted up to here")
     said = "; ".join(
         f"{group.name} {format.measured(float(curves[group.name].value[-1]), metric)}"
         for group in groups
@@ -96,7 +96,7 @@ def differences(found: Comparison) -> str:
         chart.band(sizes, curve.lower, curve.upper, f"{color} band", series=pair.second)
         chart.line(sizes, curve.value, f"{color} line", series=pair.second)
     common = min(float(group.sizes.max()) for group in found.groups)
-    chart.vertical(common, "all measured up to here")
+    chart.vertical(common, "all fitted up to here")
     said = "; ".join(
         f"{pair.second} {words.difference_cell(pair.headline)}" for pair in pairs
     )
