@@ -115,6 +115,8 @@ class FittedLaw:
         highest: that a measurement can be: 1 for an error.
         reach: ln(m n / (M N)) beyond which `growth` sets in; it is whole where a
             back-test of middling distance would end. -inf: it is whole everywhere.
+        misfits: of each draw where nothing was measured, in standard deviations
+            [draws]; None: drawn by the seed.
     """
 
     law: Law
@@ -130,6 +132,14 @@ class FittedLaw:
     epochs: float | None = None
     highest: float = math.inf
     reach: float = -math.inf
+    misfits: np.ndarray | None = None
+
+    @property
+    def wander(self) -> np.ndarray:
+        """Misfit of each draw where nothing was measured, standard normal [draws]."""
+        if self.misfits is not None:
+            return self.misfits
+        return np.random.default_rng(self.seed).standard_normal(len(self.draws))
 
     def parameters(self) -> dict[str, Estimate]:
         """The published parameters; NaN intervals where there are no draws."""
@@ -192,8 +202,7 @@ class FittedLaw:
             params: model sizes that these are at, counts [...] or [draws, ...].
             data: data sizes, counts, likewise.
         """
-        shape = (len(log_values),) + (1,) * (log_values.ndim - 1)
-        wander = np.random.default_rng(self.seed).standard_normal(shape)
+        wander = self.wander.reshape((-1,) + (1,) * (log_values.ndim - 1))
         deviation = log_values - log_value + self.misfit * wander
         x = np.log(np.asarray(params, float) / self.params_unit)
         y = np.log(np.asarray(data, float) / self.data_unit)
