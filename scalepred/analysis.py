@@ -6,6 +6,7 @@ from outside; nothing here knows how a model is trained.
 
 import dataclasses
 import math
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,8 @@ def fit_table(
     targets: Sequence[tuple[float, ...]],
     gates: Sequence[Gate] = (),
     figure_process: FigureProcess | None = None,
+    title: str = "",
+    table: str = "",
 ) -> tuple[results.Results, list[Verdict]]:
     """The right half alone, for a table from outside.
 
@@ -54,6 +57,8 @@ def fit_table(
         targets: (params, data), or (params, data, epochs), to forecast.
         gates: conditions on what the fit says.
         figure_process: draws beside what is computed here; None: a new one.
+        title: of the report; empty: the task, else the table's name.
+        table: where the table was read.
 
     Raises:
         UserError: before anything is fitted: the workdir is of another study, or the
@@ -80,13 +85,14 @@ def fit_table(
     asked = [ask_size(fit, *target) for target in targets]
     told = _seal(fit, asked, workdir, record, questions, answers)
     found = results.make_results(
-        surface.task or "measurements",
+        title or surface.task or pathlib.PurePath(table).stem or "Measurements",
         surface,
         in_fit,
         fit,
         answers,
         targets=asked,
         forecast=told,
+        table=table,
     )
     finish(workdir, found, True, figure_process)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
@@ -452,5 +458,4 @@ def _write_report(
     for name, drawing in drawn.items():
         write_whole(folder / f"{name}.png", drawing.png)
         write_whole(folder / f"{name}.svg", drawing.svg)
-    svg = {name: drawing.svg for name, drawing in drawn.items()}
-    page.write_page(workdir / "report.html", found, svg)
+    page.write_page(workdir / "report.html", found)

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from scalepred.report.page.chart import Axis, Chart, extent
+from scalepred.report.page.chart import Axis, Chart, Key, extent
 
 
 def _axis(low: float, high: float, is_log: bool = True, title: str = "x") -> Axis:
@@ -79,7 +79,7 @@ def test_dots_are_the_same_places_in_few_bytes():
     rng = np.random.default_rng(0)
     x, y = np.exp(rng.uniform(0, 4, 5000)), np.exp(rng.uniform(0, 4, 5000))
     chart = Chart("test", _axis(1.0, np.exp(4.0)), _axis(1.0, np.exp(4.0)))
-    chart.marks(x, y, "circle", "fit open", region="fit")
+    chart.dots(x, y, "circle", "fit", region="fit")
     root = ET.fromstring(chart.draw("5,000 runs."))
     dots = next(e for e in root.iter("path") if e.get("data-region") == "fit")
     assert dots.attrib["class"] == "fit dots round"
@@ -91,9 +91,10 @@ def test_dots_are_the_same_places_in_few_bytes():
 
 def test_text_from_files_is_escaped():
     nasty = '<script>alert("1")</script>'
-    chart = Chart("test", _axis(1, 2, title=nasty), _axis(1, 2))
+    keys = [Key("star", "tgt full", nasty, series=nasty)]
+    chart = Chart("test", _axis(1, 2, title=nasty), _axis(1, 2), keys)
     chart.marks(np.array([1.5]), np.array([1.5]), "star", "tgt full", series=nasty)
-    chart.key("star", "tgt full", nasty, series=nasty)
+    chart.star(1.5, 1.5, 1.2, 1.7, nasty, target=nasty)
     svg = chart.draw(nasty)
     assert "<script" not in svg
     assert nasty in _texts(svg)
@@ -102,6 +103,7 @@ def test_text_from_files_is_escaped():
 
 def test_extent_holds_every_number_that_is_one():
     low, high = extent(np.array([3.0, np.nan, np.inf, -1.0]), 7.0)
-    assert 2.5 < low < 3 and 7 < high < 8
+    assert 2.5 < low < 3
+    assert 7 < high < 8
     low, high = extent(np.array([5.0]))
     assert low < 5 < high

@@ -1,24 +1,19 @@
-"""The words, figures and page of a report, for ordinary and for odd results."""
+"""The figures of a report, for ordinary and for odd results."""
 
 import dataclasses
 import functools
-import html.parser
 import pathlib
 import pickle
-import re
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from etils import epath
 from example_results import ODD, grid
 
-from scalepred.fitting.health import Warn
-from scalepred.report import figures, format, plot_data, words
+from scalepred.report import figures, plot_data
 from scalepred.report.figure_process import FigureProcess
-from scalepred.report.page import page
 from scalepred.report.plot_data import FigureFiles
 from scalepred.report.results import Results
 
@@ -31,103 +26,6 @@ def _make_plot_data(results: Results) -> plot_data.PlotData:
 def _draw(kind: str) -> dict[str, FigureFiles]:
     seen = _make_plot_data(ODD[kind]())
     return {name: figures.draw(seen, name) for name in seen.figures}
-
-
-class _Checker(html.parser.HTMLParser):
-    """Tags are closed in order; nothing is loaded, nothing runs."""
-
-    VOID = frozenset(("meta", "img", "br", "hr"))
-
-    def __init__(self):
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        for name, value in attrs:
-            assert not name.startswith("on")
-            if name in ("src", "href"):
-                assert (value or "").startswith("data:image/svg+xml;base64,")
-            if tag == "img" and name == "alt":
-                assert value
-        if tag == "th":
-            assert dict(attrs)["scope"] in ("row", "col")
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def _write_page(results: Results, kind: str, folder) -> tuple[str, _Checker]:
-    path = epath.Path(folder) / "report.html"
-    svg = {name: drawing.svg for name, drawing in _draw(kind).items()}
-    page.write_page(path, results, svg)
-    text = path.read_text()
-    checker = _Checker()
-    checker.feed(text)
-    checker.close()
-    assert checker.open == []
-    return text, checker
-
-
-@pytest.mark.parametrize("kind", ODD)
-def test_page_of_any_results_is_whole_and_alone(kind, tmp_path):
-    any_results = ODD[kind]()
-    text, checker = _write_page(any_results, kind, tmp_path)
-
-    assert "script" not in checker.tags
-    assert "link" not in checker.tags
-    assert not re.search(r"https?://|@import|url\(", text)
-    assert checker.tags.count("img") in (3, 4)
-    for name in any_results.fit.parameters:
-        assert format.printable(name) in checker.text
-    for warning in any_results.fit.warnings:
-        assert format.printable(warning.code) in checker.text
-        assert format.printable(format.sentence(warning.sentence)) in checker.text
-    for answer in any_results.answers:
-        told = words.describe_answer(answer, any_results.surface)
-        assert format.printable(format.sentence(told)) in checker.text
-    for note in any_results.surface.notes:
-        assert format.printable(note) in checker.text
-
-
-def test_page_tells_every_part(tmp_path):
-    warned = dataclasses.replace(
-        grid().fit, extra_warnings=(Warn("few_points", "rests on little"),)
-    )
-    results = dataclasses.replace(grid(), fit=warned)
-
-    _, checker = _write_page(results, "grid", tmp_path)
-
-    for heading in (
-        "Warnings",
-        "Answers",
-        "Predicted against measured",
-        "The surface",
-        "Along each size",
-        "Extrapolation from every corner",
-        "The law",
-        "How far to trust it",
-        "The largest predictions",
-        "What was run",
-    ):
-        assert heading in checker.text
-    assert results.fit.law.formula in checker.text
-    for score in results.scores:
-        assert score.name in checker.text
-    for name, version in results.versions.items():
-        assert f"{name} {version}" in checker.text
-    for test in results.fit.inner_tests:
-        assert f"1/{test.ratio:g} of the compute" in checker.text
-    assert (
-        format.sentence(f"compute: {words.describe_compute(results)}") in checker.text
-    )
 
 
 def test_a_figure_process_draws_the_same_figures():

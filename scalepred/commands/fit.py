@@ -27,7 +27,7 @@ _USAGE = """\
 scalepred-fit --measurements=points.csv --workdir=DIR
     [--columns=params=N,data=D,value=loss] [--where=COLUMN=VALUE ...] [--decimal=,]
     [--law=auto] [--residual=relative] [--above=1] [--metric=error|loss]
-    [--task=NAME] [--random_guess=0.9]
+    [--task=NAME] [--random_guess=0.9] [--title=TEXT]
     [--fit_max_compute_ratio=50 | --fit_max_params=1e8 --fit_max_data=1e9]
     [--target=params=1e9,data=2e10[,epochs=4] ...] [--data_counts=auto|unique|seen]
     [--target_value=0.05 [--at_params=1e9] [--at_data=2e10]] [--budget=1e21]
@@ -65,6 +65,7 @@ table that a forecast speaks of are set beside it.
   --above         factor on it for points above the law; below 1: badly tuned runs,
                   which lie above, pull less (default 1)
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
+  --title         of the report; the task, or the name of the table, unless said
   --fit_max_...   fit region; everything else is held out and scored
   --target        sizes to forecast; may be given more than once
   --data_counts   for laws of repeated data, what the column data counts: unique (each
@@ -141,6 +142,7 @@ _RESIDUAL = _string("residual", "relative")
 _ABOVE = _float("above", 1.0)
 _METRIC = _string("metric")
 _TASK = _string("task")
+_TITLE = _string("title", "")
 _RANDOM_GUESS = _float("random_guess")
 _COMPUTE_RATIO = _float("fit_max_compute_ratio")
 _MAX_PARAMS = _float("fit_max_params")
@@ -260,6 +262,8 @@ def _fit_table(
         targets,
         gates,
         figure_process,
+        title=_TITLE.value,
+        table=str(_MEASUREMENTS.value),
     )
     result = make_command_result(found.forecast, (), verdicts, found.answers)
     return _with_plan(result, found.fit, targets)

@@ -345,6 +345,7 @@ class Fit:
         *,
         cost: Cost | None = None,
         until_width: float = 0.0,
+        most: int = 0,
     ) -> list[NextCell]:
         """The cells to train next, to be surer of the error at `target`.
 
@@ -354,11 +355,15 @@ class Fit:
             epochs: of the target and of the cells; see `data_needed`.
             cost: of a run, see `design.costs.cost_model`; None: training FLOPs.
             until_width: relative half-width of the 90 % interval that is enough.
+            most: few large cells, at most so many, in place of many; 0: any number.
         """
         smallest = float(self.surface.params.min()), float(self.surface.data.min())
         fitted = self._fitted_at(epochs)
         cells = make_cells(fitted, smallest, cost or self._cost_at(epochs), target)
-        return next_cells(fitted, cells, budget, target, until_width)
+        if most:
+            cells = cells.large(budget, most)
+        chosen = next_cells(fitted, cells, budget, target, until_width)
+        return chosen[:most] if most else chosen
 
     def epochs_at(self, epochs: float | None = None) -> float | None:
         """Passes over the data that a question is answered for.

@@ -205,6 +205,8 @@ _MEANINGS = {
     "E": "the value that no m and n get below; {unit}",
     "A": "size of the model term; {unit} times m to its exponent",
     "B": "size of the data term; {unit} times n to its exponent",
+    "bend": "how sharply the law bends towards the random guess; no unit",
+    "hardness": "1: both terms add; large: the larger term counts alone; no unit",
     "R_D*": "repeats of the data after which more are worth little; passes",
     "R_N*": "excess of m over what n can use after which more is worth little; times",
 }

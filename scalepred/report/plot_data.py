@@ -189,7 +189,7 @@ def make_plot_data(results: Results) -> PlotData:
         map=_map(results, shown, epochs),
         by_params=by_params,
         by_data=by_data,
-        repeats=None if epochs is None else _repeats(results, points.runs),
+        repeats=None if epochs is None else trace_repeats(results, points.runs),
         corners=None,
     )
 
@@ -241,7 +241,8 @@ def _lines(results: Results, runs: Points, epochs: float | None) -> tuple[Lines,
     return found[0], found[1]
 
 
-def _repeats(results: Results, runs: Points) -> Repeats:
+def trace_repeats(results: Results, runs: Points) -> Repeats:
+    """The law along epochs at the sizes that most of these runs repeat."""
     sizes = np.stack([runs.params, runs.data], axis=1)
     places, counts = np.unique(sizes, axis=0, return_counts=True)
     chosen = np.argsort(-counts, kind="stable")[:MAX_LINES]

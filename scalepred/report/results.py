@@ -6,6 +6,7 @@ computed twice or differently for one of them.
 
 import csv
 import dataclasses
+import datetime
 import functools
 import io
 import math
@@ -20,6 +21,7 @@ from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.health import Warn
 from scalepred.fitting.scores import coverage, summarise_errors
+from scalepred.runtime import invocation
 from scalepred.runtime.files import write_json, write_whole
 from scalepred.runtime.versions import read_versions
 from scalepred.table.surface import Surface
@@ -135,6 +137,30 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where results come from.
+
+    Attributes:
+        date: when they were made, such as 27 Nov 2026; empty: not known.
+        command: that made them; empty where Python did.
+        table: path of the measurements, where they came from outside.
+        seconds: wall time until then; NaN: not known.
+    """
+
+    date: str = ""
+    command: str = ""
+    table: str = ""
+    seconds: float = math.nan
+
+    @staticmethod
+    def now(table: str = "") -> "Provenance":
+        """Of what this process has just made."""
+        today = datetime.date.today()
+        date = f"{today.day} {today:%b %Y}"
+        return Provenance(date, invocation.command(), table, invocation.seconds())
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
     """All a study found.
 
@@ -152,6 +178,7 @@ class Results:
         versions: of the software, by name.
         forecast: what was said before, if anything was.
         verified: targets that were measured, beside what was said of them.
+        provenance: when, how and from what all this was made.
     """
 
     title: str
@@ -166,6 +193,7 @@ class Results:
     versions: dict[str, str]
     forecast: "Forecast | None" = None
     verified: "Sequence[Verified]" = ()
+    provenance: Provenance = Provenance()
 
     @functools.cached_property
     def corners(self) -> list[backtest.Corner]:
@@ -184,6 +212,7 @@ def make_results(
     training: Training | None = None,
     forecast: "Forecast | None" = None,
     verified: "Sequence[Verified]" = (),
+    table: str = "",
 ) -> Results:
     """Predicts every point and target, and scores what was held out.
 
@@ -197,6 +226,7 @@ def make_results(
         training: what was run.
         forecast: what was said before.
         verified: targets that were measured.
+        table: path of the measurements, where they came from outside.
     """
     flops = fit.cost.flops(surface.params, surface.seen)
     compute = np.where(np.isfinite(surface.compute), surface.compute, flops)
@@ -216,6 +246,7 @@ def make_results(
         versions=read_versions(),
         forecast=forecast,
         verified=verified,
+        provenance=Provenance.now(table),
     )
 
 

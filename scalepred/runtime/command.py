@@ -20,7 +20,7 @@ from absl import flags
 
 from scalepred import config
 from scalepred.config import UserError
-from scalepred.runtime import preemption, processes
+from scalepred.runtime import invocation, preemption, processes
 
 MACHINE_FAILED = 1
 USER_MISTAKE = 2
@@ -101,6 +101,7 @@ def status_of(
     if any(flag in ("--help", "-h", "-help", "--helpfull") for flag in argv[1:]):
         print(usage)
         return 0
+    invocation.remember(name, argv[1:])
     try:
         before(argv)
         _parse(known, argv)

@@ -50,6 +50,12 @@ class Cells(NamedTuple):
         """Those of a mask or of places [cells]."""
         return Cells(self.params[which], self.data[which], self.cost[which])
 
+    def large(self, budget: float, most: int) -> "Cells":
+        """Those of which so many take the budget, or the largest that there are."""
+        affordable = self.cost <= budget
+        least = min(budget / most, np.max(self.cost, initial=0, where=affordable) / 8)
+        return self.where(affordable & (self.cost >= least))
+
     def are_in(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
         """Which of them have the sizes of one of other runs [cells]."""
         return np.any(self.same(params, data), axis=1)

@@ -12,7 +12,7 @@ A picture is laid out for the large text of a narrow screen, where 640 units are
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +54,9 @@ STYLE = """
 .chart .dashed { stroke-dasharray: 5 4; }
 .chart .band { fill: var(--c); opacity: .17; stroke: none; }
 .chart .open { fill: var(--b); stroke: var(--c); stroke-width: 1.4; }
-.chart .full { fill: var(--c); stroke: var(--b); stroke-width: .6; }
+.chart .full { fill: var(--c); stroke: none; }
+.chart .rim { stroke: var(--b); stroke-width: 1.5; paint-order: stroke; }
+.chart .shade { fill: var(--t); opacity: .07; stroke: none; }
 .chart .dots { fill: none; stroke: var(--c); stroke-width: 3; opacity: .5; }
 .chart .round { stroke-linecap: round; } .chart .square { stroke-linecap: square; }
 .chart .halo { paint-order: stroke; stroke: var(--b); stroke-width: 4px;
@@ -105,13 +107,27 @@ def extent(*numbers: np.ndarray | float, room: float = 0.05) -> tuple[float, flo
     return low / margin, high * margin
 
 
-class _Entry(NamedTuple):
-    """One entry of a legend: its symbol, drawn about (0, 0), and what it means."""
+class Key(NamedTuple):
+    """One entry of a legend.
 
-    symbol: str
+    Attributes:
+        shape: of `Chart.marks`, or line or band.
+        style: classes.
+        text: what it means.
+        region: whose marks a script hides with this entry.
+        series: likewise.
+    """
+
+    shape: str
+    style: str
     text: str
-    region: str
-    series: str
+    region: str = ""
+    series: str = ""
+
+    @property
+    def width(self) -> float:
+        """In units, with the gap that follows."""
+        return 34 + len(self.text) * _LETTER
 
 
 class Chart:
@@ -122,10 +138,10 @@ class Chart:
         kind: str,
         x: Axis,
         y: Axis,
+        keys: Sequence[Key] = (),
         *,
         height: int = HEIGHT,
         right: int = _RIGHT,
-        legend_rows: int = 1,
     ) -> None:
         """An empty chart.
 
@@ -133,16 +149,15 @@ class Chart:
             kind: which one of a page, for scripts.
             x: to the right.
             y: upwards.
+            keys: the legend, above the axes.
             height: of the whole, in units.
             right: units beside the axes on the right, for labels of lines.
-            legend_rows: lines of text to leave room for above the axes.
         """
-        self.kind, self.x, self.y = kind, x, y
-        self.height, self.legend_rows = height, legend_rows
+        self.kind, self.x, self.y, self.height = kind, x, y, height
+        self._rows = _break_rows(keys)
         self.left, self.right = _LEFT, WIDTH - right
-        self.top, self.bottom = _ROW * (legend_rows + 1) + 4, height - _BOTTOM
+        self.top, self.bottom = _ROW * (len(self._rows) + 1) + 4, height - _BOTTOM
         self._parts: list[str] = []
-        self._entries: list[_Entry] = []
 
     def at_x(self, numbers: np.ndarray | float) -> np.ndarray:
         """Units from the left, shaped like the numbers."""
@@ -207,16 +222,30 @@ class Chart:
         across, down = across[seen], down[seen]
         if not len(across):
             return
-        if len(across) > MOST_SHAPES:
-            cap = "square" if shape == "square" else "round"
-            style = f"{style.split()[0]} dots {cap}"
-            self._add("path", style, data, d=_dot(across, down))
-            return
         drawn = "".join(
             draw_shape(shape, *place, size)
             for place in zip(across.tolist(), down.tolist(), strict=True)
         )
         self._add("path", style, data, d=drawn)
+
+    def dots(
+        self, x: np.ndarray, y: np.ndarray, shape: str, style: str, **data: str
+    ) -> None:
+        """`marks` of thousands: small, in whole units, none twice.
+
+        Args:
+            x: numbers, not places.
+            y: likewise.
+            shape: circle, or else square.
+            style: the class of the colour, and further ones.
+            data: attributes for scripts.
+        """
+        across, down = self.at_x(x), self.at_y(y)
+        seen = self._holds(across, down)
+        if np.any(seen):
+            cap = "round" if shape == "circle" else "square"
+            drawn = _dot(across[seen], down[seen])
+            self._add("path", f"{style} dots {cap}".replace("  ", " "), data, d=drawn)
 
     def bars(
         self,
@@ -240,28 +269,51 @@ class Chart:
         if drawn:
             self._add("path", style, data, d=drawn)
 
-    def vertical(self, x: float, text: str, row: int = 0, side: str = "left") -> None:
+    def star(
+        self,
+        x: float,
+        y: float,
+        lower: float,
+        upper: float,
+        told: str,
+        **data: str,
+    ) -> None:
+        """A star with its interval, and the words that a pointer on it brings up."""
+        place = [np.array([number]) for number in (x, y, lower, upper)]
+        self._parts.append(f"<g{_attributes(data)}><title>{escape(told)}</title>")
+        self.bars(place[0], place[2], place[3], "tgt line")
+        self.marks(place[0], place[1], "star", "tgt full rim", size=9.0)
+        self._parts.append("</g>")
+
+    def vertical(self, x: float, text: str, row: int = 0) -> None:
         """A dashed line at a number, with words beside its upper end.
 
         Args:
             x: the number.
-            text: the words.
+            text: the words; right of the line, or left where there is no room.
             row: lines of text from the top at which they stand.
-            side: left or right of the line; they go where there is room.
         """
-        across, width = float(self.at_x(x)), len(text) * _LETTER
+        across = float(self.at_x(x))
         if not self.left <= across <= self.right:
             return
         self._parts.append(
             f'<path class="plain thin dashed faint" d="M{_say(across)} {self.top}'
             f'V{self.bottom}"/>'
         )
-        if across - width < self.left:
-            side = "right"
-        elif across + width > self.right:
-            side = "left"
-        shift, anchor = (-6, "end") if side == "left" else (6, "start")
-        self.words(across + shift, self.top + 16 + row * 20, text, anchor)
+        is_right = across + len(text) * _LETTER < WIDTH
+        shift, anchor = (6, "start") if is_right else (-6, "end")
+        self.words(across + shift, self.top + 16 + row * 22, text, anchor)
+
+    def horizontal(self, y: float, text: str) -> None:
+        """A dashed line at a number, with words above its left end."""
+        down = float(self.at_y(y))
+        if not self.top <= down <= self.bottom:
+            return
+        self._parts.append(
+            f'<path class="plain thin dashed faint" d="M{self.left} {_say(down)}'
+            f'H{self.right}"/>'
+        )
+        self.words(self.left + 6, down - 6, text)
 
     def words(
         self, across: float, down: float, text: str, anchor: str = "start"
@@ -275,23 +327,6 @@ class Chart:
     def add(self, part: str) -> None:
         """A piece of SVG."""
         self._parts.append(part)
-
-    def key(
-        self, shape: str, style: str, text: str, region: str = "", series: str = ""
-    ) -> None:
-        """An entry of the legend, in the order in which they are added.
-
-        Args:
-            shape: of `marks`, or line or band.
-            style: classes.
-            text: what it means.
-            region: whose marks a script hides with this entry.
-            series: likewise.
-        """
-        lines = {"line": "M-10 0H10", "band": "M-10 -7H10V7H-10z"}
-        drawn = lines.get(shape) or draw_shape(shape, 0.0, 0.0, 5.0)
-        symbol = f'<path class="{style}" d="{drawn}"/>'
-        self._entries.append(_Entry(symbol, text, region, series))
 
     def draw(self, seen: str) -> str:
         """The picture.
@@ -358,19 +393,20 @@ class Chart:
         return max(found, key=len, default=[])
 
     def _legend(self) -> list[str]:
-        """Entries from left to right, in as many rows as there is room for."""
-        drawn, across, row = [], 14.0, 0
-        for symbol, text, region, series in self._entries:
-            width = 34 + len(text) * _LETTER
-            if across + width > WIDTH and across > 14:
-                across, row = 14.0, row + 1
-            about = _attributes({"region": region, "series": series})
-            drawn.append(
-                f'<g class="key"{about} transform="translate({_say(across)} '
-                f'{14 + row * _ROW})">{symbol}<text x="16" y="5">{escape(text)}</text>'
-                "</g>"
-            )
-            across += width
+        """Its entries from left to right."""
+        lines = {"line": "M-10 0H10", "band": "M-10 -7H10V7H-10z"}
+        drawn = []
+        for row, keys in enumerate(self._rows):
+            across = 14.0
+            for key in keys:
+                symbol = lines.get(key.shape) or draw_shape(key.shape, 0, 0, 5)
+                about = _attributes({"region": key.region, "series": key.series})
+                drawn.append(
+                    f'<g class="key"{about} transform="translate({_say(across)} '
+                    f'{14 + row * _ROW})"><path class="{key.style}" d="{symbol}"/>'
+                    f'<text x="16" y="5">{escape(key.text)}</text></g>'
+                )
+                across += key.width
         return drawn
 
     def _holds(self, across: np.ndarray, down: np.ndarray) -> np.ndarray:
@@ -390,6 +426,16 @@ class Chart:
     def _add(self, tag: str, style: str, data: dict[str, str], **own: str) -> None:
         about = "".join(f' {name}="{text}"' for name, text in own.items())
         self._parts.append(f'<{tag} class="{style}"{_attributes(data)}{about}/>')
+
+
+def _break_rows(keys: Sequence[Key]) -> list[list[Key]]:
+    """The entries of a legend in as few rows as hold them."""
+    rows: list[list[Key]] = []
+    for key in keys:
+        if not rows or sum(k.width for k in (*rows[-1], key)) > WIDTH:
+            rows.append([])
+        rows[-1].append(key)
+    return rows
 
 
 def round_numbers(axis: Axis) -> Iterator[list[float]]:

@@ -7,13 +7,13 @@ to readers.
 
 from scalepred.report.results import Results
 from scalepred.report.verdict.card import Card
-from scalepred.report.verdict.need import need
-from scalepred.report.verdict.trust import trust
-from scalepred.report.verdict.worth import worth
+from scalepred.report.verdict.need import need_card
+from scalepred.report.verdict.trust import trust_card
+from scalepred.report.verdict.worth import worth_card
 
 __all__ = ["Card", "cards"]
 
 
 def cards(results: Results) -> tuple[Card, Card, Card]:
     """Trust, need and worth, in this order."""
-    return trust(results), need(results), worth(results)
+    return trust_card(results), need_card(results), worth_card(results)

@@ -11,7 +11,7 @@ from scalepred.report.verdict.trust import farthest, largest_fitted
 from scalepred.report.verdict.worth import mean_at
 
 
-def need(results: Results) -> Card:
+def need_card(results: Results) -> Card:
     for name in ("data_needed", "params_needed"):
         for answer in results.answers:
             if answer.question == name:

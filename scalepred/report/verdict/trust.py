@@ -75,7 +75,7 @@ def checked_distance(results: Results) -> float:
     return 1.0 if checks is None else max(checks.distance, 1.0)
 
 
-def trust(results: Results) -> Card:
+def trust_card(results: Results) -> Card:
     checks, question = _checks(results), "Can I trust it?"
     refuted = _refuted(results)
     if refuted:

@@ -15,6 +15,7 @@ from scalepred.report.verdict.trust import farthest
 _TIMES = 10.0
 _MUCH = {True: 0.10, False: 0.03}
 _LITTLE = {True: 0.02, False: 0.005}
+_WORTH_A_WORD = 0.02  # of the value
 _ONE_SIDED = 3.0  # one size is worth so many times the other: only it is named
 _NO_END = 1e15  # times the largest sizes: where the law ends
 # Probabilities in words, from the surest down.
@@ -22,7 +23,7 @@ _CHANCES = ((0.9, "Very likely", "yes"), (0.7, "Likely", "yes"), (0.3, "Open", "
             (0.1, "Unlikely", "no"), (0.0, "Very unlikely", "no"))  # fmt: skip
 
 
-def worth(results: Results) -> Card:
+def worth_card(results: Results) -> Card:
     question = "Is it worth going on?"
     here = _here(results)
     suffices = [one for one in results.answers if one.question == "budget_suffices"]
@@ -64,35 +65,33 @@ def _here(results: Results) -> _Here:
     """At the budget asked for, or the largest target, else at the largest run."""
     fit, surface = results.fit, results.surface
     params, data, budget = _place(results)
-    times = {"params": params, "data": data}
-    now = mean_at(results, **times)
-    say = _say_of(results)
-    epochs = fit.epochs_at(None) if "epochs" in fit.law.axes else None
-    max_data = data if fit.cost.data_power == 0 else math.inf
+    sizes, say = {"params": params, "data": data}, _say_of(results)
+    here = mean_at(results, **sizes)
+    sentences = [f"at {format.sizes(params, data, surface)}: {say(*here)}"]
+    now = here[0]
     if knows_split(fit.law.axes, fit.surface):
-        then = fit.best_for_budget(_TIMES * budget, max_data, epochs).value
-        what = "ten times the compute"
+        max_data = data if fit.cost.data_power == 0 else math.inf
+        now, then = (
+            fit.best_for_budget(times * budget, max_data).value
+            for times in (1.0, _TIMES)
+        )
+        if now < (1 - _WORTH_A_WORD) * here[0]:
+            sentences.append(f"the best split of the same compute: {say(now)}")
+        what = "ten times the compute, split best"
     else:
         axis = "data" if "data" in fit.law.axes else "params"
-        then = mean_at(results, **{**times, axis: _TIMES * times[axis]})[0]
-        what = f"ten times the {'data' if axis == 'data' else 'parameters'}"
-    then = min(float(then), now[0])
-    sentences = [
-        f"at {format.sizes(params, data, surface)}: {say(*now)}",
-        f"{what} lowers that to {say(then, math.nan, math.nan)} "
-        f"({format.percent(then / now[0] - 1)})",
-    ]
-    if more := _which_size(results, params, data, now[0]):
+        then = mean_at(results, **{**sizes, axis: _TIMES * sizes[axis]})[0]
+        unit = format.unit(surface) if axis == "data" else "parameters"
+        what = f"ten times the {unit}"
+    sentences.append(f"{what}: {say(then)} ({format.percent(then / now - 1)})")
+    if more := _which_size(results, params, data, here[0]):
         sentences.append(more)
-    floor = mean_at(
-        results,
-        **{
-            axis: size * (_NO_END if axis in fit.law.axes else 1.0)
-            for axis, size in times.items()
-        },
-    )
-    sentences.append(f"the floor is {say(*floor)}")
-    return _Here(now[0], then, tuple(sentences))
+    end = {
+        axis: size * (_NO_END if axis in fit.law.axes else 1.0)
+        for axis, size in sizes.items()
+    }
+    sentences.append(f"the floor is {say(*mean_at(results, **end))}")
+    return _Here(now, then, tuple(sentences))
 
 
 def _place(results: Results) -> tuple[float, float, float]:
@@ -105,10 +104,10 @@ def _place(results: Results) -> tuple[float, float, float]:
     return row.params, row.data, row.compute
 
 
-def _say_of(results: Results) -> Callable[[float, float, float], str]:
+def _say_of(results: Results) -> Callable[..., str]:
     metric = results.surface.metric
 
-    def say(value: float, lower: float, upper: float) -> str:
+    def say(value: float, lower: float = math.nan, upper: float = math.nan) -> str:
         text = format.measured(value, metric)
         span = format.ends(lower, upper, metric)
         return f"{text} ({span})" if span else text
