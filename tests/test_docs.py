@@ -1,6 +1,7 @@
 """The examples of docs/, run as they stand, from outside the package."""
 
 import csv
+import importlib
 import json
 import pathlib
 import re
@@ -154,8 +155,10 @@ def test_page_of_warnings_lists_every_code():
 
 
 def test_page_of_verdicts_has_the_thresholds():
-    from scalepred.report.verdict import trust, worth
-
+    trust, worth = (
+        importlib.import_module(f"scalepred.report.verdict.{name}")
+        for name in ("trust", "worth")
+    )
     page = (ROOT / "docs" / "reading.md").read_text()
     for said in (
         f"at least {trust._GOOD_SHARE:.0%} of the held-out points",
@@ -170,3 +173,18 @@ def test_page_of_verdicts_has_the_thresholds():
         assert said in page.replace(" %", "%"), said
     assert 3 * trust._GOOD_ERROR == 1, "a third"
     assert trust._POOR_SHARE == 0.5, "half"
+
+
+def test_every_file_of_the_tree_exists():
+    """What stands where, in BUILD.md."""
+    page = (ROOT / "BUILD.md").read_text()
+    tree = page.split("## What stands where")[1].split("```")[1]
+    folder = ROOT
+    for line in tree.strip().splitlines():
+        name, *said = line.split(maxsplit=1)
+        if not line.startswith(" "):
+            folder = ROOT / name
+        path = folder / name if line.startswith(" ") else folder
+        assert path.exists(), line
+        for other in re.findall(r"\w+\.py", "".join(said)):
+            assert (path / other).exists(), line
