@@ -9,7 +9,7 @@ import numpy as np
 
 import scalepred
 from scalepred.fitting import backtest
-from scalepred.fitting.health import Warn
+from scalepred.fitting.warn import Warn
 from scalepred.forecasting.forecast import Asked
 from scalepred.report import results as results_lib
 from scalepred.report.results import Results

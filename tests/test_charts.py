@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from scalepred.report.page.chart import Axis, Chart, Key, extent
+from scalepred.report.page.chart import Axis, Chart, Key, choose_ticks, extent
 
 
 def _axis(low: float, high: float, is_log: bool = True, title: str = "x") -> Axis:
@@ -31,9 +31,8 @@ def _texts(svg: str) -> list[str]:
 )
 def test_ticks_are_round_within_and_apart(low, high, is_log):
     axis = _axis(low, high, is_log)
-    chart = Chart("test", axis, axis)
     for length, is_upward in ((548.0, False), (276.0, True)):
-        ticks = chart._ticks(axis, length, is_upward)
+        ticks = choose_ticks(axis, length, is_upward)
         assert 2 <= len(ticks) <= 8
         assert all(low <= tick <= high for tick in ticks)
         places = axis.share(np.array(ticks)) * length

@@ -6,7 +6,7 @@ import io
 import pytest
 from example_results import ODD, grid
 
-from scalepred.fitting.health import Warn
+from scalepred.fitting.warn import Warn
 from scalepred.report import console, format, words
 
 LABELS = ["fit:", "held out:", "size:", "budget:", "compute:"]

@@ -1,6 +1,8 @@
 """Warnings about a fit: each appears where it should and nowhere else."""
 
 import csv
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import pytest
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting import solver
+from scalepred.fitting.warn import SEVERITIES, Warn
+from scalepred.table import numbers
 from scalepred.table.surface import Surface
 
 HUBER = solver.Residual("huber", 1e-3)
@@ -46,8 +50,8 @@ def test_a_clean_grid_has_no_outliers():
 
 def test_outliers_are_named_with_what_they_do():
     found = sentences(grid(p35=1.2), residual=HUBER)
-    assert "params=1.024e+09, data=1.024e+11" in found["outliers"]
-    assert "model_exponent would be" in found["outliers"]
+    assert "(1.02B parameters and 102B examples)" in found["outliers"]
+    assert "the model exponent would be" in found["outliers"]
 
 
 def test_a_point_that_leads_is_named():
@@ -68,12 +72,12 @@ def test_epochs_five_outliers_are_reported(shared_data):
     assert clean.parameters["data_exponent"].value == pytest.approx(0.3672, abs=2e-4)
     assert spoilt.parameters["data_exponent"].value == pytest.approx(0.453, abs=1e-3)
     said = {w.code: w.sentence for w in spoilt.warnings}["outliers"]
-    assert "data_exponent would be 0.35" in said
+    assert "the data exponent would be 0.35" in said
     assert "instead of 0.453" in said
     # The five, and three runs beside them.
     fewest = np.sort(spoilt.surface.data)[:5]
     for size in spoilt.surface.params[np.isin(spoilt.surface.data, fewest)]:
-        assert f"params={size:g}" in said
+        assert f"{numbers.write(float(size))} parameters" in said
     assert said.startswith("8 points")
 
 
@@ -84,7 +88,7 @@ def test_epochs_five_outliers_are_named_by_default(shared_data, law, most):
     said = {w.code: w.sentence for w in fit.warnings}["outliers"]
     fewest = np.sort(surface.data)[:5]
     for size in surface.params[np.isin(surface.data, fewest)]:
-        assert f"params={size:g}" in said
+        assert f"{numbers.write(float(size))} parameters" in said
     assert said.startswith(f"{most} points")
 
 
@@ -152,3 +156,19 @@ def test_one_sided_residual_ignores_badly_tuned_runs():
         return float(np.mean(np.abs(said / truth.value - 1)))
 
     assert error(0.05) < 0.5 * error(1.0)
+
+
+def test_every_warning_has_a_weight_and_something_to_do():
+    """Every code that the sources give; the heaviest come first."""
+    root = pathlib.Path(scalepred.__file__).parent
+    text = "".join(path.read_text() for path in root.rglob("*.py"))
+    codes = set(re.findall(r"(?:\badd|\bWarn)\(\s*\"([a-z_]+)\"", text))
+    assert {"few_points", "low_coverage", "outliers", "same_epochs"} <= codes
+    found = [Warn(code, "") for code in codes]
+    assert all(one.advice for one in found)
+    found.sort(key=lambda one: one.rank)
+    weights = [SEVERITIES.index(one.severity) for one in found]
+    assert weights == sorted(weights)
+    assert set(weights) == {0, 1, 2}
+    of_own = Warn("made_up", "")
+    assert (of_own.severity, of_own.advice) == ("weakens", "")

@@ -120,7 +120,7 @@ def test_without_repeats_it_is_chinchilla_and_says_so():
     assert fit.law is laws.chinchilla
     assert fit.fitted.theta.tobytes() == expected.fitted.theta.tobytes()
     assert any("law=chinchilla is fitted in place of" in note for note in fit.notes)
-    assert "every point has epochs=1" in codes(fit)["same_epochs"]
+    assert "every point was trained for 1 epoch:" in codes(fit)["same_epochs"]
     assert "same_epochs" not in codes(expected)
     with pytest.raises(UserError, match="law=chinchilla knows nothing of epochs"):
         fit.predict(1e9, 1e9, epochs=2)
@@ -246,7 +246,7 @@ def test_what_repeats_cannot_say_is_said():
     rising[worst] *= 2
     found = say(dataclasses.replace(surface, value=rising))["over_fitting"]
     assert "rises with more epochs at 1 of the sizes" in found
-    assert "params=2.56e+09, data=1e+08" in found
+    assert "2.56B parameters and 100M examples, where" in found
     found = say(surface.where(surface.seen == 6.4e9))  # a fixed number of steps
     assert "as where all runs take as many steps" in found["confounded_epochs"]
 

@@ -9,7 +9,7 @@ import pytest
 from example_results import ODD, grid, make_results, make_surface
 
 import scalepred
-from scalepred.fitting.health import Warn
+from scalepred.fitting.warn import Warn
 from scalepred.report import verdict
 from scalepred.report.beside import beside
 from scalepred.report.results import Results

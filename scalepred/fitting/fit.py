@@ -36,9 +36,9 @@ from scalepred.fitting.cost_reading import CostReading, read_cost
 from scalepred.fitting.design.cells import NextCell, make_cells
 from scalepred.fitting.design.choose import next_cells
 from scalepred.fitting.estimate import Settings, estimate, knows_epochs
-from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law
 from scalepred.fitting.predict import FittedLaw
+from scalepred.fitting.warn import Warn
 from scalepred.table.surface import Surface
 
 

@@ -1,7 +1,5 @@
 """What makes a fit less than it seems: codes for programs, sentences for people."""
 
-import dataclasses
-
 import numpy as np
 
 from scalepred.fitting import multistart, outliers, solver
@@ -9,6 +7,8 @@ from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.auto.fit import MIN_POINTS, Auto
 from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
+from scalepred.fitting.warn import Warn
+from scalepred.table import numbers
 from scalepred.table.surface import Surface
 
 # Fewer starts than this share at the optimum: the fit may depend on luck.
@@ -28,13 +28,7 @@ _CONFOUNDED = 0.98
 # its noise, as data are repeated more often, is no accident.
 _RISE, _RISE_NOISE = 0.01, 4.0
 
-
-@dataclasses.dataclass(frozen=True)
-class Warn:
-    """Something the reader of a fit must know: a code for programs, a sentence."""
-
-    code: str
-    sentence: str
+_SIZES = {"params": "model", "data": "data"}
 
 
 def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
@@ -57,8 +51,8 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
         if scales < 3 and axis in law.axes:
             add(
                 "few_scales",
-                f"only {scales} {axis} sizes: the {axis} exponent cannot be told from "
-                "the floor it ends at",
+                f"only {scales} {_SIZES[axis]} sizes: how fast the {surface.metric} "
+                f"falls with {_SIZES[axis]} size cannot be told from where it ends",
             )
     if surface.left_out.is_many:
         add("runs_left_out", surface.left_out.sentence)
@@ -68,7 +62,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
         add(
             "cost_unexplained",
             f"the FLOPs of {cost.num_apart} of {cost.num_points} points are more than "
-            f"{OFF:.0%} off {cost.cost}, on which all costs rest: look at their column",
+            f"{OFF:.0%} off {cost.cost}, on which all costs rest",
         )
     found += _points_at_guess(surface)
     log_sizes = np.log(surface.params), np.log(surface.data)
@@ -86,7 +80,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
         what = ", so its term may be absent"
         if name in ("R_D*", "R_N*"):
             what = ": the points do not show where more of the same loses its worth"
-        add("bound_hit", f"{name} is at its bound{what}")
+        add("bound_hit", f"the parameter {name} is at its bound{what}")
     if result.agree < _FEW_AGREE:
         add(
             "starts_disagree",
@@ -97,8 +91,8 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
     if condition > _ILL_CONDITIONED:
         add(
             "ill_conditioned",
-            f"condition number {condition:.1e}: some parameters cannot "
-            "be told apart, though predictions may be fine",
+            "some parameters cannot be told apart, though predictions may be fine "
+            f"(condition number {numbers.write_flops(condition)})",
         )
     found += _flat_directions(result)
     found += _points_apart(result)
@@ -107,7 +101,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
         worst = max(surprising, key=lambda test: test.surprise)
         add(
             "back_test_failed",
-            f"hiding the top {worst.ratio:g}x of compute, the law missed it by "
+            f"hiding the top {worst.ratio:g} times of compute, the law missed it by "
             f"{worst.error:.1%}, {worst.surprise:.1f} times what its fit promised"
             + ("" if result.members else "; intervals are widened for it"),
         )
@@ -157,10 +151,11 @@ def about_epochs(result: LeastSquares | Auto) -> list[Warn]:
     if epochs is None:
         return []
     if "epochs" not in result.law.axes:
+        times = np.median(epochs)
         sentence = (
-            f"every point has epochs={np.median(epochs):g}: what repeated data are "
-            f"worth is not known, and law={result.law.name} speaks of data seen so "
-            "often only"
+            f"every point was trained for {times:g} epoch{'' if times == 1 else 's'}: "
+            "what repeated data are worth is not known, and the "
+            f"{result.law.name} law speaks of data seen so often only"
         )
         return [Warn("same_epochs", sentence)]
     if len(np.unique(epochs)) < 3:
@@ -191,14 +186,13 @@ def about_epochs(result: LeastSquares | Auto) -> list[Warn]:
         noise = result.noise.of(np.log(surface.value[low]))
         if rise > max(_RISE, _RISE_NOISE * noise):
             rises += 1
-            place = f"params={m:g}, data={n:g}, where it is {surface.value[low]:.4g} "
+            place = f"{_place(surface, m, n)}, where it is {surface.value[low]:.4g} "
             place += f"after {epochs[low]:g} epochs and {surface.value[high]:.4g} after"
             most = max(most, (rise, f"{place} {epochs[high]:g}"))
     if rises:
         sentence = (
             f"the {surface.metric} rises with more epochs at {rises} of the sizes, "
-            f"most at {most[1]}: such runs over-fit, which the law cannot follow; "
-            "leave them out"
+            f"most at {most[1]}: such runs over-fit, which the law cannot follow"
         )
         found.append(Warn("over_fitting", sentence))
     return found
@@ -209,7 +203,8 @@ def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
     if not len(result.fitted.draws):
         return []
     wide = [
-        f"{name} from {estimate.lower:.3g} to {estimate.upper:.3g}"
+        f"{name.replace('_', ' ')} from {numbers.write(estimate.lower)} to "
+        f"{numbers.write(estimate.upper)}"
         for name, estimate in result.fitted.parameters().items()
         if estimate.upper > _FLAT * estimate.lower > 0
         and ("exponent" in name or name in ("R_D*", "R_N*"))
@@ -226,16 +221,17 @@ def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
 
 def _points_apart(result: LeastSquares | Auto) -> list[Warn]:
     """Outliers, and what the exponents would be without them; points that lead."""
-    found, count = [], len(result.surface)
+    surface, found, count = result.surface, [], len(result.surface)
     apart, theta = _find_outliers(result)
     if np.any(apart):
         (moved,) = _moved_exponents(result, theta)
         without = "it" if apart.sum() == 1 else "them"
-        sentence = (
-            f"{_name_points(result, apart)} more than {outliers.SIGMAS:g} standard "
-            f"deviations from the law of the others"
-            + (f"; without {without} {_say_moved(moved)}" if moved else "")
-        )
+        sentence = _name_points(
+            result,
+            apart,
+            f"more than {outliers.SIGMAS:g} standard deviations from the law of "
+            "the others",
+        ) + (f"; without {without} {_say_moved(moved)}" if moved else "")
         found.append(Warn("outliers", sentence))
     few = result.law.num_parameters < count <= _MANY_POINTS
     if isinstance(result, Auto) or not few:  # auto takes too long to refit so often
@@ -246,8 +242,9 @@ def _points_apart(result: LeastSquares | Auto) -> list[Warn]:
     ]
     leader = int(np.argmax(share))
     if share[leader] > _MOVED and not apart[leader]:
-        one = _name_points(result, np.arange(count) == leader, "leads")
-        sentence = f"{one} the fit: without it {_say_moved(by_point[leader])}"
+        place = _place(surface, surface.params[leader], surface.data[leader])
+        moved = _say_moved(by_point[leader])
+        sentence = f"one point leads the fit ({place}): without it {moved}"
         found.append(Warn("influential_point", sentence))
     return found
 
@@ -267,23 +264,31 @@ def _find_outliers(result: LeastSquares | Auto) -> tuple[np.ndarray, np.ndarray]
 
 def _say_moved(moved: list[tuple[str, float, float]]) -> str:
     return ", ".join(
-        f"{name} would be {after:.3g} instead of {before:.3g}"
+        f"the {name.replace('_', ' ')} would be {after:.3g} instead of {before:.3g}"
         for name, before, after in moved
     )
 
 
-def _name_points(
-    result: LeastSquares | Auto, which: np.ndarray, verb: str | None = None
-) -> str:
+def _place(surface: Surface, params: float, data: float) -> str:
+    """70B parameters and 1.4T tokens."""
+    if surface.data_unit == "FLOPs":  # along which a ladder is fitted
+        return f"{numbers.write_flops(data)} FLOPs"
+    sizes = numbers.write(float(params)), numbers.write(float(data))
+    return f"{sizes[0]} parameters and {sizes[1]} {surface.data_unit}"
+
+
+def _name_points(result: LeastSquares | Auto, which: np.ndarray, where: str) -> str:
+    """So many points lie somewhere, and some of their sizes."""
     surface = result.surface
     places = [
-        f"params={m:g}, data={n:g}"
+        _place(surface, m, n)
         for m, n in zip(surface.params[which], surface.data[which], strict=True)
     ]
-    if len(places) == 1:
-        return f"one point ({places[0]}) {verb or 'lies'}"
-    shown = "; ".join(places[:_SHOWN]) + ("; ..." if len(places) > _SHOWN else "")
-    return f"{len(places)} points ({shown}) {verb or 'lie'}"
+    shown = "; ".join(places[:_SHOWN])
+    if len(places) > _SHOWN:
+        shown += f"; and {len(places) - _SHOWN} more"
+    lie = "one point lies" if len(places) == 1 else f"{len(places)} points lie"
+    return f"{lie} {where} ({shown})"
 
 
 def _moved_exponents(

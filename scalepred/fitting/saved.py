@@ -25,8 +25,8 @@ from scalepred.fitting import (
 from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.auto import weights as auto_weights
 from scalepred.fitting.estimate import Settings, estimate
-from scalepred.fitting.health import Warn
 from scalepred.fitting.laws import Law, Scale
+from scalepred.fitting.warn import Warn
 from scalepred.runtime.files import open_path, write_whole
 from scalepred.table.surface import Surface
 

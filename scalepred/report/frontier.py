@@ -18,8 +18,8 @@ PLACES = 60
 # Budgets and model sizes looked at beyond those there are, as factors.
 _BEYOND = 1.6
 _FAR = 1e6
-# Model sizes tried at each budget, first over all, then twice about the best.
-_COARSE, _FINE = 97, 25
+# Model sizes tried at each budget, first over all, then about the best.
+_COARSE, _FINE, _PASSES = 97, 25, 4
 # ln of a size over the law's unit, beyond which no size is.
 _REACH = 80.0
 
@@ -122,7 +122,7 @@ def _search(
     )
     row, has_optimum = np.arange(len(log_budget)), np.ones(len(log_budget), bool)
     best = log_params[:, 0]
-    for _ in range(3):
+    for _ in range(_PASSES):
         value = _value_along(fit, cost, log_budget[:, None], log_params)
         least = np.argmin(value, axis=1)
         inside = np.clip(least, 1, log_params.shape[1] - 2)

@@ -19,8 +19,8 @@ from etils import epath
 from scalepred.fitting import backtest
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit
-from scalepred.fitting.health import Warn
 from scalepred.fitting.scores import coverage, summarise_errors
+from scalepred.fitting.warn import Warn
 from scalepred.runtime import invocation
 from scalepred.runtime.files import write_json, write_whole
 from scalepred.runtime.versions import read_versions

@@ -21,12 +21,13 @@ from scalepred.report.elements import escape
 
 WIDTH, HEIGHT = 640, 380
 # Units of text where it is largest; half of that on average is a letter's width.
-_FONT, _LETTER = 18, 9.6
+_FONT, _LETTER = 18, 10.5
 _LEFT, _RIGHT, _BOTTOM = 66, 26, 52
 _ROW = 24  # of the legend
 _MOST_TICKS = 8
 # More marks than this are dots, whose places are whole units.
 MOST_SHAPES = 1500
+_SLACK = 0.2  # units that a line may be drawn beside its place
 # Between these places of a line there is a place more, so that it is cut cleanly.
 _FINE = 8
 
@@ -155,8 +156,11 @@ class Chart:
         """
         self.kind, self.x, self.y, self.height = kind, x, y, height
         self._rows = _break_rows(keys)
-        self.left, self.right = _LEFT, WIDTH - right
         self.top, self.bottom = _ROW * (len(self._rows) + 1) + 4, height - _BOTTOM
+        self._y_ticks = choose_ticks(y, self.bottom - self.top, is_upward=True)
+        longest = max((len(y.write(tick)) for tick in self._y_ticks), default=0)
+        self.left = max(_LEFT, math.ceil(longest * _LETTER) + 12)
+        self.right = WIDTH - right
         self._parts: list[str] = []
 
     def at_x(self, numbers: np.ndarray | float) -> np.ndarray:
@@ -171,7 +175,13 @@ class Chart:
         self, x: np.ndarray, y: np.ndarray, style: str = "plain line", **data: str
     ) -> None:
         """A line through [places], cut at the axes' ends; NaN leaves a gap."""
-        drawn = _trace(*self._cut(self.at_x(x), self.at_y(y)))
+        across, down = self._cut(self.at_x(x), self.at_y(y))
+        # Each stretch of numbers between gaps.
+        known = np.flatnonzero(np.isfinite(across) & np.isfinite(down))
+        stretches = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+        drawn = "".join(
+            _trace(*_thin(across[own], down[own])) for own in stretches if len(own) > 1
+        )
         if drawn:
             self._add("path", style, data, d=drawn)
 
@@ -188,14 +198,12 @@ class Chart:
         if known.sum() < 2:
             return
         across = np.clip(self.at_x(x[known]), self.left, self.right)
-        ends = (
-            np.clip(self.at_y(end[known]), self.top, self.bottom)
+        low, high = (
+            _thin(across, np.clip(self.at_y(end[known]), self.top, self.bottom))
             for end in (lower, upper)
         )
-        low, high = ends
-        across = np.concatenate([across, across[::-1]])
-        drawn = _trace(across, np.concatenate([low, high[::-1]]))
-        self._add("path", style, data, d=drawn + "z")
+        around = (np.append(low[i], high[i][::-1]) for i in range(2))
+        self._add("path", style, data, d=_trace(*around) + "z")
 
     def marks(
         self,
@@ -353,14 +361,14 @@ class Chart:
     def _frame(self) -> str:
         """Grid lines, ticks and titles of both axes."""
         lines, words = [], []
-        for number in self._ticks(self.x, self.right - self.left):
+        for number in choose_ticks(self.x, self.right - self.left):
             across = _say(self.at_x(number))
             lines.append(f"M{across} {self.top}V{self.bottom}")
             words.append(
                 f'<text x="{across}" y="{self.bottom + 20}"{_anchor("middle")}>'
                 f"{escape(self.x.write(number))}</text>"
             )
-        for number in self._ticks(self.y, self.bottom - self.top, is_upward=True):
+        for number in self._y_ticks:
             down = float(self.at_y(number))
             lines.append(f"M{self.left} {_say(down)}H{self.right}")
             words.append(
@@ -374,23 +382,6 @@ class Chart:
             f"{escape(self.y.title)}</text>"
         )
         return f'<path class="grid" d="{"".join(lines)}"/>' + "".join(words) + titles
-
-    def _ticks(self, axis: Axis, length: float, is_upward: bool = False) -> list[float]:
-        """The densest round numbers whose words stand apart from each other."""
-
-        def stand_apart(numbers: list[float]) -> bool:
-            texts = [axis.write(number) for number in numbers]
-            if not 0 < len(texts) <= _MOST_TICKS or len(set(texts)) < len(texts):
-                return False
-            places = axis.share(np.array(numbers)) * length
-            widths = np.array([len(text) * _LETTER for text in texts])
-            needed = (widths[1:] + widths[:-1]) / 2 + 12
-            if is_upward:
-                needed = np.full(len(widths) - 1, 1.4 * _FONT)
-            return bool(np.all(np.diff(places) >= needed))
-
-        found = [series for series in round_numbers(axis) if stand_apart(series)]
-        return max(found, key=len, default=[])
 
     def _legend(self) -> list[str]:
         """Its entries from left to right."""
@@ -438,6 +429,24 @@ def _break_rows(keys: Sequence[Key]) -> list[list[Key]]:
     return rows
 
 
+def choose_ticks(axis: Axis, length: float, is_upward: bool = False) -> list[float]:
+    """The most round numbers whose words stand apart on an axis of so many units."""
+
+    def stand_apart(numbers: list[float]) -> bool:
+        texts = [axis.write(number) for number in numbers]
+        if not 0 < len(texts) <= _MOST_TICKS or len(set(texts)) < len(texts):
+            return False
+        places = axis.share(np.array(numbers)) * length
+        widths = np.array([len(text) * _LETTER for text in texts])
+        needed = (widths[1:] + widths[:-1]) / 2 + 12
+        if is_upward:
+            needed = np.full(len(widths) - 1, 1.4 * _FONT)
+        return bool(np.all(np.diff(places) >= needed))
+
+    found = [series for series in round_numbers(axis) if stand_apart(series)]
+    return max(found, key=len, default=[])
+
+
 def round_numbers(axis: Axis) -> Iterator[list[float]]:
     """Series of round numbers along an axis, each from its low to its high end."""
     low, high = axis.low, axis.high
@@ -465,9 +474,9 @@ def draw_shape(shape: str, x: float, y: float, size: float) -> str:
     """The outline of a mark about a place, as path data."""
     r = _say(size)
     if shape == "circle":
-        return f"M{_say(x - size)} {_say(y)}a{r} {r} 0 1 0 {_say(2 * size)} 0" + (
-            f"a{r} {r} 0 1 0 {_say(-2 * size)} 0"
-        )
+        # The two flags of an arc, 1 and 0, need no gap after them.
+        arcs = f"a{r} {r} 0 10{_say(2 * size)} 0 {r} {r} 0 10{_say(-2 * size)} 0"
+        return f"M{_say(x - size)} {_say(y)}{arcs}"
     if shape == "square":
         side = _say(1.8 * size)
         return f"M{_say(x - 0.9 * size)} {_say(y - 0.9 * size)}h{side}v{side}h-{side}z"
@@ -482,16 +491,31 @@ def draw_shape(shape: str, x: float, y: float, size: float) -> str:
     return _trace(x + radius * np.cos(angles), y + radius * np.sin(angles)) + "z"
 
 
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places that a line cannot do without.
+
+    A place stays if it is farther than `_SLACK` from the line between those that stay
+    about it (Douglas and Peucker 1973).
+    """
+    if len(x) < 3:
+        return x, y
+    run, rise = x[-1] - x[0], y[-1] - y[0]
+    length = math.hypot(run, rise) or 1.0
+    off = np.abs(run * (y - y[0]) - rise * (x - x[0])) / length
+    middle = int(np.argmax(off))
+    if off[middle] <= _SLACK:
+        return x[[0, -1]], y[[0, -1]]
+    before, after = (
+        _thin(x[: middle + 1], y[: middle + 1]),
+        _thin(x[middle:], y[middle:]),
+    )
+    return np.append(before[0][:-1], after[0]), np.append(before[1][:-1], after[1])
+
+
 def _trace(x: np.ndarray, y: np.ndarray) -> str:
-    """A path through places in units; places that are NaN break it."""
-    drawn, is_drawing = [], False
-    for across, down in zip(x.tolist(), y.tolist(), strict=True):
-        if not (math.isfinite(across) and math.isfinite(down)):
-            is_drawing = False
-            continue
-        drawn.append(f"{' ' if is_drawing else 'M'}{_say(across)} {_say(down)}")
-        is_drawing = True
-    return "".join(drawn)
+    """A path through places in units [places]."""
+    places = zip(x.tolist(), y.tolist(), strict=True)
+    return "M" + " ".join(f"{_say(across)} {_say(down)}" for across, down in places)
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> str:

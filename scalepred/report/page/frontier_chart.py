@@ -1,11 +1,10 @@
 """The value of every run against what it took, and what the best use of it buys."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.frontier import Frontier
 from scalepred.report.page.chart import Chart, Key, extent
 from scalepred.report.page.results_axes import (
@@ -23,7 +22,6 @@ from scalepred.report.plot_data import Points
 from scalepred.report.results import Results
 
 _PLACES = 60
-_SERIES = 8  # colours that can be told apart
 
 
 class _Line(NamedTuple):
@@ -58,7 +56,7 @@ def value_against_compute(results: Results, frontier: Frontier | None) -> str:
     )
     keys = run_keys(points)
     if line is not None:
-        band = ", 90% interval" if format.has_intervals(results) else ""
+        band = ", 90% interval" if words.has_intervals(results) else ""
         keys.append(Key("line", "tgt line", line.name + band))
     values = [] if line is None else [line.value]
     chart = Chart("compute", axis, value_axis(results, *values), keys)
@@ -129,7 +127,7 @@ def _describe(results: Results, points: Points, column: str, line: _Line | None)
         f"{place(across[first])} to {say_value(results, runs.measured[best])} at "
         f"{place(across[best])}"
     )
-    targets = format.targets(results)
+    targets = words.targets(results)
     if targets:
         last = max(targets, key=lambda row: getattr(row, column))
         text += (
@@ -142,55 +140,3 @@ def _describe(results: Results, points: Points, column: str, line: _Line | None)
             f"{place(line.x[-1])}"
         )
     return text + "."
-
-
-def families_overlay(
-    series: Sequence[tuple[str, Results, Frontier | None]],
-) -> str:
-    """Runs and frontiers of several families on the same axes.
-
-    Args:
-        series: name, results and frontier of each; of the same metric.
-
-    Returns:
-        "" without any, or where a law does not follow compute.
-    """
-    series = series[:_SERIES]
-    if not series or any(_across(results) != "compute" for _, results, _ in series):
-        return ""
-    points = [Points.of(results.predictions) for _, results, _ in series]
-    budgets = [frontier.budget for *_, frontier in series if frontier is not None]
-    values = [frontier.value for *_, frontier in series if frontier is not None]
-    measured = [own.runs.measured for own in points]
-    shapes = ("circle", "square", "diamond", "cross")
-    keys = [
-        Key(shapes[i % 4], f"s{i + 1} full", name, series=name)
-        for i, (name, *_) in enumerate(series)
-    ]
-    chart = Chart(
-        "compute",
-        compute_axis(*(own.compute for own in points), *budgets),
-        value_axis(series[0][1], *measured, *values),
-        keys,
-    )
-    for i, ((name, _, frontier), own) in enumerate(zip(series, points, strict=True)):
-        color = f"s{i + 1}"
-        if frontier is not None:
-            ends = frontier.lower, frontier.upper
-            chart.band(frontier.budget, *ends, f"{color} band", series=name)
-            chart.line(frontier.budget, frontier.value, f"{color} line", series=name)
-        for region, form in (("fit", "open"), ("held_out", "full")):
-            runs = own.of_region(region)
-            chart.marks(
-                runs.compute,
-                runs.measured,
-                shapes[i % 4],
-                f"{color} {form}",
-                region=region,
-                series=name,
-            )
-    said = "; ".join(
-        f"{name} {say_value(results, float(own.runs.measured.min()))}"
-        for (name, results, _), own in zip(series, points, strict=True)
-    )
-    return chart.draw(f"Least measured value of {len(series)} families: {said}.")

@@ -32,7 +32,7 @@ _WORDS = {
     "typical error": "The mean of |predicted / measured − 1|.",
 }
 _SKIPPED = re.compile(
-    r"<(a|button|details|caption|code|figcaption|h1|h2|h3|nav|script|strong|summary|svg|table)\b"
+    r"<(a|button|details|caption|code|figcaption|form|h1|h2|h3|nav|script|strong|summary|svg|table)\b"
     r".*?</\1>|<[^>]*>",
     re.DOTALL,
 )

@@ -64,7 +64,7 @@ def _facts(results: Results) -> str:
         up_to = format.flops(max(fitted))
         said = (
             f"law fitted on {len(fitted):,} of them, up to {up_to} FLOPs, and checked "
-            f"on the other {left:,}"
+            f"on the other {f'{left:,}' if left > 1 else 'one'}"
         )
     return format.sentence(f"{', '.join(facts)}; {said}")
 

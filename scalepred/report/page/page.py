@@ -10,22 +10,31 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 from etils import epath
 
-from scalepred.report import elements, verdict
+from scalepred.report import elements, format, verdict
 from scalepred.report.elements import Section
-from scalepred.report.page import cards, glossary
-from scalepred.report.page import error_chart as charts
+from scalepred.report.frontier import Frontier, trace_frontier
+from scalepred.report.page import cards, chart, glossary
 from scalepred.report.page.answers import answers
-from scalepred.report.page.ask import controls, data_block
+from scalepred.report.page.ask import controls, data_block, script
+from scalepred.report.page.frontier_chart import value_against_compute
 from scalepred.report.page.header import header, title
 from scalepred.report.page.law import law
+from scalepred.report.page.law_table import LawTable, make_law_table
 from scalepred.report.page.next_runs import next_runs
 from scalepred.report.page.points import points
 from scalepred.report.page.provenance import provenance
+from scalepred.report.page.size_charts import (
+    curves_along_data,
+    curves_along_params,
+    repeats,
+)
+from scalepred.report.page.surface_chart import surface
 from scalepred.report.page.trust import trust
-from scalepred.report.page.warnings import warnings
+from scalepred.report.page.warnings import SEVERITIES, warnings
 from scalepred.report.results import Results
 from scalepred.runtime.files import write_whole
 
@@ -45,66 +54,83 @@ def write_page(
 
 def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
     """The page as text; see `write_page`."""
-    told, three = warnings(results), verdict.cards(results)
+    frontier, table = trace_frontier(results), make_law_table(results)
+    three = verdict.cards(results)
+    # A refusal is explained before anything else is said.
+    first = Section("", "", "")
+    if three[0].verdict == "no":
+        first = warnings(results, SEVERITIES[:1])
     sections = [
-        _ask(results),
+        _ask(results, frontier, table),
+        warnings(results, SEVERITIES[1:], "more") if first.body else warnings(results),
         answers(results),
         trust(results),
-        _sizes(results),
+        _sizes(results, frontier),
         next_runs(results),
         law(results),
         *extra,
         points(results),
         provenance(results),
     ]
-    # A refusal is explained before anything else is said.
-    if three[0].verdict != "no":
-        sections.insert(1, told)
-        told = Section("", "", "")
-    everything = [one for one in (told, *sections, glossary.glossary()) if one.body]
-    main = f"{told}{cards.write_cards(three)}{''.join(map(str, sections))}"
-    return _document(
-        results,
-        header(results, everything)
-        + f"<main>\n{glossary.link_words(main)}{glossary.glossary()}</main>\n",
+    words = glossary.glossary()
+    main = f"{first}{cards.write_cards(three)}{''.join(map(str, sections))}"
+    body = header(results, [first, *sections, words])
+    body += f"<main>\n{glossary.link_words(main)}{words}</main>\n"
+    return _document(title(results), body, data_block(results, table))
+
+
+def _ask(
+    results: Results, frontier: Frontier | None, table: LawTable | None
+) -> Section:
+    """All runs against compute, with the controls beside them."""
+    metric = results.surface.metric.replace("_", " ")
+    picture = elements.figure(
+        value_against_compute(results, frontier),
+        f"the {metric} of every run; line and band: what the law expects"
+        f"{' of the best split' if frontier else ''}, and its 90% interval; dashed: "
+        "where the fitted and the checked runs end",
     )
+    body = f'<div class="row">\n{picture}{controls(results, table)}</div>\n'
+    return Section("ask", "Ask the law", body)
 
 
-def _ask(results: Results) -> Section:
-    """Chart A with the controls beside it."""
-    chart = elements.figure(
-        charts.value_against_compute(results, None),
-        f"the {results.surface.metric.replace('_', ' ')} of every run against its "
-        "training compute; line: the least that each budget can buy, band: its 90% "
-        "interval; dashed: where the fitted and the checked runs end",
-    )
-    return Section(
-        "ask", "Ask the law", f'<div class="row">\n{chart}{controls(results)}</div>\n'
-    )
-
-
-def _sizes(results: Results) -> Section:
+def _sizes(results: Results, frontier: Frontier | None) -> Section:
     """The law over both sizes, and along each."""
-    pictures = (
-        elements.figure(charts.surface(results), "the law over both sizes")
-        + elements.figure(charts.curves(results), "the law along each size")
-        + elements.figure(charts.repeats(results), "the law along passes over the data")
+    unit = format.unit(results.surface)
+    pictures = [
+        (
+            surface(results, frontier),
+            f"the law over {unit} (across) and parameters (upwards)",
+        ),
+        (curves_along_data(results), f"the law along {unit} at some model sizes"),
+        (
+            curves_along_params(results),
+            f"the law along parameters at some amounts of {unit}",
+        ),
+        (repeats(results), f"the law along passes over the {unit}"),
+    ]
+    shown = "".join(elements.figure(*one) for one in pictures)
+    is_both = len(results.fit.law.axes) > 1
+    return Section(
+        "sizes",
+        "Both sizes" if is_both else "Along the size",
+        f'<div class="pair">\n{shown}</div>\n' if shown else "",
     )
-    return Section("sizes", "Both sizes", pictures)
 
 
-def _document(results: Results, body: str) -> str:
+def _document(name: str, body: str, block: dict[str, Any]) -> str:
     """Head, body, data and the script that reads them."""
-    read = resources.files(__package__).joinpath
-    style = read("page.css").read_text("utf-8")
-    script = read("page.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = (
+        resources.files("scalepred.report.page").joinpath("page.css").read_text("utf-8")
+    )
+    program = script()
+    digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
     # Nothing in the data can end the element that they stand in.
-    data = json.dumps(data_block(results), separators=(",", ":"), allow_nan=False)
+    data = json.dumps(block, separators=(",", ":"), allow_nan=False)
     data = data.replace("<", "\\u003c")
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -112,13 +138,13 @@ def _document(results: Results, body: str) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{elements.escape(title(results))}</title>
+<title>{elements.escape(name)}</title>
 <style>
-{style}</style>
+{style}{chart.STYLE}</style>
 </head>
 <body>
-{body}<script type="application/json" id="data">{data}</script>
-<script>{script}</script>
+{body}<script type="application/json" id="block">{data}</script>
+<script>{program}</script>
 </body>
 </html>
 """

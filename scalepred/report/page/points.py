@@ -27,7 +27,7 @@ def points(results: Results) -> Section:
         format.unit(surface),
         *(["epochs"] if has_epochs else []),
         "FLOPs",
-        "runs",
+        "run",
         "measured",
         "predicted",
         "90% interval",

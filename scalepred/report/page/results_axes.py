@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.page.chart import MOST_SHAPES, Axis, Chart, Key, extent
 from scalepred.report.plot_data import Points
 from scalepred.report.results import Results
@@ -22,7 +22,7 @@ _MOST_ROOM = 0.35
 
 def flops(number: float) -> str:
     """5.8e23."""
-    return format.count(number)
+    return format.flops(number)
 
 
 def compute_axis(*numbers: np.ndarray | float) -> Axis:
@@ -89,8 +89,14 @@ REGIONS = (
 
 def run_keys(points: Points) -> list[Key]:
     """Entries of a legend for the regions that there are, and for targets."""
+    are_dots = len(points.region) > MOST_SHAPES
     keys = [
-        Key(region.shape, region.style, region.text, region.name)
+        Key(
+            region.shape,
+            region.style.replace("open", "full") if are_dots else region.style,
+            region.text,
+            region.name,
+        )
         for region in REGIONS
         if len(points.of_region(region.name).region)
     ]
@@ -99,8 +105,10 @@ def run_keys(points: Points) -> list[Key]:
     return keys
 
 
-def draw_runs(chart: Chart, points: Points, x: str, y: str, more: str = "") -> None:
-    """Every run in one path a region.
+def draw_runs(
+    chart: Chart, points: Points, x: str, y: str, more: str = "", of: int = 0
+) -> None:
+    """Every run in one path a region; of very many, as dots.
 
     Args:
         chart: to draw in.
@@ -108,27 +116,19 @@ def draw_runs(chart: Chart, points: Points, x: str, y: str, more: str = "") -> N
         x: which column of the points stands across.
         y: which one upwards.
         more: classes.
+        of: how many there are in all, where these are some of them.
     """
-    size = 2.8 if len(points.region) > _CROWDED else 4.0
-    for region in REGIONS:
-        own = points.of_region(region.name)
-        if len(points.region) > MOST_SHAPES:
-            chart.dots(
-                getattr(own, x),
-                getattr(own, y),
-                region.shape,
-                f"{region.style.split()[0]} {more}",
-                region=region.name,
-            )
-            continue
-        chart.marks(
-            getattr(own, x),
-            getattr(own, y),
-            region.shape,
-            f"{region.style} {more}".strip(),
-            size=size,
-            region=region.name,
-        )
+    count = max(of, len(points.region))
+    for name, shape, style, _ in REGIONS:
+        own = points.of_region(name)
+        across, upwards = getattr(own, x), getattr(own, y)
+        if count > MOST_SHAPES:
+            color = f"{style.split()[0]} {more}".strip()
+            chart.dots(across, upwards, shape, color, region=name)
+        else:
+            size = 2.8 if count > _CROWDED else 4.0
+            look = f"{style} {more}".strip()
+            chart.marks(across, upwards, shape, look, size=size, region=name)
 
 
 def draw_targets(
@@ -143,7 +143,7 @@ def draw_targets(
         y: which one upwards.
         epochs: of those that are drawn; None: all are.
     """
-    for index, row in enumerate(format.targets(results)):
+    for index, row in enumerate(words.targets(results)):
         if epochs is not None and row.epochs != epochs:
             continue
         lower = upper = math.nan
@@ -154,7 +154,7 @@ def draw_targets(
             getattr(row, y),
             lower,
             upper,
-            format.sentence(format.describe_target(row, results)),
+            format.sentence(words.describe_target(row, results)),
             target=str(index),
             region="target",
         )

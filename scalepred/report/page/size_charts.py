@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.page.chart import Axis, Chart, Key
 from scalepred.report.page.results_axes import (
     data_unit,
@@ -66,7 +66,7 @@ def _curves(results: Results, along: str, other: str) -> str:
     sizes = {along: place, other: fixed[chosen]}
     said = fit.fitted.predict(sizes["params"], sizes["data"], epochs=epochs)
     keys = [*run_keys(points), Key("line", "tgt line", "law, 90% interval")]
-    if not format.has_intervals(results):
+    if not words.has_intervals(results):
         keys[-1] = Key("line", "tgt line", "law")
     chart = Chart(
         f"curves-{along}",
@@ -113,7 +113,7 @@ def repeats(results: Results) -> str:
     first, last = (say_value(results, float(v)) for v in lines.value[-1, [0, -1]])
     return chart.draw(
         f"With {texts[-1].replace(', ', ' parameters and ')} {data_unit(results)} the "
-        f"law goes from {first} after {format.count(low)} epochs to {last} after "
+        f"law goes from {first} at {format.count(low)} passes to {last} at "
         f"{format.count(high)}."
     )
 
@@ -148,8 +148,8 @@ def _draw_near(
     # Of a grid every size has its line, and its points lie there.
     near = distance[np.arange(len(own)), nearest] <= np.log(NEARNESS)
     is_chosen = nearest == chosen
-    draw_runs(chart, runs.where(near & ~is_chosen), along, "measured", "faint")
-    draw_runs(chart, runs.where(near & is_chosen), along, "measured")
+    for mask, look in ((near & ~is_chosen, "faint"), (near & is_chosen, "")):
+        draw_runs(chart, runs.where(mask), along, "measured", look, of=len(own))
 
 
 def _label_ends(chart: Chart, ends: np.ndarray, texts: list[str], title: str) -> None:

@@ -23,7 +23,7 @@ from scalepred.report.plot_data import Points, shown_epochs
 from scalepred.report.results import Results
 
 _HEIGHT = 440
-_PLACES = 60  # along each size
+_PLACES = 40  # along each size
 _MOST_LEVELS, _MOST_BUDGETS = 12, 6
 # Of the numbers at contours, in units.
 _LETTER, _LABEL_HEIGHT = 11.0, 22.0
@@ -88,7 +88,9 @@ def surface(results: Results, frontier: Frontier | None) -> str:
         keys.append(Key("line", "tgt line", "best split"))
     chart = Chart("surface", x, y, keys, height=_HEIGHT)
     cost, value = _make_maps(results, x, y, epochs)
-    taken: list[_Words] = []
+    aimed = points.of_region("target")
+    stars = zip(chart.at_x(aimed.data), chart.at_y(aimed.params), strict=True)
+    taken = [_Words(float(x), float(y), 12.0) for x, y in stars]
     for level in cost.levels(_MOST_BUDGETS):
         _contour(chart, cost, level, "plain thin dashed faint", taken, at_top=False)
     draw_runs(chart, runs, "data", "params")
@@ -96,6 +98,8 @@ def surface(results: Results, frontier: Frontier | None) -> str:
     if wanted is not None:
         _contour(chart, value, wanted, "plain line", taken, name="wanted: ")
     for level in value.levels(_MOST_LEVELS):
+        if level == wanted:
+            continue
         _contour(chart, value, level, "plain thin", taken)
     if frontier is not None:
         chart.line(frontier.data, frontier.params, "tgt line")
@@ -146,7 +150,7 @@ def _contour(
     generator = contourpy.contour_generator(x, y, number)
     lines = [np.exp(np.asarray(line)) for line in generator.lines(np.log(level))]
     for line in lines:
-        chart.line(*line.T, style)
+        chart.line(line[:, 0], line[:, 1], style)
     if not lines:
         return
     longest = max(lines, key=len)

@@ -5,17 +5,17 @@ import numpy as np
 from scalepred.fitting.scores import coverage
 from scalepred.report import elements, format, words
 from scalepred.report.elements import Section
-from scalepred.report.page import error_chart
+from scalepred.report.page import trust_charts
 from scalepred.report.results import PredictionRow, Results
 
 
 def trust(results: Results) -> Section:
     """Predicted against measured, error against distance, scores, back-tests."""
     pictures = elements.figure(
-        error_chart.predicted_against_measured(results),
+        trust_charts.predicted_against_measured(results),
         "each run as predicted against as measured; on the diagonal they agree",
     ) + elements.figure(
-        error_chart.error_by_distance(results),
+        trust_charts.error_by_distance(results),
         "how far the law was off, against how far beyond the fitted runs it was asked",
     )
     body = f'<div class="pair">\n{pictures}</div>\n' if pictures else ""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.report.page.chart import Axis, Chart, Key, extent
 from scalepred.report.page.results_axes import (
     draw_runs,
@@ -26,6 +26,8 @@ _WITHIN = 0.9
 _LEAST_SHARE = 1e-3
 # Held-out runs within this factor of distance are averaged, if they are so many.
 _STEP, _LEAST_GROUP = 2.5, 3
+# Distances below this say nothing of going beyond.
+_NEAREST = 0.1
 
 
 def predicted_against_measured(results: Results) -> str:
@@ -65,8 +67,9 @@ def _describe_agreement(results: Results, runs: Points, held_out: Points) -> str
     checked, what = (held_out, "held-out") if len(held_out.region) else (runs, "fitted")
     error = checked.relative_error
     worst = int(np.argmax(np.abs(error)))
+    runs_are = "run is" if len(error) == 1 else "runs are"
     return (
-        f"Predictions of {len(error):,} {what} runs are typically "
+        f"Predictions of {len(error):,} {what} {runs_are} typically "
         f"{format.percent(float(np.mean(np.abs(error))))} off, at most "
         f"{format.percent(float(np.abs(error[worst])))}, where "
         f"{say_value(results, checked.measured[worst])} was measured and "
@@ -81,48 +84,51 @@ def error_by_distance(results: Results) -> str:
     means of those at like distances a line; a back-test inside the fit region is a line
     from 1 to as far as it went. "" where nothing was ever predicted.
     """
-    points = Points.of(results.predictions)
+    points, tests = Points.of(results.predictions), results.fit.inner_tests
     fitted = float(points.of_region("fit").compute.max())
     runs = points.of_region("held_out")
-    tests = results.fit.inner_tests
+    runs = runs.where(runs.compute >= _NEAREST * fitted)
     if not len(runs.region) and not tests:
         return ""
-    targets = points.of_region("target").compute / fitted
     distance, error = runs.compute / fitted, np.abs(runs.relative_error)
     ratios = np.array([test.ratio for test in tests])
-    checked = float(max([*distance, *ratios]))
+    missed = np.array([test.error for test in tests])
+    targets = points.of_region("target").compute / fitted
     x = Axis(
         *extent(1.0, distance, ratios, targets, room=0.04),
         "times the largest fitted compute",
         format.count,
         "distance",
     )
-    errors = np.concatenate([error, [test.error for test in tests]])
-    floor = float(errors.max()) * _LEAST_SHARE or 1e-6
-    low, high = extent(np.maximum(errors, floor), room=0.08)
-    y = Axis(low, min(high, 1e3), "relative error", _write_share, "error")
+    every = np.concatenate([error, missed])
+    floor = max(float(every.max()) * _LEAST_SHARE, 1e-9)
+    low, high = extent(np.maximum(every, floor), room=0.08)
+    y = Axis(low, high, "relative error", _write_share, "error")
     means = _mean_by_distance(distance, error)
-    keys = _distance_keys(results, len(means.error))
-    chart = Chart("distance", x, y, keys)
+    chart = Chart("distance", x, y, _distance_keys(results, len(means.error)))
+    checked = float(max([*distance, *ratios]))
     _shade_unchecked(chart, checked)
-    chart.marks(
-        distance, np.maximum(error, floor), "square", "out full faint",
-        size=2.8 if len(error) > _MOST_BARS else 4.0, region="held_out",
-    )  # fmt: skip
+    placed = runs._replace(compute=distance, relative_error=np.maximum(error, floor))
+    draw_runs(chart, placed, "compute", "relative_error", "faint")
     if len(means.error) > 1:
         chart.line(means.distance, means.error, "out line")
         chart.marks(means.distance, means.error, "square", "out full", size=4.5)
-    back_errors = np.array([test.error for test in tests])
     order = np.argsort(ratios)
-    chart.line(ratios[order], back_errors[order], "fit line dashed")
-    chart.marks(ratios, back_errors, "circle", "fit open", size=4.5)
-    for index, (row, times) in enumerate(
-        zip(format.targets(results), targets, strict=True)
-    ):
-        told = format.sentence(format.describe_target(row, results))
-        edge = low * (y.high / low) ** 0.04
-        chart.star(float(times), edge, math.nan, math.nan, told, target=str(index))
+    chart.line(ratios[order], missed[order], "fit line dashed")
+    chart.marks(ratios, missed, "circle", "fit open", size=4.5)
+    _draw_target_distances(chart, results, targets)
     return chart.draw(_describe_distance(results, means, checked, targets))
+
+
+def _draw_target_distances(
+    chart: Chart, results: Results, distance: np.ndarray
+) -> None:
+    """A star at the lower edge for each target: its error is not known."""
+    edge = chart.y.low * (chart.y.high / chart.y.low) ** 0.04
+    rows = zip(words.targets(results), distance.tolist(), strict=True)
+    for index, (row, times) in enumerate(rows):
+        told = format.sentence(words.describe_target(row, results))
+        chart.star(times, edge, math.nan, math.nan, told, target=str(index))
 
 
 def _write_share(share: float) -> str:
@@ -137,7 +143,7 @@ def _distance_keys(results: Results, num_means: int) -> list[Key]:
         keys.append(Key("line", "out line", "their mean"))
     if results.fit.inner_tests:
         keys.append(Key("line", "fit line dashed", "back-test"))
-    if format.targets(results):
+    if words.targets(results):
         keys.append(Key("star", "tgt full", "target", "target"))
     return keys
 

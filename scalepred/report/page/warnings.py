@@ -1,30 +1,40 @@
 """What makes the fit less than it seems: how much each matters, and what to do."""
 
+from collections.abc import Sequence
+
+from scalepred.fitting.health import Warn
 from scalepred.report import elements, format
 from scalepred.report.elements import Section
 from scalepred.report.results import Results
 
 # The gravest first, and how much each matters for what was asked.
-_SEVERITIES = {
+_TITLES = {
     "stops": "Stops: do not rely on the answers until this is settled",
     "weakens": "Weakens: the answers may be off by more than they say",
     "note": "Note: little changes in the answers",
 }
+SEVERITIES = tuple(_TITLES)
 
 
-def warnings(results: Results) -> Section:
-    """All warnings of the fit."""
+def warnings(
+    results: Results, severities: Sequence[str] = SEVERITIES, id: str = "warnings"
+) -> Section:
+    """The warnings of the fit, the gravest first.
+
+    Args:
+        results: of a study.
+        severities: which of them.
+        id: of the section.
+    """
     found = results.fit.warnings
-    body = "".join(
-        _write_group(severity, title, [one for one in found if _of(one) == severity])
-        for severity, title in _SEVERITIES.items()
-    )
-    return Section(
-        "warnings", "Warnings", body or elements.paragraph("no warnings about this fit")
-    )
+    body = "".join(_write_group(severity, found) for severity in severities)
+    if not found and severities == SEVERITIES:
+        body = elements.paragraph("no warnings about this fit")
+    return Section(id, "Warnings" if id == "warnings" else "Other warnings", body)
 
 
-def _write_group(severity: str, title: str, group: list) -> str:
+def _write_group(severity: str, found: Sequence[Warn]) -> str:
+    group = [one for one in found if _of(one) == severity]
     if not group:
         return ""
     items = "".join(
@@ -35,11 +45,11 @@ def _write_group(severity: str, title: str, group: list) -> str:
     )
     return (
         f'<div class="warnings" data-severity="{severity}">\n'
-        f"{elements.heading(title)}<ul>\n{items}</ul>\n</div>\n"
+        f"{elements.heading(_TITLES[severity])}<ul>\n{items}</ul>\n</div>\n"
     )
 
 
-def _of(warning) -> str:
+def _of(warning: Warn) -> str:
     return getattr(warning, "severity", "weakens")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from scalepred.config import UserError
-from scalepred.table.readers import csv, frame, records
+from scalepred.table.readers import csv, events, frame, records
 from scalepred.table.readers.raw import Raw
 from scalepred.table.rows import Table, has_parts
 
@@ -36,9 +36,7 @@ def read(path: epath.Path) -> Raw:
     if content[:4] == b"PK\x03\x04":
         raise UserError(f"{path}: a workbook or an archive; save its sheet as CSV")
     if _EVENTS in path.name:
-        raise UserError(
-            f"{path}: an event file of TensorBoard; download its scalars as CSV there"
-        )
+        return events.parse(path, content)
     text = _decode(path, content)
     if records.is_json(text):
         return records.parse(path, text)

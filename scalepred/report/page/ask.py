@@ -1,0 +1,198 @@
+"""Ask the law: the controls of the page, and the data that its script reads.
+
+Everything here is hidden until the script shows it: without scripts the page is
+complete and these would do nothing.
+"""
+
+import math
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from scalepred.metrics import find_unit, is_bounded
+from scalepred.report import format, words
+from scalepred.report.elements import escape
+from scalepred.report.page.law_table import Axis, LawTable
+from scalepred.report.results import PredictionRow, Results
+
+_REGIONS = {"fit": "fitted", "held_out": "held out", "target": "targets"}
+_TEN = math.log(10.0)
+
+
+def script() -> str:
+    """The one script of the page; its functions of plain values stand first."""
+    read = resources.files("scalepred.report.page").joinpath
+    return read("law.js").read_text("utf-8") + read("page.js").read_text("utf-8")
+
+
+def controls(results: Results, table: LawTable | None) -> str:
+    """Sliders, number fields, what they say, and which runs are shown; as HTML.
+
+    Args:
+        results: of a study.
+        table: of its law; None: only the choice of runs is left.
+    """
+    asked = "" if table is None else _sliders(results, table)
+    return (
+        f'<form id="controls" class="controls" hidden>\n{asked}{_choice(results)}'
+        '</form>\n<div id="tip" class="tip" aria-live="polite" hidden></div>\n'
+    )
+
+
+def _sliders(results: Results, table: LawTable) -> str:
+    unit = format.unit(results.surface)
+    names = {
+        "params": ("Parameters", ""),
+        "data": ("Data", unit),
+        "epochs": ("Epochs", ""),
+    }
+    if unit == "FLOPs":
+        names["data"] = ("Compute", unit)
+    rows = [_slider(axis, *names[axis.name]) for axis in table.axes]
+    best = ""
+    if table.budget_range is not None:
+        rows.insert(0, _slider(table.budget_range, "Budget", "FLOPs"))
+    if table.best is not None:
+        best = '<button type="button" id="best">Best split for this budget</button>\n'
+    told = _offsets_note(table)
+    return (
+        "".join(rows)
+        + best
+        + '<label class="switch"><input type="checkbox" id="wanted"> Ask for a value '
+        f"instead</label>\n{_value_slider(results, table)}"
+        f'<div id="answer" role="status" aria-live="polite"></div>\n{told}'
+    )
+
+
+def _slider(axis: Axis, label: str, unit: str) -> str:
+    """A slider over the logarithm of a number, with a field to type it."""
+    low, high = axis.low / _TEN, axis.high / _TEN
+    low, high, step = math.ceil(100 * low) / 100, math.floor(100 * high) / 100, 0.01
+    if axis.name == "epochs":
+        low, high, step = 1, round(math.exp(axis.high)), 0.5
+    return _row(axis.name, label, unit, f'min="{low}" max="{high}" step="{step}"')
+
+
+def _row(name: str, label: str, unit: str, ends: str, more: str = "") -> str:
+    told = escape(f"{label}, {unit}" if unit else label)
+    return (
+        f'<div class="slider" id="{name}-row"{more}><label for="{name}">{escape(label)}'
+        f'</label>\n<input type="text" id="{name}-number" aria-label="{told}" size="9" '
+        f'autocomplete="off" spellcheck="false"> <span>{escape(unit)}</span>\n'
+        f'<input type="range" id="{name}" {ends}></div>\n'
+    )
+
+
+def _value_slider(results: Results, table: LawTable) -> str:
+    """From the least value in the table to the largest that was measured."""
+    surface = results.surface
+    low = math.ceil(1000 * float(table.value.min()) / _TEN + 1) / 1000
+    high = math.floor(1000 * math.log10(float(surface.value.max()))) / 1000
+    label = surface.metric.replace("_", " ")
+    unit = "" if is_bounded(surface.metric) else find_unit(surface.metric)
+    ends = f'min="{low}" max="{max(high, low + 0.001)}" step="0.001"'
+    return _row("value", label[:1].upper() + label[1:], unit, ends, " hidden")
+
+
+def _offsets_note(table: LawTable) -> str:
+    if not table.is_of_new_sizes:
+        return ""
+    return (
+        '<p class="faint">This is for a model size that is not in the table: each '
+        "fitted size has a small offset of its own, which is left out here.</p>\n"
+    )
+
+
+def _choice(results: Results) -> str:
+    """Which runs the charts show."""
+    found = {row.region for row in results.predictions}
+    boxes = "".join(
+        f'<label><input type="checkbox" data-toggle="region:{region}" checked> '
+        f"{name}</label>\n"
+        for region, name in _REGIONS.items()
+        if region in found
+    )
+    return f'<fieldset class="shown"><legend>Show</legend>\n{boxes}</fieldset>\n'
+
+
+def data_block(results: Results, table: LawTable | None) -> dict[str, Any]:
+    """What the script reads, for JSON without NaN.
+
+    Args:
+        results: of a study.
+        table: of its law, if there is one.
+    """
+    metric = results.surface.metric
+    return {
+        "metric": {
+            "thing": format.thing(results.surface),
+            "bounded": is_bounded(metric),
+            "unit": "" if is_bounded(metric) else find_unit(metric),
+        },
+        "dataUnit": format.printable(format.unit(results.surface)),
+        "law": table and table.record(),
+        "start": table and _start(results, table),
+        "reach": _reach(results, table),
+        "points": _points(results),
+    }
+
+
+def _start(results: Results, table: LawTable) -> dict[str, float | None]:
+    """Sizes first shown: the largest target, else the best split that was asked for."""
+    targets = words.targets(results)
+    row = max(targets, key=lambda row: row.compute, default=words.largest_run(results))
+    sizes = {"params": row.params, "data": row.data}
+    asked = [a for a in results.answers if a.question == "best_for_budget"]
+    if not targets and asked and table.best is not None:
+        sizes = {name: asked[0].details[name][0] for name in sizes}
+    epochs = 1.0 if math.isnan(row.epochs) else row.epochs
+    return {**sizes, **table.fixed, "epochs": table.fixed.get("epochs", epochs)}
+
+
+def _reach(results: Results, table: LawTable | None) -> dict[str, Any]:
+    """The largest fitted and held-out run, in compute or in the law's only size."""
+    own = [axis.name for axis in table.axes if axis.name != "epochs"] if table else []
+    of = own[0] if len(own) == 1 else "compute"
+
+    def largest(region: str, name: str) -> float | None:
+        sizes = [getattr(r, name) for r in results.predictions if r.region == region]
+        return max(sizes, default=None)
+
+    return {
+        "of": of,
+        "fitted": largest("fit", of),
+        "checked": largest("held_out", of),
+        "compute": largest("fit", "compute"),
+    }
+
+
+def _points(results: Results) -> dict[str, list[Any]]:
+    """Runs and targets by column; null where something is not known."""
+    rows = results.predictions
+    seeds = results.surface.num_seeds.tolist()
+    sizes = {name: _column(rows, name, 6) for name in ("params", "data", "epochs")}
+    values = ("compute", "measured", "predicted", "lower", "upper")
+    return {
+        **sizes,
+        **{name: _column(rows, name, 4) for name in values},
+        "region": [row.region for row in rows],
+        # The points of the surface stand first, then what nobody ran.
+        "seeds": [*seeds, *[None] * (len(rows) - len(seeds))],
+    }
+
+
+def _column(
+    rows: list[PredictionRow], name: str, digits: int
+) -> list[float | int | None]:
+    """Numbers in so many digits, as short as JSON allows."""
+    numbers = np.array([getattr(row, name) for row in rows], float)
+    rounded = [float(f"{number:.{digits}g}") for number in numbers]
+    return [
+        None
+        if not math.isfinite(number)
+        else int(number)
+        if number == int(number) and abs(number) < 1e15
+        else number
+        for number in rounded
+    ]

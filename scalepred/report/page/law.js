@@ -1,0 +1,293 @@
+"use strict";
+/* Functions of plain values, for the page's script and for tests that run it by node:
+   numbers, the law read from its table, sentences. */
+
+// ---- Numbers, written as scalepred/report/format.py writes them
+
+const FACTORS = { k: 1e3, m: 1e6, b: 1e9, g: 1e9, t: 1e12 };
+const SUFFIX = /^(k|thousand|m|mn|mio|millions?|b|bn|g|billions?|t|tn|trillions?)$/;
+const COUNTED =
+  /\s*(tokens?|toks?|params?|parameters?|examples?|samples?|images?|words?|flops?)$/;
+
+/** A number as people type it: 1e21, 70B, 1.4T tokens, 85,002, 5%; NaN for no number. */
+function parse(text) {
+  const trimmed = text.trim().toLowerCase().replace(COUNTED, "");
+  const match = /^([+-]?[\d.,_'\s]*\d\.?(?:e[+-]?\d+)?)\s*(%|[a-z]+)?$/.exec(trimmed);
+  if (!match || (match[2] && match[2] !== "%" && !SUFFIX.test(match[2]))) return NaN;
+  const digits = match[1].replace(/[\s_']/g, "");
+  if (digits.includes(",") && !/^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$/.test(digits)) return NaN;
+  const letter = match[2] === "thousand" ? "k" : (match[2] || "")[0];
+  const factor = letter === "%" ? 0.01 : FACTORS[letter] || 1;
+  return Number(digits.replaceAll(",", "")) * factor;
+}
+
+/** To so many significant digits; a half goes to the even digit, as in Python. */
+function round(x, digits) {
+  if (!x || !Number.isFinite(x)) return x;
+  const [mantissa, power] = Math.abs(x).toExponential(40).split("e");
+  const kept = mantissa.slice(0, digits + 1);
+  const isHalf = /^\.?50*$/.test(mantissa.slice(digits + 1));
+  if (isHalf && Number(kept.replace(".", "").slice(-1)) % 2 === 0)
+    return Math.sign(x) * Number(`${kept}e${power}`);
+  return Number(x.toPrecision(digits));
+}
+
+const group = (x) => x.toLocaleString("en-US", { maximumFractionDigits: 0 });
+const signed = (x, text) => (x < 0 && /[1-9]/.test(text) ? "\u2212" : "") + text;
+
+/** Compute: 5.8e23. */
+function flops(x) {
+  if (!Number.isFinite(x)) return Number.isNaN(x) ? "n/a" : "never";
+  const size = Math.abs(round(x, 3));
+  if ((Math.abs(x) >= 1e-3 && Math.abs(x) < 1e3) || !x) return signed(x, String(size));
+  return signed(x, size.toExponential().replace("e+", "e"));
+}
+
+/** A size or a count: 85,002; 57.2M; 1.4T. */
+function count(x) {
+  if (!Number.isFinite(x)) return Number.isNaN(x) ? "n/a" : "never";
+  const isExact = Number.isInteger(x) && Math.abs(x) < 1e6;
+  const size = isExact ? Math.abs(x) : Math.abs(round(x, 3));
+  if (size >= 1e15 || (size > 0 && size < 1e-3)) return flops(x);
+  for (const letter of ["T", "B", "M"]) {
+    const factor = FACTORS[letter.toLowerCase()];
+    if (size >= factor) return signed(x, round(size / factor, 3) + letter);
+  }
+  return signed(x, size >= 100 ? group(size) : String(round(size, 3)));
+}
+
+/** How many times: 0.31, 3.9, 52, 1,200, 3.1 million. */
+function ratio(x) {
+  const times = round(x, 2);
+  if (times >= 1e6 && times < 1e9) return `${round(times / 1e6, 6)} million`;
+  return times >= 1e9 ? flops(times) : count(times);
+}
+
+/** A relative error: −4.5%. */
+function percent(share) {
+  const x = 100 * share;
+  const size = Math.abs(x);
+  if (!Number.isFinite(x)) return "n/a";
+  if (size >= 100) return `${count(round(x, 3))}%`;
+  if (size >= 0.1) return `${signed(x, size.toFixed(1))}%`;
+  return `${signed(x, size >= 1e-3 ? String(round(size, 1)) : "0")}%`;
+}
+
+function digitsOf(x, digits) {
+  const value = Math.abs(round(x, digits));
+  if (value && (value < 1e-4 || value >= 1e15)) return flops(x);
+  if (value >= 10 ** digits) return signed(x, group(value));
+  return signed(x, value.toPrecision(digits));
+}
+
+/** A value of the metric: 4.73%, 2.006 nats. */
+function measured(x, metric, withUnit = true) {
+  if (!Number.isFinite(x)) return Number.isNaN(x) ? "n/a" : "never";
+  if (metric.bounded) return `${digitsOf(100 * x, 3)}%`;
+  return digitsOf(x, 4) + (withUnit && metric.unit ? ` ${metric.unit}` : "");
+}
+
+/** The ends of an interval of the metric: 1.92 to 2.09. */
+function ends(lower, upper, metric) {
+  if (Number.isNaN(lower) || Number.isNaN(upper) || lower === upper) return "";
+  if (metric.bounded) return `${measured(lower, metric)} to ${measured(upper, metric)}`;
+  const digits = Math.abs(upper - lower) > 0.02 * Math.abs(lower) ? 3 : 4;
+  const say = (x) => (Number.isFinite(x) ? digitsOf(x, digits) : "no end");
+  return `${say(lower)} to ${say(upper)}`;
+}
+
+/** The ends of an interval of a size: 360 to perhaps never. */
+function span(lower, upper, form) {
+  if (Number.isNaN(lower) || Number.isNaN(upper) || lower === upper) return "";
+  return `${form(lower)} to ${Number.isFinite(upper) ? form(upper) : "perhaps never"}`;
+}
+
+const within = (text) => (text ? ` (90% interval ${text})` : "");
+
+// ---- The law, read from its table (law_table.py)
+
+function decode(text) {
+  if (!text) return null;
+  const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+/** First node and weights of the cubic through the four nodes about a place. */
+function weigh(axis, log) {
+  const last = axis.count - 1;
+  const place = ((log - axis.low) / (axis.high - axis.low)) * last;
+  const t = Math.min(Math.max(place, 0), last);
+  const i = Math.min(Math.floor(t), last - 1);
+  const u = t - i;
+  const a = (((2 - u) * u - 1) * u) / 2;
+  const b = ((3 * u - 5) * u * u) / 2 + 1;
+  const c = (((4 - 3 * u) * u + 1) * u) / 2;
+  const d = ((u - 1) * u * u) / 2;
+  // Beyond its ends the table goes on as a parabola.
+  if (i === 0) return [0, [b + 3 * a, c - 3 * a, d + a]];
+  if (i === last - 1) return [i - 1, [a + d, b - 3 * d, c + 3 * d]];
+  return [i - 1, [a, b, c, d]];
+}
+
+function interpolate(table, axes, logs) {
+  let nodes = [[0, 1]];
+  axes.forEach((axis, k) => {
+    const [first, weights] = weigh(axis, logs[k]);
+    nodes = nodes.flatMap(([at, weight]) =>
+      weights.map((own, j) => [at * axis.count + first + j, weight * own]),
+    );
+  });
+  return nodes.reduce((sum, [at, weight]) => sum + weight * table[at], 0);
+}
+
+/** The logarithm in [low, high] at which `isReached` turns true; Infinity if it never does. */
+function bisect(isReached, low, high) {
+  if (!isReached(high)) return Infinity;
+  let [below, above] = [low, high];
+  for (let i = 0; i < 50; i++) {
+    const middle = (below + above) / 2;
+    if (isReached(middle)) above = middle;
+    else below = middle;
+  }
+  return above;
+}
+
+/** The law of a page's data block: functions of sizes {params, data, epochs}. */
+function makeLaw(block) {
+  const { axes, fixed, budgets } = block;
+  const grid = [block.grid.value, block.grid.lower, block.grid.upper].map(decode);
+  const cost = block.cost && [decode(block.cost.params), decode(block.cost.data)];
+  const best = decode(block.best);
+  const axis = Object.fromEntries(axes.map((one) => [one.name, one]));
+  const seen = axis.data && {
+    ...axis.data,
+    high: axis.data.high + (axis.epochs ? axis.epochs.high : Math.log(fixed.epochs || 1)),
+  };
+  const epochsOf = (sizes) => (axis.epochs ? sizes.epochs || 1 : fixed.epochs || 1);
+  const logOf = (sizes, name) => Math.log(name === "epochs" ? epochsOf(sizes) : sizes[name]);
+
+  /** ln of the value (0), or of an end of its interval (1, 2). */
+  const logValue = (sizes, end) =>
+    grid[end] === null ? NaN : interpolate(grid[end], axes, axes.map(({ name }) => logOf(sizes, name)));
+
+  function law(sizes) {
+    const logs = [0, 1, 2].map((end) => logValue(sizes, end));
+    const [value, lower, upper] = logs.map(Math.exp);
+    return { value, lower: Math.min(lower, value), upper: logs[2] - logs[0] > 9 ? Infinity : Math.max(upper, value) };
+  }
+  const logCost = (sizes) =>
+    interpolate(cost[0], [axis.params], [Math.log(sizes.params)]) +
+    interpolate(cost[1], [seen], [Math.log(sizes.data) + Math.log(epochsOf(sizes))]);
+  /** Data that a budget buys for a model of this size. */
+  function dataFor(budget, sizes) {
+    const isDear = (log) => logCost({ ...sizes, data: Math.exp(log) }) >= Math.log(budget);
+    return Math.exp(Math.min(bisect(isDear, axis.data.low, axis.data.high), axis.data.high));
+  }
+  const bestAxes = axis.epochs ? [axis.epochs, budgets] : [budgets];
+  const part = best && best.length / 9;
+  const logBest = (which, logBudget, sizes) =>
+    interpolate(best.subarray(which * part, (which + 1) * part), bestAxes,
+      axis.epochs ? [Math.log(epochsOf(sizes)), logBudget] : [logBudget]);
+  /** The best split: value, params and data, each [best guess, lower, upper]. */
+  function bestFor(budget, sizes = {}) {
+    const [value, params, data] = [0, 3, 6].map((first) =>
+      [0, 1, 2].map((end) => Math.exp(logBest(first + end, Math.log(budget), sizes))));
+    return { budget, value, params, data };
+  }
+  /** Sizes of one axis with which a value is reached [best guess, lower, upper]. */
+  function needed(value, sizes, name) {
+    const own = axis[name];
+    const at = (end) => Math.exp(bisect((log) =>
+      logValue({ ...sizes, [name]: Math.exp(log) }, end) <= Math.log(value), own.low, own.high));
+    return grid[1] === null ? [at(0), NaN, NaN] : [at(0), at(1), at(2)];
+  }
+  /** The least budget that reaches a value [best guess, lower, upper]. */
+  function cheapest(value, sizes) {
+    const at = (end) => Math.exp(bisect((log) =>
+      logBest(end, log, sizes) <= Math.log(value), budgets.low, budgets.high));
+    return [at(0), at(1), at(2)];
+  }
+  return {
+    axis, fixed, budgets, law, needed, newSizes: block.newSizes,
+    flops: cost ? (sizes) => Math.exp(logCost(sizes)) : null,
+    dataFor: cost ? dataFor : null,
+    best: best ? bestFor : null,
+    cheapest: best ? cheapest : null,
+  };
+}
+
+// ---- Sentences, worded as scalepred/report/words.py words them
+
+const passes = (epochs) =>
+  epochs ? `, data seen ${epochs === 1 ? "once" : `${count(epochs)} times`}` : "";
+
+function sayPlace(block, sizes) {
+  if (block.dataUnit === "FLOPs") return `${flops(sizes.data)} FLOPs`;
+  return `${count(sizes.params)} parameters and ${count(sizes.data)} ${block.dataUnit}`;
+}
+
+/** What a run of these sizes should reach. */
+function sayValue(block, law, sizes) {
+  const { value, lower, upper } = law.law(sizes);
+  const cost = law.flops ? `, for ${flops(law.flops(sizes))} FLOPs` : "";
+  return (
+    `${sayPlace(block, sizes)}${law.axis.epochs ? passes(sizes.epochs) : ""} should reach ` +
+    `${block.metric.thing} of ${measured(value, block.metric)}` +
+    `${within(ends(lower, upper, block.metric))}${cost}.`
+  );
+}
+
+/** What a budget reaches at best: the terminal's sentence for --budget. */
+function sayBest(block, law, budget, sizes) {
+  const { value, params, data } = law.best(budget, sizes);
+  const part = ([x, lower, upper], noun) => {
+    const range = span(lower, upper, count);
+    return `${count(x)} ${noun}${range ? ` (${range})` : ""}`;
+  };
+  return (
+    `${flops(budget)} FLOPs reach ${block.metric.thing} of ` +
+    `${measured(value[0], block.metric)}${within(ends(value[1], value[2], block.metric))} at best, ` +
+    `with ${part(params, "parameters")} and ${part(data, block.dataUnit)}` +
+    `${law.axis.epochs ? passes(sizes.epochs) : ""}.`
+  );
+}
+
+/** What reaches a value: data (or parameters) needed, and the cheapest way. */
+function sayNeeded(block, law, value, sizes) {
+  const goal = `${block.metric.thing} of ${measured(value, block.metric)}`;
+  const name = law.axis.data ? "data" : "params";
+  const noun = name === "data" ? block.dataUnit : "parameters";
+  const given = law.axis.params && law.axis.data ? ` with ${count(sizes.params)} parameters` : "";
+  const say = (x, high, form) => (x < Infinity ? form(x) : `more than ${form(Math.exp(high))}`);
+  const range = ([, lower, upper], high, form) =>
+    Number.isNaN(lower) ? "" : within(`${say(lower, high, form)} to ${say(upper, high, form)}`);
+  const size = law.needed(value, sizes, name);
+  const high = law.axis[name].high;
+  const text = `${goal}${given} takes ${say(size[0], high, count)} ${noun}${range(size, high, count)}.`;
+  if (!law.cheapest) return text;
+  const cost = law.cheapest(value, sizes);
+  const least = `It takes at least ${say(cost[0], law.budgets.high, flops)} FLOPs` +
+    range(cost, law.budgets.high, flops);
+  if (cost[0] === Infinity) return `${text} ${least}.`;
+  const { params, data } = law.best(cost[0], sizes);
+  return `${text} ${least}, with ${count(params[0])} parameters and ${count(data[0])} ${block.dataUnit}.`;
+}
+
+/** How far a run lies beyond what was fitted and what was checked. */
+function sayDistance(block, law, sizes) {
+  const { of, fitted, checked } = block.reach;
+  const size = of === "compute" ? law.flops && law.flops(sizes) : sizes[of];
+  if (!size) return "";
+  const noun = { compute: "compute", params: "model size", data: "data" }[of];
+  if (size <= fitted * 1.005) return `No larger in ${noun} than the largest fitted run.`;
+  const far = `${ratio(size / fitted)} times the largest fitted run in ${noun}; `;
+  if (!checked) return `${far}nothing was held out, so nothing checks it.`;
+  const reached = size <= checked * 1.005 ? "predictions were checked up to" : "predictions were checked only up to";
+  return `${far}${reached} ${ratio(checked / fitted)} times.`;
+}
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+if (typeof module !== "undefined")
+  module.exports = { parse, round, count, flops, percent, measured, ends, span, ratio, makeLaw,
+    sayValue, sayBest, sayNeeded, sayDistance };
