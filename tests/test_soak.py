@@ -5,6 +5,7 @@ The long form, a real study at many random moments, is scripts/soak.py.
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
@@ -135,6 +136,8 @@ def test_killed_while_forecasting_and_verifying(tmp_path):
     said = soak.read_said(undisturbed)
     assert len(said) == 1
     kill = -signal.SIGKILL
+    trained = tmp_path / "trained"  # the evidence, which all of them share
+    assert live(trained, "forecast") == kill
     for stage in (
         "forecast",
         "forecast's fit write",
@@ -143,6 +146,7 @@ def test_killed_while_forecasting_and_verifying(tmp_path):
         "score",
     ):
         workdir = tmp_path / stage.replace(" ", "_")
+        shutil.copytree(trained, workdir)
         assert [live(workdir, stage), live(workdir)] == [kill, 0], stage
         assert soak.read_said(workdir) == said
         assert soak.read_table(workdir) == soak.read_table(undisturbed)

@@ -96,7 +96,9 @@ def serve(line: int) -> None:
                         drawn[name] = pool.submit(figures.draw, plot, name)
                 caller.send({name: drawn[name].result() for name in names})
             except (EOFError, BrokenPipeError, ConnectionResetError):
-                return  # the command ended, and nobody wants them any more
+                # The command ended, and nobody wants them any more. The pool is not
+                # waited for: a signal may have taken one that held its lock.
+                os._exit(0)
             except BrokenProcessPool:
                 os._exit(1)  # one that drew was ended, and the command says so
     # Python would take matplotlib apart, which the command would wait for.
