@@ -110,6 +110,30 @@ def test_no_path_of_a_machine_is_shown():
         assert set(found) <= {"/tmp/soak"}, page
 
 
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.html"))
+
+
+@pytest.mark.parametrize("page", GALLERY, ids=lambda page: page.stem)
+def test_pages_of_the_gallery_are_small_and_whole(page):
+    text = page.read_text()
+    assert len(text.encode()) <= 150_000
+    assert f"gallery/{page.name}" in (ROOT / "docs" / "gallery.md").read_text()
+    for link in re.findall(r'<a href="([^"]*)"', text):
+        assert link.startswith("#"), f"{link} is not beside the page"
+        assert f'id="{link[1:]}"' in text
+    assert not re.search(r"(?:src|href)=[\"']?https?:", text)
+
+
+def test_the_gallery_has_a_script_that_says_how(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "make_gallery"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    wrong = [*command, f"--data={tmp_path}", "--only=nothing"]
+    done = subprocess.run(wrong, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no such page: nothing" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> pathlib.Path:
     """The site, built; skipped where its packages are not installed."""
