@@ -10,15 +10,12 @@ import sys
 
 import numpy as np
 import pytest
+import run_pages
 
 from scalepred import grid
 from scalepred.table.rows import Measurement, Table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import run_pages  # noqa: E402
-
 FILES = dict(
     re.findall(
         r"<!-- file: (\w+\.py) -->\n```python\n(.*?)```",

@@ -5,15 +5,11 @@ import json
 import os
 import pathlib
 import re
-import sys
 
 import pytest
+import run_pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import run_pages  # noqa: E402
-
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 

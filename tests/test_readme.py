@@ -2,15 +2,11 @@
 
 import pathlib
 import re
-import sys
 
 import pytest
+import run_pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import run_pages  # noqa: E402
-
 README = (ROOT / "README.md").read_text()
 
 
