@@ -7,7 +7,6 @@ from outside; nothing here knows how a model is trained.
 import dataclasses
 import math
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,12 +22,14 @@ from scalepred.fitting.estimate import axes_of, knows_split
 from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting.gate import Gate, Verdict, judge
-from scalepred.report import console, results
+from scalepred.report import console, machine, results
 from scalepred.report.figure_process import FigureProcess
 from scalepred.report.page import page
 from scalepred.report.plot_data import add_corners, make_plot_data
+from scalepred.runtime import steps
 from scalepred.runtime.files import digest, write_whole
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
+from scalepred.table.numbers import write, write_flops
 from scalepred.table.surface import Surface
 
 
@@ -72,6 +73,7 @@ def fit_table(
     surface, in_fit, apart = _drop_elsewhere(surface, in_fit, settings.law)
     notes = (*surface.notes, *said, *apart)
     surface = dataclasses.replace(surface, notes=notes)
+    steps.begin(f"fitting {int(np.sum(in_fit)):,} points, law {settings.law}")
     fit = fitting.fit(
         surface.where(in_fit),
         settings.law,
@@ -81,6 +83,7 @@ def fit_table(
         refit_points=settings.refit_points,
     )
     prepare_workdir(workdir, record, "measurements")
+    steps.begin(f"drawing intervals from {settings.resamples:,} resamples")
     answers = answer_about(fit, questions, surface)
     asked = [ask_size(fit, *target) for target in targets]
     told = _seal(fit, asked, workdir, record, questions, answers)
@@ -137,7 +140,7 @@ def ask_saved(
     check_questions(fit.called, fit.surface, questions, targets, gates)
     questions, left = leave_out(fit.called, fit.surface, questions, targets)
     for sentence in left:
-        print(f"note: {sentence}")
+        console.print_line(sentence, name="note")
     answers = answer_about(fit, questions, fit.surface)
     evidence = weigh_points(fit)
     asked = [ask_size(fit, *target) for target in targets]
@@ -234,6 +237,8 @@ def check_questions(
 
 # Times the largest run's: so far out nothing has ever been foretold.
 _ABSURD = 1e6
+# A budget of so small a share of the smallest run's is a slip.
+_TINY = 100
 
 
 def _others(axes: Sequence[str], points: Surface) -> list[tuple[str, np.ndarray]]:
@@ -307,14 +312,21 @@ def leave_out(
         questions = dataclasses.replace(questions, budget=0.0)
     elif questions.budget > _ABSURD * 6 * largest:
         said.append(
-            f"--budget={questions.budget:g} is {questions.budget / 6 / largest:.0e} "
+            f"--budget={write_flops(questions.budget)} is "
+            f"{write_flops(float(f'{questions.budget / 6 / largest:.0e}'))} "
             "times the largest run: is it in the same units as the table?"
+        )
+    elif questions.budget and questions.budget < 6 * float(points.work.min()) / _TINY:
+        said.append(
+            f"--budget={write_flops(questions.budget)} is less than 1/{_TINY} of the "
+            "smallest run: is it in FLOPs?"
         )
     for params, data, *_ in targets:
         if params * data > _ABSURD * largest:
             said.append(
-                f"--target=params={params:g},data={data:g} is "
-                f"{params * data / largest:.0e} times the largest run: is it in the "
+                f"--target=params={write(params)},data={write(data)} is "
+                f"{write_flops(float(f'{params * data / largest:.0e}'))} times the "
+                "largest run: is it in the "
                 "same units as the table?"
             )
     highest = float(points.value.max())
@@ -427,7 +439,7 @@ def finish(
     with_report: bool,
     figure_process: FigureProcess | None = None,
 ) -> None:
-    """Writes and prints everything.
+    """Writes everything.
 
     Args:
         workdir: where the results go.
@@ -437,16 +449,15 @@ def finish(
     """
     if with_report:
         # Drawing starts with what is known at once; the corners are fitted meanwhile.
+        steps.begin("fitting the law from every corner, drawing figures")
         figure_process = figure_process or FigureProcess()
         plot = make_plot_data(found)
         figure_process.start(plot)
         figure_process.start(add_corners(plot, found))
     results.write_results(workdir, found)
+    machine.write_answers(workdir / "answers.json", found)
     if figure_process and with_report:
         _write_report(workdir, found, figure_process)
-    console.print_answers(found, sys.stdout)
-    if with_report:
-        print(f"Report: {workdir / 'report.html'}")
 
 
 def _write_report(
@@ -454,7 +465,9 @@ def _write_report(
 ) -> None:
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
+    steps.begin("drawing figures")
     drawn = figure_process.finish()
+    steps.begin("writing the page")
     for name, drawing in drawn.items():
         write_whole(folder / f"{name}.png", drawing.png)
         write_whole(folder / f"{name}.svg", drawing.svg)

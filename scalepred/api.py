@@ -12,6 +12,7 @@ from scalepred import study
 from scalepred.config import Experiment, UserError
 from scalepred.forecasting import loop
 from scalepred.forecasting.gate import parse_gate
+from scalepred.report import console
 from scalepred.runtime.files import open_path
 from scalepred.training.devices import use_all_cores
 
@@ -65,13 +66,19 @@ def run(
         )
     with contextlib.suppress(RuntimeError):  # JAX has started
         use_all_cores()
-    return study.run(
+    folder = open_path("workdir", workdir)
+    outcome = study.run(
         experiment,
-        open_path("workdir", workdir),
+        folder,
         stages,
         gates=[parse_gate(text) for text in gates],
         goal=goal,
     )
+    if outcome.results is not None:
+        has_report = stages is None or "report" in stages
+        report = str(folder / "report.html") if has_report else ""
+        console.print_answers(outcome.results, report=report)
+    return outcome
 
 
 def _check_stages(stages: Sequence[str] | None, verify: bool) -> Sequence[str] | None:

@@ -14,6 +14,7 @@ from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.own import find_sources
 from scalepred.report import console
+from scalepred.report.progress import Progress
 from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute
 from scalepred.runtime.sources import Sources, find_changes, refuse
@@ -108,10 +109,12 @@ def train(
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train ({what})")
     if plan.is_streamed:
         note = device_data.explain(study.dataset, plan.packs[0].stream_rows)
-        print(note)
+        console.print_line(note)
         log(workdir, note)
     if not plan.num_cells:
-        print(f"All {len(cells)} runs ({what}) are in {table.path}; nothing to train.")
+        console.print_line(
+            f"All {len(cells)} runs ({what}) are in {table.path}; nothing to train."
+        )
         return None
     news = _fill(study, table, plan, all_news)
     if news is not None:
@@ -140,7 +143,7 @@ def _fill(
     work_done = 0.0
     news, curves = None, Curves(study.workdir)
     try:
-        with console.Progress(plan.num_cells) as progress:
+        with Progress(plan.num_cells) as progress:
             for news in all_news:
                 table.check_workdir()
                 # A run with a row has all that is kept of it.

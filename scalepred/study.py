@@ -36,7 +36,7 @@ from scalepred.forecasting.verification import (
 from scalepred.grid import Cell
 from scalepred.report import console, words
 from scalepred.report.results import Results, Training, make_results
-from scalepred.runtime import processes
+from scalepred.runtime import processes, steps
 from scalepred.runtime.files import write_whole
 from scalepred.runtime.workdir import log
 from scalepred.table.rows import Measurement, Table
@@ -117,6 +117,8 @@ def run(
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = aot.find_machines(topology) if topology else None
+    if not dry_run:
+        steps.begin("reading the data")
     study = processes.together(lambda: prepare(experiment, workdir, outline=dry_run))
     if with_targets:
         _check_targets(study)
@@ -147,11 +149,14 @@ def _run_stages(
     goal: loop.Goal | None,
 ) -> Outcome:
     """All but the reading of what was asked; see `run`."""
+    steps.begin("planning what to train")
     study, news = _train_evidence(study, stages, goal)
     verifies = "verify" in stages and bool(_to_verify(study, with_targets))
     if not verifies:
         processes.part()
+    steps.begin("fitting the law, sealing the forecast")
     study, fit = _fit_and_forecast(study, stages)
+    steps.end()
     if verifies:
         study = _await_forecast(study)
         cells = _to_verify(study, with_targets)
@@ -268,6 +273,7 @@ def _report(
     gates: Sequence[Gate],
 ) -> Outcome:
     """Scores what was forecast, writes and prints what was found."""
+    steps.begin("scoring the forecast, answering")
     forecast, verified = score_forecast(study)
     table = tuple(study.rows.values())
     if fit is None:
@@ -369,6 +375,6 @@ def _rounds(
     ):
         about = study.metric, study.dataset.unit
         said = words.describe_round(one, goal.cost, *about)
-        print(said)
+        console.print_line(said)
         log(study.workdir, said)
         yield one

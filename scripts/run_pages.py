@@ -71,7 +71,7 @@ def read_blocks(page: str) -> list[Block]:
 
 
 def run(block: Block, folder: pathlib.Path) -> str:
-    """What a block prints when it is run in a folder, errors included.
+    """What a block prints on stdout when it is run in a folder.
 
     Raises:
         RuntimeError: it did not end with 0.
@@ -89,13 +89,12 @@ def run(block: Block, folder: pathlib.Path) -> str:
         command,
         cwd=folder,
         env={**os.environ, **_environment()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{script}\nended with {done.returncode}:\n{done.stdout}")
+        raise RuntimeError(f"{script}\nended with {done.returncode}:\n{done.stderr}")
     return done.stdout
 
 

@@ -1,129 +1,108 @@
-"""Progress and the closing answers, as a terminal or a log file shows them."""
+"""The closing answers, as terminals of any width and log files show them."""
 
 import dataclasses
 import io
+import re
 
 import pytest
 from example_results import ODD, grid
 
 from scalepred.fitting.warn import Warn
 from scalepred.report import console, format, words
+from scalepred.report.verdict import cards
 
-LABELS = ["fit:", "held out:", "size:", "budget:", "compute:"]
 
-
-def _print(results) -> list[str]:
+def _print(results, **how) -> list[str]:
     file = io.StringIO()
-    console.print_answers(results, file)
+    console.print_answers(results, file, **how)
     return file.getvalue().splitlines()
 
 
-@pytest.mark.parametrize("kind", ODD)
-def test_ends_in_five_lines_whatever_there_is(kind):
-    lines = _print(ODD[kind]())
+def _named(lines: list[str]) -> dict[str, list[str]]:
+    """Texts by the name that they stand behind."""
+    found: dict[str, list[str]] = {}
+    for line in lines[1:-1]:
+        assert line.startswith("  ")
+        found.setdefault(line[2:11].strip(), []).append(line[11:])
+    return found
 
-    assert [line[:10].strip().split(":")[0] + ":" for line in lines[-5:]] == LABELS
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("kind", ODD)
+def test_answers_come_first_whatever_there_is(kind, verbose):
+    results = ODD[kind]()
+    lines = _print(results, verbose=verbose, report="runs/x/report.html")
+
+    assert format.printable(words.describe_title(results)) == lines[0]
+    assert lines[1].startswith("  trust    ")
+    assert lines[-1].startswith("Report: runs/x/report.html")
+    assert ("--verbose" in lines[-1]) != verbose
+    assert {"trust", "worth"} <= _named(lines).keys()
     assert all(line.isprintable() for line in lines)
     assert not any("nan" in line.split() for line in lines)
+    if kind != "nasty":
+        assert not re.search(r"\de[+]\d|params=|out of reach|-0%", "\n".join(lines))
 
 
-def test_five_lines_carry_the_numbers():
+def test_lines_carry_the_numbers():
     results = grid()
-    fit, held_out, size, budget, compute = _print(results)[-5:]
+    lines = _print(results)
+    named = _named(lines)
 
-    score = results.scores[1]
-    assert format.mean_and_std(score.mean, score.std) in held_out
-    assert f"{score.num_points} points" in held_out
-    assert f"{len(results.fit.surface)} points" in fit
-    assert words.describe_answer(results.answers[0], results.surface) in size
-    assert words.describe_answer(results.answers[1], results.surface) in budget
-    assert words.describe_compute(results) in compute
+    assert lines[0] == "Grid: 30 sizes in 60 runs, 15 fitted, 15 held out"
+    trust, _, worth = cards(results)
+    assert named["trust"][0].startswith(trust.headline)
+    assert trust.badge in named["trust"][0]
+    assert named["worth"][0].startswith(worth.headline)
+    (target,) = words.targets(results)
+    assert named["target"] == [words.describe_target(target, results)]
+    sentences = [words.describe_answer(one, results.surface) for one in results.answers]
+    data, budget, never, size, cheapest = sentences
+    assert named["data"][0].startswith(f"{data}; measured: ")
+    assert named["data"][1].startswith(never)
+    assert named["size"][0].startswith(size)
+    assert named["budget"][0].startswith(budget)
+    assert named["cheapest"][0].startswith(cheapest)
 
 
-def test_warnings_notes_and_further_answers_come_before():
+def test_where_nothing_was_asked_twice_the_data_are_told():
+    (more,) = _named(_print(ODD["few_points"]()))["more"]
+    assert more.startswith("How much do twice as many examples help? From ")
+
+
+def test_the_weightiest_warnings_are_shown_and_the_rest_counted():
     results = grid()
-    results = dataclasses.replace(
-        results,
-        surface=dataclasses.replace(results.surface, notes=("two rows left out",)),
-        fit=dataclasses.replace(
-            results.fit, extra_warnings=(Warn("few_points", "rests"),)
-        ),
+    codes = ("plateau_points", "outliers", "low_coverage", "few_points", "bound_hit")
+    found = tuple(Warn(code, f"{code} is so (an aside)") for code in codes)
+    fit = dataclasses.replace(results.fit)
+    vars(fit)["warnings"] = found
+    results = dataclasses.replace(results, fit=fit)
+
+    named = _named(_print(results))
+    assert named["warning"] == [
+        "low_coverage is so", "few_points is so", "outliers is so"
+    ]  # fmt: skip
+    assert named[""] == ["2 more: --verbose or the page"]
+    named = _named(_print(results, verbose=True))
+    assert named["warning"][0] == (
+        f"low_coverage is so (an aside); {found[2].advice} [low_coverage, stops]"
     )
-
-    lines = _print(results)[:-5]
-
-    assert "note: two rows left out" in lines
-    assert "warning [few_points] rests" in lines
-    assert sum(line.startswith("answer: ") for line in lines) == 3
-    assert sum(line.startswith("target: ") for line in lines) == 1
+    assert len(named["warning"]) == 3
+    assert any("[bound_hit, note]" in line for line in named["note"])
+    assert {"fit", "held out", "cost", "compute"} <= named.keys()
 
 
-def test_says_what_was_not_asked_and_not_held_out():
-    *_, held_out, size, budget, compute = _print(ODD["few_points"]())
-    assert "no point was held out" in held_out
-    assert "not asked" in size
-    assert "not asked" in budget
-    assert "nothing larger was predicted" in compute
+def test_what_a_table_was_taken_for_is_never_missed():
+    results = grid()
+    notes = ("seeds are averaged", "two names", "5 of 65 rows are left out", "one more")
+    surface = dataclasses.replace(results.surface, notes=notes)
+    results = dataclasses.replace(results, surface=surface)
 
-
-def test_terminal_without_unicode():
-    raw = io.BytesIO()
-    file = io.TextIOWrapper(raw, encoding="ascii")
-    console.print_answers(grid(), file)
-    assert b"held out:" in raw.getvalue()
-
-
-class _Clock:
-    """Time that moves only when told."""
-
-    def __init__(self, monkeypatch):
-        self.now = 100.0
-        monkeypatch.setattr(console.time, "monotonic", lambda: self.now)
-
-
-def test_progress_in_a_file_is_few_lines(monkeypatch):
-    clock, file = _Clock(monkeypatch), io.StringIO()
-    with console.Progress(100, file) as progress:
-        for done in range(1, 101):
-            clock.now += 0.2
-            progress.update(
-                num_done=done,
-                lanes_busy=0.93,
-                share_done=done / 100,
-                program="digits/mlp",
-                wait_seconds=2.0,
-            )
-    lines = file.getvalue().splitlines()
-
-    assert lines[0] == "training 100 cells"
-    assert 3 <= len(lines[1:-1]) <= 4  # 20 s, one line each 5 s
-    # A quarter took 5 s, 2 of them compiling.
-    assert lines[1].startswith("25 of 100 cells, lanes 93% busy, about 9 s left")
-    assert lines[1].endswith("digits/mlp")
-    assert lines[-1] == (
-        "trained 100 of 100 cells, lanes 93% busy in 20 s, "
-        "2 s of it waiting for compilation"
-    )
-
-
-def test_progress_that_breaks_off_says_so():
-    file = io.StringIO()
-
-    def train() -> None:
-        with console.Progress(9, file) as progress:
-            progress.update(num_done=4)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train()
-    assert file.getvalue().splitlines()[-1].startswith("stopped after 4 of 9 cells")
-
-
-def test_nothing_to_train_prints_nothing():
-    file = io.StringIO()
-    with console.Progress(0, file):
-        pass
-    assert file.getvalue() == ""
+    assert _named(_print(results))["table"] == [
+        "5 of 65 rows are left out",
+        "seeds are averaged; 2 more: --verbose or the page",
+    ]
+    assert {*notes} <= {*_named(_print(results, verbose=True))["note"]}
 
 
 class _Terminal(io.StringIO):
@@ -131,14 +110,24 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_progress_on_a_terminal_is_a_bar(monkeypatch):
+@pytest.mark.parametrize("columns", [40, 60, 80, 120, 200])
+def test_a_terminal_has_no_line_that_is_too_long_nor_a_broken_word(
+    monkeypatch, columns
+):
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", str(columns))
     file = _Terminal()
-    with console.Progress(2, file) as progress:
-        progress.update(num_done=1, lanes_busy=0.5, program="[red]mlp[/red]")
-        progress.update(num_done=2, lanes_busy=0.5, program="[red]mlp[/red]")
-    shown = file.getvalue()
-    assert "━" in shown
-    assert "[red]mlp[/red]" in shown
-    assert "trained 2 of 2 cells" in shown.splitlines()[-1]
+    console.print_answers(grid(), file)
+    lines = file.getvalue().splitlines()
+
+    assert max(map(len, lines)) <= max(columns, 60)
+    whole = " ".join(_print(grid()))
+    assert " ".join(file.getvalue().split()) == " ".join(whole.split())
+
+
+def test_terminal_without_unicode():
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    console.print_answers(grid(), file, verbose=True)
+    assert b"  held out " in raw.getvalue()
+    assert b" +- " in raw.getvalue()

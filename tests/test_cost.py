@@ -356,16 +356,17 @@ def test_the_terminal_and_the_file_say_what_a_run_costs(tmp_path):
         "", surface, np.ones(25, bool), fit, [fit.best_for_budget(1e24)]
     )
     file = io.StringIO()
-    console.print_answers(found, file)
-    (line,) = [one for one in file.getvalue().splitlines() if one.startswith("cost: ")]
+    console.print_answers(found, file, verbose=True)
+    lines = file.getvalue().splitlines()
+    (line,) = [one for one in lines if one.startswith("  cost     ")]
     times = 1e24 / fit.cost_reading.largest
     low, high = fit.cost_reading.spread(
         *(fit.best_for_budget(1e24).details[name][0] for name in ("params", "data"))
     )
     assert line == (
-        f"cost: {fit.cost}, fitted to 25 points within "
+        f"  cost     {fit.cost}, fitted to 25 points within "
         f"{100 * fit.cost_reading.scatter:.1f}%; used at up to "
-        f"{format.count(float(f'{times:.2g}'))} times the largest of them, where they "
+        f"{format.ratio(times, 1)} times the largest of them, where they "
         f"leave open {low:.2f} to {high:.2f} times that cost"
     )
     results.write_results(epath.Path(tmp_path), found)

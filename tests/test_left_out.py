@@ -40,14 +40,14 @@ def runs(lost) -> list[Run]:
                 (m >= 1600 or (m, n, seed) == (100, 20, 1)) and "diverged"
             ),
             True,
-            "25 of 48 runs are left out (25 diverged), all of params=1600 and 6400; "
-            "the point at 1 size is the mean of the seeds that survived",
+            "25 of 48 runs are left out (25 diverged), all with 1,600 and 6,400 "
+            "parameters; the point at 1 size is the mean of the seeds that survived",
         ),
         (
             lambda m, n, seed: (n == 20 and "failed") or (m == 100 and "diverged"),
             True,
-            "21 of 48 runs are left out (12 failed, 9 diverged), all of "
-            "params=100, all of data=20",
+            "21 of 48 runs are left out (12 failed, 9 diverged), all with "
+            "100 parameters, all with 20 of data",
         ),
         (
             lambda m, n, seed: (m, n) == (400, 80) and "diverged",
@@ -70,7 +70,7 @@ def test_the_sentence_says_what_is_gone(lost, is_many, said):
 
 def test_of_many_sizes_few_are_named():
     every = [Run(float(m), 1.0, "diverged") for m in range(5)] + [Run(9.0, 1.0, "ok")]
-    assert "all of params=0, 1, 2 and 2 more" in describe(every).sentence
+    assert "all with 0, 1, 2 and 2 more parameters" in describe(every).sentence
 
 
 def value_of(m: float, n: float, seed: int) -> float:
@@ -142,8 +142,8 @@ def test_many_are_one_warning_and_no_note(read):
     fit = scalepred.fit(surface, "chinchilla", resamples=0)
     (said,) = (w.sentence for w in fit.warnings if w.code == "runs_left_out")
     assert said == (
-        "24 of 48 runs are left out (24 diverged), all of params=6400; points at 12 "
-        "sizes are means of the seeds that survived"
+        "24 of 48 runs are left out (24 diverged), all with 6,400 parameters; points "
+        "at 12 sizes are means of the seeds that survived"
     )
 
 

@@ -16,7 +16,7 @@ from example_results import NASTY, ODD, grid, make_results, make_surface
 
 import scalepred
 from scalepred.fitting.warn import Warn
-from scalepred.report import format, words
+from scalepred.report import format, verdict, words
 from scalepred.report.elements import Section
 from scalepred.report.page import glossary, page, points
 from scalepred.report.page.next_runs import next_runs
@@ -202,28 +202,31 @@ def test_the_code_on_the_page_gives_the_predictions():
     np.testing.assert_allclose(names["value"](params, data), said, rtol=1e-3)
 
 
-def test_grave_warnings_come_first():
-    found = (
-        Warn("few_points", "rests on little"),
-        Warn("back_test_failed", "the law missed what was hidden"),
+def _warned(*codes: str) -> Results:
+    found = tuple(Warn(code, f"of {code}") for code in codes)
+    return dataclasses.replace(
+        grid(), fit=dataclasses.replace(grid().fit, extra_warnings=found)
     )
-    graded = [
-        _graded(one, severity, "add runs")
-        for one, severity in zip(found, ("note", "stops"), strict=True)
+
+
+def test_grave_warnings_come_first_with_advice():
+    seen = read(_warned("flat_optimum", "few_points", "back_test_failed"))
+    assert seen.having("data-severity") == ["stops", "weakens", "note"]
+    advice = "add larger runs before you extrapolate"
+    assert f"What to do: {format.sentence(advice)[:-1]}" in seen.text
+
+
+def test_a_refusal_is_explained_above_the_cards(monkeypatch):
+    results = _warned("few_points", "back_test_failed")
+    refused = [one._replace(verdict="no") for one in verdict.cards(results)]
+    monkeypatch.setattr(page.verdict, "cards", lambda _: refused)
+    marks = [
+        name if name == "data-card" else own[name]
+        for _, own in read(results).tags
+        for name in ("data-severity", "data-card")
+        if name in own
     ]
-    fit = dataclasses.replace(grid().fit, extra_warnings=tuple(graded))
-    seen = read(dataclasses.replace(grid(), fit=fit))
-
-    order = [level for level in seen.having("data-severity") if level]
-    assert order == sorted(order, key=["stops", "weakens", "note"].index)
-    assert {"stops", "note"} <= {*order}
-    assert "What to do:" in seen.text
-
-
-def _graded(warning: Warn, severity: str, advice: str) -> Warn:
-    for name, text in (("severity", severity), ("advice", advice)):
-        object.__setattr__(warning, name, text)
-    return warning
+    assert marks == ["stops", *["data-card"] * 3, "weakens"]
 
 
 def test_few_large_runs_are_next():

@@ -1,30 +1,31 @@
 """`scalepred`: trains evidence, forecasts the rest, then trains and scores it."""
 
+from __future__ import annotations
+
 import itertools
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import config_flags
 
-from scalepred import study
 from scalepred.config import Experiment, UserError
-from scalepred.forecasting import loop
-from scalepred.forecasting.gate import parse_gate
-from scalepred.report.machine import make_command_result
-from scalepred.runtime import command, processes
-from scalepred.runtime.files import open_path
-from scalepred.training.devices import use_all_cores
+from scalepred.runtime import command, steps
+
+if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
+    from collections.abc import Sequence
+
+    from scalepred.forecasting.loop import Goal
 
 _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
     [--config.grid.seeds=4 ...] [--stages=train,fit,forecast,verify,report | --verify]
     [--gate="value<=0.05,params=1e6,data=6e4,probability=0.8" ...] [--json]
     [--until_width=0.05 --budget=1e16 [--cost=flops|6mn|mn|seconds|price]]
-    [--dry_run [--price_per_hour=2.5] [--topology=v5e:2x4]]
+    [--verbose] [--dry_run [--price_per_hour=2.5] [--topology=v5e:2x4]]
     [--distributed [--coordinator=HOST:PORT --num_processes=2 --process_id=0]]
 
 Trains the evidence (the fit region of the experiment's grid) as far as DIR has no rows
@@ -33,7 +34,9 @@ DIR/forecasts, trains the rest of the grid (and, with --verify, the targets), an
 DIR/report.html.
 
   --config      a Python file with get_config() -> scalepred.config.Experiment; it is
-                code and is run. Its fields are flags: --config.training.epochs=20
+                code and is run. Its fields are flags: --config.training.epochs=20,
+                --config.grid.widths=(8,16,32), --config.questions.budget=1e9; a field
+                that there is not is answered with those that there are
   --workdir     where everything is kept; the same command again goes on from there
   --stages      which of train (the evidence), fit, forecast, verify (train the rest of
                 the grid and the targets, score the forecast), report to do. Default:
@@ -46,7 +49,10 @@ DIR/report.html.
                 cost, round by round (rounds.csv), until its half-width is that share
                 of the value or the --budget is spent; 0: spend it all
   --budget      for all runs together, counted as --cost says (default: FLOPs)
-  --json        prints the forecast as one JSON object on stdout, all else on stderr
+  --verbose     prints notes, weights, costs and what to do about each warning, too
+  --json        prints forecast, answers and verdict as one JSON object on stdout, all
+                else on stderr
+  --version     prints the version
   --dry_run     print cells, programs and lanes, and touch nothing
   --topology    plan and compile for a machine that need not be here: a TPU slice, or a
                 file that describes a GPU and how many (h100_sxm.txtpb:8)
@@ -72,6 +78,7 @@ _BUDGET = flags.DEFINE_float("budget", None, "Of the loop.", flag_values=FLAGS)
 _COST = flags.DEFINE_string("cost", "flops", "What it counts.", flag_values=FLAGS)
 _PRICE = flags.DEFINE_float("price_per_hour", 0.0, "Of the machine.", flag_values=FLAGS)
 _JSON = flags.DEFINE_bool("json", False, "JSON on stdout.", flag_values=FLAGS)
+_VERBOSE = flags.DEFINE_bool("verbose", False, "Print all.", flag_values=FLAGS)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan.", flag_values=FLAGS)
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "Machine to plan for, with --dry_run.", flag_values=FLAGS
@@ -96,6 +103,12 @@ def _main() -> int:
 
 def _run() -> command.CommandResult:
     """Reads the flags, and does what they ask for."""
+    from scalepred import study
+    from scalepred.forecasting.gate import parse_gate
+    from scalepred.report import console, machine
+    from scalepred.runtime.files import open_path
+    from scalepred.training.devices import use_all_cores
+
     experiment = _CONFIG.value
     if experiment is None:
         raise UserError("--config: missing; give an experiment, see experiments/")
@@ -121,9 +134,10 @@ def _run() -> command.CommandResult:
     price = _read_price(goal)
     use_all_cores()
     _join()
+    workdir = open_path("--workdir", _WORKDIR.value)
     outcome = study.run(
         experiment,
-        open_path("--workdir", _WORKDIR.value),
+        workdir,
         stages,
         _DRY_RUN.value,
         _TOPOLOGY.value,
@@ -131,11 +145,21 @@ def _run() -> command.CommandResult:
         goal,
         price,
     )
-    return make_command_result(outcome.forecast, outcome.verified, outcome.verdicts)
+    said = {}
+    if outcome.results is not None:
+        has_report = stages is None or "report" in stages
+        report = str(workdir / "report.html") if has_report else ""
+        console.print_answers(outcome.results, verbose=_VERBOSE.value, report=report)
+        said = machine.describe_answers(outcome.results)
+    return machine.make_command_result(
+        outcome.forecast, outcome.verified, outcome.verdicts, said
+    )
 
 
 def _read_stages() -> Sequence[str] | None:
     """--stages and --verify; None: all, but no target is trained."""
+    from scalepred import study
+
     stages = _STAGES.value
     if stages is not None:
         unknown = [stage for stage in stages if stage not in study.STAGES]
@@ -149,8 +173,10 @@ def _read_stages() -> Sequence[str] | None:
     return stages
 
 
-def _read_goal() -> loop.Goal | None:
+def _read_goal() -> Goal | None:
     """--until_width and what belongs to it; None: the loop is not asked for."""
+    from scalepred.forecasting import loop
+
     if _UNTIL_WIDTH.value is not None:
         if _BUDGET.value is None:
             raise UserError("--until_width: needs --budget, what all runs may cost")
@@ -165,7 +191,7 @@ def _read_goal() -> loop.Goal | None:
     return None
 
 
-def _read_price(goal: loop.Goal | None) -> float:
+def _read_price(goal: Goal | None) -> float:
     """--price_per_hour; 0: not said."""
     price = _PRICE.value
     if not 0 <= price < math.inf:
@@ -180,9 +206,13 @@ def _read_price(goal: loop.Goal | None) -> float:
 
 def _join() -> None:
     """Joins the other processes of the job, where there are any."""
+    from scalepred.runtime import processes
+
     by_hand = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or processes.is_slurm_step():
         processes.join(*by_hand)
+        if not processes.is_first():
+            steps.hide()
     elif by_hand != (None, None, None):
         raise UserError(
             "--coordinator, --num_processes, --process_id: of no use without "

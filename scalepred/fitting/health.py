@@ -14,6 +14,7 @@ from scalepred.table.surface import Surface
 # Fewer starts than this share at the optimum: the fit may depend on luck.
 _FEW_AGREE = 0.1
 _ILL_CONDITIONED = 1e8
+_HOPELESS = 1e16  # larger condition numbers are rounding
 # An exponent that moves by this share without a few of the points rests on them.
 _MOVED = 0.1
 # So many points at most are named one by one.
@@ -87,7 +88,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
             f"only {result.agree:.0%} of the starts carried to the end found this "
             "optimum",
         )
-    condition = condition_number(result)
+    condition = min(condition_number(result), _HOPELESS)
     if condition > _ILL_CONDITIONED:
         add(
             "ill_conditioned",

@@ -1,192 +1,154 @@
-"""What the terminal shows: progress while training, and the answers at the end."""
+"""What the terminal shows at the end: answers first, one line each, then the rest."""
 
 import math
+import re
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Self, TextIO
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO
 
 from scalepred.fitting.answers import Answer
 from scalepred.report import format, words
+from scalepred.report.beside import beside
 from scalepred.report.results import Results
+from scalepred.report.verdict import Card, cards
+from scalepred.runtime import steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import rich.progress
 
     from scalepred.fitting.design.cells import NextCell
     from scalepred.fitting.fit import Fit
     from scalepred.forecasting.forecast import Verified
     from scalepred.forecasting.gate import Verdict
+    from scalepred.table.surface import Surface
 
-# A log file gets no more lines than this allows.
-_SECONDS_BETWEEN_LINES = 5.0
 # More targets than this stand in predictions.csv only.
 _MAX_TARGETS = 12
+# More warnings than this are only counted, unless all is asked for.
+_MAX_WARNINGS = 3
+# Answers stand under each other behind their names.
+_INDENT, _NAME = 2, 9
+_NARROWEST = 60
+# So many choices made in reading a table are told.
+_MAX_NOTES = 2
+
+_NAMES = {
+    "data_needed": "data",
+    "params_needed": "size",
+    "cheapest_for_target": "cheapest",
+    "best_for_budget": "budget",
+    "budget_suffices": "chance",
+}
 
 
-class Progress:
-    """Cells done, lanes busy and time left: a bar, or lines where there is no terminal.
+def print_answers(
+    results: Results,
+    file: TextIO | None = None,
+    *,
+    verbose: bool = False,
+    report: str = "",
+) -> None:
+    """Prints what a person decides with: trust, answers, warnings.
 
-    with Progress(num_cells) as progress:
-        progress.update(num_done=12, lanes_busy=0.93, program="digits/mlp/width8")
-    """
-
-    def __init__(self, num_cells: int, file: TextIO | None = None):
-        """Shows nothing yet.
-
-        Args:
-            num_cells: to train in this call.
-            file: where to; None: standard error.
-        """
-        self._num_cells = num_cells
-        self._file = file or sys.stderr
-        self._num_done = 0
-        self._lanes_busy = math.nan
-        self._wait_seconds = math.nan
-        self._started = self._last_line = 0.0
-        self._bar: rich.progress.Progress | None = None
-
-    def __enter__(self) -> Self:
-        self._started = self._last_line = time.monotonic()
-        if self._num_cells == 0:
-            return self
-        # Not above: fitting a table shows no progress.
-        import rich.console
-        import rich.progress
-
-        console = rich.console.Console(file=self._file)
-        if not console.is_terminal:
-            _print_line(self._file, f"training {self._num_cells:,} cells")
-            return self
-        # Names of programs are no markup.
-        self._bar = rich.progress.Progress(
-            rich.progress.BarColumn(bar_width=24),
-            rich.progress.TextColumn("{task.description}", markup=False),
-            rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("{task.fields[program]}", markup=False),
-            console=console,
-        )
-        self._bar.start()
-        self._task = self._bar.add_task(
-            f"0 of {self._num_cells:,} cells", total=1.0, program="compiling"
-        )
-        return self
-
-    def __exit__(self, error_type: type | None, *_: object) -> None:
-        if self._num_cells == 0:
-            return
-        if self._bar is not None:
-            self._bar.stop()
-        took = format.duration(time.monotonic() - self._started)
-        verb = "trained" if error_type is None else "stopped after"
-        _print_line(
-            self._file, f"{verb} {self._state()} in {took}{self._compilation()}"
-        )
-
-    def update(
-        self,
-        *,
-        num_done: int,
-        lanes_busy: float = math.nan,
-        share_done: float | None = None,
-        program: str = "",
-        wait_seconds: float = math.nan,
-    ) -> None:
-        """Tells how far training is.
-
-        Args:
-            num_done: cells finished in this call.
-            lanes_busy: live lane-steps over all lane-steps so far, 0 to 1.
-            share_done: of all work, 0 to 1; cells differ a hundredfold in length, so
-                that steps or FLOPs tell the time left better than cells. None: cells.
-            program: what is being trained.
-            wait_seconds: in which nothing was trained for want of a program.
-        """
-        self._num_done, self._lanes_busy = num_done, lanes_busy
-        self._wait_seconds = wait_seconds
-        now = time.monotonic()
-        share = num_done / max(self._num_cells, 1) if share_done is None else share_done
-        left = _time_left(share, now - self._started, wait_seconds)
-        text = self._state() + left
-        if self._bar is not None:
-            self._bar.update(
-                self._task,
-                completed=share,
-                description=text,
-                program=format.printable(program),
-            )
-        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            _print_line(self._file, f"{text}; {program}" if program else text)
-
-    def _state(self) -> str:
-        text = f"{self._num_done:,} of {self._num_cells:,} cells"
-        if math.isfinite(self._lanes_busy):
-            text += f", lanes {self._lanes_busy:.0%} busy"
-        return text
-
-    def _compilation(self) -> str:
-        if not math.isfinite(self._wait_seconds):
-            return ""
-        return f", {format.duration(self._wait_seconds)} of it waiting for compilation"
-
-
-def _time_left(share: float, elapsed: float, wait_seconds: float) -> str:
-    """Waiting for a program comes once, so it is no part of the pace."""
-    working = elapsed - (wait_seconds if math.isfinite(wait_seconds) else 0.0)
-    if not 0 < share < 1 or working <= 0:
-        return ""
-    seconds = working * (1 - share) / share
-    return f", about {format.duration(max(1, round(seconds)))} left"
-
-
-def print_answers(results: Results, file: TextIO | None = None) -> None:
-    """Prints headline, notes, warnings, answers, cost, then the result in five lines.
-
-    The five lines are always there, in the same order: fit, held out, size, budget,
-    compute; what was not asked says so.
+    Args:
+        results: all that was found.
+        file: where to; None: standard output. Wrapped where it is a terminal.
+        verbose: prints notes, weights, costs and compute, too.
+        report: path of the page; "": there is none.
     """
     out = file or sys.stdout
-    if first := words.headline(results):
-        _print_line(out, first)
-    notes = dict.fromkeys((*results.surface.notes, *results.fit.notes))
-    for note in notes:
-        _print_line(out, f"note: {note}")
-    for warning in results.fit.warnings:
-        _print_line(out, f"warning [{warning.code}] {warning.sentence}")
-    size = _find_answer(results, "data_needed", "params_needed")
-    budget = _find_answer(results, "best_for_budget")
-    for answer in results.answers:
-        if answer is not size and answer is not budget:
-            _print_line(
-                out, f"answer: {words.describe_answer(answer, results.surface)}"
-            )
+    steps.end()
+    print_line(words.describe_title(results), out)
+    lines = [*_answer_lines(results), *_warning_lines(results, verbose)]
+    if verbose:
+        lines += _detail_lines(results)
+    for name, text in lines:
+        print_line(text, out, name)
+    where = f"Report: {report}" if report else "No page was written"
+    print_line(
+        where + ("" if verbose else "   (--verbose prints notes and weights)"), out
+    )
+
+
+def _answer_lines(results: Results) -> Iterator[tuple[str, str]]:
+    """(name, text) of what was asked, in the order in which people ask."""
+    trust, need, worth = cards(results)
+    yield "trust", _say_card(trust)
+    if results.verified:
+        yield "forecast", words.headline(results)
     rows = words.targets(results)
     for row in rows[:_MAX_TARGETS]:
-        _print_line(out, f"target: {words.describe_target(row, results)}")
+        yield "target", words.describe_target(row, results)
     if len(rows) > _MAX_TARGETS:
-        _print_line(out, f"target: {len(rows) - _MAX_TARGETS} more in predictions.csv")
-    _print_line(out, f"cost: {words.describe_cost(results)}")
-    lines = {
-        "fit": words.describe_fit(results),
-        "held out": words.describe_held_out(results),
-        "size": "not asked: name a target value to learn the data it takes",
-        "budget": "not asked: name a budget in FLOPs to learn the best model for it",
-        "compute": words.describe_compute(results),
-    }
-    if size is not None:
-        lines["size"] = words.describe_answer(size, results.surface)
-    if budget is not None:
-        lines["budget"] = words.describe_answer(budget, results.surface)
-    for name, line in lines.items():
-        _print_line(out, f"{name + ':':<10}{line}")
+        yield "target", f"{len(rows) - _MAX_TARGETS} more in predictions.csv"
+    for answer in results.answers:
+        if answer.question == "budget_suffices" and math.isfinite(answer.value):
+            continue  # the last card says it
+        text = words.describe_answer(answer, results.surface)
+        seen = beside(results, answer)
+        if seen is not None:
+            text += f"; measured: {seen.sentence}"
+        yield _NAMES.get(answer.question, "answer"), text
+    if not results.answers and not rows:
+        yield "more", f"{need.question} {'; '.join([need.headline, *need.sentences])}"
+    yield "worth", _say_card(worth)
+    yield from (("table", note) for note in _table_notes(results.surface))
+
+
+def _table_notes(surface: "Surface") -> list[str]:
+    """What the table was taken for: what changes the numbers most comes first."""
+    first = (surface.conversion.note if surface.conversion else "",)
+    grave = [n for n in surface.notes if "left out" in n or n.startswith("--")]
+    notes = [*dict.fromkeys((*first, *grave, *surface.notes))]
+    notes = [_without_asides(note) for note in notes if note]
+    if len(notes) > _MAX_NOTES:
+        more = len(notes) - _MAX_NOTES
+        notes[_MAX_NOTES - 1] += f"; {more} more: --verbose or the page"
+    return notes[:_MAX_NOTES]
+
+
+def _say_card(card: Card) -> str:
+    """Headline and reasons of a card after each other."""
+    text = "; ".join([card.headline, *card.sentences[:2]])
+    if card.name == "trust":
+        text = _without_asides(text)
+    return f"{text}. {card.badge}" if card.badge else text
+
+
+def _without_asides(text: str) -> str:
+    """Without what stands in brackets: the page and --verbose have it."""
+    return re.sub(r" \([^()]*\)", "", text)
+
+
+def _warning_lines(results: Results, verbose: bool) -> Iterator[tuple[str, str]]:
+    """The weightiest warnings, and how many more there are."""
+    found = sorted(results.fit.warnings, key=lambda one: one.rank)
+    shown = found if verbose else found[:_MAX_WARNINGS]
+    for one in shown:
+        name = "note" if one.severity == "note" else "warning"
+        if verbose:
+            yield name, f"{one.sentence}; {one.advice} [{one.code}, {one.severity}]"
+        else:
+            yield name, _without_asides(one.sentence)
+    if len(found) > len(shown):
+        yield "", f"{len(found) - len(shown)} more: --verbose or the page"
+
+
+def _detail_lines(results: Results) -> Iterator[tuple[str, str]]:
+    """All else that a run has to say."""
+    yield "fit", words.describe_fit(results)
+    yield "held out", words.describe_held_out(results)
+    yield "cost", words.describe_cost(results)
+    yield "compute", words.describe_compute(results)
+    for note in dict.fromkeys((*results.surface.notes, *results.fit.notes)):
+        yield "note", note
 
 
 def print_verified(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
     """Prints what was said and what was measured, the largest first."""
     for one in sorted(scores, key=lambda one: -one.compute):
-        _print_line(sys.stdout, words.describe_verified(one, metric, unit))
+        print_line(words.describe_verified(one, metric, unit))
 
 
 def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
@@ -198,11 +160,10 @@ def print_scores(scores: "Sequence[Verified]", metric: str, unit: str) -> None:
         "unknown": "its interval is not known",
     }
     for one in sorted(scores, key=lambda one: -one.compute):
-        _print_line(
-            sys.stdout,
+        print_line(
             f"{words.describe_verified(one, metric, unit)}: relative error "
             f"{format.percent(one.relative_error)}, {insides[one.inside]}, log score "
-            f"{one.log_score:.2f}",
+            f"{format.number(one.log_score, 3)}"
         )
 
 
@@ -211,17 +172,18 @@ def print_saved(
 ) -> None:
     """Prints what a saved fit answers."""
     for target in said:
-        _print_line(sys.stdout, words.describe_said(target, fit.surface))
+        print_line(words.describe_said(target, fit.surface), name="target")
     for answer in answers:
-        _print_line(sys.stdout, f"answer: {words.describe_answer(answer, fit.surface)}")
+        text = words.describe_answer(answer, fit.surface)
+        print_line(text, name=_NAMES.get(answer.question, "answer"))
 
 
 def print_plan(cells: "Sequence[NextCell]", unit: str, cost: str) -> None:
     """Prints the runs to do next, what each costs and what it is worth."""
     if not cells:
-        _print_line(sys.stdout, "plan: nothing that the budget buys would help")
+        print_line("nothing that the budget buys would help", name="plan")
     for cell in cells:
-        _print_line(sys.stdout, f"plan: {words.describe_cell(cell, unit, cost)}")
+        print_line(words.describe_cell(cell, unit, cost), name="plan")
 
 
 def print_verdicts(verdicts: "Sequence[Verdict]") -> None:
@@ -229,19 +191,34 @@ def print_verdicts(verdicts: "Sequence[Verdict]") -> None:
     for gate, chance, passed in verdicts:
         says = "passed" if passed else "NOT passed"
         known = "not known" if math.isnan(chance) else f"{chance:.3f}"
-        _print_line(sys.stdout, f"gate {gate.text}: {says}, probability {known}")
+        print_line(f"{gate.text}: {says}, probability {known}", name="gate")
 
 
-def _find_answer(results: Results, *questions: str) -> Answer | None:
-    """The first answer to one of the questions."""
-    for answer in results.answers:
-        if answer.question in questions:
-            return answer
-    return None
+def print_line(text: str, file: TextIO | None = None, name: str | None = None) -> None:
+    """One line, or several where a terminal is too narrow for it.
 
-
-def _print_line(file: TextIO, text: str) -> None:
-    """One line, in whatever letters the file can hold."""
-    encoding = getattr(file, "encoding", None) or "utf-8"
-    line = format.printable(text).encode(encoding, "replace").decode(encoding)
-    print(line, file=file, flush=True)
+    Args:
+        text: without line breaks.
+        file: where to; None: standard output.
+        name: stands before it, in a column of its own; None: there is none.
+    """
+    out = file or sys.stdout
+    steps.end()
+    text = format.printable(text)
+    first = after = ""
+    if name is not None:
+        first = " " * _INDENT + f"{name:<{_NAME}}"
+        after = " " * len(first)
+    if steps.is_terminal(out):
+        width = max(steps.find_width(out), _NARROWEST)
+        text = textwrap.fill(
+            text,
+            width,
+            initial_indent=first,
+            subsequent_indent=after or "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    else:
+        text = first + text
+    print(steps.writable(text.rstrip(), out), file=out, flush=True)

@@ -15,9 +15,11 @@ from scalepred.fitting.fit import Fit
 from scalepred.report.results import Results
 
 PLACES = 60
-# Budgets and model sizes looked at beyond those there are, as factors.
+# Budgets beyond those there are, as a factor.
 _BEYOND = 1.6
-_FAR = 1e6
+# ln of how far beyond the fitted model sizes the best ones are looked for. No size that
+# is tried is one of those, as such a size may have an offset of its own.
+_BELOW, _ABOVE = 13.71, 14.23
 # Model sizes tried at each budget, first over all, then about the best.
 _COARSE, _FINE, _PASSES = 97, 25, 4
 # ln of a size over the law's unit, beyond which no size is.
@@ -42,11 +44,6 @@ class Frontier(NamedTuple):
     value: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
-
-    def at(self, budget: float) -> float:
-        """The value at a budget between the first and the last, else the nearer's."""
-        log_value = np.interp(math.log(budget), np.log(self.budget), np.log(self.value))
-        return math.exp(float(log_value))
 
 
 def trace_frontier(results: Results, places: int = PLACES) -> Frontier | None:
@@ -116,10 +113,8 @@ def _search(
     least of some sizes has the optimum between its neighbours.
     """
     sizes = np.log(fit.surface.params)
-    low, high = sizes.min() - math.log(_FAR), sizes.max() + math.log(_FAR)
-    log_params = np.broadcast_to(
-        np.linspace(low, high, _COARSE), (len(log_budget), _COARSE)
-    )
+    tried = np.linspace(sizes.min() - _BELOW, sizes.max() + _ABOVE, _COARSE)
+    log_params = np.broadcast_to(tried, (len(log_budget), _COARSE))
     row, has_optimum = np.arange(len(log_budget)), np.ones(len(log_budget), bool)
     best = log_params[:, 0]
     for _ in range(_PASSES):

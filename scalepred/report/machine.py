@@ -4,19 +4,50 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from etils import epath
+
 from scalepred.fitting.answers import Answer
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Verdict
-from scalepred.report import console
+from scalepred.report import console, format, words
+from scalepred.report.beside import beside
+from scalepred.report.results import Results
+from scalepred.report.verdict import cards
 from scalepred.runtime.command import CommandResult
-from scalepred.runtime.files import jsonable
+from scalepred.runtime.files import jsonable, write_json
+from scalepred.table.surface import Surface
+
+
+def write_answers(path: epath.Path, results: Results) -> None:
+    """Writes answers.json: the verdict, and every answer with its sentence."""
+    write_json(path, describe_answers(results))
+
+
+def describe_answers(results: Results) -> dict[str, Any]:
+    """The cards ("verdict") and the answers of a fit, as the page has them."""
+    answers = record_answers(results.answers, results.surface)
+    for answer, record in zip(results.answers, answers, strict=True):
+        seen = beside(results, answer)
+        record["measured"] = None if seen is None else seen._asdict()
+    return {"verdict": [card._asdict() for card in cards(results)], "answers": answers}
+
+
+def record_answers(answers: Sequence[Answer], surface: Surface) -> list[dict[str, Any]]:
+    """Each answer's numbers, and the sentence that the page and the terminal have."""
+    return [
+        {
+            **dataclasses.asdict(answer),
+            "sentence": format.sentence(words.describe_answer(answer, surface)),
+        }
+        for answer in answers
+    ]
 
 
 def make_command_result(
     forecast: Forecast | None,
     verified: Sequence[Verified] = (),
     verdicts: Sequence[Verdict] = (),
-    answers: Sequence[Answer] | None = None,
+    said: dict[str, Any] | None = None,
 ) -> CommandResult:
     """The forecast's own record, with what has become of it since.
 
@@ -24,13 +55,12 @@ def make_command_result(
         forecast: None: none was made.
         verified: targets that were measured.
         verdicts: of the gates, which are printed, too.
-        answers: to the questions of this call; None: those of the forecast.
+        said: what else was found in this call, by name; see `describe_answers`.
     """
     console.print_verdicts(verdicts)
     record: dict[str, Any] = dict(forecast.record) if forecast else {"targets": []}
     record["digest"] = forecast.digest if forecast else None
-    if answers is not None:
-        record["answers"] = [dataclasses.asdict(answer) for answer in answers]
+    record.update(said or {})
     record["verified"] = [
         {**dataclasses.asdict(one), "inside": one.inside} for one in verified
     ]

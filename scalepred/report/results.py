@@ -345,7 +345,7 @@ def _warn_of_coverage(fit: Fit, scores: Sequence[Score]) -> Fit:
 
 
 def write_results(workdir: epath.Path, results: Results) -> None:
-    """Writes predictions.csv, fit.json, answers.json and fit.npz, each as a whole."""
+    """Writes predictions.csv, fit.json and fit.npz, each as a whole."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in dataclasses.fields(PredictionRow)]
@@ -357,8 +357,6 @@ def write_results(workdir: epath.Path, results: Results) -> None:
         writer.writerow("" if _is_nan(cell) else cell for cell in cells)
     write_whole(workdir / "predictions.csv", text.getvalue())
     write_json(workdir / "fit.json", _fit_record(results))
-    answers = [dataclasses.asdict(answer) for answer in results.answers]
-    write_json(workdir / "answers.json", answers)
     results.fit.save(workdir / "fit.npz")
 
 
@@ -400,7 +398,14 @@ def _fit_record(results: Results) -> dict[str, object]:
         "corners": [dataclasses.asdict(corner) for corner in results.corners],
         "fit_flops": results.fit_flops,
         "largest_flops": results.largest_flops,
-        "warnings": [dataclasses.asdict(warning) for warning in fit.warnings],
+        "warnings": [
+            {
+                **dataclasses.asdict(one),
+                "severity": one.severity,
+                "advice": one.advice,
+            }
+            for one in sorted(fit.warnings, key=lambda one: one.rank)
+        ],
         "notes": list(dict.fromkeys((*results.surface.notes, *fit.notes))),
         "members": [dataclasses.asdict(member) for member in fit.members],
         "versions": results.versions,

@@ -51,6 +51,22 @@ def held_out(results: Results) -> Score:
     return next(score for score in results.scores if score.name == "held out")
 
 
+def describe_title(results: Results) -> str:
+    """What the study is of, its runs, and what was fitted and held out."""
+    surface, title = results.surface, results.title
+    if title == surface.task:
+        metric = surface.metric.replace("_", " ")
+        title = f"{metric[:1].upper()}{metric[1:]} of {title}"
+    points, runs = len(surface), int(np.sum(surface.num_seeds))
+    counted = f"{points:,} sizes in {runs:,} runs" if runs > points else f"{runs} runs"
+    if points == 1:
+        counted = counted.replace("1 sizes", "1 size").replace("1 runs", "1 run")
+    fitted = sum(row.region == "fit" for row in results.predictions)
+    if fitted == points:
+        return f"{title}: {counted}, all fitted, none held out"
+    return f"{title}: {counted}, {fitted:,} fitted, {points - fitted:,} held out"
+
+
 def describe_fit(results: Results) -> str:
     """Law, points and cross-validation."""
     fit = results.fit

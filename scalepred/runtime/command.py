@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 from absl import flags
 
+import scalepred
 from scalepred import config
 from scalepred.config import UserError
-from scalepred.runtime import invocation, preemption, processes
+from scalepred.runtime import invocation, preemption, steps
 
 MACHINE_FAILED = 1
 USER_MISTAKE = 2
@@ -33,12 +33,17 @@ _DISK_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS,
     errno.ESTALE,
 }  # fmt: skip
+HELP = {"--help", "-h", "-help", "--helpfull"}
 # Where code is that no user wrote.
 _NOT_THE_USERS = (
     sysconfig.get_path("stdlib"),
     os.path.dirname(os.path.abspath(config.__file__)),
 )
-_GO_ON = "rows written so far are kept, run the same command again to go on"
+# What a command that was broken off leaves behind, by whether it keeps rows.
+_GO_ON = {
+    True: "rows written so far are kept, run the same command again to go on",
+    False: "nothing is kept of it, run the same command again",
+}
 
 
 def run(
@@ -47,6 +52,9 @@ def run(
     known: flags.FlagValues,
     body: Callable[[], int],
     before: Callable[[list[str]], None] = lambda argv: None,
+    *,
+    positional: str = "",
+    keeps_rows: bool = True,
 ) -> None:
     """Parses the flags, runs `body` and ends the process.
 
@@ -61,9 +69,13 @@ def run(
         known: the flags of the command.
         body: does the work and gives the status; raises UserError for mistakes.
         before: looks at the arguments before they are parsed.
+        positional: the flag that a word alone is the value of; "": none.
+        keeps_rows: whether the same command goes on where it was broken off.
     """
     preemption.listen()
-    status = status_of(name, usage, known, body, before, sys.argv)
+    steps.show()
+    more = {"positional": positional, "keeps_rows": keeps_rows}
+    status = status_of(name, usage, known, body, before, sys.argv, **more)
     sys.stdout.flush()
     sys.stderr.flush()
     if status in (MACHINE_FAILED, STOPPED):
@@ -81,6 +93,8 @@ def cache_programs() -> None:
     JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=0
     switches it off.
     """
+    import jax  # which takes a second, and --help has none of it
+
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = os.path.join(root, "scalepred", "programs")
@@ -96,48 +110,80 @@ def status_of(
     body: Callable[[], int],
     before: Callable[[list[str]], None],
     argv: list[str],
+    *,
+    positional: str = "",
+    keeps_rows: bool = True,
 ) -> int:
     """Like `run`, returning the exit status."""
-    if any(flag in ("--help", "-h", "-help", "--helpfull") for flag in argv[1:]):
+    if HELP & {*argv[1:]}:
         print(usage)
         return 0
+    if "--version" in argv[1:]:
+        print(f"scalepred {scalepred.__version__}")
+        return 0
     invocation.remember(name, argv[1:])
+
+    def start() -> int:
+        try:
+            before(argv)
+            _parse(known, argv, positional)
+            steps.begin("starting")
+            cache_programs()
+            return body()
+        finally:
+            steps.end()
+
+    return _end_well(name, start, _GO_ON[keeps_rows])
+
+
+def _end_well(name: str, body: Callable[[], int], go_on: str) -> int:
+    """The status of `body`, or that of the sentence which tells how it was broken off.
+
+    Args:
+        name: of the command.
+        body: gives the status, or raises.
+        go_on: what is left, and what to do.
+    """
     try:
-        before(argv)
-        _parse(known, argv)
-        cache_programs()
         return body()
     except UserError as error:
         print(f"{name}: {_one_line(str(error))}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; {_GO_ON}", file=sys.stderr)
+        print(f"\n{name}: interrupted; {go_on}", file=sys.stderr)
         return INTERRUPTED
     except preemption.Stopped:
-        print(f"{name}: stopped by SIGTERM; {_GO_ON}", file=sys.stderr)
+        print(f"{name}: stopped by SIGTERM; {go_on}", file=sys.stderr)
+        from scalepred.runtime import processes
+
         processes.part()
         return STOPPED
     except preemption.ProcessLost as error:
-        print(f"{name}: {error}; {_GO_ON}", file=sys.stderr)
+        print(f"{name}: {error}; {go_on}", file=sys.stderr)
         return MACHINE_FAILED
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"{name}: {error.strerror}{where}; rows written so far are kept, mend that "
-            "and run the same command again to go on",
-            file=sys.stderr,
-        )
+        mend = go_on.replace(", run", ", mend that and run")
+        print(f"{name}: {error.strerror}{where}; {mend}", file=sys.stderr)
         return MACHINE_FAILED
-    except jax.errors.JaxRuntimeError as error:
+    except RuntimeError as error:
+        if not _is_of_device(error):
+            raise
         traceback.print_exc()
         print(
             f"{name}: a device or another process of this job failed "
-            f"({_one_line(str(error))[:200]}); {_GO_ON}",
+            f"({_one_line(str(error))[:200]}); {go_on}",
             file=sys.stderr,
         )
         return MACHINE_FAILED
+
+
+def _is_of_device(error: RuntimeError) -> bool:
+    """Whether JAX raised it; what never imported JAX does not wait for it here."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def run_and_print(as_json: bool, body: Callable[[], "CommandResult"]) -> int:
@@ -166,8 +212,9 @@ class CommandResult(NamedTuple):
     is_gate_shut: bool = False
 
 
-def _parse(known: flags.FlagValues, argv: list[str]) -> None:
+def _parse(known: flags.FlagValues, argv: list[str], positional: str) -> None:
     """Reads the flags; every way they can be wrong becomes a UserError."""
+    known.set_gnu_getopt(True)  # flags may follow a word
     try:
         rest = known(argv)
     except flags.UnrecognizedFlagError as error:
@@ -187,8 +234,12 @@ def _parse(known: flags.FlagValues, argv: list[str]) -> None:
         raise UserError(str(error)) from None
     except Exception as error:  # what else get_config() raises is not wrapped
         raise UserError(_fault_of_experiment(error)) from None
-    if len(rest) > 1:
-        raise UserError(f"{rest[1]!r}: not a flag; flags are written --name=value")
+    words = rest[1:]
+    if words and positional and not known[positional].present:
+        known[positional].parse(words.pop(0))
+        known[positional].present = 1
+    if words:
+        raise UserError(f"{words[0]!r}: not a flag; flags are written --name=value")
 
 
 def _fault_of_experiment(error: BaseException) -> str:
@@ -221,10 +272,12 @@ def _unknown_field(message: str) -> str:
         found = re.search(pattern, message)
         holder = getattr(config, found["holder"], None) if found else None
         if found and holder is not None:
-            names = ", ".join(field.name for field in dataclasses.fields(holder))
+            names = [field.name for field in dataclasses.fields(holder)]
+            close = difflib.get_close_matches(found["field"], names, n=1)
+            hint = f"did you mean {close[0]}? It" if close else "it"
             return (
-                f"--config: {found['holder']} has no field {found['field']!r}; it has "
-                f"{names}"
+                f"--config: {found['holder']} has no field {found['field']!r}; {hint} "
+                f"has {', '.join(names)}"
             )
     return message
 

@@ -8,9 +8,12 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from scalepred.table import numbers
+
 # Where a tenth of the runs or every run of a size is missing, a note is too little.
 _MANY = 0.1
 _MOST_NAMED = 3
+_NOUNS = {"params": "parameters", "data": "of data"}
 
 
 class Run(NamedTuple):
@@ -57,7 +60,9 @@ def describe(runs: Sequence[Run]) -> LeftOut:
         whole |= {run for run in lost if getattr(run, axis) in missing}
         if missing:
             sizes = dict.fromkeys(getattr(run, axis) for run in lost)
-            gone.append(f"all of {axis}={_join(s for s in sizes if s in missing)}")
+            gone.append(
+                f"all with {_join(s for s in sizes if s in missing)} {_NOUNS[axis]}"
+            )
     other = {run[:2] for run in lost if run not in whole} - survived
     if other:
         gone.append(f"all at {len(other)} other size" + "s" * (len(other) > 1))
@@ -72,7 +77,7 @@ def describe(runs: Sequence[Run]) -> LeftOut:
 
 
 def _join(sizes: Iterable[float | str]) -> str:
-    names = [f"{s:g}" if isinstance(s, float) else str(s) for s in sizes]
+    names = [numbers.write(s) if isinstance(s, float) else str(s) for s in sizes]
     if len(names) > _MOST_NAMED:
         names[_MOST_NAMED:] = [f"{len(names) - _MOST_NAMED} more"]
     if len(names) == 1:

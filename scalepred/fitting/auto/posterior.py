@@ -22,6 +22,7 @@ from scalepred.fitting.auto.law import CORE_SIZE, LEVEL_COUNTS, find_levels, mak
 from scalepred.fitting.auto.priors import Member, Settings
 from scalepred.fitting.laws import Law, Scale
 from scalepred.fitting.multistart import Points
+from scalepred.runtime import steps
 
 _ROUNDS = 4  # of: fit, then re-estimate the noise and the spread of the offsets
 _ITERATIONS = 15
@@ -238,7 +239,8 @@ def _learn(
         slope_sd=np.full(count, settings.slope_sd),
     )
     solution = solver.Solution(theta, *np.zeros((3, count)))
-    for _ in range(_ROUNDS):
+    for done in range(_ROUNDS):
+        steps.tell(done / _ROUNDS)
         problem = problem._replace(
             sigma=spreads.sigma,
             prior_precision=_precision(core_sd, has_level, spreads),

@@ -1,5 +1,6 @@
 """A law by its name."""
 
+import difflib
 import importlib
 
 from scalepred.config import UserError
@@ -42,7 +43,12 @@ def find_law(name: str) -> Law:
     module_name, _, attribute = name.rpartition(".")
     known = ", ".join(["auto", *(law.name for law in BUILT_IN)])
     if not module_name:
-        raise UserError(f"law={name!r}: must be one of {known}, or package.module.law")
+        names = ["auto", *(law.name for law in BUILT_IN)]
+        close = difflib.get_close_matches(name.lower(), names, n=1)
+        hint = f"did you mean {close[0]}? It must" if close else "must"
+        raise UserError(
+            f"law={name!r}: {hint} be one of {known}, or package.module.law"
+        )
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

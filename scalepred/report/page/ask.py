@@ -5,6 +5,7 @@ complete and these would do nothing.
 """
 
 import math
+import re
 from importlib import resources
 from typing import Any
 
@@ -13,17 +14,21 @@ import numpy as np
 from scalepred.metrics import find_unit, is_bounded
 from scalepred.report import format, words
 from scalepred.report.elements import escape
+from scalepred.report.page import packed
 from scalepred.report.page.law_table import Axis, LawTable
-from scalepred.report.results import PredictionRow, Results
+from scalepred.report.results import Results
 
 _REGIONS = {"fit": "fitted", "held_out": "held out", "target": "targets"}
+_SCRIPTS = ("law.js", "runs.js", "page.js")
 _TEN = math.log(10.0)
 
 
 def script() -> str:
-    """The one script of the page; its functions of plain values stand first."""
+    """The one script of the page, without its comments and indentation."""
     read = resources.files("scalepred.report.page").joinpath
-    return read("law.js").read_text("utf-8") + read("page.js").read_text("utf-8")
+    text = "".join(read(name).read_text("utf-8") for name in _SCRIPTS)
+    text = re.sub(r"^\s*(//.*|/\*(?s:.*?)\*/)\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^\s+", "", text, flags=re.MULTILINE)
 
 
 def controls(results: Results, table: LawTable | None) -> str:
@@ -167,32 +172,21 @@ def _reach(results: Results, table: LawTable | None) -> dict[str, Any]:
     }
 
 
-def _points(results: Results) -> dict[str, list[Any]]:
-    """Runs and targets by column; null where something is not known."""
+def _points(results: Results) -> dict[str, Any]:
+    """Runs and targets by column, packed."""
     rows = results.predictions
-    seeds = results.surface.num_seeds.tolist()
-    sizes = {name: _column(rows, name, 6) for name in ("params", "data", "epochs")}
-    values = ("compute", "measured", "predicted", "lower", "upper")
-    return {
-        **sizes,
-        **{name: _column(rows, name, 4) for name in values},
-        "region": [row.region for row in rows],
-        # The points of the surface stand first, then what nobody ran.
-        "seeds": [*seeds, *[None] * (len(rows) - len(seeds))],
+    names = ["params", "data", "compute", "measured", "predicted"]
+    names += ["epochs"] if results.surface.epochs is not None else []
+    column = {
+        name: np.array([getattr(row, name) for row in rows])
+        for name in (*names, "lower", "upper")
     }
-
-
-def _column(
-    rows: list[PredictionRow], name: str, digits: int
-) -> list[float | int | None]:
-    """Numbers in so many digits, as short as JSON allows."""
-    numbers = np.array([getattr(row, name) for row in rows], float)
-    rounded = [float(f"{number:.{digits}g}") for number in numbers]
-    return [
-        None
-        if not math.isfinite(number)
-        else int(number)
-        if number == int(number) and abs(number) < 1e15
-        else number
-        for number in rounded
-    ]
+    logs = [np.log(column[name]) for name in ("predicted", "lower", "upper")]
+    return {
+        **{name: packed.floats(column[name]) for name in names},
+        "ends": packed.ends(*logs),
+        "regions": list(_REGIONS),
+        "region": "".join(str([*_REGIONS].index(row.region)) for row in rows),
+        # The points of the surface stand first, then what nobody ran.
+        "seeds": results.surface.num_seeds.tolist(),
+    }

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.report.elements import escape
+from scalepred.report.page.paths import draw_dots, draw_shape, say, thin, trace
 
 WIDTH, HEIGHT = 640, 380
 # Units of text where it is largest; half of that on average is a letter's width.
@@ -27,7 +28,6 @@ _ROW = 24  # of the legend
 _MOST_TICKS = 8
 # More marks than this are dots, whose places are whole units.
 MOST_SHAPES = 1500
-_SLACK = 0.2  # units that a line may be drawn beside its place
 # Between these places of a line there is a place more, so that it is cut cleanly.
 _FINE = 8
 
@@ -180,10 +180,10 @@ class Chart:
         known = np.flatnonzero(np.isfinite(across) & np.isfinite(down))
         stretches = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
         drawn = "".join(
-            _trace(*_thin(across[own], down[own])) for own in stretches if len(own) > 1
+            trace(*thin(across[own], down[own])) for own in stretches if len(own) > 1
         )
         if drawn:
-            self._add("path", style, data, d=drawn)
+            self._draw_path(drawn, style, data)
 
     def band(
         self,
@@ -199,11 +199,11 @@ class Chart:
             return
         across = np.clip(self.at_x(x[known]), self.left, self.right)
         low, high = (
-            _thin(across, np.clip(self.at_y(end[known]), self.top, self.bottom))
+            thin(across, np.clip(self.at_y(end[known]), self.top, self.bottom))
             for end in (lower, upper)
         )
         around = (np.append(low[i], high[i][::-1]) for i in range(2))
-        self._add("path", style, data, d=_trace(*around) + "z")
+        self._draw_path(trace(*around) + "z", style, data)
 
     def marks(
         self,
@@ -234,7 +234,7 @@ class Chart:
             draw_shape(shape, *place, size)
             for place in zip(across.tolist(), down.tolist(), strict=True)
         )
-        self._add("path", style, data, d=drawn)
+        self._draw_path(drawn, style, data)
 
     def dots(
         self, x: np.ndarray, y: np.ndarray, shape: str, style: str, **data: str
@@ -252,8 +252,8 @@ class Chart:
         seen = self._holds(across, down)
         if np.any(seen):
             cap = "round" if shape == "circle" else "square"
-            drawn = _dot(across[seen], down[seen])
-            self._add("path", f"{style} dots {cap}".replace("  ", " "), data, d=drawn)
+            drawn = draw_dots(across[seen], down[seen])
+            self._draw_path(drawn, f"{style} dots {cap}", data)
 
     def bars(
         self,
@@ -271,11 +271,11 @@ class Chart:
         known = np.isfinite(low) & np.isfinite(high)
         known &= (across >= self.left) & (across <= self.right) & (low != high)
         drawn = "".join(
-            f"M{_say(x)} {_say(y)}V{_say(end)}"
+            f"M{say(x)} {say(y)}V{say(end)}"
             for x, y, end in zip(across[known], low[known], high[known], strict=True)
         )
         if drawn:
-            self._add("path", style, data, d=drawn)
+            self._draw_path(drawn, style, data)
 
     def star(
         self,
@@ -305,7 +305,7 @@ class Chart:
         if not self.left <= across <= self.right:
             return
         self._parts.append(
-            f'<path class="plain thin dashed faint" d="M{_say(across)} {self.top}'
+            f'<path class="plain thin dashed faint" d="M{say(across)} {self.top}'
             f'V{self.bottom}"/>'
         )
         is_right = across + len(text) * _LETTER < WIDTH
@@ -318,7 +318,7 @@ class Chart:
         if not self.top <= down <= self.bottom:
             return
         self._parts.append(
-            f'<path class="plain thin dashed faint" d="M{self.left} {_say(down)}'
+            f'<path class="plain thin dashed faint" d="M{self.left} {say(down)}'
             f'H{self.right}"/>'
         )
         self.words(self.left + 6, down - 6, text)
@@ -328,7 +328,7 @@ class Chart:
     ) -> None:
         """Text at a place in units, readable on lines and marks."""
         self._parts.append(
-            f'<text class="halo" x="{_say(across)}" y="{_say(down)}"'
+            f'<text class="halo" x="{say(across)}" y="{say(down)}"'
             f"{_anchor(anchor)}>{escape(text)}</text>"
         )
 
@@ -362,7 +362,7 @@ class Chart:
         """Grid lines, ticks and titles of both axes."""
         lines, words = [], []
         for number in choose_ticks(self.x, self.right - self.left):
-            across = _say(self.at_x(number))
+            across = say(self.at_x(number))
             lines.append(f"M{across} {self.top}V{self.bottom}")
             words.append(
                 f'<text x="{across}" y="{self.bottom + 20}"{_anchor("middle")}>'
@@ -370,14 +370,14 @@ class Chart:
             )
         for number in self._y_ticks:
             down = float(self.at_y(number))
-            lines.append(f"M{self.left} {_say(down)}H{self.right}")
+            lines.append(f"M{self.left} {say(down)}H{self.right}")
             words.append(
-                f'<text x="{self.left - 7}" y="{_say(down + 5)}"{_anchor("end")}>'
+                f'<text x="{self.left - 7}" y="{say(down + 5)}"{_anchor("end")}>'
                 f"{escape(self.y.write(number))}</text>"
             )
         middle = (self.left + self.right) / 2
         titles = (
-            f'<text x="{_say(middle)}" y="{self.height - 8}"{_anchor("middle")}>'
+            f'<text x="{say(middle)}" y="{self.height - 8}"{_anchor("middle")}>'
             f'{escape(self.x.title)}</text><text x="2" y="{self.top - 10}">'
             f"{escape(self.y.title)}</text>"
         )
@@ -393,7 +393,7 @@ class Chart:
                 symbol = lines.get(key.shape) or draw_shape(key.shape, 0, 0, 5)
                 about = _attributes({"region": key.region, "series": key.series})
                 drawn.append(
-                    f'<g class="key"{about} transform="translate({_say(across)} '
+                    f'<g class="key"{about} transform="translate({say(across)} '
                     f'{14 + row * _ROW})"><path class="{key.style}" d="{symbol}"/>'
                     f'<text x="16" y="5">{escape(key.text)}</text></g>'
                 )
@@ -414,9 +414,8 @@ class Chart:
         across, down = (np.interp(fine, np.arange(count), p) for p in (across, down))
         return across, np.where(self._holds(across, down), down, np.nan)
 
-    def _add(self, tag: str, style: str, data: dict[str, str], **own: str) -> None:
-        about = "".join(f' {name}="{text}"' for name, text in own.items())
-        self._parts.append(f'<{tag} class="{style}"{_attributes(data)}{about}/>')
+    def _draw_path(self, path: str, style: str, data: dict[str, str]) -> None:
+        self._parts.append(f'<path class="{style}"{_attributes(data)} d="{path}"/>')
 
 
 def _break_rows(keys: Sequence[Key]) -> list[list[Key]]:
@@ -468,67 +467,6 @@ def round_numbers(axis: Axis) -> Iterator[list[float]]:
     for stride in (2, 3, 4, 5, 10, 20):
         numbers = [10.0**d for d in decades if d % stride == 0]
         yield [number for number in numbers if low <= number <= high]
-
-
-def draw_shape(shape: str, x: float, y: float, size: float) -> str:
-    """The outline of a mark about a place, as path data."""
-    r = _say(size)
-    if shape == "circle":
-        # The two flags of an arc, 1 and 0, need no gap after them.
-        arcs = f"a{r} {r} 0 10{_say(2 * size)} 0 {r} {r} 0 10{_say(-2 * size)} 0"
-        return f"M{_say(x - size)} {_say(y)}{arcs}"
-    if shape == "square":
-        side = _say(1.8 * size)
-        return f"M{_say(x - 0.9 * size)} {_say(y - 0.9 * size)}h{side}v{side}h-{side}z"
-    if shape == "cross":
-        return (
-            f"M{_say(x - size)} {_say(y - size)}l{_say(2 * size)} {_say(2 * size)}"
-            f"m0 {_say(-2 * size)}l{_say(-2 * size)} {_say(2 * size)}"
-        )
-    corners, inner = (4, 1.0) if shape == "diamond" else (10, 0.45)
-    angles = np.arange(corners) * 2 * math.pi / corners - math.pi / 2
-    radius = np.where(np.arange(corners) % 2, size * inner, size)
-    return _trace(x + radius * np.cos(angles), y + radius * np.sin(angles)) + "z"
-
-
-def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places that a line cannot do without.
-
-    A place stays if it is farther than `_SLACK` from the line between those that stay
-    about it (Douglas and Peucker 1973).
-    """
-    if len(x) < 3:
-        return x, y
-    run, rise = x[-1] - x[0], y[-1] - y[0]
-    length = math.hypot(run, rise) or 1.0
-    off = np.abs(run * (y - y[0]) - rise * (x - x[0])) / length
-    middle = int(np.argmax(off))
-    if off[middle] <= _SLACK:
-        return x[[0, -1]], y[[0, -1]]
-    before, after = (
-        _thin(x[: middle + 1], y[: middle + 1]),
-        _thin(x[middle:], y[middle:]),
-    )
-    return np.append(before[0][:-1], after[0]), np.append(before[1][:-1], after[1])
-
-
-def _trace(x: np.ndarray, y: np.ndarray) -> str:
-    """A path through places in units [places]."""
-    places = zip(x.tolist(), y.tolist(), strict=True)
-    return "M" + " ".join(f"{_say(across)} {_say(down)}" for across, down in places)
-
-
-def _dot(x: np.ndarray, y: np.ndarray) -> str:
-    """A dot at each place, in whole units and none twice, as short as can be."""
-    places = np.unique(np.stack([x, y], axis=1).round().astype(int), axis=0)
-    steps = np.diff(places, axis=0, prepend=[[0, 0]]).tolist()
-    # After a "z" a step starts from the place of the dot before.
-    return "".join(f"m{dx}{'' if dy < 0 else ' '}{dy}z" for dx, dy in steps)
-
-
-def _say(number: float | np.ndarray) -> str:
-    """A place in units, to a tenth."""
-    return f"{round(float(number), 1) + 0.0:g}"  # + 0.0: never -0
 
 
 def _anchor(anchor: str) -> str:

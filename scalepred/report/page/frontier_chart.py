@@ -116,7 +116,7 @@ def _describe(results: Results, points: Points, column: str, line: _Line | None)
     first, best = int(np.argmin(across)), int(np.argmin(runs.measured))
 
     def place(number: float) -> str:
-        if column == "compute":
+        if column == "compute" or format.unit(results.surface) == "FLOPs":
             return f"{flops(number)} FLOPs"
         unit = "parameters" if column == "params" else format.unit(results.surface)
         return f"{format.count(number)} {unit}"

@@ -106,11 +106,16 @@ const within = (text) => (text ? ` (90% interval ${text})` : "");
 
 // ---- The law, read from its table (law_table.py)
 
-function decode(text) {
+/** Numbers that packed.py wrote: float32, or else shares of `most` in 16 bits. */
+function decode(text, most = 0) {
   if (!text) return null;
   const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
+  if (!most) return new Float32Array(bytes.buffer);
+  return Float32Array.from(new Uint16Array(bytes.buffer), (share) => (share / 65535) * most);
 }
+
+/** ln of an upper end over its value that stands for no end at all. */
+const NO_END = 9;
 
 /** First node and weights of the cubic through the four nodes about a place. */
 function weigh(axis, log) {
@@ -152,68 +157,100 @@ function bisect(isReached, low, high) {
   return above;
 }
 
-/** The law of a page's data block: functions of sizes {params, data, epochs}. */
-function makeLaw(block) {
-  const { axes, fixed, budgets } = block;
-  const grid = [block.grid.value, block.grid.lower, block.grid.upper].map(decode);
-  const cost = block.cost && [decode(block.cost.params), decode(block.cost.data)];
-  const best = decode(block.best);
-  const axis = Object.fromEntries(axes.map((one) => [one.name, one]));
-  const seen = axis.data && {
-    ...axis.data,
-    high: axis.data.high + (axis.epochs ? axis.epochs.high : Math.log(fixed.epochs || 1)),
-  };
-  const epochsOf = (sizes) => (axis.epochs ? sizes.epochs || 1 : fixed.epochs || 1);
-  const logOf = (sizes, name) => Math.log(name === "epochs" ? epochsOf(sizes) : sizes[name]);
-
-  /** ln of the value (0), or of an end of its interval (1, 2). */
-  const logValue = (sizes, end) =>
-    grid[end] === null ? NaN : interpolate(grid[end], axes, axes.map(({ name }) => logOf(sizes, name)));
-
-  function law(sizes) {
-    const logs = [0, 1, 2].map((end) => logValue(sizes, end));
-    const [value, lower, upper] = logs.map(Math.exp);
-    return { value, lower: Math.min(lower, value), upper: logs[2] - logs[0] > 9 ? Infinity : Math.max(upper, value) };
+/** The law of a page's data block; sizes are {params, data, epochs}. */
+class Law {
+  constructor(table) {
+    const { axes, fixed, ends } = table;
+    this.axes = axes;
+    this.fixed = fixed;
+    this.budgets = table.budgets;
+    this.axis = Object.fromEntries(axes.map((axis) => [axis.name, axis]));
+    this.value = decode(table.value);
+    this.apart = ends && ["lower", "upper"].map((end) => decode(ends[end], ends.most));
+    this.cost = table.cost && ["params", "data"].map((name) => decode(table.cost[name]));
+    this.splits = decode(table.best);
+    const { data, epochs } = this.axis;
+    const most = epochs ? epochs.high : Math.log(fixed.epochs || 1);
+    this.seen = data && { ...data, high: data.high + most };
+    this.hasCost = Boolean(this.cost);
+    this.hasBest = Boolean(this.splits);
+    /** The size that is asked for where a value is wanted. */
+    this.asked = data ? "data" : "params";
   }
-  const logCost = (sizes) =>
-    interpolate(cost[0], [axis.params], [Math.log(sizes.params)]) +
-    interpolate(cost[1], [seen], [Math.log(sizes.data) + Math.log(epochsOf(sizes))]);
-  /** Data that a budget buys for a model of this size. */
-  function dataFor(budget, sizes) {
-    const isDear = (log) => logCost({ ...sizes, data: Math.exp(log) }) >= Math.log(budget);
-    return Math.exp(Math.min(bisect(isDear, axis.data.low, axis.data.high), axis.data.high));
+
+  logEpochs(sizes) {
+    return Math.log((this.axis.epochs ? sizes.epochs : this.fixed.epochs) || 1);
   }
-  const bestAxes = axis.epochs ? [axis.epochs, budgets] : [budgets];
-  const part = best && best.length / 9;
-  const logBest = (which, logBudget, sizes) =>
-    interpolate(best.subarray(which * part, (which + 1) * part), bestAxes,
-      axis.epochs ? [Math.log(epochsOf(sizes)), logBudget] : [logBudget]);
+
+  /** ln of the value (0), or of an end of its interval: lower (1), upper (2). */
+  logValue(sizes, end) {
+    const log = (name) => (name === "epochs" ? this.logEpochs(sizes) : Math.log(sizes[name]));
+    const logs = this.axes.map(({ name }) => log(name));
+    const center = interpolate(this.value, this.axes, logs);
+    if (end === 0) return center;
+    if (!this.apart) return NaN;
+    const far = Math.max(interpolate(this.apart[end - 1], this.axes, logs), 0);
+    return end === 1 ? center - far : center + (far > NO_END ? Infinity : far);
+  }
+
+  /** What one new run should reach, with the 90% interval for it. */
+  at(sizes) {
+    const [value, lower, upper] = [0, 1, 2].map((end) => Math.exp(this.logValue(sizes, end)));
+    return { value, lower, upper };
+  }
+
+  logFlops(sizes) {
+    const seen = Math.log(sizes.data) + this.logEpochs(sizes);
+    const ofParams = interpolate(this.cost[0], [this.axis.params], [Math.log(sizes.params)]);
+    return ofParams + interpolate(this.cost[1], [this.seen], [seen]);
+  }
+
+  /** Compute of a run; NaN where nothing is known of it. */
+  flops(sizes) {
+    return this.cost ? Math.exp(this.logFlops(sizes)) : NaN;
+  }
+
+  /** Data that a budget buys for a model of this size, no fewer or more than the table's. */
+  dataFor(budget, sizes) {
+    const { low, high } = this.axis.data;
+    const isDear = (log) =>
+      this.logFlops({ ...sizes, data: Math.exp(log) }) >= Math.log(budget);
+    return Math.exp(Math.min(bisect(isDear, low, high), high));
+  }
+
+  logBest(which, logBudget, sizes) {
+    const size = this.splits.length / 9;
+    const table = this.splits.subarray(which * size, (which + 1) * size);
+    if (!this.axis.epochs) return interpolate(table, [this.budgets], [logBudget]);
+    const axes = [this.axis.epochs, this.budgets];
+    return interpolate(table, axes, [this.logEpochs(sizes), logBudget]);
+  }
+
   /** The best split: value, params and data, each [best guess, lower, upper]. */
-  function bestFor(budget, sizes = {}) {
-    const [value, params, data] = [0, 3, 6].map((first) =>
-      [0, 1, 2].map((end) => Math.exp(logBest(first + end, Math.log(budget), sizes))));
-    return { budget, value, params, data };
+  best(budget, sizes = {}) {
+    const of = (first) =>
+      [0, 1, 2].map((end) => Math.exp(this.logBest(first + end, Math.log(budget), sizes)));
+    return { value: of(0), params: of(3), data: of(6) };
   }
-  /** Sizes of one axis with which a value is reached [best guess, lower, upper]. */
-  function needed(value, sizes, name) {
-    const own = axis[name];
-    const at = (end) => Math.exp(bisect((log) =>
-      logValue({ ...sizes, [name]: Math.exp(log) }, end) <= Math.log(value), own.low, own.high));
-    return grid[1] === null ? [at(0), NaN, NaN] : [at(0), at(1), at(2)];
+
+  /** The size with which a value is reached [best guess, lower, upper]; it may be infinite. */
+  needed(value, sizes) {
+    const { low, high } = this.axis[this.asked];
+    const at = (end) => {
+      const isReached = (log) =>
+        this.logValue({ ...sizes, [this.asked]: Math.exp(log) }, end) <= Math.log(value);
+      return Math.exp(bisect(isReached, low, high));
+    };
+    return this.apart ? [at(0), at(1), at(2)] : [at(0), NaN, NaN];
   }
+
   /** The least budget that reaches a value [best guess, lower, upper]. */
-  function cheapest(value, sizes) {
-    const at = (end) => Math.exp(bisect((log) =>
-      logBest(end, log, sizes) <= Math.log(value), budgets.low, budgets.high));
-    return [at(0), at(1), at(2)];
+  cheapest(value, sizes) {
+    const { low, high } = this.budgets;
+    return [0, 1, 2].map((end) =>
+      Math.exp(bisect((log) => this.logBest(end, log, sizes) <= Math.log(value), low, high)),
+    );
   }
-  return {
-    axis, fixed, budgets, law, needed, newSizes: block.newSizes,
-    flops: cost ? (sizes) => Math.exp(logCost(sizes)) : null,
-    dataFor: cost ? dataFor : null,
-    best: best ? bestFor : null,
-    cheapest: best ? cheapest : null,
-  };
 }
 
 // ---- Sentences, worded as scalepred/report/words.py words them
@@ -226,68 +263,77 @@ function sayPlace(block, sizes) {
   return `${count(sizes.params)} parameters and ${count(sizes.data)} ${block.dataUnit}`;
 }
 
+const sayPasses = (law, sizes) => (law.axis.epochs ? passes(sizes.epochs) : "");
+
 /** What a run of these sizes should reach. */
 function sayValue(block, law, sizes) {
-  const { value, lower, upper } = law.law(sizes);
-  const cost = law.flops ? `, for ${flops(law.flops(sizes))} FLOPs` : "";
-  return (
-    `${sayPlace(block, sizes)}${law.axis.epochs ? passes(sizes.epochs) : ""} should reach ` +
-    `${block.metric.thing} of ${measured(value, block.metric)}` +
-    `${within(ends(lower, upper, block.metric))}${cost}.`
-  );
+  const { metric } = block;
+  const { value, lower, upper } = law.at(sizes);
+  const cost = law.hasCost ? `, for ${flops(law.flops(sizes))} FLOPs` : "";
+  const said = `${measured(value, metric)}${within(ends(lower, upper, metric))}`;
+  const place = `${sayPlace(block, sizes)}${sayPasses(law, sizes)}`;
+  return `${place} should reach ${metric.thing} of ${said}${cost}.`;
 }
 
 /** What a budget reaches at best: the terminal's sentence for --budget. */
 function sayBest(block, law, budget, sizes) {
+  const { metric } = block;
   const { value, params, data } = law.best(budget, sizes);
   const part = ([x, lower, upper], noun) => {
     const range = span(lower, upper, count);
     return `${count(x)} ${noun}${range ? ` (${range})` : ""}`;
   };
-  return (
-    `${flops(budget)} FLOPs reach ${block.metric.thing} of ` +
-    `${measured(value[0], block.metric)}${within(ends(value[1], value[2], block.metric))} at best, ` +
-    `with ${part(params, "parameters")} and ${part(data, block.dataUnit)}` +
-    `${law.axis.epochs ? passes(sizes.epochs) : ""}.`
-  );
+  const said = `${measured(value[0], metric)}${within(ends(value[1], value[2], metric))}`;
+  const split = `${part(params, "parameters")} and ${part(data, block.dataUnit)}`;
+  const reach = `${flops(budget)} FLOPs reach ${metric.thing} of ${said} at best`;
+  return `${reach}, with ${split}${sayPasses(law, sizes)}.`;
 }
 
 /** What reaches a value: data (or parameters) needed, and the cheapest way. */
 function sayNeeded(block, law, value, sizes) {
+  const { asked } = law;
+  const isBoth = law.axis.params && law.axis.data;
+  const noun = asked === "data" ? block.dataUnit : "parameters";
+  const given = isBoth ? ` with ${count(sizes.params)} parameters` : "";
+  const most = (axis) => Math.exp(axis.high);
+  const say = (x, axis, form) => (x < Infinity ? form(x) : `more than ${form(most(axis))}`);
+  const range = ([, lower, upper], axis, form) =>
+    lower === upper || Number.isNaN(lower)
+      ? ""
+      : within(`${say(lower, axis, form)} to ${say(upper, axis, form)}`);
+
   const goal = `${block.metric.thing} of ${measured(value, block.metric)}`;
-  const name = law.axis.data ? "data" : "params";
-  const noun = name === "data" ? block.dataUnit : "parameters";
-  const given = law.axis.params && law.axis.data ? ` with ${count(sizes.params)} parameters` : "";
-  const say = (x, high, form) => (x < Infinity ? form(x) : `more than ${form(Math.exp(high))}`);
-  const range = ([, lower, upper], high, form) =>
-    Number.isNaN(lower) ? "" : within(`${say(lower, high, form)} to ${say(upper, high, form)}`);
-  const size = law.needed(value, sizes, name);
-  const high = law.axis[name].high;
-  const text = `${goal}${given} takes ${say(size[0], high, count)} ${noun}${range(size, high, count)}.`;
-  if (!law.cheapest) return text;
+  const axis = law.axis[asked];
+  const size = law.needed(value, sizes);
+  const needs = `${say(size[0], axis, count)} ${noun}${range(size, axis, count)}`;
+  const first = `${goal}${given}${sayPasses(law, sizes)} takes ${needs}.`;
+  if (!law.hasBest) return [first];
   const cost = law.cheapest(value, sizes);
-  const least = `It takes at least ${say(cost[0], law.budgets.high, flops)} FLOPs` +
-    range(cost, law.budgets.high, flops);
-  if (cost[0] === Infinity) return `${text} ${least}.`;
+  const least = `${say(cost[0], law.budgets, flops)} FLOPs${range(cost, law.budgets, flops)}`;
+  if (cost[0] === Infinity) return [first, `Its cheapest way takes ${least}.`];
   const { params, data } = law.best(cost[0], sizes);
-  return `${text} ${least}, with ${count(params[0])} parameters and ${count(data[0])} ${block.dataUnit}.`;
+  const split = `${count(params[0])} parameters and ${count(data[0])} ${block.dataUnit}`;
+  return [first, `Its cheapest way takes ${least}, with ${split}.`];
 }
 
 /** How far a run lies beyond what was fitted and what was checked. */
 function sayDistance(block, law, sizes) {
   const { of, fitted, checked } = block.reach;
-  const size = of === "compute" ? law.flops && law.flops(sizes) : sizes[of];
+  const size = of === "compute" ? law.flops(sizes) : sizes[of];
   if (!size) return "";
   const noun = { compute: "compute", params: "model size", data: "data" }[of];
-  if (size <= fitted * 1.005) return `No larger in ${noun} than the largest fitted run.`;
-  const far = `${ratio(size / fitted)} times the largest fitted run in ${noun}; `;
-  if (!checked) return `${far}nothing was held out, so nothing checks it.`;
-  const reached = size <= checked * 1.005 ? "predictions were checked up to" : "predictions were checked only up to";
-  return `${far}${reached} ${ratio(checked / fitted)} times.`;
+  const isWithin = (limit) => size <= limit * 1.005;
+  if (isWithin(fitted)) return `No larger in ${noun} than the largest fitted run.`;
+  const far = `${ratio(size / fitted)} times the largest fitted run in ${noun}`;
+  if (!checked) return `${far}; nothing was held out, so nothing checks it.`;
+  const only = isWithin(checked) ? "" : "only ";
+  return `${far}; predictions were checked ${only}up to ${ratio(checked / fitted)} times.`;
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 if (typeof module !== "undefined")
-  module.exports = { parse, round, count, flops, percent, measured, ends, span, ratio, makeLaw,
-    sayValue, sayBest, sayNeeded, sayDistance };
+  module.exports = {
+    ...{ parse, round, count, flops, percent, measured, ends, span, ratio, Law },
+    ...{ decode, sayValue, sayBest, sayNeeded, sayDistance },
+  };

@@ -9,7 +9,6 @@ sizes alone: under law=auto each fitted model size may have an offset of its own
 table says what a *new* size gets (`LawTable.is_of_new_sizes`).
 """
 
-import base64
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from scalepred.fitting.answers import Answer
 from scalepred.fitting.estimate import knows_split
 from scalepred.fitting.fit import Fit
 from scalepred.report import words
+from scalepred.report.page import packed
 from scalepred.report.results import Results
 
 # Nodes of the grid by the number of axes: all tables stay below 30 KB.
@@ -35,8 +35,6 @@ _BEYOND, _BELOW = 100.0, 3.0
 # The best split of the largest budget may lie farther out, but no farther than this.
 _FARTHEST = 1e5
 _APART = 1e-6  # of ln size; see `_off_fitted_sizes`
-# ln of an upper end over its value: what is more says as much as no end at all.
-_NO_END = math.log(1e4)
 _COLUMNS = ("value", "params", "data")
 
 
@@ -100,21 +98,16 @@ class LawTable:
         return Axis("budget", ends[0], ends[1], _BUDGETS)
 
     def record(self) -> dict[str, Any]:
-        """For JSON, below 30 KB.
-
-        The grid is float32 in base64: as short as five decimals, and good for every
-        digit that is shown. Rounded to 16 bits, one number in ten would differ from
-        the terminal's in its last digit.
-        """
-        grid = {"value": self.value, "lower": self.lower, "upper": self.upper}
+        """For JSON, below 20 KB."""
+        cost = self.log_cost
         return {
             "axes": [dataclasses.asdict(axis) for axis in self.axes],
-            "grid": {name: _encode(one) for name, one in grid.items()},
+            "value": packed.floats(self.value),
+            "ends": packed.ends(self.value, self.lower, self.upper),
             "fixed": self.fixed,
-            "cost": self.log_cost
-            and {name: _encode(one) for name, one in self.log_cost.items()},
+            "cost": cost and {name: packed.floats(one) for name, one in cost.items()},
             "budgets": self.budget_range and dataclasses.asdict(self.budget_range),
-            "best": None if self.best is None else _encode(self.best),
+            "best": None if self.best is None else packed.floats(self.best),
             "newSizes": self.is_of_new_sizes,
         }
 
@@ -285,7 +278,7 @@ def _predict(
     value = np.log(said.value)
     if not len(fit.fitted.draws):
         return value, None, None
-    return value, np.log(said.lower), np.minimum(np.log(said.upper), value + _NO_END)
+    return value, np.log(said.lower), np.log(said.upper)
 
 
 def _off_fitted_sizes(fit: Fit, log_params: np.ndarray) -> np.ndarray:
@@ -311,10 +304,3 @@ def _log_costs(
         "params": cost.params_growth.at(params),
         "data": math.log(cost.factor) + cost.data_growth.at(seen),
     }
-
-
-def _encode(numbers: np.ndarray | None) -> str | None:
-    """float32, little end first, in base64."""
-    if numbers is None:
-        return None
-    return base64.b64encode(np.asarray(numbers, "<f4").tobytes()).decode()

@@ -1,397 +1,297 @@
-/* What reacts on the page: controls, the chosen run in every chart, a run under the
-   pointer, tables. It follows law.js in one script. All data stand in
-   <script type="application/json">; text is set as text, never as HTML. */
+/* What reacts on the page: controls, the chosen run in every chart, the legend, copying.
+   It follows law.js and runs.js in one script. All data stand in
+   <script type="application/json" id="block">; text is set as text, never as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
-const REGIONS = { fit: "fitted", held_out: "held out", target: "target" };
 const find = (selector) => document.querySelector(selector);
 const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 function make(tag, attributes = {}, text = "") {
   const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.textContent = text;
+  set(element, attributes).textContent = text;
   return element;
 }
 
-/** A direction of a chart, as its data-x or data-y tells it. */
-function readAxis(svg, name) {
-  const [low, high, from, to, kind] = (svg.dataset[name] || "").split(" ");
-  const form = kind === "log" ? Math.log : (x) => x;
-  const [first, last] = [form(Number(low)), form(Number(high))];
-  return {
-    shows: svg.dataset[`${name}Shows`],
-    from: Number(from),
-    to: Number(to),
-    /** Units of the picture; NaN where the number lies outside. */
-    at(number) {
-      const share = (form(number) - first) / (last - first);
-      return share >= -1e-3 && share <= 1.001 ? Number(from) + share * (to - from) : NaN;
-    },
-    /** Likewise, but the nearer end where it lies outside. */
-    clip(number) {
-      const share = (form(number) - first) / (last - first);
-      return Number(from) + Math.min(Math.max(share, 0), 1) * (to - from);
-    },
-  };
+function makeSvg(tag, attributes) {
+  return set(document.createElementNS(SVG, tag), attributes);
 }
 
-const readCharts = () =>
-  findAll("svg[data-chart]").map((svg) => ({
-    svg,
-    marker: svg.querySelector(".marker"),
-    x: readAxis(svg, "x"),
-    y: readAxis(svg, "y"),
-  }));
+function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
 
-/** The chosen run in every chart: a diamond with its 90% bar. */
-function drawMarker({ marker, x, y }, numbers) {
-  const across = x.at(numbers[x.shows]);
-  const [down, low, high] = ["", "Lower", "Upper"].map((end) => numbers[y.shows + end]);
-  const draw = [];
-  if (!Number.isNaN(across)) {
-    // Where the chart shows what a new run does not have, a line says how far it lies.
-    if (down === undefined) draw.push(`M${across} ${y.from}V${y.to}`);
-    else if (low < high) draw.push(`M${across} ${y.clip(low)}V${y.clip(high)}`);
-    if (!Number.isNaN(y.at(down))) draw.push(`M${across} ${y.at(down) - 7}l7 7-7 7-7-7z`);
+/** One direction of a chart, as data-x or data-y tells it. */
+class Direction {
+  constructor(svg, name) {
+    const [low, high, from, to, kind] = svg.dataset[name].split(" ");
+    this.shows = svg.dataset[`${name}Shows`];
+    this.form = kind === "log" ? Math.log : (x) => x;
+    this.ends = [this.form(Number(low)), this.form(Number(high))];
+    this.from = Number(from);
+    this.to = Number(to);
   }
-  const path = marker.firstChild || marker.appendChild(document.createElementNS(SVG, "path"));
-  path.setAttribute("d", draw.join(""));
-  path.setAttribute("stroke-width", 2);
-  path.setAttribute("stroke", "currentColor");
-  path.setAttribute("fill", "currentColor");
+
+  share(number) {
+    return (this.form(number) - this.ends[0]) / (this.ends[1] - this.ends[0]);
+  }
+
+  /** Units of the picture; NaN where the number lies outside. */
+  at(number) {
+    const share = this.share(number);
+    return share >= -1e-3 && share <= 1.001 ? this.from + share * (this.to - this.from) : NaN;
+  }
+
+  /** Likewise, but the nearer end where it lies outside. */
+  clip(number) {
+    return this.from + Math.min(Math.max(this.share(number), 0), 1) * (this.to - this.from);
+  }
+}
+
+/** A chart, with the chosen run marked in it. */
+class Chart {
+  constructor(svg) {
+    this.svg = svg;
+    this.x = new Direction(svg, "x");
+    this.y = new Direction(svg, "y");
+    const ink = { stroke: "currentColor", fill: "currentColor", "stroke-width": 2 };
+    this.mark = svg.querySelector(".marker").appendChild(makeSvg("path", ink));
+  }
+
+  /** A diamond and its 90% bar; a line where the chart shows what a new run has not. */
+  show(numbers) {
+    const { x, y } = this;
+    const across = x.at(numbers[x.shows]);
+    const [down, low, high] = ["", "Lower", "Upper"].map((end) => numbers[y.shows + end]);
+    const draw = [];
+    if (!Number.isNaN(across)) {
+      if (down === undefined) draw.push(`M${across} ${y.from}V${y.to}`);
+      else if (low < high) draw.push(`M${across} ${y.clip(low)}V${y.clip(high)}`);
+      if (y.at(down)) draw.push(`M${across} ${y.at(down) - 7}l7 7-7 7-7-7z`);
+    }
+    this.mark.setAttribute("d", draw.join(""));
+  }
 }
 
 /** Sliders and number fields; what they say is kept in the address. */
-function startControls(block, law, charts) {
-  const names = ["budget", "params", "data", "epochs", "value"].filter((name) => find(`#${name}`));
-  const form = { budget: flops, params: count, data: count, epochs: count,
-    value: (x) => measured(x, block.metric, false) };
-  if (block.dataUnit === "FLOPs") form.data = flops;
-  const state = { ...block.start };
-  const wanted = find("#wanted");
-  const isLinear = (name) => name === "epochs";
-  const numberOf = (name) => (name === "budget" ? law.flops(state) : state[name]);
+class Controls {
+  constructor(block, charts) {
+    this.block = block;
+    this.law = new Law(block.law);
+    this.charts = charts;
+    this.state = { ...block.start };
+    this.wanted = find("#wanted");
+    const all = ["epochs", "params", "data", "budget", "value"];
+    this.names = all.filter((name) => find(`#${name}`));
+    this.names.forEach((name) => this.listen(name));
+    this.wanted.addEventListener("change", () => this.change("value", this.state.value));
+    find("#best")?.addEventListener("click", () => this.takeBest());
+    find("#controls").addEventListener("submit", (event) => event.preventDefault());
+    addEventListener("hashchange", () => location.hash.includes("=") && this.restore());
+    this.restore();
+  }
 
-  function set(name, number) {
+  get(name) {
+    return name === "budget" ? this.law.flops(this.state) : this.state[name];
+  }
+
+  write(name, number) {
+    if (name === "value") return measured(number, this.block.metric, false);
+    const isFlops = name === "budget" || (name === "data" && this.block.dataUnit === "FLOPs");
+    return isFlops ? flops(number) : count(number);
+  }
+
+  /** Sets a number, as near as the table has it, and what follows from it. */
+  set(name, number) {
+    const { law, state } = this;
     const axis = name === "budget" ? law.budgets : law.axis[name];
     if (axis) number = Math.min(Math.max(number, Math.exp(axis.low)), Math.exp(axis.high));
     if (name === "budget") state.data = law.dataFor(number, state);
     else state[name] = number;
-    if (name === "budget" || name === "data") wanted.checked = false;
-    if (wanted.checked) reach();
+    if (name === "budget" || name === law.asked) this.wanted.checked = false;
+    if (!this.wanted.checked) return;
+    const most = Math.exp(law.axis[law.asked].high);
+    state[law.asked] = Math.min(law.needed(state.value, state)[0], most);
   }
-  /** Data (or parameters) that reach the wanted value, or as many as there are. */
-  function reach() {
-    const name = law.axis.data ? "data" : "params";
-    state[name] = Math.min(law.needed(state.value, state, name)[0], Math.exp(law.axis[name].high));
+
+  change(name, number) {
+    this.set(name, number);
+    this.show();
+    this.keep();
   }
-  function show() {
-    if (!wanted.checked) state.value = law.law(state).value;
-    find("#value-row").hidden = !wanted.checked;
-    for (const name of names) {
-      const number = numberOf(name);
-      const text = form[name](number);
-      const slider = find(`#${name}`);
-      slider.value = isLinear(name) ? number : Math.log10(number);
-      slider.setAttribute("aria-valuetext", text);
-      find(`#${name}-number`).value = text;
-    }
-    const texts = wanted.checked ? [sayNeeded(block, law, state.value, state)] : [sayValue(block, law, state)];
-    if (law.best && !wanted.checked) texts.push(sayBest(block, law, law.flops(state), state));
-    texts.push(sayDistance(block, law, state));
-    find("#answer").replaceChildren(...texts.filter(Boolean).map((text) => make("p", {}, capital(text))));
-    const said = law.law(state);
-    const compute = law.flops && law.flops(state);
-    const ends = (name) => ({ [name]: said.value, [`${name}Lower`]: said.lower, [`${name}Upper`]: said.upper });
-    const numbers = { ...state, ...ends("value"), ...ends("predicted"), measured: said.value,
-      compute, distance: compute / block.reach.compute };
-    for (const chart of charts) drawMarker(chart, numbers);
+
+  takeBest() {
+    const budget = round(this.get("budget"), 6);
+    this.state.params = this.law.best(budget, this.state).params[0];
+    this.change("budget", budget);
   }
-  function keep() {
-    const parts = { C: law.flops && law.flops(state), m: law.axis.params && state.params,
-      n: !law.flops && state.data, e: law.axis.epochs && state.epochs, v: wanted.checked && state.value };
-    const kept = Object.entries(parts).filter(([, number]) => number);
-    const text = kept.map(([name, number]) => `${name}=${String(round(number, 6)).replace("+", "")}`);
-    history.replaceState(null, "", `#${text.join("&")}`);
-  }
-  function restore() {
-    const asked = new URLSearchParams(location.hash.slice(1));
-    const order = [["e", "epochs"], ["m", "params"], ["n", "data"], ["C", "budget"], ["v", "value"]];
-    wanted.checked = asked.has("v");
-    for (const [key, name] of order) {
-      const number = parse(asked.get(key) || "");
-      if (number > 0 && names.includes(name)) {
-        set(name, number);
-        if (key !== "v") wanted.checked = asked.has("v");
-      }
-    }
-    show();
-  }
-  function listen(name) {
+
+  listen(name) {
     const slider = find(`#${name}`);
     const field = find(`#${name}-number`);
     slider.addEventListener("input", () => {
       const number = Number(slider.value);
       // What is shown is what is computed with.
-      set(name, isLinear(name) ? number : round(10 ** number, name === "value" ? 4 : 3));
-      show();
-      keep();
+      const digits = name === "value" ? 4 : 3;
+      this.change(name, name === "epochs" ? number : round(10 ** number, digits));
     });
     field.addEventListener("input", () => field.setCustomValidity(""));
     field.addEventListener("change", () => {
       let number = parse(field.value);
-      if (name === "value" && block.metric.bounded && number >= 1) number /= 100;
+      if (name === "value" && this.block.metric.bounded && number >= 1) number /= 100;
       const isGood = number > 0;
       field.setCustomValidity(isGood ? "" : "Write a number such as 1e21, 70B, 1.4T or 5%.");
-      if (!isGood) return field.reportValidity();
-      set(name, number);
-      show();
-      return keep();
+      if (isGood) this.change(name, number);
+      else field.reportValidity();
     });
   }
-  names.forEach(listen);
-  wanted.addEventListener("change", () => {
-    if (wanted.checked) reach();
-    show();
-    keep();
-  });
-  find("#best")?.addEventListener("click", () => {
-    const budget = round(law.flops(state), 6);
-    state.params = law.best(budget, state).params[0];
-    set("budget", budget);
-    show();
-    keep();
-  });
-  find("#controls").addEventListener("submit", (event) => event.preventDefault());
-  find("#controls").hidden = false;
-  addEventListener("hashchange", () => location.hash.includes("=") && restore());
-  restore();
-}
 
-/** What a run is, in lines. */
-function describe(block, i) {
-  const of = (name) => block.points[name][i];
-  const say = (x) => measured(x, block.metric);
-  const lines = [capital(sayPlace(block, { params: of("params"), data: of("data") }) + passes(of("epochs")))];
-  if (of("measured") !== null) lines.push(`Measured ${say(of("measured"))}`);
-  const range = of("lower") === null ? "" : within(ends(of("lower"), of("upper") ?? Infinity, block.metric));
-  lines.push(`Predicted ${say(of("predicted"))}${range}`);
-  if (of("measured") !== null) lines.push(`Off by ${percent(of("predicted") / of("measured") - 1)}`);
-  const seeds = of("seeds");
-  lines.push(capital(REGIONS[of("region")]) + (seeds ? `, ${seeds} run${seeds > 1 ? "s" : ""}` : ""));
-  return lines;
-}
-
-/** Numbers of a point by what an axis shows. */
-function numbersOf(block, i) {
-  const of = (name) => block.points[name][i] ?? NaN;
-  const isTarget = block.points.region[i] === "target";
-  return { params: of("params"), data: of("data"), compute: of("compute"), epochs: of("epochs"),
-    measured: of("measured"), predicted: of("predicted"), value: isTarget ? of("predicted") : of("measured"),
-    distance: of("compute") / block.reach.compute, error: Math.abs(of("predicted") / of("measured") - 1) };
-}
-
-/** A run under the pointer, or chosen with the arrow keys, is told; a click keeps it. */
-function startRuns(block, charts, isHidden) {
-  const tip = find("#tip");
-  let pinned = false;
-
-  function startChart({ svg, x, y }) {
-    const places = block.points.params
-      .map((_, i) => [i, numbersOf(block, i)])
-      .map(([i, numbers]) => ({ i, x: x.at(numbers[x.shows]), y: y.at(numbers[y.shows]) }))
-      .filter((place) => !Number.isNaN(place.x + place.y))
-      .sort((a, b) => a.x - b.x);
-    if (!places.length) return;
-    const ring = svg.appendChild(document.createElementNS(SVG, "circle"));
-    for (const [name, value] of Object.entries({ r: 8, fill: "none", stroke: "currentColor", "stroke-width": 2, display: "none" }))
-      ring.setAttribute(name, value);
-    const seen = () => places.filter((place) => !isHidden(block.points, place.i));
-    let shown = null;
-
-    function show(place) {
-      shown = place;
-      for (const other of charts) other.ring?.setAttribute("display", "none");
-      tip.hidden = !place;
-      if (!place) return;
-      ring.setAttribute("cx", place.x);
-      ring.setAttribute("cy", place.y);
-      ring.removeAttribute("display");
-      tip.replaceChildren(...describe(block, place.i).map((line) => make("div", {}, line)));
-      const at = new DOMPoint(place.x, place.y).matrixTransform(svg.getScreenCTM());
-      const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
-      tip.style.left = `${Math.max(8, Math.min(at.x + 14, room))}px`;
-      tip.style.top = `${at.y + 14}px`;
+  show() {
+    const { law, state } = this;
+    if (!this.wanted.checked) state.value = law.at(state).value;
+    find("#value-row").hidden = !this.wanted.checked;
+    for (const name of this.names) {
+      const number = this.get(name);
+      const text = this.write(name, number);
+      const slider = find(`#${name}`);
+      slider.value = name === "epochs" ? number : Math.log10(number);
+      slider.setAttribute("aria-valuetext", text);
+      find(`#${name}-number`).value = text;
     }
-    function nearest(event) {
-      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-      const far = (place) => Math.hypot(place.x - at.x, place.y - at.y);
-      const found = seen().reduce((best, place) => (best && far(best) <= far(place) ? best : place), null);
-      return found && far(found) < 18 ? found : null;
+    const lines = this.say().filter(Boolean);
+    find("#answer").replaceChildren(...lines.map((text) => make("p", {}, capital(text))));
+    for (const chart of this.charts) chart.show(this.numbers());
+  }
+
+  say() {
+    const { block, law, state } = this;
+    const far = sayDistance(block, law, state);
+    if (this.wanted.checked) return [...sayNeeded(block, law, state.value, state), far];
+    const best = law.hasBest ? sayBest(block, law, this.get("budget"), state) : "";
+    return [sayValue(block, law, state), best, far];
+  }
+
+  /** Numbers of the chosen run by what an axis shows. */
+  numbers() {
+    const { value, lower, upper } = this.law.at(this.state);
+    const compute = this.get("budget");
+    return {
+      ...this.state,
+      ...{ compute, distance: compute / this.block.reach.compute, measured: value },
+      ...{ value, valueLower: lower, valueUpper: upper },
+      ...{ predicted: value, predictedLower: lower, predictedUpper: upper },
+    };
+  }
+
+  /** Keeps the state in the address: C, m, n, e and, where it is wanted, the value v. */
+  keep() {
+    const { law, state } = this;
+    const parts = {
+      C: this.get("budget"),
+      m: law.axis.params && state.params,
+      n: !law.hasCost && state.data,
+      e: law.axis.epochs && state.epochs,
+      v: this.wanted.checked && state.value,
+    };
+    const say = (number) => String(round(number, 6)).replace("+", "");
+    const kept = Object.entries(parts).filter(([, number]) => number);
+    const text = kept.map(([name, number]) => `${name}=${say(number)}`).join("&");
+    history.replaceState(null, "", `#${text}`);
+  }
+
+  restore() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const order = { e: "epochs", m: "params", n: "data", C: "budget", v: "value" };
+    this.wanted.checked = false;
+    for (const [key, name] of Object.entries(order)) {
+      const number = parse(asked.get(key) || "");
+      if (!(number > 0) || !this.names.includes(name)) continue;
+      if (key === "v") this.wanted.checked = true;
+      this.set(name, number);
     }
-    svg.addEventListener("pointermove", (event) => pinned || show(nearest(event)));
-    svg.addEventListener("pointerleave", () => pinned || show(null));
-    svg.addEventListener("click", (event) => {
-      const place = nearest(event);
-      show(place);
-      pinned = Boolean(place);
-    });
-    svg.addEventListener("blur", () => pinned || show(null));
-    svg.addEventListener("keydown", (event) => {
-      const all = seen();
-      const at = all.indexOf(shown);
-      const next = { ArrowRight: at + 1, ArrowLeft: at < 0 ? all.length - 1 : at - 1, Home: 0, End: all.length - 1 }[event.key];
-      if (event.key === "Enter" && shown) pinned = !pinned;
-      if (event.key === "Escape") {
-        pinned = false;
-        show(null);
-      }
-      if (next === undefined) return;
-      event.preventDefault();
-      show(all[Math.min(Math.max(next, 0), all.length - 1)]);
-    });
-    svg.setAttribute("tabindex", "0");
-    svg.setAttribute("aria-describedby", "tip");
-    charts.find((chart) => chart.svg === svg).ring = ring;
+    this.show();
   }
-  charts.forEach(startChart);
-  // The tip stands at a place of the window, the run at one of the page.
-  addEventListener("scroll", () => (tip.hidden = true), { passive: true });
 }
 
-/** Which regions and families are left out of the charts; returns whether a run is. */
-function startLegend(charts) {
-  const hidden = new Set();
-  const boxes = findAll("[data-toggle]");
-  const nameOf = ({ dataset }, kind) => dataset[kind] && `${kind}:${dataset[kind]}`;
+/** Which regions and families the charts show. */
+class Legend {
+  constructor(charts) {
+    this.hidden = new Set();
+    this.charts = charts;
+    this.boxes = findAll("[data-toggle]");
+    for (const box of this.boxes)
+      box.addEventListener("change", () => this.toggle(box.dataset.toggle, box.checked));
+    for (const key of findAll("svg .key")) {
+      const name = this.namesOf(key).pop();
+      if (!name) continue;
+      key.setAttribute("cursor", "pointer");
+      key.addEventListener("click", () => this.toggle(name, this.hidden.has(name)));
+    }
+  }
 
-  function toggle(name, isShown) {
-    if (isShown) hidden.delete(name);
-    else hidden.add(name);
-    for (const box of boxes) box.checked = !hidden.has(box.dataset.toggle);
-    for (const { svg } of charts)
-      for (const part of findAll("[data-region], [data-series]", svg)) {
-        const isOut = ["region", "series"].some((kind) => hidden.has(nameOf(part, kind)));
-        const isKey = part.classList.contains("key");
-        part.setAttribute(isKey ? "opacity" : "display", isOut ? (isKey ? "0.4" : "none") : isKey ? "1" : "inline");
-      }
+  namesOf({ dataset }) {
+    const kinds = ["region", "series"].filter((kind) => dataset[kind]);
+    return kinds.map((kind) => `${kind}:${dataset[kind]}`);
   }
-  for (const box of boxes) box.addEventListener("change", () => toggle(box.dataset.toggle, box.checked));
-  for (const key of findAll("svg .key[data-region], svg .key[data-series]")) {
-    const name = nameOf(key, "series") || nameOf(key, "region");
-    key.addEventListener("click", () => toggle(name, hidden.has(name)));
-    key.setAttribute("cursor", "pointer");
+
+  hides(run) {
+    return this.hidden.has(`region:${run.region}`);
   }
-  return (points, i) => hidden.has(`region:${points.region[i]}`);
+
+  toggle(name, isShown) {
+    if (isShown) this.hidden.delete(name);
+    else this.hidden.add(name);
+    for (const box of this.boxes) box.checked = !this.hidden.has(box.dataset.toggle);
+    for (const part of findAll("svg [data-region], svg [data-series]")) {
+      const isOut = this.namesOf(part).some((own) => this.hidden.has(own));
+      if (part.classList.contains("key")) part.setAttribute("opacity", isOut ? 0.4 : 1);
+      else part.setAttribute("display", isOut ? "none" : "inline");
+    }
+  }
 }
 
-/** The table of all points: sorted, filtered, fifty rows at a time. */
-function startPoints(block) {
-  const table = find("#points-table");
-  if (!table) return;
-  const { points, metric } = block;
-  const say = (x) => (x === null ? "\u2013" : measured(x, metric, false));
-  const off = (i) => (points.measured[i] === null ? null : points.predicted[i] / points.measured[i] - 1);
-  const columns = [
-    [(i) => points.params[i], count],
-    [(i) => points.data[i], count],
-    ...(points.epochs.some((times) => times !== null) ? [[(i) => points.epochs[i], count]] : []),
-    [(i) => points.compute[i], flops],
-    [(i) => REGIONS[points.region[i]], String],
-    [(i) => points.measured[i], say],
-    [(i) => points.predicted[i], say],
-    [(i) => points.lower[i], (x, i) => (x === null ? "" : ends(x, points.upper[i] ?? Infinity, metric)) || "\u2013"],
-    [off, (x) => (x === null ? "\u2013" : percent(x))],
-  ];
-  const headers = findAll("thead th", table);
-  if (headers.length !== columns.length) return;
-  const cells = (i) => columns.map(([of, form]) => form(of(i), i));
-  const all = points.params.map((_, i) => i).sort((a, b) =>
-    (points.region[b] === "target") - (points.region[a] === "target") || points.compute[b] - points.compute[a]);
-  let [order, rising, most] = [null, true, 50];
-
-  const filter = make("input", { type: "search", placeholder: "filter: held out, 70B", "aria-label": "Filter the points" });
-  const more = make("button", { type: "button" });
-  const told = make("span", { class: "faint", "aria-live": "polite" });
-  const bar = make("p", { class: "bar" });
-  bar.append(filter, " ", more, " ", told);
-  (table.closest(".scroll") || table).before(bar);
-
-  function chosen() {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = words.length
-      ? all.filter((i) => words.every((word) => cells(i).join(" ").toLowerCase().includes(word)))
-      : [...all];
-    if (order === null) return found;
-    const of = columns[order][0];
-    const compare = (a, b) => (a === null) - (b === null) || (a < b ? -1 : a > b ? 1 : 0) * (rising ? 1 : -1);
-    return found.sort((a, b) => compare(of(a), of(b)));
-  }
-  function show() {
-    const found = chosen();
-    const rows = found.slice(0, most).map((i) => {
-      const row = make("tr");
-      row.append(...cells(i).map((text, k) => (k ? make("td", {}, text) : make("th", { scope: "row" }, text))));
-      return row;
-    });
-    table.tBodies[0].replaceChildren(...rows);
-    more.hidden = found.length <= most;
-    more.textContent = `Show ${Math.min(200, found.length - most)} more`;
-    told.textContent = `${rows.length} of ${found.length.toLocaleString("en-US")} rows`;
-    headers.forEach((header, k) => header.setAttribute("aria-sort", k !== order ? "none" : rising ? "ascending" : "descending"));
-  }
-  headers.forEach((header, k) => {
-    const button = make("button", { type: "button", class: "sort" }, header.textContent);
-    header.replaceChildren(button);
-    button.addEventListener("click", () => {
-      [rising, order] = [order === k ? !rising : true, k];
-      show();
-    });
-  });
-  filter.addEventListener("input", show);
-  more.addEventListener("click", () => {
-    most += 200;
-    show();
-  });
-  table.copied = () => [headers.map((header) => header.textContent), ...chosen().map((i) =>
-    columns.map(([of], k) => (k === columns.length - 2 ? cells(i)[k] : of(i) ?? "")))];
-  show();
-}
-
-/** A button at every table and piece of code puts it on the clipboard. */
-function startCopying() {
-  async function copy(button, text) {
+/** A button that puts a text on the clipboard. */
+function makeCopying(button, getText) {
+  button.addEventListener("click", async () => {
     let said = "Copied";
     try {
-      await navigator.clipboard.writeText(text);
+      await navigator.clipboard.writeText(getText());
     } catch {
-      said = "Select it and press Ctrl+C";
+      said = "Not allowed here: select it and copy";
     }
     button.textContent = said;
     setTimeout(() => (button.textContent = "Copy"), 1500);
-  }
+  });
+}
+
+/** Copy buttons at every table, as tab-separated values, and at every piece of code. */
+function startCopying(points) {
+  const read = (table) =>
+    findAll("tr", table).map((row) => [...row.cells].map((cell) => cell.textContent.trim()));
   for (const table of findAll("table")) {
     const button = make("button", { type: "button", class: "copy" }, "Copy");
-    const rows = () => findAll("tr", table).map((row) => [...row.cells].map((cell) => cell.textContent.trim()));
-    button.addEventListener("click", () =>
-      copy(button, (table.copied || rows)().map((row) => row.join("\t")).join("\n")));
+    const rows = () => (points && table === points.table ? points.copied() : read(table));
+    makeCopying(button, () => rows().map((row) => row.join("\t")).join("\n"));
     (table.closest(".scroll") || table).before(button);
   }
   for (const button of findAll("button[data-copy]")) {
     button.hidden = false;
-    button.addEventListener("click", () => copy(button, document.getElementById(button.dataset.copy).textContent));
+    makeCopying(button, () => document.getElementById(button.dataset.copy).textContent);
   }
 }
 
 function start() {
-  const block = JSON.parse(find('script[type="application/json"]').textContent);
-  const charts = readCharts();
-  const isHidden = startLegend(charts);
-  if (block.law) startControls(block, makeLaw(block.law), charts);
-  startRuns(block, charts, isHidden);
-  startPoints(block);
-  startCopying();
+  const block = JSON.parse(find("#block").textContent);
+  const charts = findAll("svg[data-chart]").map((svg) => new Chart(svg));
+  const legend = new Legend(charts);
+  const runs = new Runs(block);
+  Pointing.tip = find("#tip");
+  for (const chart of charts) new Pointing(chart, runs, legend);
+  if (block.law) new Controls(block, charts);
+  find("#controls").hidden = false;
+  const table = find("#points-table");
+  const isKnown = table && findAll("thead th", table).length === (block.points.epochs ? 9 : 8);
+  startCopying(isKnown ? new PointsTable(block, runs, table) : null);
 }
 
 start();

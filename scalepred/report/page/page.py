@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from scalepred.fitting.warn import SEVERITIES
 from scalepred.report import elements, format, verdict
 from scalepred.report.elements import Section
 from scalepred.report.frontier import Frontier, trace_frontier
@@ -34,7 +35,7 @@ from scalepred.report.page.size_charts import (
 )
 from scalepred.report.page.surface_chart import surface
 from scalepred.report.page.trust import trust
-from scalepred.report.page.warnings import SEVERITIES, warnings
+from scalepred.report.page.warnings import warnings
 from scalepred.report.results import Results
 from scalepred.runtime.files import write_whole
 
@@ -107,7 +108,7 @@ def _sizes(results: Results, frontier: Frontier | None) -> Section:
             curves_along_params(results),
             f"the law along parameters at some amounts of {unit}",
         ),
-        (repeats(results), f"the law along passes over the {unit}"),
+        (repeats(results), f"repeated data: the law along passes over the {unit}"),
     ]
     shown = "".join(elements.figure(*one) for one in pictures)
     is_both = len(results.fit.law.axes) > 1

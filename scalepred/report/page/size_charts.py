@@ -84,9 +84,7 @@ def _curves(results: Results, along: str, other: str) -> str:
     if has_lines:
         title = "m" if other == "params" else "n"
         _label_ends(chart, value[:, -1], [format.count(s) for s in fixed], title)
-    return chart.draw(
-        _describe_curve(results, along, other, fixed[chosen], place, said.value)
-    )
+    return chart.draw(_describe_curve(results, points, along, other, fixed[chosen]))
 
 
 def repeats(results: Results) -> str:
@@ -113,14 +111,14 @@ def repeats(results: Results) -> str:
     first, last = (say_value(results, float(v)) for v in lines.value[-1, [0, -1]])
     return chart.draw(
         f"With {texts[-1].replace(', ', ' parameters and ')} {data_unit(results)} the "
-        f"law goes from {first} at {format.count(low)} passes to {last} at "
-        f"{format.count(high)}."
+        f"law goes from {first} after {'one pass' if low == 1 else format.count(low)} "
+        f"to {last} after {format.count(high)}."
     )
 
 
 def _choose_lines(measured: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Sizes to draw a line at, ascending: those of targets, and the most measured."""
-    own = np.unique(asked)[:2]
+    own = np.unique(asked[:2])
     sizes = choose_sizes(measured)
     apart = [
         size for size in sizes if np.all(np.abs(np.log(size / own)) > np.log(NEARNESS))
@@ -173,20 +171,21 @@ def _label_ends(chart: Chart, ends: np.ndarray, texts: list[str], title: str) ->
 
 
 def _describe_curve(
-    results: Results,
-    along: str,
-    other: str,
-    size: float,
-    place: np.ndarray,
-    value: np.ndarray,
+    results: Results, points: Points, along: str, other: str, size: float
 ) -> str:
     unit = {"params": "parameters", "data": data_unit(results)}
     at = ""
     if other in results.fit.law.axes:
         at = f" with {format.count(size)} {unit[other]}"
-    first, last = (format.count(float(number)) for number in place[[0, -1]])
+    own = getattr(points, along)
+    ends = np.array([own.min(), own.max()])
+    sizes = {along: ends, other: np.full(2, size)}
+    law = results.fit.fitted.log_value(
+        sizes["params"], sizes["data"], epochs=shown_epochs(results)
+    )
+    first, last = (say_value(results, float(value)) for value in np.exp(law))
     metric = results.surface.metric.replace("_", " ")
     return (
-        f"The law's {metric}{at} goes from {say_value(results, float(value[0]))} at "
-        f"{first} {unit[along]} to {say_value(results, float(value[-1]))} at {last}."
+        f"The law's {metric}{at} goes from {first} at {format.count(float(ends[0]))} "
+        f"{unit[along]} to {last} at {format.count(float(ends[1]))}."
     )

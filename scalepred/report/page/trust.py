@@ -19,12 +19,12 @@ def trust(results: Results) -> Section:
         "how far the law was off, against how far beyond the fitted runs it was asked",
     )
     body = f'<div class="pair">\n{pictures}</div>\n' if pictures else ""
-    return Section("trust", "Trust", body + _scores(results))
+    return Section("trust", "Trust", body + _scores(results) + _forecasts(results))
 
 
 def _scores(results: Results) -> str:
     rows = [
-        _score("held out: larger runs that it never saw", _region(results, "held_out")),
+        _score("held out: never seen by the law", _region(results, "held_out")),
         _score("fitted: what it was made from", _region(results, "fit")),
     ]
     table = elements.table(
@@ -33,8 +33,21 @@ def _scores(results: Results) -> str:
         "within their 90% intervals",
         ["runs", "number", "typical error", "worst", "bias", "inside"],
         [row for row in rows if row] + _back_tests(results),
+        text_columns=(0,),
     )
     return table + elements.bullets(_notes(results))
+
+
+def _forecasts(results: Results) -> str:
+    """What was said of runs before they were measured, the largest first."""
+    surface = results.surface
+    said = [
+        words.describe_verified(one, surface.metric, format.unit(surface))
+        for one in sorted(results.verified, key=lambda one: -one.compute)
+    ]
+    if not said:
+        return ""
+    return elements.heading("Forecast, then measured") + elements.bullets(said)
 
 
 def _region(results: Results, region: str) -> list[PredictionRow]:
@@ -65,7 +78,7 @@ def _back_tests(results: Results) -> list[list[str]]:
     """Inside the fit: the largest compute is hidden, and predicted from the rest."""
     return [
         [
-            f"back-test: runs above 1/{test.ratio:g} of the fitted compute, hidden",
+            f"back-test: the top {test.ratio:g} times of compute hidden",
             f"{test.num_hidden:,}",
             format.percent(test.error),
             elements.NOTHING,

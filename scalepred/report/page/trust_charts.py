@@ -194,7 +194,7 @@ def _describe_distance(
 ) -> str:
     if len(means.num_runs):
         text = (
-            f"About {format.ratio(means.distance[-1], 1)} times beyond the largest "
+            f"At about {format.ratio(means.distance[-1], 1)} times the largest "
             f"fitted compute {means.num_runs[-1]} held-out runs are "
             f"{format.percent(means.error[-1])} off on average"
         )

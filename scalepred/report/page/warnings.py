@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-from scalepred.fitting.health import Warn
+from scalepred.fitting.warn import SEVERITIES, Warn
 from scalepred.report import elements, format
 from scalepred.report.elements import Section
 from scalepred.report.results import Results
 
-# The gravest first, and how much each matters for what was asked.
+# How much each matters for what was asked.
 _TITLES = {
     "stops": "Stops: do not rely on the answers until this is settled",
     "weakens": "Weakens: the answers may be off by more than they say",
     "note": "Note: little changes in the answers",
 }
-SEVERITIES = tuple(_TITLES)
 
 
 def warnings(
@@ -34,12 +33,14 @@ def warnings(
 
 
 def _write_group(severity: str, found: Sequence[Warn]) -> str:
-    group = [one for one in found if _of(one) == severity]
+    group = sorted(
+        (one for one in found if one.severity == severity), key=lambda one: one.rank
+    )
     if not group:
         return ""
     items = "".join(
         f"<li>{elements.escape(format.sentence(one.sentence))}"
-        f"{_advise(getattr(one, 'advice', ''))}"
+        f"{_advise(one.advice)}"
         f' <code class="faint">{elements.escape(one.code)}</code></li>\n'
         for one in group
     )
@@ -47,10 +48,6 @@ def _write_group(severity: str, found: Sequence[Warn]) -> str:
         f'<div class="warnings" data-severity="{severity}">\n'
         f"{elements.heading(_TITLES[severity])}<ul>\n{items}</ul>\n</div>\n"
     )
-
-
-def _of(warning: Warn) -> str:
-    return getattr(warning, "severity", "weakens")
 
 
 def _advise(advice: str) -> str:

@@ -1,0 +1,69 @@
+"""Help, versions and the slips of who types: said at once, and with a way out."""
+
+import subprocess
+import sys
+
+import pytest
+from test_commands import assert_refused, run_fit, write_points
+
+from scalepred.commands import fit
+from scalepred.commands import train as train_main
+from scalepred.runtime import command
+
+
+@pytest.mark.parametrize("module", ["scalepred", "scalepred.commands.fit"])
+def test_help_names_every_flag(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    flags = train_main.FLAGS if module == "scalepred" else fit.FLAGS
+    for name in flags:
+        if not name.startswith("config."):
+            assert f"--{name}" in done.stdout
+    assert "--version" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 88
+
+
+def test_help_and_version_wait_for_nothing():
+    for flag, said in (("--help", "scalepred-fit"), ("--version", "scalepred 0.")):
+        code = (
+            "import sys; from scalepred.commands import fit; sys.argv[1:] = ["
+            f"{flag!r}]\ntry: fit.main()\nexcept SystemExit as end: print(end.code)\n"
+            "print({'jax', 'numpy'} & {*sys.modules})"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True
+        )
+        assert done.stdout.startswith(said), done.stderr
+        assert done.stdout.endswith("0\nset()\n")
+
+
+def test_a_table_needs_no_name(capsys, tmp_path):
+    table = tmp_path / "points.csv"
+    write_points(table)
+    workdir = f"--workdir={tmp_path / 'work'}"
+    result = run_fit(capsys, str(table), workdir, "--law=rosenfield")
+    assert_refused(result, "did you mean rosenfeld?")
+    result = run_fit(capsys, workdir, str(table), "--law=Chinchilla")
+    assert_refused(result, "did you mean chinchilla?")
+    assert_refused(run_fit(capsys, str(table), "more.csv", workdir), "'more.csv': not")
+    both = run_fit(capsys, f"--measurements={table}", str(table), workdir)
+    assert_refused(both, "not a flag")
+    missing = run_fit(capsys, workdir, "nowhere.csv")
+    assert_refused(missing, "nowhere.csv: there is no such file")
+
+
+def test_a_broken_off_fit_does_not_claim_to_keep_rows(capsys):
+    def body():
+        raise KeyboardInterrupt
+
+    fit.FLAGS.unparse_flags()
+    argv = ["scalepred-fit"]
+    status = command.status_of(
+        "scalepred-fit", "", fit.FLAGS, body, lambda argv: None, argv, keeps_rows=False
+    )
+    assert status == 130
+    said = capsys.readouterr().err
+    assert "rows" not in said
+    assert "run the same command again" in said
