@@ -10,10 +10,10 @@ import sys
 
 import numpy as np
 import pytest
-import run_pages
 
 from scalepred import grid
 from scalepred.table.rows import Measurement, Table
+from scripts import run_pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = dict(

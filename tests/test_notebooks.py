@@ -7,7 +7,8 @@ import pathlib
 import re
 
 import pytest
-import run_pages
+
+from scripts import run_pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))

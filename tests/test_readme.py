@@ -4,11 +4,10 @@ import pathlib
 import re
 
 import pytest
-import run_pages
-import score_forecasts
 from etils import epath
 
 from scalepred.report import words
+from scripts import run_pages, score_forecasts
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
