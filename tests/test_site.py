@@ -92,6 +92,13 @@ def test_flags_that_pages_name_exist(page):
             assert name in known | FOREIGN, f"--{flag}"
 
 
+def test_page_of_tables_has_every_flag():
+    from scalepred.commands import fit
+
+    page = (ROOT / "docs" / "tables.md").read_text()
+    assert not [flag for flag in fit.FLAGS if f"`--{flag}" not in page]
+
+
 def test_api_page_has_everything_that_is_public():
     page = (ROOT / "docs" / "api.md").read_text()
     shown = [line.rpartition(".")[2] for line in re.findall(r"^::: (\S+)$", page, re.M)]
