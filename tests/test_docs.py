@@ -56,7 +56,7 @@ def test_the_page_has_files():
 def test_it_trains_fits_and_learns(study, monkeypatch):
     path, workdir = study
     out = scalepred(path, workdir)
-    assert "held out:" in out
+    assert "  trust    " in out
     monkeypatch.syspath_prepend(path.parent)
     module = __import__(path.stem)
     experiment, dataset = module.get_config(), module.load()
