@@ -4,10 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from example_results import grid
 from test_commands import assert_refused, run_fit, write_points
 
+from scalepred.analysis import leave_out
 from scalepred.commands import fit
 from scalepred.commands import train as train_main
+from scalepred.config import Questions
 from scalepred.runtime import command
 
 
@@ -87,3 +90,12 @@ def test_names_to_choose_from_can_be_typed(capsys, tmp_path):
     shown, _, more = told.partition(" and ")
     assert {*shown.split(", ")} < {*names}
     assert more == f"{30 - len(shown.split(', '))} more"
+
+
+@pytest.mark.parametrize(("share", "is_asked"), [(0.001, False), (0.5, True)])
+def test_a_budget_far_below_every_run_is_a_slip(share, is_asked):
+    points = grid().surface
+    asked = Questions(budget=share * 6 * float(points.work.min()))
+    left, said = leave_out("rosenfeld", points, asked)
+    assert bool(left.budget) == is_asked
+    assert any("less than 1/100 of the smallest run" in one for one in said) != is_asked
