@@ -73,7 +73,7 @@ def _parameters(results: Results, shown: Law) -> str:
     for name, one in fit.parameters.items():
         known = [name, _symbol(name, shown.formula), format.number(one.value)]
         ends = format.span(one.lower, one.upper, format.number)
-        known += [ends or format.UNKNOWN]
+        known += [ends or ("as given" if one.lower == one.upper else elements.NOTHING)]
         if raw:
             known += [format.number(raw.get(name, one.value))]
         rows.append([*known, format.describe_parameter(name, metric)])
