@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from scalepred.data.dataset import Dataset
     from scalepred.data.task import Task
     from scalepred.fitting.answers import Answer
+    from scalepred.fitting.comparison import Comparison, compare
     from scalepred.fitting.fit import Fit, fit, load
     from scalepred.fitting.laws import Law, Parameter, law_from_function
     from scalepred.fitting.predict import Prediction
@@ -29,6 +30,7 @@ _HOMES = {
     "data.dataset": ("Dataset",),
     "data.task": ("Task",),
     "fitting.answers": ("Answer",),
+    "fitting.comparison": ("Comparison", "compare"),
     "fitting.fit": ("Fit", "fit", "load"),
     "fitting.laws": ("Law", "Parameter", "law_from_function"),
     "fitting.predict": ("Prediction",),
@@ -43,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "Answer",
+    "Comparison",
     "Dataset",
     "Experiment",
     "Fit",
@@ -56,6 +59,7 @@ __all__ = [
     "Surface",
     "Task",
     "UserError",
+    "compare",
     "draw",
     "fit",
     "from_linen",

@@ -17,7 +17,12 @@ from scalepred.report.figure_process import FigureProcess
 from scalepred.runtime import command, steps
 
 if TYPE_CHECKING:
-    from scalepred.config import Questions
+    from collections.abc import Sequence
+
+    from etils import epath
+
+    from scalepred.comparing import Case, Read
+    from scalepred.config import Fitting, Questions
     from scalepred.fitting.fit import Fit
     from scalepred.forecasting.gate import Gate
     from scalepred.runtime.command import CommandResult
@@ -74,30 +79,49 @@ def _run(figure_process: FigureProcess | None) -> CommandResult:
         return _score()
     if not flags.WORKDIR.value:
         raise UserError("--workdir: missing; give a folder for the results")
-    if flags.MEASUREMENTS.value is None:
+    if not _tables():
         return _ask_saved(questions, targets, gates)
-    return _fit_table(questions, targets, gates, figure_process)
+    return _fit_tables(questions, targets, gates, figure_process)
 
 
-def _fit_table(
+def _tables() -> list[str]:
+    return list(flags.MEASUREMENTS.value or ())
+
+
+def _fit_tables(
     questions: Questions,
     targets: list[tuple[float, ...]],
     gates: list[Gate],
     figure_process: FigureProcess | None,
 ) -> CommandResult:
-    """Fits the table, and writes what was found."""
-    from scalepred import analysis, config
-    from scalepred.fitting.estimate import knows_epochs
-    from scalepred.report import console, machine
+    """Fits the table, or compares several, and writes what was found."""
     from scalepred.runtime.files import open_path
     from scalepred.runtime.workdir import check_input
 
     workdir = open_path("--workdir", str(flags.WORKDIR.value))
-    check_input(str(flags.MEASUREMENTS.value), workdir)
+    for table in _tables():
+        check_input(table, workdir)
+    fitting, is_ladder = _settings()
+    asked = questions, targets, is_ladder
+    if len(_tables()) > 1 or flags.BY.value:
+        return _compare(functools.partial(_read_case, asked), workdir, fitting)
+    if flags.BASELINE.value:
+        raise UserError(
+            f"--baseline={flags.BASELINE.value}: of no use for one table; give "
+            "--by=COLUMN, or a second --measurements"
+        )
+    case = _read_case(asked, _tables()[0])
+    return _fit_one(case, workdir, fitting, gates, figure_process)
+
+
+def _settings() -> tuple[Fitting, bool]:
+    """Of a fit, and whether the law is to follow FLOPs alone."""
+    from scalepred import config
+    from scalepred.fitting.estimate import knows_epochs
+
     law = str(flags.LAW.value)
     is_ladder = law.endswith(_ALONG_COMPUTE)
     law = law.removesuffix(_ALONG_COMPUTE)
-    with_epochs = knows_epochs(law)
     fitting = config.Fitting(
         law=law,
         residual=flags.RESIDUAL.value,
@@ -107,42 +131,94 @@ def _fit_table(
         refit_points=flags.REFIT_POINTS.value,
     )
     config.check_residual(fitting, "--")
-    if flags.DATA_COUNTS.value != "auto" and not with_epochs:
+    if flags.DATA_COUNTS.value != "auto" and not knows_epochs(law):
         raise UserError(
             f"--data_counts={flags.DATA_COUNTS.value}: of no use with "
             f"--law={flags.LAW.value}, which knows nothing of epochs; choose "
             "--law=data_constrained"
         )
-    steps.begin(f"reading {flags.MEASUREMENTS.value}")
-    surface = _read_table(with_epochs)
+    return fitting, is_ladder
+
+
+def _read_case(
+    asked: tuple[Questions, list[tuple[float, ...]], bool],
+    path: str,
+    where: Sequence[str] = (),
+) -> Case:
+    """A table as it is going to be fitted, and what is asked of it.
+
+    Args:
+        asked: questions, targets, and whether the law is to follow FLOPs alone.
+        path: of the table.
+        where: COLUMN=VALUE that rows must have, beside those of --where.
+    """
+    from scalepred.comparing import Case
+    from scalepred.fitting.estimate import knows_epochs
+
+    questions, targets, is_ladder = asked
+    steps.begin(f"reading {path}")
+    law = str(flags.LAW.value).removesuffix(_ALONG_COMPUTE)
+    surface = _read_table(path, knows_epochs(law), where)
     questions = _convert(questions, surface)
     if is_ladder:
         from scalepred.table.ladder import along_compute, place_on_ladder
 
         targets = [place_on_ladder(surface, target) for target in targets]
         surface = along_compute(surface)
-    record: dict[str, object] = {
-        "runs": {"measurements": flags.MEASUREMENTS.value},
+    return Case(surface, _fit_region(surface), questions, targets)
+
+
+def _compare(read: Read, workdir: epath.Path, fitting: Fitting) -> CommandResult:
+    """Fits several tables, or the groups of one, and sets them beside each other."""
+    from scalepred import comparing
+    from scalepred.runtime.command import CommandResult
+
+    for flag in (flags.GATES, flags.PLAN):
+        if flag.value:
+            raise UserError(
+                f"--{flag.name}: is asked of one fit; leave it out, and ask the fit of "
+                "a group in its own folder"
+            )
+    cases, said = comparing.read_groups(_tables(), flags.BY.value, read)
+    record = {
+        "runs": {"measurements": _tables(), "by": flags.BY.value},
         "settings": FLAGS.flag_values_dict(),
     }
+    asked = comparing.Asked(fitting, flags.BASELINE.value, flags.TITLE.value)
+    found = comparing.compare_tables(cases, workdir, record, asked, said)
+    return CommandResult(found.to_record())
+
+
+def _fit_one(
+    case: Case,
+    workdir: epath.Path,
+    fitting: Fitting,
+    gates: list[Gate],
+    figure_process: FigureProcess | None,
+) -> CommandResult:
+    """Fits the table, and writes what was found."""
+    from scalepred import analysis
+    from scalepred.report import console, machine
+
+    table = _tables()[0]
     found, verdicts = analysis.fit_table(
-        surface,
+        case.surface,
         workdir,
-        record,
-        _fit_region(surface),
+        {"runs": {"measurements": table}, "settings": FLAGS.flag_values_dict()},
+        case.in_fit,
         fitting,
-        questions,
-        targets,
+        case.questions,
+        case.targets,
         gates,
         figure_process,
         title=flags.TITLE.value,
-        table=str(flags.MEASUREMENTS.value),
+        table=table,
     )
     report = str(workdir / "report.html")
     console.print_answers(found, verbose=flags.VERBOSE.value, report=report)
     said = machine.describe_answers(found)
     result = machine.make_command_result(found.forecast, (), verdicts, said)
-    return _with_plan(result, found.fit, targets)
+    return _with_plan(result, found.fit, case.targets)
 
 
 def _convert(questions: Questions, surface: Surface) -> Questions:
@@ -163,19 +239,19 @@ def _convert(questions: Questions, surface: Surface) -> Questions:
     return dataclasses.replace(questions, target_value=value)
 
 
-def _read_table(with_epochs: bool) -> Surface:
+def _read_table(path: str, with_epochs: bool, where: Sequence[str] = ()) -> Surface:
     from scalepred.table.naming import parse_columns
     from scalepred.table.surface import Surface
 
     surface = Surface.from_csv(
-        flags.MEASUREMENTS.value,
+        path,
         metric=flags.METRIC.value,
         task=flags.TASK.value,
         random_guess=flags.RANDOM_GUESS.value,
         data_counts=flags.DATA_COUNTS.value if with_epochs else None,
         columns=parse_columns(flags.COLUMNS.value),
         decimal=flags.DECIMAL.value,
-        where=flags.WHERE.value,
+        where=[*flags.WHERE.value, *where],
     )
     if not flags.DATA_UNIT.value:
         return surface
@@ -187,7 +263,8 @@ _OF_FITTING = (
     flags.LAW, flags.RESIDUAL, flags.ABOVE, flags.METRIC, flags.TASK,
     flags.RANDOM_GUESS, flags.COMPUTE_RATIO, flags.MAX_PARAMS, flags.MAX_DATA,
     flags.DATA_COUNTS, flags.RESAMPLES, flags.SEED, flags.COLUMNS, flags.DECIMAL,
-    flags.WHERE, flags.REFIT_POINTS, flags.DATA_UNIT, flags.TITLE,
+    flags.WHERE, flags.REFIT_POINTS, flags.DATA_UNIT, flags.TITLE, flags.BY,
+    flags.BASELINE,
 )  # fmt: skip
 
 
@@ -279,21 +356,30 @@ def _score() -> CommandResult:
     from scalepred.report.machine import make_command_result
     from scalepred.runtime.files import open_path
 
-    if not flags.MEASUREMENTS.value:
-        raise UserError("--score: needs --measurements, the table of what was measured")
+    if len(_tables()) != 1:
+        raise UserError("--score: needs --measurements, one table of what was measured")
     told = forecast.read(open_path("--score", str(flags.SCORE.value)))
-    surface = _read_table(any(one["epochs"] is not None for one in told.targets))
+    with_epochs = any(one["epochs"] is not None for one in told.targets)
+    surface = _read_table(_tables()[0], with_epochs)
     return make_command_result(told, analysis.score_table(told, surface))
 
 
 def _fit_region(surface: Surface):
     from scalepred.fitting.region import fit_region
+    from scalepred.table import numbers
 
     ratio = flags.COMPUTE_RATIO.value
     if ratio is not None and (flags.MAX_PARAMS.value or flags.MAX_DATA.value):
         raise UserError(
             f"--fit_max_compute_ratio={ratio:g}: leave it out, or leave out "
             "--fit_max_params and --fit_max_data; one rule draws the fit region"
+        )
+    smallest = float(surface.work.max() / surface.work.min())
+    if ratio is not None and ratio > smallest:
+        raise UserError(
+            f"--fit_max_compute_ratio={numbers.write_flops(ratio)}: the smallest run takes "
+            f"1/{numbers.write(smallest)} of the largest one's compute, so none is "
+            "fitted; give a smaller number"
         )
     return fit_region(
         surface,

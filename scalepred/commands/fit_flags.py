@@ -14,12 +14,15 @@ scalepred-fit points.csv --workdir=DIR
     [--fit_max_compute_ratio=50] [--law=auto] [--verbose] [--json] [more, see below]
 scalepred-fit --workdir=DIR [--target=...] [--target_value=...] [--budget=...]
     [--gate=...] [--plan] [--json]
+scalepred-fit points.csv --by=COLUMN --workdir=DIR [--baseline=NAME] [--budget=...]
+scalepred-fit --measurements=a.csv --measurements=b.csv --workdir=DIR [--baseline=a]
 scalepred-fit new.csv --score=DIR/forecasts/DIGEST.json [--json]
 
 Fits a law to a table (params, data, value), predicts what was held out, forecasts the
 targets (DIR/forecasts), answers, and writes DIR/report.html. Without a table the fit
 saved in DIR answers, and nothing is fitted or written. With --score the rows of a table
-that a forecast speaks of are set beside it.
+that a forecast speaks of are set beside it. Several tables, or with --by the groups of
+one, are fitted each by itself and compared.
 
   $ scalepred-fit chinchilla.csv --workdir=runs/x --fit_max_compute_ratio=50 \\
       --data_unit=tokens --target=params=70B,data=1.4T
@@ -39,6 +42,8 @@ The table
                   params and data are seeds, or, where a rate or another setting
                   differs, tries of which the best counts. Laws of repeated data also
                   read epochs, unique_data, unique_tokens.
+  --by            column whose values are groups to be compared, such as family
+  --baseline      group that the others are held against (default: the first)
   --columns       which column is which: params=N,data=D,value=loss
   --decimal       the decimal mark of the table, "." or ",", where it is not clear
   --where         COLUMN=VALUE that rows must have; may be given more than once
@@ -135,7 +140,11 @@ def _float(name: str, default: float | None = None) -> flags.FlagHolder:
     )  # fmt: skip
 
 
-MEASUREMENTS = _string("measurements")
+MEASUREMENTS = flags.DEFINE_multi_string(
+    "measurements", None, "measurements", flag_values=FLAGS
+)
+BY = _string("by", "")
+BASELINE = _string("baseline", "")
 COLUMNS = _string("columns", "")
 DECIMAL = flags.DEFINE_enum("decimal", "", ["", ".", ","], "decimal", flag_values=FLAGS)
 WHERE = flags.DEFINE_multi_string("where", [], "where", flag_values=FLAGS)

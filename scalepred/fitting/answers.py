@@ -387,8 +387,7 @@ def _wanted(fitted: FittedLaw, value: float) -> np.ndarray:
 def _wander(fitted: FittedLaw) -> np.ndarray:
     """What the misfit of each draw moves its target by, in ln [1 + draws]."""
     moved = np.zeros(1 + len(fitted.draws))
-    wander = np.random.default_rng(fitted.seed).standard_normal(len(fitted.draws))
-    moved[1:] = -fitted.growth * fitted.misfit * wander
+    moved[1:] = -fitted.growth * fitted.misfit * fitted.wander
     return moved
 
 

@@ -96,6 +96,10 @@ class LeastSquares:
             tests = pool.submit(lambda: self.inner_tests)
             draws = self._resample()
             growth = backtest.learn_growth(tests.result())
+        return self.with_draws(draws, growth)
+
+    def with_draws(self, draws: np.ndarray, growth: float) -> predict.FittedLaw:
+        """The law with draws of theta [draws, parameters] behind its intervals."""
         return predict.FittedLaw(
             law=self.law,
             theta=self.theta,
@@ -211,11 +215,31 @@ class LeastSquares:
         for first in range(0, self.resamples, most):
             draws = min(most, self.resamples - first)
             if self.residual.has_kinks:
-                problem = self._taken(draws, rng)
+                theta = self._refit_to(self._taken(draws, rng), draws)
             else:
-                problem = self._moved(draws, rng)
-            found.append(_finite(self._refit(problem, draws)))
+                misfit, noise = self.draw_errors(draws, rng)
+                theta = self.refit_moved(misfit + noise)
+            found.append(theta[np.isfinite(theta[:, 0])])
         return np.concatenate(found)
+
+    def refit_moved(self, errors: np.ndarray) -> np.ndarray:
+        """theta refitted to points that err otherwise; NaN where that failed.
+
+        Args:
+            errors: added to ln of the measured values [draws, points].
+        """
+        log_means = self.points.log_value + errors
+        is_square = self.residual in (solver.RELATIVE, solver.Residual("log"))
+        if len(self.surface) > merging.MOST_POINTS and is_square:
+            problem = self._merged(log_means)
+        else:
+            problem = self.problem()._replace(log_value=log_means)
+        return self._refit_to(problem, len(errors))
+
+    def _refit_to(self, problem: solver.Problem, lanes: int) -> np.ndarray:
+        found = self._refit(problem, lanes)
+        failed = found.status == solver.Status.NOT_FINITE
+        return np.where(failed[:, None], np.nan, found.theta)
 
     def _taken(self, draws: int, rng: np.random.Generator) -> solver.Problem:
         """Points with replacement."""
@@ -223,12 +247,18 @@ class LeastSquares:
         taken = rng.multinomial(count, np.full(count, 1 / count), draws)
         return self.problem()._replace(weight=taken * self.points.weight)
 
-    def _moved(self, draws: int, rng: np.random.Generator) -> solver.Problem:
-        """Points moved by misfit and noise; of many, merged."""
+    def draw_errors(
+        self, draws: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the points may err by, in ln of the value: misfit, and noise of seeds.
+
+        Each [draws, points].
+        """
         log_value, surface = self.points.log_value, self.surface
-        log_means = np.broadcast_to(log_value, (draws, len(surface)))
-        log_means = log_means + self.misfit.draw(*log_means.shape, rng)
+        nothing = np.zeros((draws, len(surface)))
+        misfit = nothing + self.misfit.draw(*nothing.shape, rng)
         noise = self.noise.of(log_value)
+        drawn = nothing
         if np.any(noise):
             with np.errstate(divide="ignore"):  # a run may err nowhere
                 deviation = np.log(surface.seed_values) - log_value[:, None]
@@ -237,11 +267,7 @@ class LeastSquares:
             drawn = misfit_lib.draw_seeds(
                 deviation / noise[:, None], places, draws, rng
             )
-            log_means = log_means + drawn * noise / np.sqrt(surface.num_seeds)
-        is_square = self.residual in (solver.RELATIVE, solver.Residual("log"))
-        if len(surface) > merging.MOST_POINTS and is_square:
-            return self._merged(log_means)
-        return self.problem()._replace(log_value=log_means)
+        return misfit, drawn * noise / np.sqrt(surface.num_seeds)
 
     def _merged(self, log_means: np.ndarray) -> solver.Problem:
         """Points of nearly the same sizes as one, draw by draw [draws, points].
@@ -283,11 +309,6 @@ class LeastSquares:
     def _cells(self) -> np.ndarray:
         """Which points are merged in draws [points]."""
         return merging.find_cells(backtest.places_of(self.law, self.points))
-
-
-def _finite(found: solver.Solution) -> np.ndarray:
-    """theta of the lanes that ended well [lanes, parameters]."""
-    return found.theta[found.status != solver.Status.NOT_FINITE]
 
 
 def fit(

@@ -16,6 +16,8 @@ _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _TAILS_50 = (0.25, 0.75)
 # ln of how much more compute growth takes to be whole: that of the middle back-test.
 _FULL_GROWTH = math.log(12.0)
+# ln of the factor that an interval says no more beyond: any value will do.
+_WIDEST = 60.0
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
 # one program a law.
 _ROWS, _PLACES = 64, 32
@@ -113,6 +115,8 @@ class FittedLaw:
         highest: that a measurement can be: 1 for an error.
         reach: ln(m n / (M N)) beyond which `growth` sets in; it is whole where a
             back-test of middling distance would end. -inf: it is whole everywhere.
+        misfits: of each draw where nothing was measured, in standard deviations
+            [draws]; None: drawn by the seed.
     """
 
     law: Law
@@ -128,6 +132,14 @@ class FittedLaw:
     epochs: float | None = None
     highest: float = math.inf
     reach: float = -math.inf
+    misfits: np.ndarray | None = None
+
+    @property
+    def wander(self) -> np.ndarray:
+        """Misfit of each draw where nothing was measured, standard normal [draws]."""
+        if self.misfits is not None:
+            return self.misfits
+        return np.random.default_rng(self.seed).standard_normal(len(self.draws))
 
     def parameters(self) -> dict[str, Estimate]:
         """The published parameters; NaN intervals where there are no draws."""
@@ -190,14 +202,14 @@ class FittedLaw:
             params: model sizes that these are at, counts [...] or [draws, ...].
             data: data sizes, counts, likewise.
         """
-        shape = (len(log_values),) + (1,) * (log_values.ndim - 1)
-        wander = np.random.default_rng(self.seed).standard_normal(shape)
+        wander = self.wander.reshape((-1,) + (1,) * (log_values.ndim - 1))
         deviation = log_values - log_value + self.misfit * wander
         x = np.log(np.asarray(params, float) / self.params_unit)
         y = np.log(np.asarray(data, float) / self.data_unit)
         beyond = x + y - self.reach
         growth = 1 + (self.growth - 1) * np.clip(beyond / _FULL_GROWTH, 0.0, 1.0)
-        return self._capped(log_value + growth * deviation, log_value)
+        deviation = np.clip(growth * deviation, -_WIDEST, _WIDEST)
+        return self._capped(log_value + deviation, log_value)
 
     def _capped(self, log_values: np.ndarray, log_value: np.ndarray) -> np.ndarray:
         """At most what can be measured, or what the law itself says."""

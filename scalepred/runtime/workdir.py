@@ -13,7 +13,8 @@ from scalepred.runtime.files import write_json, write_whole
 # Names that are written in a workdir. Before the first is written config.json claims
 # them: what stands there without it is the user's own.
 _FILES = (
-    "answers.json", "fit.json", "fit.npz", "log.txt", "predictions.csv", "report.html",
+    "answers.json", "comparison.json", "fit.json", "fit.npz", "log.txt",
+    "predictions.csv", "report.html",
 )  # fmt: skip
 _FILES_OF_TRAINING = ("envelope.csv", "rounds.csv", "verification.csv")
 # Files in them are named by digests or ids, which no file of the user's own has.
@@ -131,6 +132,11 @@ def check_input(path: os.PathLike | str, workdir: epath.Path) -> None:
             f"--measurements={path}: the results of this command are written over it; "
             "move it away, or choose another --workdir"
         )
+
+
+def is_taken(name: str) -> bool:
+    """Whether results have this name, which a folder beside them may not have."""
+    return name.lower() in (*_FOLDERS, _FIGURES)
 
 
 def _flatten(record: object, prefix: str = "") -> dict[str, object]:

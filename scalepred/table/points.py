@@ -35,12 +35,15 @@ class Points(NamedTuple):
         seeds: where points and seeds are very many, `seed_values` has only as many
             columns as a point has runs, and here stands the number of each one's seed,
             -1 where there is no run, shaped like it. None: a column is a seed.
+        seed_names: what the table calls the seeds, by their number; None: it does not
+            say which runs belong together.
     """
 
     sizes: np.ndarray
     of_run: np.ndarray
     seed_values: np.ndarray
     seeds: np.ndarray | None
+    seed_names: tuple[str, ...] | None = None
 
     @property
     def value(self) -> np.ndarray:
@@ -106,6 +109,7 @@ def average(runs: Mapping[str, np.ndarray], seeds: np.ndarray | None) -> Points:
         places.append(np.maximum(runs["epochs"], 1.0))
     sizes, of_run = np.unique(np.stack(places, axis=1), axis=0, return_inverse=True)
     of_run = of_run.reshape(-1)
+    are_named = seeds is not None
     if seeds is None:
         seeds = _count_off(of_run, len(sizes))
     names, seed_of_run = np.unique(seeds, return_inverse=True)
@@ -124,7 +128,8 @@ def average(runs: Mapping[str, np.ndarray], seeds: np.ndarray | None) -> Points:
         own_seeds[of_run, column] = seed_of_run
     seed_values = np.full((len(sizes), columns), math.nan)
     seed_values[of_run, column] = runs["value"]
-    points = Points(sizes, of_run, seed_values, own_seeds)
+    seed_names = tuple(map(str, names)) if are_named else None
+    points = Points(sizes, of_run, seed_values, own_seeds, seed_names)
     if np.any(points.value == 0):
         point = sizes[int(np.argmax(points.value == 0))]
         raise UserError(

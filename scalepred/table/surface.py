@@ -45,6 +45,7 @@ class Surface:
         seeds: see `table.points.Points`; None: each column of `seed_values` is a seed.
         left_out: runs of the table that did not end well, if any.
         conversion: what was done to the values of the table; None: nothing.
+        seed_names: see `table.points.Points`.
     """
 
     params: np.ndarray
@@ -62,6 +63,7 @@ class Surface:
     seeds: np.ndarray | None = None
     left_out: LeftOut = NOTHING
     conversion: Conversion | None = None
+    seed_names: tuple[str, ...] | None = None
 
     @property
     def seen(self) -> np.ndarray:
@@ -172,6 +174,7 @@ class Surface:
             notes=tuple(notes),
             epochs=None if epochs is None else points.sizes[:, 2],
             seeds=points.seeds,
+            seed_names=points.seed_names,
         )
 
     @classmethod

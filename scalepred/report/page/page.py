@@ -78,7 +78,7 @@ def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
     main = f"{first}{cards.write_cards(three)}{''.join(map(str, sections))}"
     body = header(results, [first, *sections, words])
     body += f"<main>\n{glossary.link_words(main)}{words}</main>\n"
-    return _document(title(results), body, data_block(results, table))
+    return document(title(results), body, data_block(results, table))
 
 
 def _ask(
@@ -120,7 +120,7 @@ def _sizes(results: Results, frontier: Frontier | None) -> Section:
     )
 
 
-def _document(name: str, body: str, block: dict[str, Any]) -> str:
+def document(name: str, body: str, block: dict[str, Any]) -> str:
     """Head, body, data and the script that reads them."""
     style = (resources.files("scalepred.report.page") / "page.css").read_text("utf-8")
     # Its comments and lines are for who reads the source.

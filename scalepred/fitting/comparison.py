@@ -1,0 +1,427 @@
+"""Two or more fitted laws side by side: which is better, by how much, and where.
+
+Every number comes from draws that belong together (`pairing`): a difference is taken
+draw by draw, and its 90 % interval and the chance that it is below zero are those of
+the draws. Laws of both sizes are compared along the compute-optimal frontier, each with
+its own cost and its own best split; laws of one size, and ladders, along that size.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scalepred.config import UserError
+from scalepred.fitting import fit as fitting
+from scalepred.fitting import inversion
+from scalepred.fitting.differences import (
+    Crossing,
+    Curve,
+    Difference,
+    Needed,
+    difference_along,
+    find_crossing,
+    make_curve,
+    make_difference,
+    needed_for,
+    relative_curve,
+)
+from scalepred.fitting.estimate import knows_split
+from scalepred.fitting.fit import Fit
+from scalepred.fitting.pairing import Pairing, draw_pair
+from scalepred.fitting.predict import FittedLaw
+from scalepred.runtime.files import jsonable
+from scalepred.table.surface import Surface
+
+_PER_DECADE = 4  # places at which frontiers are computed
+# Sizes are looked for so many times below and above those that are shown.
+_MARGIN = 1e3
+# Times the largest compute that all groups have: where they are compared by default.
+_BEYOND = (1.0, 10.0, 100.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """One of the fits.
+
+    Attributes:
+        name: of the group.
+        fit: its law.
+        axis: along which it is compared: compute, params or data.
+    """
+
+    name: str
+    fit: Fit
+    axis: str
+
+    @property
+    def runs(self) -> int:
+        """That were fitted."""
+        return int(self.fit.surface.num_seeds.sum())
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """Of the fitted points along the axis [points]; of compute, as far as known."""
+        surface = self.fit.surface
+        if self.axis != "compute":
+            return np.asarray(getattr(surface, self.axis), float)
+        own = np.asarray(self.fit.cost.flops(surface.params, surface.seen), float)
+        return np.where(np.isfinite(surface.compute), surface.compute, own)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A group beside the baseline.
+
+    Attributes:
+        first: name of the baseline.
+        second: name of the other.
+        sizes: compared, along the axis [places].
+        curves: of the two, at these sizes.
+        difference: second / first - 1, at these sizes.
+        places: differences at the budgets (or sizes) asked for, ascending.
+        targets: differences at sizes of model and data.
+        needed: for values that are wanted.
+        crossing: of the two curves.
+        pairing: whether noise that they share was taken out.
+    """
+
+    first: str
+    second: str
+    sizes: np.ndarray
+    curves: tuple[Curve, Curve]
+    difference: Curve
+    places: tuple[Difference, ...]
+    targets: tuple[Difference, ...]
+    needed: tuple[Needed, ...]
+    crossing: Crossing
+    pairing: Pairing
+
+    @property
+    def headline(self) -> Difference:
+        """At the first of the places."""
+        return self.places[0]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+    """Groups beside a baseline.
+
+    Attributes:
+        groups: all of them, the baseline first.
+        pairs: each other group beside the baseline, the best first.
+        axis: that they are compared along: compute, params or data.
+        metric: what the laws predict.
+        data_unit: what data count.
+        notes: what else is to be known.
+    """
+
+    groups: tuple[Group, ...]
+    pairs: tuple[Pair, ...]
+    axis: str
+    metric: str
+    data_unit: str
+    notes: tuple[str, ...]
+
+    @property
+    def unit(self) -> str:
+        """Of the compared sizes."""
+        names = {"compute": "FLOPs", "params": "parameters"}
+        return names.get(self.axis, self.data_unit)
+
+    def to_record(self) -> dict[str, Any]:
+        """All of it for JSON: NaN is null, infinity "inf"."""
+        groups = [
+            {
+                "name": group.name,
+                "runs": group.runs,
+                "points": len(group.fit.surface),
+                "smallest": float(group.sizes.min()),
+                "largest": float(group.sizes.max()),
+            }
+            for group in self.groups
+        ]
+        pairs = [
+            {"verdict": pair.headline.verdict, **_plain(dataclasses.asdict(pair))}
+            for pair in self.pairs
+        ]
+        about = {"axis": self.axis, "unit": self.unit, "metric": self.metric}
+        record = {**about, "groups": groups, "pairs": pairs, "notes": self.notes}
+        return {name: jsonable(part) for name, part in record.items()}
+
+    def __repr__(self) -> str:
+        from scalepred.report import compare_words
+
+        return "\n".join(compare_words.describe(self))
+
+
+def compare(
+    fits: Mapping[str, Fit | Surface],
+    *,
+    baseline: str | None = None,
+    budgets: Sequence[float] = (),
+    targets: Sequence[tuple[float, ...]] = (),
+    values: Sequence[float] = (),
+    law: str = "auto",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Sets fits beside each other, all against one of them.
+
+    Args:
+        fits: by name, two or more; a surface is fitted by `law`.
+        baseline: name of the one that all others are held against; None: the first.
+        budgets: training FLOPs of one run (for laws of one size: sizes), at which they
+            are compared; empty: the largest that all groups have measured, 10 and 100
+            times that.
+        targets: (params, data), or (params, data, epochs), likewise.
+        values: wanted: what each group needs to get there.
+        law: of surfaces.
+        resamples: of surfaces.
+        seed: of draws.
+
+    Raises:
+        UserError: they cannot be compared; says why.
+    """
+    groups = _make_groups(fits, baseline, law, resamples)
+    for name, numbers in (("budgets", budgets), ("values", values)):
+        for number in numbers:
+            if not (math.isfinite(number) and number > 0):
+                raise UserError(f"{name}={number:g}: must be positive numbers")
+    common = min(float(group.sizes.max()) for group in groups)
+    places = tuple(budgets) or tuple(times * _round(common) for times in _BEYOND)
+    low = min(float(group.sizes.min()) for group in groups)
+    ends = min(low, *places), max(*places, _BEYOND[-1] * common)
+    asked = _Asked(places, tuple(targets), tuple(values), ends, seed)
+    pairs = [_compare_pair(groups[0], other, asked) for other in groups[1:]]
+    pairs.sort(key=lambda pair: pair.headline.relative.value)
+    return Comparison(
+        groups=groups,
+        pairs=tuple(pairs),
+        axis=groups[0].axis,
+        metric=groups[0].fit.surface.metric,
+        data_unit=groups[0].fit.surface.data_unit,
+        notes=_notes(groups, pairs, common),
+    )
+
+
+def _make_groups(
+    fits: Mapping[str, Fit | Surface], baseline: str | None, law: str, resamples: int
+) -> tuple[Group, ...]:
+    """The groups, the baseline first; see `compare`."""
+    made = {
+        str(name): fitting.fit(one, law, resamples=resamples)
+        if isinstance(one, Surface)
+        else one
+        for name, one in fits.items()
+    }
+    if len(made) < 2:
+        raise UserError(f"compare: {len(made)} group given; give two or more")
+    first = next(iter(made)) if baseline is None else baseline
+    if first not in made:
+        raise UserError(
+            f"baseline={first}: there is no such group (there: {', '.join(made)})"
+        )
+    check_alike({name: fit.surface for name, fit in made.items()})
+    axis = _find_axis(made)
+    names = [first, *(name for name in made if name != first)]
+    return tuple(Group(name, made[name], axis) for name in names)
+
+
+class _Asked(NamedTuple):
+    """What is compared, see `compare`; `ends` are the sizes that are looked at."""
+
+    places: tuple[float, ...]
+    targets: tuple[tuple[float, ...], ...]
+    values: tuple[float, ...]
+    ends: tuple[float, float]
+    seed: int
+
+
+def check_alike(surfaces: Mapping[str, Surface]) -> None:
+    """Refuses values that mean different things.
+
+    Raises:
+        UserError: metrics or units of data differ.
+    """
+    (name, first), *others = surfaces.items()
+    for other, surface in others:
+        for what in ("metric", "data_unit"):
+            own, theirs = getattr(first, what), getattr(surface, what)
+            if own != theirs:
+                raise UserError(
+                    f"compare: {what} is {own} in {name} and {theirs} in {other}, "
+                    f"which cannot be set against each other; give tables of one {what}"
+                )
+
+
+def _find_axis(fits: Mapping[str, Fit]) -> str:
+    """What the groups are compared along.
+
+    Raises:
+        UserError: they have nothing in common.
+    """
+    found = {}
+    for name, fit in fits.items():
+        axes = [axis for axis in fit.law.axes if axis != "epochs"]
+        if len(axes) == 1:
+            found[name] = axes[0]
+        elif knows_split(fit.law.axes, fit.surface):
+            found[name] = "compute"
+        else:
+            raise UserError(
+                f"compare: model and data sizes rise together in {name}, so no best "
+                "split of a budget can be told; compare along the ladder, with "
+                "--law=power_compute"
+            )
+    (name, first), *others = found.items()
+    for other, axis in others:
+        if axis != first:
+            raise UserError(
+                f"compare: {name} has a law of {first}, {other} one of {axis}; name a "
+                "law that both can be fitted with"
+            )
+    return first
+
+
+def _round(size: float) -> float:
+    """Two digits of a size, rounded down, as in budgets that people ask for."""
+    step = 10.0 ** (math.floor(math.log10(size)) - 1)
+    return math.floor(size / step * (1 + 1e-12)) * step
+
+
+def _notes(
+    groups: Sequence[Group], pairs: Sequence[Pair], common: float
+) -> tuple[str, ...]:
+    notes = []
+    for group in groups:
+        if common < group.sizes.min():
+            notes.append(
+                f"{group.name} was measured only above what all groups have; there "
+                "the comparison rests on its extrapolation downwards"
+            )
+    for pair in pairs:
+        if pair.pairing.why_not:
+            notes.append(
+                f"{pair.first} and {pair.second} are taken as independent: "
+                f"{pair.pairing.why_not}"
+            )
+    is_open = any(group.fit.called == "auto" for group in groups)
+    if is_open and any(pair.headline.verdict == "none" for pair in pairs):
+        notes.append(
+            "law=auto leaves the form of the law open, so its intervals are wide; a "
+            "law by name that fits, such as --law=chinchilla, sees smaller differences"
+        )
+    if groups[0].axis == "compute":
+        known = {bool(np.any(np.isfinite(g.fit.surface.compute))) for g in groups}
+        if len(known) > 1:
+            notes.append(
+                "some groups have a column of FLOPs and some have none: the cost of "
+                "the latter is taken for 6 x parameters x data"
+            )
+    return tuple(notes)
+
+
+def _compare_pair(first: Group, second: Group, asked: _Asked) -> Pair:
+    *drawn, pairing = draw_pair(first.fit, second.fit, asked.seed)
+    sides = _Side(first, drawn[0]), _Side(second, drawn[1])
+    inside = _grid(*asked.ends, asked.places)
+    reach = asked.ends[0] / _MARGIN, asked.ends[1] * _MARGIN
+    sizes = _grid(*reach, inside)
+    values = [side.values_along(sizes) for side in sides]
+    shown = (sizes >= asked.ends[0]) & (sizes <= asked.ends[1])
+    difference = values[1] - values[0]
+    return Pair(
+        first=first.name,
+        second=second.name,
+        sizes=sizes[shown],
+        curves=(make_curve(values[0][:, shown]), make_curve(values[1][:, shown])),
+        difference=relative_curve(difference[:, shown]),
+        places=tuple(
+            difference_along(size, sizes, values) for size in sorted(asked.places)
+        ),
+        targets=tuple(_difference_at(target, sides) for target in asked.targets),
+        needed=tuple(needed_for(value, sizes, values) for value in asked.values),
+        crossing=find_crossing(sizes[shown], difference[:, shown]),
+        pairing=pairing,
+    )
+
+
+def _grid(low: float, high: float, more: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Sizes from low to high, those asked for among them, ascending [places]."""
+    count = max(2, math.ceil(math.log10(high / low) * _PER_DECADE) + 1)
+    even = np.geomspace(low, high, count)
+    return np.unique(np.concatenate([even, more]))
+
+
+class _Side(NamedTuple):
+    """A group with draws that belong to those of the other."""
+
+    group: Group
+    fitted: FittedLaw
+
+    def values_along(self, sizes: np.ndarray) -> np.ndarray:
+        """ln of the true mean at sizes of the axis [1 + draws, places]."""
+        axis, fit = self.group.axis, self.group.fit
+        if axis == "compute":
+            return self.values_at(*self._best_splits(sizes))
+        others = {name: float(getattr(fit.surface, name).max()) for name in _SIZES}
+        return self.values_at(**{**others, axis: sizes})
+
+    def _best_splits(self, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Model and data sizes that are best for budgets, each [places].
+
+        By the best fit, whatever a draw says: one model is trained, before anybody
+        knows which draw is right.
+        """
+        fit, fitted = self.group.fit, self.fitted
+        alone = dataclasses.replace(fitted, draws=fitted.draws[:0], misfits=None)
+        times = fit.epochs_at()
+        cost = fit.cost.in_units(1.0, times) if times else fit.cost
+        # Where FLOPs do not depend on data there must be an end to the data.
+        most = float(fit.surface.data.max()) if cost.data_power == 0 else math.inf
+        found = [
+            inversion.split_costs(alone, np.log([budget]), cost, most)
+            for budget in budgets
+        ]
+        x, y = np.array(found)[..., 0].T
+        return fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
+
+    def values_at(
+        self, params: Any, data: Any, epochs: float | None = None
+    ) -> np.ndarray:
+        """ln of the true mean at model and data sizes [1 + draws, ...]."""
+        best = self.fitted.log_value(params, data, epochs=epochs)
+        drawn = self.fitted.log_value(params, data, draws=True, epochs=epochs)
+        means = self.fitted.spread(drawn, best, params, data)
+        return np.concatenate([best[None], means])
+
+
+_SIZES = ("params", "data")
+
+
+def _difference_at(target: tuple[float, ...], sides: tuple[_Side, _Side]) -> Difference:
+    at = dict(zip(("params", "data", "epochs"), target, strict=False))
+    values = []
+    for side in sides:
+        own = dict(at)
+        for name in _SIZES:  # that a law of one size knows nothing of
+            if math.isnan(own[name]):
+                own[name] = float(getattr(side.group.fit.surface, name).max())
+        values.append(side.values_at(**own))
+    known = {name: size for name, size in at.items() if not math.isnan(size)}
+    return make_difference(known, values[0], values[1])
+
+
+def _plain(record: Any) -> Any:
+    """Arrays as lists, and named tuples by their names."""
+    if hasattr(record, "_asdict"):
+        record = record._asdict()
+    if isinstance(record, dict):
+        return {name: _plain(part) for name, part in record.items()}
+    if isinstance(record, list | tuple):
+        return [_plain(part) for part in record]
+    return record.tolist() if isinstance(record, np.ndarray) else record

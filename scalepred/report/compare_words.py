@@ -1,0 +1,266 @@
+"""A comparison in sentences: the page, the terminal and `repr` say the same.
+
+As in `words`, sentences start small and have no full stop.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from scalepred.report import format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scalepred.fitting.comparison import Comparison, Group, Pair
+    from scalepred.fitting.differences import Difference, Needed
+    from scalepred.fitting.predict import Estimate
+
+# A crossing less likely than this is not worth a sentence of its own.
+_HARDLY = 0.05
+# Noise that correlates less is hardly shared.
+_LITTLE = 0.2
+
+
+def describe(comparison: Comparison) -> list[str]:
+    """The whole comparison, line by line, on one screen for a few groups."""
+    first = format.printable(comparison.groups[0].name)
+    lines = [
+        f"{metric_name(comparison)} of {len(comparison.groups)} groups at equal "
+        f"{axis_name(comparison)}, against {first}"
+    ]
+    lines += [f"  {describe_group(group, comparison)}" for group in comparison.groups]
+    for pair in comparison.pairs:
+        lines.append(f"{headline(pair)}.")
+        lines += [f"  {format.sentence(text)}" for text in sentences(pair, comparison)]
+    lines += [f"note: {format.printable(note)}" for note in comparison.notes]
+    return lines
+
+
+def metric_name(comparison: Comparison) -> str:
+    """For titles and headers: Loss, Top1 error."""
+    return format.printable(comparison.metric.replace("_", " ")).capitalize()
+
+
+def axis_name(comparison: Comparison) -> str:
+    """What the groups have the same of."""
+    names = {"compute": "compute", "params": "model size"}
+    if comparison.unit == "FLOPs":
+        return "compute"
+    return names.get(comparison.axis, "data")
+
+
+def size(comparison: Comparison, number: float) -> str:
+    """A size of the axis with its unit."""
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+    return f"{form(number)} {format.printable(comparison.unit)}"
+
+
+def describe_group(group: Group, comparison: Comparison) -> str:
+    """Name, runs, points and the range that was fitted."""
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+    low, high = float(group.sizes.min()), float(group.sizes.max())
+    return (
+        f"{format.printable(group.name)}: {group.runs:,} runs of "
+        f"{len(group.fit.surface):,} sizes, {form(low)} to "
+        f"{size(comparison, high)}, law {group.fit.law.name}"
+    )
+
+
+def headline(pair: Pair) -> str:
+    """The verdict in a few words; a name in front keeps its small letter."""
+    first, second = _names(pair)
+    verdict = pair.headline.verdict
+    if verdict == "none":
+        return f"No difference between {second} and {first} that these runs could see"
+    better, worse = (second, first) if verdict == "second" else (first, second)
+    return f"{better} is better than {worse}"
+
+
+def sentences(pair: Pair, comparison: Comparison) -> list[str]:
+    """What the verdict rests on, the most important first."""
+    said = [describe_difference(place, pair, comparison) for place in pair.places]
+    said += [describe_difference(target, pair, comparison) for target in pair.targets]
+    said += [describe_needed(needed, pair, comparison) for needed in pair.needed]
+    if multiplier := describe_multiplier(pair.headline, pair, comparison):
+        said.insert(1, multiplier)
+    said.append(describe_crossing(pair, comparison))
+    if pairing := describe_pairing(pair):
+        said.append(pairing)
+    return said
+
+
+def describe_place(difference: Difference, comparison: Comparison) -> str:
+    """Where two groups are compared: 1e21 FLOPs; 70B parameters and 1.4T tokens."""
+    at = difference.at
+    if "budget" in at:
+        return size(comparison, at["budget"])
+    parts = []
+    if "params" in at:
+        parts.append(f"{format.count(at['params'])} parameters")
+    if "data" in at:
+        parts.append(f"{format.count(at['data'])} {comparison.data_unit}")
+    place = format.printable(" and ".join(parts))
+    return place + format.passes(at.get("epochs"))
+
+
+def describe_difference(
+    difference: Difference, pair: Pair, comparison: Comparison
+) -> str:
+    """By how much the second is lower or higher, and how likely it is lower."""
+    first, second = _names(pair)
+    relative = difference.relative
+    what = comparison.metric.replace("_", " ")
+    text = (
+        f"at {describe_place(difference, comparison)} the {what} of {second} is "
+        f"{_say_difference(relative.value)} than that of {first}"
+    )
+    if math.isnan(relative.lower):
+        return text + " (no interval without resamples)"
+    return (
+        f"{text} (90% interval {_span(relative, _say_difference)}); {second} is better "
+        f"with probability {chance(difference)}"
+    )
+
+
+def _span(estimate: Estimate, say: Callable[[float], str]) -> str:
+    """2% to 5% lower, but 2% lower to 1% higher."""
+    low, high = say(estimate.lower), say(estimate.upper)
+    if estimate.upper < 0:
+        low, high = high, low
+    number, _, rest = low.partition(" ")
+    return f"{number if high.endswith(rest) else low} to {high}"
+
+
+def _say_difference(relative: float) -> str:
+    """3.2% lower, 3.2% higher."""
+    how = "lower" if relative < 0 else "higher"
+    return f"{format.percent(abs(relative))} {how}"
+
+
+def chance(of: Difference | Needed) -> str:
+    """A probability, never quite 0 or 1: there are only so many draws."""
+    return "n/a" if math.isnan(of.better) else _likely(of.better)
+
+
+def _likely(share: float) -> str:
+    if share > 0.99:
+        return "above 99%"
+    return "below 1%" if share < 0.01 else format.whole_percent(share)
+
+
+def describe_multiplier(
+    difference: Difference, pair: Pair, comparison: Comparison
+) -> str:
+    """How much less compute the second needs; nothing where it is not known."""
+    times = difference.multiplier
+    if times is None or math.isnan(times.value):
+        return ""
+    first, second = _names(pair)
+    if times.value == 0:
+        return f"what {first} has there is never reached by {second}"
+    ends = ""
+    if not math.isnan(times.lower):
+        ends = f" (90% interval {_span(times, _say_times)})"
+    return (
+        f"for what {first} reaches with {describe_place(difference, comparison)} "
+        f"{second} needs {_say_times(times.value)} {axis_name(comparison)}{ends}"
+    )
+
+
+def _say_times(times: float) -> str:
+    """1.8 times less, 2.5 times more, any amount less, perhaps never."""
+    if times == 0:
+        return format.PERHAPS_NEVER
+    if math.isinf(times):
+        return "any amount less"
+    how = "less" if times >= 1 else "more"
+    return f"{_times(max(times, 1 / times))} times {how}"
+
+
+def multiplier_cell(times: Estimate | None) -> str:
+    """1.8 (1.2 to 2.9): for a table, how many times less the second needs."""
+    if times is None or math.isnan(times.value):
+        return format.UNKNOWN
+    if math.isnan(times.lower):
+        return _times(times.value)
+    return f"{_times(times.value)} ({_times(times.lower)} to {_times(times.upper)})"
+
+
+def difference_cell(difference: Difference) -> str:
+    """-3.2% (-5.2% to -1.1%), for a table."""
+    relative = difference.relative
+    text = format.percent(relative.value)
+    ends = format.span(relative.lower, relative.upper, format.percent)
+    return f"{text} ({ends})" if ends else text
+
+
+def _times(number: float) -> str:
+    if number == 0:
+        return "0"
+    return "any number" if math.isinf(number) else format.ratio(number, 1.0)
+
+
+def describe_needed(needed: Needed, pair: Pair, comparison: Comparison) -> str:
+    """What each needs to reach a value."""
+    first, second = _names(pair)
+    value = format.wanted(needed.value, comparison.metric)
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+    unit = format.printable(comparison.unit)
+
+    def say(estimate: Estimate) -> str:
+        if math.isinf(estimate.value):
+            return f"{format.PERHAPS_NEVER} gets there"
+        ends = format.interval(estimate.lower, estimate.upper, form)
+        return f"takes {form(estimate.value)} {unit}{ends}"
+
+    return (
+        f"for {value} {first} {say(needed.first)}, {second} {say(needed.second)}; "
+        f"{second} needs less with probability {chance(needed)}"
+    )
+
+
+def describe_crossing(pair: Pair, comparison: Comparison) -> str:
+    """Where the one that wins in the end begins to."""
+    crossing = pair.crossing
+    first, second = _names(pair)
+    ahead = second if crossing.ahead == "second" else first
+    low, high = size(comparison, crossing.low), size(comparison, crossing.high)
+    between = f"between {low} and {high}"
+    if crossing.chance < _HARDLY:
+        return f"they do not cross {between}"
+    likely = "" if math.isnan(crossing.chance) else _likely(crossing.chance)
+    likely = f"; they cross {between} with probability {likely}" if likely else ""
+    if crossing.size.value == 0:
+        return f"by the best fit {ahead} is ahead all along{likely}"
+    form = format.flops if comparison.unit == "FLOPs" else format.count
+
+    def end(number: float) -> str:
+        if number == 0:
+            return f"below {form(crossing.low)}"
+        return f"beyond {form(crossing.high)}" if math.isinf(number) else form(number)
+
+    lower, upper = crossing.size.lower, crossing.size.upper
+    ends = ""
+    if not math.isnan(lower):
+        ends = f" (90% interval {end(lower)} to {end(upper)})"
+    start = size(comparison, crossing.size.value)
+    return f"from {start} on {ahead} is ahead{ends}{likely}"
+
+
+def describe_pairing(pair: Pair) -> str:
+    """What was made of runs that share noise; nothing where none do."""
+    pairing = pair.pairing
+    if pairing.why_not:
+        return ""
+    known = [own for own in (pairing.seeds, pairing.residuals) if not math.isnan(own)]
+    found = f"(correlation {format.number(known[0], 2)})"
+    text = f"{pairing.runs:,} runs of each share seed and sizes"
+    if known[0] < _LITTLE:
+        return f"{text}, but their noise has little in common {found}"
+    return f"{text}; what they share of their noise cancels {found}"
+
+
+def _names(pair: Pair) -> tuple[str, str]:
+    return format.printable(pair.first), format.printable(pair.second)

@@ -1,0 +1,489 @@
+"""Fits side by side: known answers, honest intervals, shared noise that cancels."""
+
+import dataclasses
+import functools
+import json
+import math
+import re
+import types
+
+import numpy as np
+import pytest
+
+import scalepred
+from scalepred import comparing
+from scalepred.config import UserError
+from scalepred.fitting import differences, pairing
+from scalepred.fitting.comparison import Comparison, Pair, compare
+from scalepred.fitting.fit import Fit
+from scalepred.report import compare_words
+from scalepred.report.page import families
+from scalepred.table.surface import Surface
+from tests.test_commands import assert_refused, run_fit
+
+_M, _N = (
+    size.ravel()
+    for size in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(2e8, 2e10, 5))
+)
+NASTY = "</script><script>alert('x')</script>"
+
+
+def _law(m, n, floor=1.7, a=400.0, alpha=0.34):
+    return floor + a * m**-alpha + 410.0 * n**-0.28
+
+
+def _frontier(budget, **law):
+    """The least value that 6 m n = budget buys, by trying."""
+    m = np.geomspace(1e4, 1e16, 200_001)
+    return float(np.min(_law(m, budget / 6 / m, **law)))
+
+
+def _table(value, names="0", noise=0.0, shared=None, share=0.0, rng=None, **about):
+    """Runs of a law; of their noise a share (of the variance) is `shared` with others.
+
+    Args:
+        value: of the law [points].
+        names: a letter for each seed.
+        noise: standard deviation in ln.
+        shared: standard normal [seeds, points].
+        share: 0 to 1.
+        rng: of the rest.
+    """
+    seeds = len(names)
+    drawn = np.zeros((seeds, len(value)))
+    if rng is not None:
+        drawn = math.sqrt(1 - share) * rng.standard_normal(drawn.shape)
+    if shared is not None:
+        drawn = drawn + math.sqrt(share) * shared
+    about = {"metric": "loss", "data_unit": "tokens", **about}
+    return Surface.from_arrays(
+        np.tile(_M, seeds),
+        np.tile(_N, seeds),
+        (value * np.exp(noise * drawn)).ravel(),
+        seed=np.repeat(list(names), len(value)),
+        **about,
+    )
+
+
+def _pair(trial, shift, names, share, noise=0.005, resamples=200) -> dict[str, Fit]:
+    """Two fits whose laws differ by `shift` and whose noise is shared in part."""
+    shared = np.random.default_rng([trial, 0]).standard_normal((len(names), len(_M)))
+    fits = {}
+    for number, (name, factor) in enumerate((("a", 1.0), ("b", 1.0 + shift)), 1):
+        rng = np.random.default_rng([trial, number])
+        table = _table(factor * _law(_M, _N), names, noise, shared, share, rng)
+        fits[name] = scalepred.fit(table, "chinchilla", resamples=resamples)
+    return fits
+
+
+def _without_names(fits: dict[str, Fit]) -> dict[str, Fit]:
+    """The same fits of tables that do not say which runs belong together."""
+    return {
+        name: dataclasses.replace(
+            fit,
+            estimate=dataclasses.replace(
+                fit.estimate,
+                surface=dataclasses.replace(fit.surface, seed_names=None),
+            ),
+        )
+        for name, fit in fits.items()
+    }
+
+
+@functools.cache
+def _known() -> Comparison:
+    """Three laws with little noise: b is 10 % lower, c crosses a."""
+    laws = {
+        "a": _law(_M, _N),
+        "b": 0.9 * _law(_M, _N),
+        "c": _law(_M, _N, floor=1.5, a=620.0),
+    }
+    fits = {
+        name: scalepred.fit(
+            _table(value, noise=5e-4, rng=np.random.default_rng(number)),
+            "chinchilla",
+            resamples=100,
+        )
+        for number, (name, value) in enumerate(laws.items())
+    }
+    return compare(fits, budgets=[1e20, 1e21], targets=[(1e9, 1e11)], values=[2.5, 1.0])
+
+
+def _of(found: Comparison, name: str) -> Pair:
+    return next(pair for pair in found.pairs if pair.second == name)
+
+
+def test_a_law_ten_percent_lower_is_ten_percent_better() -> None:
+    pair = _of(_known(), "b")
+    for place in (*pair.places, *pair.targets):
+        assert place.relative.value == pytest.approx(-0.1, abs=0.004)
+        assert place.relative.lower <= -0.1 <= place.relative.upper
+        assert place.better == 1.0
+    assert pair.headline.verdict == "second"
+    assert pair.crossing.chance == 0.0
+    np.testing.assert_allclose(pair.difference.value, -0.1, atol=0.01)
+
+
+def test_values_are_those_of_the_frontier() -> None:
+    pair = _of(_known(), "c")
+    for place in pair.places:
+        budget = place.at["budget"]
+        assert place.first.value == pytest.approx(_frontier(budget), rel=3e-3)
+        c = _frontier(budget, floor=1.5, a=620.0)
+        assert place.second.value == pytest.approx(c, rel=3e-3)
+    target = pair.targets[0]
+    assert target.at == {"params": 1e9, "data": 1e11}
+    assert target.first.value == pytest.approx(_law(1e9, 1e11), rel=3e-3)
+
+
+def test_the_compute_multiplier_is_that_of_the_formulas() -> None:
+    """b needs the budget at which 0.9 times its frontier is that of a."""
+    pair = _of(_known(), "b")
+    budgets = np.geomspace(1e16, 1e22, 241)
+    own = np.array([0.9 * _frontier(budget) for budget in budgets])
+    for place in pair.places:
+        budget = place.at["budget"]
+        needed = np.interp(-_frontier(budget), -own, np.log(budgets))
+        expected = budget / math.exp(needed)
+        assert place.multiplier is not None
+        assert place.multiplier.value == pytest.approx(expected, rel=0.08)
+        assert place.multiplier.lower <= expected <= place.multiplier.upper
+
+
+def test_a_crossing_is_found_where_the_formulas_cross() -> None:
+    pair = _of(_known(), "c")
+    budgets = np.geomspace(1e17, 1e24, 281)
+    gap = [_frontier(b, floor=1.5, a=620.0) - _frontier(b) for b in budgets]
+    crossing = float(np.exp(np.interp(0.0, -np.array(gap), np.log(budgets))))
+    assert pair.crossing.ahead == "second"
+    assert pair.crossing.size.lower <= crossing <= pair.crossing.size.upper
+    assert pair.crossing.size.value == pytest.approx(crossing, rel=0.4)
+    assert pair.crossing.chance == 1.0
+
+
+def test_what_is_needed_for_a_value_and_what_is_never_reached() -> None:
+    near, never = _of(_known(), "b").needed
+    budgets = np.geomspace(1e17, 1e22, 201)
+    frontier = np.array([_frontier(budget) for budget in budgets])
+    expected = float(np.exp(np.interp(-2.5, -frontier, np.log(budgets))))
+    assert near.first.value == pytest.approx(expected, rel=0.05)
+    assert near.second.value < near.first.value
+    assert near.better == 1.0
+    assert math.isinf(never.first.value)
+    assert math.isinf(never.second.value)
+    assert math.isnan(never.ratio.value)
+
+
+def test_the_best_group_comes_first_and_the_baseline_can_be_chosen() -> None:
+    found = _known()
+    assert [group.name for group in found.groups] == ["a", "b", "c"]
+    values = [pair.headline.relative.value for pair in found.pairs]
+    assert values == sorted(values)
+    fits = {group.name: group.fit for group in found.groups}
+    other = compare(fits, baseline="b", budgets=[1e20])
+    assert other.groups[0].name == "b"
+    back, there = _of(other, "a").headline, _of(found, "b").headline
+    product = (1 + back.relative.value) * (1 + there.relative.value)
+    assert product == pytest.approx(1.0, rel=1e-9)
+
+
+def test_by_default_three_budgets_from_the_largest_that_all_have() -> None:
+    fits = {group.name: group.fit for group in _known().groups[:2]}
+    places = [place.at["budget"] for place in compare(fits).pairs[0].places]
+    np.testing.assert_allclose(places, [1.2e20, 1.2e21, 1.2e22], rtol=1e-9)
+
+
+def test_equal_tables_are_no_copies_of_one_draw() -> None:
+    """Fits of the same numbers come from the same random numbers; draws must not."""
+    fits = _without_names(_pair(0, 0.0, "0", 1.0))
+    place = compare(fits).pairs[0].headline
+    alone = fits["a"].fitted.predict(1e9, 2e10)
+    own = math.log(float(alone.mean_upper / alone.mean_lower))
+    both = math.log((1 + place.relative.upper) / (1 + place.relative.lower))
+    assert place.relative.value == pytest.approx(0.0, abs=1e-9)
+    assert 0.9 * own < both < 2.2 * own
+    assert place.verdict == "none"
+
+
+@pytest.mark.parametrize("names", ["0", "012"])
+def test_pairing_narrows_what_shares_noise(names: str) -> None:
+    fits = _pair(1, -0.02, names, 0.9)
+    paired = compare(fits).pairs[0]
+    apart = compare(_without_names(fits)).pairs[0]
+    assert paired.pairing.why_not == ""
+    assert paired.pairing.runs == 25 * len(names)
+    assert paired.pairing.residuals > 0.7
+    assert "no run of the one" in apart.pairing.why_not
+    for near, wide in zip(paired.places, apart.places, strict=True):
+        assert _width(near) < 0.6 * _width(wide)
+        assert near.relative.value == wide.relative.value
+
+
+def test_pairing_does_not_narrow_what_shares_none() -> None:
+    ratios = []
+    for trial in range(4):
+        fits = _pair(trial, 0.0, "012", 0.0)
+        paired = compare(fits).pairs[0].headline
+        apart = compare(_without_names(fits)).pairs[0].headline
+        ratios.append(_width(paired) / _width(apart))
+    assert 0.75 < np.mean(ratios) < 1.3
+
+
+def _width(place: differences.Difference) -> float:
+    return place.relative.upper - place.relative.lower
+
+
+def _count_inside(trials: int, shift: float, names: str, share: float) -> np.ndarray:
+    """Share of trials whose intervals hold the true difference, place by place."""
+    inside = [
+        [
+            place.relative.lower <= shift <= place.relative.upper
+            for place in compare(_pair(trial, shift, names, share)).pairs[0].places
+        ]
+        for trial in range(trials)
+    ]
+    return np.mean(inside, axis=0)
+
+
+def test_paired_intervals_hold_the_truth() -> None:
+    """Of 12, nine or more: fewer come about once in 200 times at 90 %."""
+    assert np.all(_count_inside(12, -0.02, "012", 0.9) >= 9 / 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", ["0", "012"])
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_intervals_hold_the_truth_as_often_as_they_say(
+    names: str, share: float
+) -> None:
+    """At 90 %, fewer than 50 of 60 come about once in 25 times, 47 once in 500."""
+    assert np.all(_count_inside(60, -0.02, names, share) >= 47 / 60)
+
+
+def test_shared_runs_are_found_by_size_and_name() -> None:
+    first = _table(_law(_M, _N), "012")
+    second = _table(_law(_M, _N), "123").where(_M < 5e8)
+    shared = pairing.find_shared(first, second)
+    assert len(shared) == 20
+    np.testing.assert_array_equal(first.params[shared.first], second.params)
+    np.testing.assert_array_equal(first.data[shared.first], second.data)
+    np.testing.assert_array_equal(shared.runs, 2)  # seeds 1 and 2
+    np.testing.assert_array_equal(shared.columns, [[1, 2], [0, 1]])
+    assert not len(pairing.find_shared(first, _table(_law(_M, _N), "xyz")))
+
+
+def test_laws_of_one_size_are_compared_along_it() -> None:
+    n = np.geomspace(1e3, 1e6, 9)
+    fits = {
+        name: scalepred.fit(
+            Surface.from_arrays(np.full(9, 1e6), n, factor * (0.2 + 30 * n**-0.6)),
+            "power",
+            resamples=50,
+        )
+        for name, factor in (("a", 1.0), ("b", 0.8))
+    }
+    found = compare(fits, budgets=[1e6], targets=[(math.nan, 1e7)])
+    assert found.axis == "data"
+    assert found.unit == "examples"
+    pair = found.pairs[0]
+    assert pair.headline.relative.value == pytest.approx(-0.2, abs=1e-3)
+    assert pair.targets[0].at == {"data": 1e7}
+    assert "examples" in "\n".join(compare_words.describe(found))
+
+
+def test_law_auto_and_loaded_fits_are_taken_as_independent(tmp_path) -> None:
+    fits = _pair(2, 0.0, "01", 0.9, resamples=50)
+    for name, fit in fits.items():
+        fit.save(tmp_path / f"{name}.npz")
+    loaded = {name: scalepred.load(tmp_path / f"{name}.npz") for name in fits}
+    found = compare(loaded)
+    assert found.pairs[0].pairing.why_not
+    assert any("taken as independent" in note for note in found.notes)
+    huber = scalepred.Residual("huber", 1e-3)
+    taken = {
+        name: scalepred.fit(fit.surface, "chinchilla", residual=huber, resamples=20)
+        for name, fit in fits.items()
+    }
+    assert "huber" in compare(taken).pairs[0].pairing.why_not
+
+
+def test_without_resamples_there_is_no_interval_and_no_chance() -> None:
+    fits = {
+        name: scalepred.fit(_table(factor * _law(_M, _N)), "chinchilla", resamples=0)
+        for name, factor in (("a", 1.0), ("b", 0.9))
+    }
+    found = compare(fits)
+    place = found.pairs[0].headline
+    assert place.relative.value == pytest.approx(-0.1, abs=1e-3)
+    assert math.isnan(place.relative.lower)
+    assert math.isnan(place.better)
+    assert place.verdict == "none"
+    assert "nan" not in repr(found).lower()
+
+
+def test_what_cannot_be_compared_is_refused_in_a_sentence() -> None:
+    table = _table(_law(_M, _N))
+    fit = scalepred.fit(table, "chinchilla", resamples=0)
+    images = dataclasses.replace(table, data_unit="images")
+    errors = dataclasses.replace(table, value=table.value / 100, metric="error")
+    others = {
+        "two or more": {"a": fit},
+        "metric is loss in a and error in b": {
+            "a": fit,
+            "b": dataclasses.replace(
+                fit, estimate=dataclasses.replace(fit.estimate, surface=errors)
+            ),
+        },
+        "data_unit is tokens in a and images in b": {
+            "a": fit,
+            "b": scalepred.fit(images, "chinchilla", resamples=0),
+        },
+        "a has a law of compute, b one of data": {
+            "a": fit,
+            "b": scalepred.fit(
+                table.where(table.params == _M.min()), "power", resamples=0
+            ),
+        },
+    }  # fmt: skip
+    for part, fits in others.items():
+        with pytest.raises(UserError, match=part):
+            compare(fits)
+    with pytest.raises(UserError, match="baseline=c: there is no such group"):
+        compare({"a": fit, "b": fit}, baseline="c")
+    with pytest.raises(UserError, match="budgets=-1: must be positive"):
+        compare({"a": fit, "b": fit}, budgets=[-1.0])
+
+
+def test_a_comparison_is_one_screen_of_sentences() -> None:
+    text = repr(_known())
+    assert text == "\n".join(compare_words.describe(_known()))
+    assert len(text.splitlines()) <= 24
+    assert "b is better than a." in text
+    assert re.search(r"(9\.9|10\.[01])% lower", text)
+    for bad in ("nan", "inf ", "e+", "-0%"):
+        assert bad not in text
+
+
+def test_the_page_has_cards_tables_and_curves_and_escapes_names() -> None:
+    known = _known()
+    fits = {group.name: group.fit for group in known.groups}
+    found = compare({"a": fits["a"], NASTY: fits["b"]}, budgets=[1e20], values=[2.5])
+    page = families.make_page(found, {"a": "a/report.html", NASTY: "b/report.html"})
+    assert NASTY not in page
+    assert "alert(&#x27;x&#x27;)" in page
+    assert page.count('data-card="pair"') == 1
+    assert 'data-verdict="yes"' in page
+    assert "difference at 1e20 FLOPs" in page
+    assert 'href="b/report.html"' in page
+    overlay = page[page.index('data-chart="families"') :].split("</svg>")[0]
+    assert overlay.count('class="s1 line" data-series="a"') == 1
+    assert overlay.count('class="s2 line"') == 1
+    assert len(page) < 150_000
+
+
+def test_the_record_is_plain_and_says_the_same() -> None:
+    record = json.loads(json.dumps(_known().to_record()))
+    pair = record["pairs"][0]
+    assert pair["second"] == _known().pairs[0].second
+    assert pair["verdict"] == "second"
+    assert len(pair["sizes"]) == len(pair["difference"]["value"])
+
+
+def test_tables_are_named_by_what_tells_them_apart() -> None:
+    name = comparing._name_tables
+    assert name(["x/a.csv", "y/b.csv"]) == ["a", "b"]
+    assert name(["x/a.csv", "y/a.csv"]) == ["x/a", "y/a"]
+    with pytest.raises(UserError, match="stands twice"):
+        name(["x/a.csv", "x/a.csv"])
+
+
+def test_groups_of_any_name_have_folders_of_their_own() -> None:
+    names = ["a/b", "a b", "../..", "", "A_B", "figures", "x" * 300]
+    folders = comparing._name_folders(dict.fromkeys(names))
+    assert len({folder.lower() for folder in folders.values()}) == len(names)
+    for folder in folders.values():
+        assert folder.replace("_", "").isalnum()
+        assert len(folder) < 50
+    assert folders["figures"] != "figures"
+
+
+def _write_csv(path, families_of=("mlp", "cnn"), **columns) -> None:
+    """A table of families that differ by 10 %, and one that is too small."""
+    lines = ["params,data,value,metric,data_unit,family"]
+    for number, name in enumerate(families_of):
+        value = 0.9**number * _law(_M, _N)
+        value = value * np.exp(
+            0.002 * np.random.default_rng(number).standard_normal(len(value))
+        )
+        lines += [
+            f"{m!r},{n!r},{v!r},loss,tokens,{name}"
+            for m, n, v in zip(_M.tolist(), _N.tolist(), value.tolist(), strict=True)
+        ]
+    lines.append("1e6,1e6,3.0,loss,tokens,tiny")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _fit_alone(surface, folder, record, in_fit, settings, *_, title):
+    """In the place of `analysis.fit_table`: without a report."""
+    fit = scalepred.fit(surface.where(in_fit), settings.law, resamples=30)
+    return types.SimpleNamespace(fit=fit), []
+
+
+def _check_command(tmp_path, capsys) -> None:
+    table, workdir = tmp_path / "runs.csv", tmp_path / "out"
+    _write_csv(table)
+    status, out, _ = run_fit(
+        capsys,
+        f"--measurements={table}",
+        "--by=family",
+        f"--workdir={workdir}",
+        "--law=chinchilla",
+        "--resamples=30",
+        "--target_value=2.4",
+        "--json",
+    )
+    assert status == 0
+    record = json.loads(out)
+    assert [group["name"] for group in record["groups"]] == ["mlp", "cnn"]
+    assert record["pairs"][0]["verdict"] == "second"
+    assert record["pairs"][0]["needed"][0]["value"] == 2.4
+    assert any("tiny is left out" in note for note in record["notes"])
+    assert json.loads((workdir / "comparison.json").read_text()) == record
+    assert (workdir / "report.html").is_file()
+
+
+def test_the_command_compares_the_groups_of_a_column(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(comparing.analysis, "fit_table", _fit_alone)
+    _check_command(tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_every_group_has_a_report_of_its_own(tmp_path, capsys) -> None:
+    _check_command(tmp_path, capsys)
+    for group in ("mlp", "cnn"):
+        assert (
+            f'href="{group}/report.html"' in (tmp_path / "out/report.html").read_text()
+        )
+        assert (tmp_path / "out" / group / "report.html").is_file()
+
+
+def test_the_command_says_what_cannot_be_compared(tmp_path, capsys) -> None:
+    table, other = tmp_path / "runs.csv", tmp_path / "other.csv"
+    _write_csv(table)
+    other.write_text("params,data,value,metric\n1e6,1e6,0.5,error\n")
+    own = f"--measurements={table}"
+    to = f"--workdir={tmp_path / 'out'}"
+    for arguments, part in (
+        ([own, "--by=color"], "--by=color"),
+        ([own, "--by=metric"], "one value"),
+        ([own, own], "stands twice"),
+        ([own, "--by=family", "--baseline=x"], "--baseline=x: there is no such group"),
+        ([own, "--baseline=x"], "--baseline=x: of no use for one table"),
+        ([own, f"--measurements={other}", "--by=family"], "takes the groups of one"),
+        ([own, f"--measurements={other}", "--where=family=mlp"], "--where"),
+        ([own, "--by=family", "--gate=value<=2,budget=1e21,probability=.5"], "--gate"),
+    ):
+        assert_refused(run_fit(capsys, *arguments, to), part)
+    assert not (tmp_path / "out").exists()
