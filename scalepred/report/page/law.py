@@ -147,11 +147,7 @@ def _members(fit: Fit) -> str:
 
 def _offsets(fit: Fit) -> str:
     """What is known of exact model sizes beside their number of parameters."""
-    parts = [
-        part
-        for part in find_parts(fit.fitted)
-        if "own" in part.numbers and part.numbers["own"][0]
-    ]
+    parts = [part for part in find_parts(fit.fitted) if "own" in part.numbers]
     if not parts:
         return ""
     heaviest = max(parts, key=lambda part: part.weight)
