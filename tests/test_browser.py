@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import browser
 import example_results
@@ -24,6 +25,9 @@ from scalepred.report.beside import beside
 from scalepred.report.page import families
 from scalepred.report.page import page as pages
 from scalepred.report.results import Results, write_results
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="no playwright: pip install playwright"
@@ -44,7 +48,7 @@ _PAPER = 688
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator["sync_api.Browser"]:
+def chromium() -> Iterator["Browser"]:
     program = browser.find_chromium()
     with sync_api.sync_playwright() as playwright:
         yield playwright.chromium.launch(
@@ -82,7 +86,7 @@ def _results(name: str, request: pytest.FixtureRequest) -> Results:
 
 
 @pytest.fixture
-def show(chromium, made) -> Iterator[Callable[..., "sync_api.Page"]]:
+def show(chromium, made) -> Iterator[Callable[..., "Page"]]:
     """Opens a page; what is said on the console or asked of a network fails a test."""
     contexts, said = [], []
 
@@ -104,7 +108,7 @@ def show(chromium, made) -> Iterator[Callable[..., "sync_api.Page"]]:
     assert said == []
 
 
-def move(page: "sync_api.Page", slider: str, value: float) -> None:
+def move(page: "Page", slider: str, value: float) -> None:
     page.eval_on_selector(
         slider,
         "(element, value) => { element.value = value;"
@@ -113,7 +117,7 @@ def move(page: "sync_api.Page", slider: str, value: float) -> None:
     )
 
 
-def answer(page: "sync_api.Page") -> str:
+def answer(page: "Page") -> str:
     return page.inner_text("[role=status]")
 
 
@@ -341,8 +345,22 @@ def test_a_printed_page_holds_every_column_and_the_last_row(show, name, tmp_path
     for element in [*headers.all(), *cells.all()]:
         # A wrapped header stands in several lines, with those of others between.
         assert set(element.inner_text().split()) <= found
-    sheets = text.removesuffix("\f").split("\f")
-    assert min(len(sheet.split()) for sheet in sheets[:-1]) > 20
+    shares = _inked_rows(path)
+    assert min(shares[:-1]) > 0.1
+    assert shares[-1] > 0
+
+
+def _inked_rows(path: pathlib.Path) -> list[float]:
+    """Of every sheet of a PDF, the share of its height that is not blank."""
+    prefix = path.with_suffix("")
+    subprocess.run(["pdftoppm", "-gray", "-r", "30", path, prefix], check=True)
+    shares = []
+    for sheet in sorted(path.parent.glob("*.pgm")):
+        _, size, _, pixels = sheet.read_bytes().split(b"\n", 3)
+        width, height = map(int, size.split())
+        rows = np.frombuffer(pixels, np.uint8).reshape(height, width)
+        shares.append(float(np.mean(rows.min(axis=1) < 200)))
+    return shares
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -400,7 +418,7 @@ def test_one_axis_draws_no_world_that_is_not_there(show):
     assert "1M examples should reach an error of" in answer(page)
 
 
-def words_of_need(page: "sync_api.Page") -> str:
+def words_of_need(page: "Page") -> str:
     page.click("#wanted")
     said = answer(page)
     page.click("#wanted")
