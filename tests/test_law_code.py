@@ -9,7 +9,7 @@ import pytest
 
 import scalepred
 from scalepred.fitting.laws import find
-from scalepred.report import law_code
+from scalepred.report import law_code, law_forms
 
 _SIZES = np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e11, 5)
 # Sizes that were fitted, between them and far beyond.
@@ -99,3 +99,8 @@ def test_code_of_a_law_of_ones_own_reads_the_fit():
     code = law_code.python_code(fit)
     assert "mine is a law of your own" in code
     compile(code, "law", "exec")
+
+
+def test_a_law_whose_sizes_have_no_offsets_of_their_own_has_that_of_all_others():
+    x = np.array([0.1, 1.0])
+    assert law_forms.own_terms(x, ([], [0.02], [-0.01])) == (0.02, -0.01)
