@@ -1,12 +1,13 @@
 """Runs the commands and snippets of README.md and docs/, and writes what they print.
 
-    python scripts/run_pages.py              # says which outputs differ
-    python scripts/run_pages.py --refresh    # writes them into the pages
+    python scripts/run_pages.py                        # says which outputs differ
+    python scripts/run_pages.py --refresh              # writes them into the pages
+    python scripts/run_pages.py --refresh README.md docs/notebooks/quickstart.ipynb
 
 In a page `<!-- file: NAME -->` before a block puts it into a file, `<!-- run -->`
-before a block of sh or python runs it, and `<!-- output -->` before a block of text is
-what the block before it printed. All of a page run in one folder, one after the other.
-tests/test_readme.py and tests/test_docs.py use the same functions.
+before a block of sh or python runs it, and `<!-- output -->` before a block of text
+is what the block before it printed. All of a page run in one folder, in order.
+Notebooks are executed cell by cell. The tests of pages use the same functions.
 """
 
 import os
@@ -15,10 +16,17 @@ import re
 import subprocess
 import sys
 import tempfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/index.md", "docs/python.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/python.md",
+    "docs/notebooks/quickstart.ipynb",
+    "docs/notebooks/three_laws.ipynb",
+    "docs/notebooks/is_it_worth_it.ipynb",
+)
 
 _BLOCK = re.compile(
     r"<!-- (?P<what>run|output|file: (?P<name>[\w.]+)) -->\n"
@@ -63,7 +71,7 @@ def read_blocks(page: str) -> list[Block]:
 
 
 def run(block: Block, folder: pathlib.Path) -> str:
-    """What a block prints when it is run in a folder, errors included.
+    """What a block prints on stdout when it is run in a folder.
 
     Raises:
         RuntimeError: it did not end with 0.
@@ -77,19 +85,23 @@ def run(block: Block, folder: pathlib.Path) -> str:
             for name, module in _MODULES.items()
         )
         command = ["bash", "-euc", f"{calls}\n{script}"]
-    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "88", "NO_COLOR": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        env={**os.environ, **_environment()},
+        capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{script}\nended with {done.returncode}:\n{done.stdout}")
+        raise RuntimeError(f"{script}\nended with {done.returncode}:\n{done.stderr}")
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Variables under which pages run: this checkout, a narrow terminal, no colours."""
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {"PYTHONPATH": paths, "COLUMNS": "88", "NO_COLOR": "1"}
 
 
 def play(page: str, folder: pathlib.Path) -> list[tuple[Block, str]]:
@@ -136,24 +148,58 @@ def refresh(page: str, folder: pathlib.Path) -> str:
     return page
 
 
+def execute(notebook: pathlib.Path, folder: pathlib.Path) -> Any:
+    """A notebook run from top to bottom in a folder, with its outputs.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(notebook, as_version=4)
+    os.environ.update(_environment())
+    client = NotebookClient(
+        book,
+        timeout=300,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute()
+    for cell in book.cells:
+        cell.metadata.pop("execution", None)  # the times of day
+        if cell.cell_type == "code":  # progress, whose lines differ each time
+            said = [one for one in cell.outputs if one.get("name") != "stderr"]
+            cell.outputs = said
+    book.metadata["language_info"] = {"name": "python"}
+    return book
+
+
+def make_page(path: pathlib.Path) -> str:
+    """A page or a notebook with every output as it is now."""
+    with tempfile.TemporaryDirectory() as folder:
+        if path.suffix == ".ipynb":
+            import nbformat
+
+            return nbformat.writes(execute(path, pathlib.Path(folder))) + "\n"
+        return refresh(path.read_text(), pathlib.Path(folder))
+
+
 def main(arguments: list[str]) -> int:
-    if arguments not in ([], ["--refresh"]):
+    is_writing = "--refresh" in arguments
+    names = [name for name in arguments if name != "--refresh"] or PAGES
+    if any(name.startswith("-") for name in names):
         print(__doc__)
         return 2
-    differ = 0
-    for name in PAGES:
-        path = ROOT / name
-        if not path.is_file():
-            continue
-        page = path.read_text()
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = refresh(page, pathlib.Path(folder))
-        if fresh != page:
-            differ += 1
-            print(f"{name}: differs")
-            if arguments:
-                path.write_text(fresh)
-    return 1 if differ and not arguments else 0
+    differ = False
+    for name in names:
+        fresh = make_page(ROOT / name)
+        if fresh != (ROOT / name).read_text():
+            differ = True
+            print(f"{name}: {'written anew' if is_writing else 'differs'}")
+            if is_writing:
+                (ROOT / name).write_text(fresh)
+    return 1 if differ and not is_writing else 0
 
 
 if __name__ == "__main__":

@@ -239,6 +239,14 @@ def test_one_axis_has_no_picture_of_another_and_reaches_its_target():
         assert sum("data-target" in e.attrib for e in root.iter("g")) == 1
 
 
+def test_sizes_that_rise_together_have_no_picture_of_each():
+    ladder = make_surface(np.geomspace(1e3, 1e6, 10), np.geomspace(2e4, 2e7, 10))
+    fit = scalepred.fit(ladder, "rosenfeld", resamples=0, starts=16)
+    drawn = _draw_all(make_results("Ladder", ladder, np.ones(10, bool), fit, []))
+    assert [name for name, svg in drawn.items() if svg] == list(drawn)[:3]
+    assert "best split" not in _texts(drawn["compute"])
+
+
 def test_the_end_of_what_was_fitted_and_of_what_was_checked_is_told():
     texts = _texts(_drawn("grid")["compute"])
     assert {"fitted up to here", "checked up to here"} <= set(texts)

@@ -67,3 +67,24 @@ def test_a_broken_off_fit_does_not_claim_to_keep_rows(capsys):
     said = capsys.readouterr().err
     assert "rows" not in said
     assert "run the same command again" in said
+
+
+def test_a_fit_region_of_nothing_is_told_by_its_flag(capsys, tmp_path):
+    table = tmp_path / "points.csv"
+    write_points(table)
+    flag = "--fit_max_compute_ratio=1e9"
+    result = run_fit(capsys, str(table), f"--workdir={tmp_path / 'work'}", flag)
+    assert_refused(result, f"{flag}: the smallest run takes 1/")
+
+
+def test_names_to_choose_from_can_be_typed(capsys, tmp_path):
+    table = tmp_path / "points.csv"
+    names = [f"a_rather_long_name_of_a_task_{i}" for i in range(30)]
+    rows = [f"1e{3 + i % 3},1e4,0.{1 + i % 9},{name}" for i, name in enumerate(names)]
+    table.write_text("\n".join(["params,data,value,task", *rows]))
+    result = run_fit(capsys, str(table), f"--workdir={tmp_path / 'work'}")
+    assert_refused(result, "several values of task in one file (a_rather_long_name_of_")
+    told = result[2].split("(")[1].split(")")[0]
+    shown, _, more = told.partition(" and ")
+    assert {*shown.split(", ")} < {*names}
+    assert more == f"{30 - len(shown.split(', '))} more"

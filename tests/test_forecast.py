@@ -19,6 +19,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.forecasting import forecast
 from scalepred.forecasting import gate as gate_lib
 from scalepred.forecasting.evidence import weigh_evidence
+from scalepred.report import format, words
 from scalepred.table.rows import Table
 from tests.test_commands import assert_refused, run_fit
 
@@ -133,18 +134,18 @@ def test_targets_are_trained_after_and_scored(verified):
     assert float(row["upper_50"]) == mean["upper_50"]
 
 
-def test_what_was_said_stands_whatever_comes_after(verified, tmp_path, capsys):
+def test_what_was_said_stands_whatever_comes_after(verified, tmp_path):
     workdir = copy(verified, tmp_path)
     before = snapshot(workdir / "forecasts")
     outcome = study.run(make_experiment(), epath.Path(workdir), study.STAGES)
     assert snapshot(workdir / "forecasts") == before
-    first = capsys.readouterr().out.splitlines()
-    first = next(line for line in first if line.startswith("Predicted"))
+    assert outcome.results is not None
+    first = words.headline(outcome.results)
     assert "; measured" in first
     assert "the mean of 2 runs" in first
-    assert first.rstrip() in (workdir / "report.html").read_text().replace(
-        "&#x27;", "'"
-    )
+    measured = format.measured(outcome.verified[0].measured, "error")
+    assert measured in first
+    assert measured in (workdir / "report.html").read_text()
     rows = list(csv.DictReader((workdir / "predictions.csv").open()))
     kinds = [row["region"] for row in rows]
     assert kinds.count("fit") == 9
@@ -342,6 +343,7 @@ def test_gates_and_json_of_a_saved_fit(told, capsys, gate, status):
     record = json.loads(out)
     assert record["gates"][0]["passed"] == (status == 0)
     assert record["targets"][0]["params"] == 1e7
+    assert record["answers"] == []
     assert ("passed" if not status else "NOT passed") in err
     assert snapshot(workdir) == before
 
@@ -391,12 +393,22 @@ def write_table(path: pathlib.Path) -> pathlib.Path:
 def test_a_table_from_outside_is_forecast_and_scored_later(tmp_path, capsys):
     table = write_table(tmp_path / "points.csv")
     workdir = tmp_path / "work"
-    status, _, err = run_fit(
+    status, out, err = run_fit(
         capsys, f"--measurements={table}", f"--workdir={workdir}",
         "--law=chinchilla", "--target=params=1e9,data=2e10", "--target_value=1.9",
-        "--resamples=50",
+        "--resamples=50", "--data_unit=tokens", "--json",
     )  # fmt: skip
     assert status == 0, err
+    record, kept = json.loads(out), json.loads((workdir / "answers.json").read_text())
+    assert record["answers"] == kept["answers"]
+    assert record["verdict"] == kept["verdict"]
+    assert [card["name"] for card in kept["verdict"]] == ["trust", "need", "worth"]
+    for answer in kept["answers"]:
+        assert answer["sentence"].endswith(".")
+        # As the terminal says, which --json sends to stderr.
+        assert answer["sentence"][1:-1] in " ".join(err.split())
+    assert "20B tokens should reach a loss" in err
+    assert "examples" not in err
     (path,) = (workdir / "forecasts").glob("*.json")
     said = forecast.read(path)
     assert said.targets[0]["value"] == pytest.approx(

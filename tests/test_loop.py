@@ -211,12 +211,12 @@ def test_a_plan_for_a_table_from_outside(tmp_path, capsys):
         "--law=chinchilla", "--resamples=50",
     )  # fmt: skip
     assert status == 0, err
-    plan = [line for line in out.splitlines() if line.startswith("plan: ")]
+    plan = [line for line in out.splitlines() if line.startswith("  plan ")]
     assert plan
     # The saved fit plans the same.
     status, again, err = run_fit(capsys, f"--workdir={workdir}", *asked, "--plan")
     assert status == 0, err
-    assert [line for line in again.splitlines() if line.startswith("plan: ")] == plan
+    assert [line for line in again.splitlines() if line.startswith("  plan ")] == plan
     for arguments, says in (
         (("--plan",), "--measurements: missing"),
         (("--plan", "--budget=1e18"), "--plan: needs one --target"),

@@ -45,7 +45,9 @@ def test_wheel_holds_the_package_only(installed: pathlib.Path) -> None:
 def test_wheel_holds_every_module(installed: pathlib.Path) -> None:
     def modules(root: pathlib.Path) -> set[str]:
         package = root / "scalepred"
-        return {str(path.relative_to(root)) for path in package.rglob("*.py")}
+        kinds = (".py", ".js", ".css")  # a report's page has a script and a style
+        found = (path for path in package.rglob("*") if path.suffix in kinds)
+        return {str(path.relative_to(root)) for path in found}
 
     assert modules(installed) == modules(ROOT)
 

@@ -1,85 +1,65 @@
-"""The README's examples, run as they stand."""
+"""The README as a newcomer meets it: short, and every command and snippet runs."""
 
-import csv
-import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
+from etils import epath
+
+from scalepred.report import words
+from scripts import run_pages, score_forecasts
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def run(arguments, folder):
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True
+def test_it_is_short():
+    assert len(README.splitlines()) < 150
+
+
+def test_it_begins_with_a_sentence_a_picture_and_how_to_install():
+    beginning = "\n".join(README.splitlines()[:20])
+    (picture,) = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", beginning)
+    assert len(picture[0]) > 20, "it says what is seen"
+    assert (ROOT / picture[1]).is_file()
+    assert "pip install" in beginning
+    assert "arxiv.org/abs/1909.12673" in beginning
+
+
+def test_commands_and_snippets_print_what_is_written(tmp_path):
+    said = run_pages.play(README, tmp_path)
+    assert len(said) == 2
+    for block, printed in said:
+        assert run_pages.agree(block.text, printed), (
+            f"{block.text}\nis now\n{printed}\n"
+            "python scripts/run_pages.py --refresh writes it"
+        )
+    assert (tmp_path / "runs/points/report.html").is_file()
+
+
+def test_quoted_forecast_is_the_committed_one():
+    """The quickstart's answer, made from the rows in docs/results/forecasts."""
+    _, scores = score_forecasts.score(
+        epath.Path(ROOT / "docs" / "results" / "forecasts" / "python")
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    (one,) = scores
+    assert f"```text\n{words.describe_verified(one, 'loss', 'bytes')}\n```" in README
 
 
-def test_python_example(tmp_path):
-    code, _ = re.findall(r"<!-- run -->\n```python\n(.*?)```", README, re.DOTALL)
-    out = run(["-c", code], tmp_path)
-    (value,) = re.findall(r"Prediction\(([\d.]+)", out)
-    assert float(value) == pytest.approx(
-        1.7 + 300 * 1e9**-0.4 + 900 * 2e10**-0.45, rel=1e-3
-    )
-    assert "is reached at" in out
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
-
-
-def test_python_example_of_a_study(tmp_path):
-    _, code = re.findall(r"<!-- run -->\n```python\n(.*?)```", README, re.DOTALL)
-    out = run(["-c", code], tmp_path)
-    assert "chinchilla law through 6 points" in out
-    assert out.rstrip().endswith(" 9")  # rows
-    assert (tmp_path / "runs/small/report.html").exists()
-
-
-def test_family_dataset_law_and_study(tmp_path):
-    blocks = re.findall(
-        r"<!-- file: (\w+\.py) -->\n```python\n(.*?)```", README, re.DOTALL
-    )
-    assert [name for name, _ in blocks] == [
-        "one_layer.py", "two_moons.py", "product_law.py", "moons_study.py"
-    ]  # fmt: skip
-    for name, code in blocks:
-        assert len([line for line in code.splitlines() if line.strip()]) <= 13
-        (tmp_path / name).write_text(code)
-    command = ["-m", "scalepred", "--config=moons_study.py", "--workdir=out"]
-    run(command, tmp_path)
-    with (tmp_path / "out" / "measurements.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 4 * 5 * 4
-    assert {row["family"] for row in rows} == {"one_layer"}
-    assert json.loads((tmp_path / "out" / "fit.json").read_text())["law"] == "product"
-    answers = json.loads((tmp_path / "out" / "answers.json").read_text())
-    assert {answer["question"] for answer in answers} >= {"data_needed"}
-
-
-def test_every_file_of_the_tree_exists():
-    tree = README.split("## What stands where")[1].split("```")[1]
-    folder = ROOT
-    for line in tree.strip().splitlines():
-        name, *said = line.split(maxsplit=1)
-        if not line.startswith(" "):
-            folder = ROOT / name
-        path = folder / name if line.startswith(" ") else folder
-        assert path.exists(), line
-        for other in re.findall(r"\w+\.py", "".join(said)):
-            assert (path / other).exists(), line
-
-
-def test_commands_of_the_readme_name_real_flags():
-    from scalepred.commands import fit
-    from scalepred.commands import train as train_main
-
-    script = (ROOT / "scripts" / "prepare_data.py").read_text()
-    of_script = re.findall(r'"--(\w+)"', script)
-    known = {*train_main.FLAGS, *fit.FLAGS, *of_script}
-    for flag in re.findall(r"--(\w+)", README):
-        assert flag in known or flag in ("help",), flag
+@pytest.mark.parametrize(
+    ("written", "printed", "is_same"),
+    [
+        ("a loss of 2.258 nats\n", "a loss of 2.26 nats", True),
+        ("a loss of 2.258 nats\n", "a loss of 2.5 nats", False),
+        ("a loss of 2.258 nats\n", "an error of 2.258 nats", False),
+        ("off by 0.7%", "off by 0.8%", True),  # a digit
+        ("off by 0.7%", "off by 0.9%", False),
+        ("1,176 runs", "1,176 runs", True),
+        ("1,176 runs", "176 runs", False),
+        ("3.03e21 FLOPs", "3.1e21 FLOPs", True),
+        ("3.03e21 FLOPs", "3.03e22 FLOPs", False),
+        ("two lines\nhere", "two lines here", True),  # a narrower terminal
+    ],
+)
+def test_outputs_are_compared_by_words_and_near_numbers(written, printed, is_same):
+    assert run_pages.agree(written, printed) == is_same

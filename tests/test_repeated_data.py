@@ -17,7 +17,7 @@ from scalepred.config import UserError
 from scalepred.fitting import health, laws, multistart, solver
 from scalepred.fitting.least_squares import LeastSquares
 from scalepred.fitting.region import fit_region
-from scalepred.report import results
+from scalepred.report import machine, results
 from scalepred.table.surface import Surface
 from tests.formulas import FORMULAS
 from tests.test_commands import assert_refused, run_fit
@@ -343,7 +343,7 @@ def test_the_command_takes_epochs_from_table_to_report(tmp_path, capsys):
         "--target_value=2.6", "--budget=1e21", "--at_epochs=8",
     )  # fmt: skip
     assert status == 0
-    assert "note: data are taken for unique data" in said
+    assert "  table    data are taken for unique data" in said
     assert "a question that names no epochs is answered for data seen once" in said
     assert "data seen 4 times should reach a loss" in said
     assert "data seen once should reach a loss" in said
@@ -358,7 +358,7 @@ def test_the_command_takes_epochs_from_table_to_report(tmp_path, capsys):
     record = json.loads((workdir / "fit.json").read_text())
     assert record["law"] == "data_constrained"
     assert record["parameters"]["R_D*"]["value"] == pytest.approx(15.4, rel=0.2)
-    asked = json.loads((workdir / "answers.json").read_text())
+    asked = json.loads((workdir / "answers.json").read_text())["answers"]
     assert {answer["asked"]["epochs"] for answer in asked} == {8.0}
     page = (workdir / "report.html").read_text()
     assert "Repeated data" in page
@@ -380,6 +380,7 @@ def test_where_epochs_are_not_asked_for_no_file_mentions_them(tmp_path):
     fit = scalepred.fit(surface.where(in_fit), "chinchilla", resamples=0)
     found = results.make_results("t", surface, in_fit, fit, [fit.data_needed(3, 1e9)])
     results.write_results(results.epath.Path(tmp_path), found)
+    machine.write_answers(results.epath.Path(tmp_path) / "answers.json", found)
     assert "epochs" not in (tmp_path / "predictions.csv").read_text()
     assert "epochs" not in (tmp_path / "answers.json").read_text()
 

@@ -384,7 +384,7 @@ def test_a_ladder_is_followed_along_compute(tmp_path, capsys):
     )
     assert status == 0
     assert "5.88e21 FLOPs" in out
-    said = float(out.split("Predicted ")[1].split(" ")[0])
+    said = float(out.split("should reach a loss of ")[1].split(" ")[0])
     assert said == pytest.approx(loss_at(7e9, 1.4e11), rel=0.02)
     beside = run_fit(
         capsys, *fit, f"--workdir={tmp_path / 'v'}", "--target=params=7B,data=1e12"

@@ -130,6 +130,13 @@ def test_values_that_do_not_fall_with_size_are_no():
         assert card.headline.startswith("No: ")
 
 
+def test_what_cannot_be_trusted_is_no_advice():
+    _, need, worth = verdict.cards(_curve("rises"))
+    for card in (need, worth):
+        assert card.verdict == ""
+        assert "cannot be trusted" in card.badge
+
+
 def test_a_question_far_beyond_the_checks_is_told():
     assert "18,000 times" in _card(grid(), "trust").badge
     near = [row for row in grid().predictions if row.region != "target"]

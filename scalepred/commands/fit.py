@@ -366,12 +366,20 @@ def _score() -> CommandResult:
 
 def _fit_region(surface: Surface):
     from scalepred.fitting.region import fit_region
+    from scalepred.table import numbers
 
     ratio = flags.COMPUTE_RATIO.value
     if ratio is not None and (flags.MAX_PARAMS.value or flags.MAX_DATA.value):
         raise UserError(
             f"--fit_max_compute_ratio={ratio:g}: leave it out, or leave out "
             "--fit_max_params and --fit_max_data; one rule draws the fit region"
+        )
+    smallest = float(surface.work.max() / surface.work.min())
+    if ratio is not None and ratio > smallest:
+        raise UserError(
+            f"--fit_max_compute_ratio={numbers.write_flops(ratio)}: the smallest run takes "
+            f"1/{numbers.write(smallest)} of the largest one's compute, so none is "
+            "fitted; give a smaller number"
         )
     return fit_region(
         surface,

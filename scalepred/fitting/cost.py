@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from scalepred.table.numbers import write_flops
+
 # FLOPs by parameter and datum: 2 forward, 4 backward (Kaplan et al. 2020).
 KAPLAN = 6.0
 _NEWTON_STEPS = 12
@@ -137,7 +139,7 @@ class Cost(NamedTuple):
     def __str__(self) -> str:
         params, where_params = _describe("m", "a", *self[1:2], *self[3:5])
         data, where_data = _describe("n", "d", *self[2:3], *self[5:7])
-        product = " ".join(filter(None, [f"{self.factor:.3g}", params, data]))
+        product = " ".join(filter(None, [write_flops(self.factor), params, data]))
         where = " and ".join(filter(None, [where_params, where_data]))
         return f"{product} FLOPs" + (f", where {where}" if where else "")
 

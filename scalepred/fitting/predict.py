@@ -16,6 +16,8 @@ _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _TAILS_50 = (0.25, 0.75)
 # ln of how much more compute growth takes to be whole: that of the middle back-test.
 _FULL_GROWTH = math.log(12.0)
+# ln of the factor that an interval says no more beyond: any value will do.
+_WIDEST = 60.0
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
 # one program a law.
 _ROWS, _PLACES = 64, 32
@@ -206,7 +208,8 @@ class FittedLaw:
         y = np.log(np.asarray(data, float) / self.data_unit)
         beyond = x + y - self.reach
         growth = 1 + (self.growth - 1) * np.clip(beyond / _FULL_GROWTH, 0.0, 1.0)
-        return self._capped(log_value + growth * deviation, log_value)
+        deviation = np.clip(growth * deviation, -_WIDEST, _WIDEST)
+        return self._capped(log_value + deviation, log_value)
 
     def _capped(self, log_values: np.ndarray, log_value: np.ndarray) -> np.ndarray:
         """At most what can be measured, or what the law itself says."""

@@ -1,6 +1,7 @@
 """Pieces of HTML for the page; every text in them is escaped."""
 
 import html
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -105,6 +106,8 @@ def table(
             right.
         id: of the table, for the script.
     """
+    # The region that scrolls has a name, but not the whole caption once more.
+    label = escape(re.split(r"[;:.,(]", caption)[0])
     caption = escape(format.sentence(caption))
     head = "".join(
         _cell("th", name, i in text_columns, "col") for i, name in enumerate(header)
@@ -120,7 +123,7 @@ def table(
     )
     name = f' id="{id}"' if id else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="Table: {label}">\n'
         f"<table{name}>\n<caption>{caption}</caption>\n"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n"
     )

@@ -119,6 +119,8 @@ class Progress:
         """
         cells = f"{self._num_done:,} of {self._num_cells:,} cells"
         left = self._time_left()
+        if not left:
+            left = f" ... {steps.clock(time.monotonic() - self._started)}"
         bar = _draw_bar(self._share_done, 10 if columns < 120 else 24)
         text = f"{bar} {cells}{left}"
         full = f"{bar} {self._state()}{left}"

@@ -338,7 +338,7 @@ def _warn_of_coverage(fit: Fit, scores: Sequence[Score]) -> Fit:
         return fit
     low = Warn(
         "low_coverage",
-        f"the 90 % intervals hold only {held_out.coverage:.0%} of the "
+        f"the 90% intervals hold only {held_out.coverage:.0%} of the "
         f"{held_out.num_points} held-out points: the law does not continue as it began",
     )
     return dataclasses.replace(fit, extra_warnings=(low,))

@@ -138,17 +138,17 @@ class Steps:
 
     def _describe(self, columns: int) -> str:
         passed = time.monotonic() - self._since
-        clock = f" ... {_clock(passed)}"
+        after = f" ... {clock(passed)}"
         if 0 < self._share < 1:
-            clock += f", about {_clock(passed / self._share - passed)} left"
-        return self._text[: columns - len(clock)] + clock
+            after += f", about {clock(passed / self._share - passed)} left"
+        return self._text[: columns - len(after)] + after
 
     def _run(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_DRAWINGS):
             self.say()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """0:07, 12:34."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02}"

@@ -5,6 +5,7 @@ the mean of the others is that of the lucky ones.
 """
 
 import collections
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -77,7 +78,10 @@ def describe(runs: Sequence[Run]) -> LeftOut:
 
 
 def _join(sizes: Iterable[float | str]) -> str:
-    names = [numbers.write(s) if isinstance(s, float) else str(s) for s in sizes]
+    names = [
+        str(s) if isinstance(s, str) or not math.isfinite(s) else numbers.write(s)
+        for s in sizes
+    ]
     if len(names) > _MOST_NAMED:
         names[_MOST_NAMED:] = [f"{len(names) - _MOST_NAMED} more"]
     if len(names) == 1:

@@ -162,8 +162,9 @@ def write(number: float) -> str:
 
 def write_flops(number: float) -> str:
     """A finite number of FLOPs as 5.8e23; plain below 1,000 and above 0.001."""
-    if 1e-3 <= abs(number) < 1e3 or not number:
-        return f"{number:.3g}".replace("-", "\N{MINUS SIGN}")
+    rounded = float(f"{number:.2e}") + 0.0  # + 0.0: never -0
+    if 1e-3 <= abs(rounded) < 1e3 or not rounded:
+        return f"{rounded:.3g}".replace("-", "\N{MINUS SIGN}")
     mantissa, exponent = f"{abs(number):.2e}".split("e")
     sign = "\N{MINUS SIGN}" if number < 0 else ""
     return f"{sign}{float(mantissa):g}e{int(exponent)}"

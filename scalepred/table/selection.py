@@ -6,6 +6,7 @@ from scalepred.config import UserError
 from scalepred.table import numbers
 
 _SHOWN_CHARS = 40
+_LISTED_CHARS = 160
 
 Row = Mapping[str, str]
 
@@ -21,15 +22,27 @@ def select(
         if len(names) > 1:
             raise UserError(
                 f"{path}: several values of {column} in one file "
-                f"({shorten(', '.join(names))}); choose one with --{column}"
+                f"({_list_some(names)}); choose one with --{column}"
             )
         return rows
     kept = [(line, row) for line, row in rows if row[column] == wanted]
     if not kept:
         raise UserError(
-            f"{column}={wanted!r}: not in {path} (there: {shorten(', '.join(names))})"
+            f"{column}={wanted!r}: not in {path} (there: {_list_some(names)})"
         )
     return kept
+
+
+def _list_some(names: Sequence[str]) -> str:
+    """Names that can be typed: whole ones, as many as a line or two hold."""
+    shown: list[str] = []
+    for name in names:
+        shown.append(shorten(name, _LISTED_CHARS))
+        if len(", ".join(shown)) > _LISTED_CHARS:
+            shown = shown[:-1] or shown
+            break
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def select_metric(
@@ -108,7 +121,7 @@ def _is_same(cell: str, wanted: str) -> bool:
         return False
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = _SHOWN_CHARS) -> str:
     """Printable and short: garbage must not flood or control the terminal."""
     clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean if len(clean) <= _SHOWN_CHARS else clean[: _SHOWN_CHARS - 3] + "..."
+    return clean if len(clean) <= most else clean[: most - 3] + "..."

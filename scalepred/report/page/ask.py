@@ -16,6 +16,7 @@ from scalepred.report import format, words
 from scalepred.report.elements import escape
 from scalepred.report.page import packed
 from scalepred.report.page.law_table import Axis, LawTable
+from scalepred.report.page.points import in_order
 from scalepred.report.results import Results
 
 _REGIONS = {"fit": "fitted", "held_out": "held out", "target": "targets"}
@@ -173,8 +174,11 @@ def _reach(results: Results, table: LawTable | None) -> dict[str, Any]:
 
 
 def _points(results: Results) -> dict[str, Any]:
-    """Runs and targets by column, packed."""
-    rows = results.predictions
+    """Runs and targets by column, packed, in the order of the table of all points."""
+    # The points of the surface stand first, then what nobody ran.
+    runs = results.surface.num_seeds.tolist()
+    seeds = dict(zip(map(id, results.predictions), runs, strict=False))
+    rows = in_order(results)
     names = ["params", "data", "compute", "measured", "predicted"]
     names += ["epochs"] if results.surface.epochs is not None else []
     column = {
@@ -187,6 +191,5 @@ def _points(results: Results) -> dict[str, Any]:
         "ends": packed.ends(*logs),
         "regions": list(_REGIONS),
         "region": "".join(str([*_REGIONS].index(row.region)) for row in rows),
-        # The points of the surface stand first, then what nobody ran.
-        "seeds": results.surface.num_seeds.tolist(),
+        "seeds": [seeds.get(id(row), 0) for row in rows],
     }

@@ -11,6 +11,7 @@ from scalepred.report.page.results_axes import (
     compute_axis,
     draw_runs,
     draw_targets,
+    find_sizes,
     flops,
     run_keys,
     say_value,
@@ -76,7 +77,7 @@ def value_against_compute(results: Results, frontier: Frontier | None) -> str:
 
 def _across(results: Results) -> str:
     """Which column of the points stands across: compute, or the only size."""
-    sizes = [axis for axis in results.fit.law.axes if axis in ("params", "data")]
+    sizes = find_sizes(results)
     return sizes[0] if len(sizes) == 1 else "compute"
 
 

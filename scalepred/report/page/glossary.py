@@ -11,19 +11,20 @@ _WORDS = {
     "the law goes on as it began.",
     "back-test": "The largest fitted runs are hidden, the law is fitted to the rest, "
     "and predicts them: how far it is off says how far to trust it.",
+    "best split": "The parameters and the data that together reach the least value for "
+    "a budget of compute.",
     "bias": "The mean of the errors with their signs; above 0 the law predicts values "
     "that are too high.",
     "checked": "Runs that the law never saw were predicted and compared up to there.",
     "compute": "Floating-point operations of training one run, in FLOPs.",
+    "cross-validation": "Each tenth of the fitted points is predicted from the others; "
+    "it says nothing of larger runs.",
     "exponent": "How fast a value falls with size: with 0.5, four times the size halve "
     "what can still be lowered.",
     "FLOPs": "Floating-point operations, the usual measure of compute; 1e21 is 1 with "
     "21 zeros.",
     "floor": "The value that no amount of parameters and data gets below, by this law.",
-    "frontier": "The least value that each budget of compute can buy, with the best "
-    "split into parameters and data.",
     "held out": "Measured, but kept from the law, to check its predictions.",
-    "isoFLOP": "A line along which every run costs the same compute.",
     "law": "A formula that gives the value from the number of parameters and the "
     "amount of data.",
     "resample": "The law fitted once more to data shaken as much as noise and misfit "

@@ -24,23 +24,25 @@ function parse(text) {
 /** To so many significant digits; a half goes to the even digit, as in Python. */
 function round(x, digits) {
   if (!x || !Number.isFinite(x)) return x;
-  const [mantissa, power] = Math.abs(x).toExponential(40).split("e");
+  const [mantissa, exponent] = Math.abs(x).toExponential(40).split("e");
   const kept = mantissa.slice(0, digits + 1);
   const isHalf = /^\.?50*$/.test(mantissa.slice(digits + 1));
   if (isHalf && Number(kept.replace(".", "").slice(-1)) % 2 === 0)
-    return Math.sign(x) * Number(`${kept}e${power}`);
+    return Math.sign(x) * Number(`${kept}e${exponent}`);
   return Number(x.toPrecision(digits));
 }
 
 const group = (x) => x.toLocaleString("en-US", { maximumFractionDigits: 0 });
 const signed = (x, text) => (x < 0 && /[1-9]/.test(text) ? "\u2212" : "") + text;
 
+const power = (x) => x.toExponential().replace("e+", "e");
+
 /** Compute: 5.8e23. */
 function flops(x) {
   if (!Number.isFinite(x)) return Number.isNaN(x) ? "n/a" : "never";
   const size = Math.abs(round(x, 3));
-  if ((Math.abs(x) >= 1e-3 && Math.abs(x) < 1e3) || !x) return signed(x, String(size));
-  return signed(x, size.toExponential().replace("e+", "e"));
+  const isPlain = (size >= 1e-3 && size < 1e3) || !size;
+  return signed(x, isPlain ? String(size) : power(size));
 }
 
 /** A size or a count: 85,002; 57.2M; 1.4T. */
@@ -69,13 +71,15 @@ function percent(share) {
   const size = Math.abs(x);
   if (!Number.isFinite(x)) return "n/a";
   if (size >= 100) return `${count(round(x, 3))}%`;
-  if (size >= 0.1) return `${signed(x, size.toFixed(1))}%`;
+  // To a tenth: toFixed alone rounds halves up.
+  const digits = size >= 10 ? 3 : size >= 1 ? 2 : 1;
+  if (size >= 0.1) return `${signed(x, round(size, digits).toFixed(1))}%`;
   return `${signed(x, size >= 1e-3 ? String(round(size, 1)) : "0")}%`;
 }
 
 function digitsOf(x, digits) {
   const value = Math.abs(round(x, digits));
-  if (value && (value < 1e-4 || value >= 1e15)) return flops(x);
+  if (value && (value < 1e-4 || value >= 1e6)) return signed(x, power(value));
   if (value >= 10 ** digits) return signed(x, group(value));
   return signed(x, value.toPrecision(digits));
 }

@@ -175,5 +175,7 @@ def _offsets(fit: Fit) -> str:
 
 
 def _change(log_factor: float) -> str:
-    sign = "+" if log_factor > 0 else ""
-    return sign + format.percent(math.expm1(log_factor))
+    share = math.expm1(log_factor)
+    if abs(share) < 5e-5:
+        return format.percent(0.0)
+    return ("+" if share > 0 else "") + format.percent(share)

@@ -122,7 +122,7 @@ class Controls {
 
   takeBest() {
     const budget = round(this.get("budget"), 6);
-    this.state.params = this.law.best(budget, this.state).params[0];
+    this.state.params = round(this.law.best(budget, this.state).params[0], 3);
     this.change("budget", budget);
   }
 
@@ -193,7 +193,7 @@ class Controls {
       e: law.axis.epochs && state.epochs,
       v: this.wanted.checked && state.value,
     };
-    const say = (number) => String(round(number, 6)).replace("+", "");
+    const say = (number) => (number < 1e6 ? String : power)(round(number, 6));
     const kept = Object.entries(parts).filter(([, number]) => number);
     const text = kept.map(([name, number]) => `${name}=${say(number)}`).join("&");
     history.replaceState(null, "", `#${text}`);
@@ -215,9 +215,9 @@ class Controls {
 
 /** Which regions and families the charts show. */
 class Legend {
-  constructor(charts) {
+  constructor() {
     this.hidden = new Set();
-    this.charts = charts;
+    this.addBoxes();
     this.boxes = findAll("[data-toggle]");
     for (const box of this.boxes)
       box.addEventListener("change", () => this.toggle(box.dataset.toggle, box.checked));
@@ -227,6 +227,24 @@ class Legend {
       key.setAttribute("cursor", "pointer");
       key.addEventListener("click", () => this.toggle(name, this.hidden.has(name)));
     }
+  }
+
+  /** Boxes for the families of the first chart that has some; a legend has no keyboard. */
+  addBoxes() {
+    const svg = find("svg:has(.key[data-series])");
+    if (!svg) return;
+    const shown = make("fieldset", { class: "shown" });
+    shown.append(make("legend", {}, "Show"));
+    for (const key of findAll(".key[data-series]", svg)) {
+      const name = this.namesOf(key).pop();
+      const label = make("label");
+      label.append(
+        make("input", { type: "checkbox", checked: "", "data-toggle": name }),
+        ` ${key.textContent}`,
+      );
+      shown.append(label);
+    }
+    svg.after(shown);
   }
 
   namesOf({ dataset }) {
@@ -283,15 +301,19 @@ function startCopying(points) {
 function start() {
   const block = JSON.parse(find("#block").textContent);
   const charts = findAll("svg[data-chart]").map((svg) => new Chart(svg));
-  const legend = new Legend(charts);
-  const runs = new Runs(block);
-  Pointing.tip = find("#tip");
-  for (const chart of charts) new Pointing(chart, runs, legend);
+  const legend = new Legend();
+  let points = null;
+  if (block.points) {
+    const runs = new Runs(block);
+    Pointing.tip = find("#tip");
+    for (const chart of charts) new Pointing(chart, runs, legend);
+    const table = find("#points-table");
+    if (table) points = new PointsTable(block, runs, table);
+  }
   if (block.law) new Controls(block, charts);
-  find("#controls").hidden = false;
-  const table = find("#points-table");
-  const isKnown = table && findAll("thead th", table).length === (block.points.epochs ? 9 : 8);
-  startCopying(isKnown ? new PointsTable(block, runs, table) : null);
+  const controls = find("#controls");
+  if (controls) controls.hidden = false;
+  startCopying(points);
 }
 
 start();

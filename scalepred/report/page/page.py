@@ -8,6 +8,7 @@ written. The page asks for nothing from anywhere, which its policy enforces.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -121,9 +122,9 @@ def _sizes(results: Results, frontier: Frontier | None) -> Section:
 
 def document(name: str, body: str, block: dict[str, Any]) -> str:
     """Head, body, data and the script that reads them."""
-    style = (
-        resources.files("scalepred.report.page").joinpath("page.css").read_text("utf-8")
-    )
+    style = (resources.files("scalepred.report.page") / "page.css").read_text("utf-8")
+    # Its comments and lines are for who reads the source.
+    style = re.sub(r"/\*.*?\*/|\s+", " ", style + chart.STYLE, flags=re.DOTALL)
     program = script()
     digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
     policy = (
@@ -140,8 +141,7 @@ def document(name: str, body: str, block: dict[str, Any]) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{elements.escape(name)}</title>
-<style>
-{style}{chart.STYLE}</style>
+<style>{style}</style>
 </head>
 <body>
 {body}<script type="application/json" id="block">{data}</script>

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scalepred.fitting.estimate import knows_split
 from scalepred.report import format, words
 from scalepred.report.page.chart import MOST_SHAPES, Axis, Chart, Key, extent
 from scalepred.report.plot_data import Points
@@ -23,6 +24,19 @@ _MOST_ROOM = 0.35
 def flops(number: float) -> str:
     """5.8e23."""
     return format.flops(number)
+
+
+def find_sizes(results: Results) -> tuple[str, ...]:
+    """Sizes along which the law means something: params, data, both or none.
+
+    None where both rise together in the points, so that a law of both does not know
+    what each is worth.
+    """
+    axes = results.fit.law.axes
+    sizes = tuple(axis for axis in axes if axis in ("params", "data"))
+    if len(sizes) == 2 and not knows_split(axes, results.fit.surface):
+        return ()
+    return sizes
 
 
 def compute_axis(*numbers: np.ndarray | float) -> Axis:

@@ -123,8 +123,7 @@ class Pointing {
 /** The table of all points: sorted, filtered, and more rows at a time. */
 class PointsTable {
   constructor(block, runs, table) {
-    const order = (run) => (run.region === "target" ? Infinity : run.compute);
-    this.runs = [...runs.all].sort((a, b) => order(b) - order(a) || b.compute - a.compute);
+    this.runs = runs.all; // in the order of the table
     this.columns = this.makeColumns(block);
     this.table = table;
     this.headers = findAll("thead th", table);

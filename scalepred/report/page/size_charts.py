@@ -8,6 +8,7 @@ from scalepred.report.page.results_axes import (
     data_unit,
     draw_runs,
     draw_targets,
+    find_sizes,
     run_keys,
     say_value,
     size_axis,
@@ -44,7 +45,7 @@ def _curves(results: Results, along: str, other: str) -> str:
     The line with the interval is that of the first target, else of the largest size.
     """
     fit = results.fit
-    if along not in fit.law.axes:
+    if along not in find_sizes(results):
         return ""
     epochs = shown_epochs(results)
     points = Points.of(results.predictions)
@@ -84,7 +85,7 @@ def _curves(results: Results, along: str, other: str) -> str:
     if has_lines:
         title = "m" if other == "params" else "n"
         _label_ends(chart, value[:, -1], [format.count(s) for s in fixed], title)
-    return chart.draw(_describe_curve(results, points, along, other, fixed[chosen]))
+    return chart.draw(_describe_curve(results, points, x, other, fixed[chosen]))
 
 
 def repeats(results: Results) -> str:
@@ -171,8 +172,9 @@ def _label_ends(chart: Chart, ends: np.ndarray, texts: list[str], title: str) ->
 
 
 def _describe_curve(
-    results: Results, points: Points, along: str, other: str, size: float
+    results: Results, points: Points, x: Axis, other: str, size: float
 ) -> str:
+    along = x.shows
     unit = {"params": "parameters", "data": data_unit(results)}
     at = ""
     if other in results.fit.law.axes:
@@ -186,6 +188,6 @@ def _describe_curve(
     first, last = (say_value(results, float(value)) for value in np.exp(law))
     metric = results.surface.metric.replace("_", " ")
     return (
-        f"The law's {metric}{at} goes from {first} at {format.count(float(ends[0]))} "
-        f"{unit[along]} to {last} at {format.count(float(ends[1]))}."
+        f"The law's {metric}{at} goes from {first} at {x.write(float(ends[0]))} "
+        f"{unit[along]} to {last} at {x.write(float(ends[1]))}."
     )

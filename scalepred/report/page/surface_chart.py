@@ -12,6 +12,7 @@ from scalepred.report.page.results_axes import (
     data_unit,
     draw_runs,
     draw_targets,
+    find_sizes,
     flops,
     run_keys,
     say_value,
@@ -68,9 +69,9 @@ def surface(results: Results, frontier: Frontier | None) -> str:
         frontier: of the same results, for the path of best splits; None: there is none.
 
     Returns:
-        "" where the law knows nothing of one of the sizes.
+        "" where the law cannot tell what each of the sizes is worth.
     """
-    if not {"params", "data"} <= set(results.fit.law.axes):
+    if len(find_sizes(results)) < 2:
         return ""
     points = Points.of(results.predictions)
     runs, epochs = points.runs, shown_epochs(results)

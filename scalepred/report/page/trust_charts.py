@@ -150,7 +150,7 @@ def _distance_keys(results: Results, num_means: int) -> list[Key]:
 
 def _shade_unchecked(chart: Chart, checked: float) -> None:
     """A grey area beyond the farthest prediction that was checked."""
-    if chart.x.high <= checked * 1.3:
+    if chart.x.high <= checked * 1.6:  # no more than the room at the end
         return
     across = np.array([checked, chart.x.high])
     ends = np.full(2, chart.y.low), np.full(2, chart.y.high)

@@ -25,7 +25,7 @@ def warnings(
         severities: which of them.
         id: of the section.
     """
-    found = results.fit.warnings
+    found = sorted(results.fit.warnings, key=lambda one: one.rank)
     body = "".join(_write_group(severity, found) for severity in severities)
     if not found and severities == SEVERITIES:
         body = elements.paragraph("no warnings about this fit")

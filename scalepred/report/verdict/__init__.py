@@ -13,7 +13,15 @@ from scalepred.report.verdict.worth import worth_card
 
 __all__ = ["Card", "cards"]
 
+_NO_ADVICE = "Do not decide by this: the fit cannot be trusted"
+
 
 def cards(results: Results) -> tuple[Card, Card, Card]:
     """Trust, need and worth, in this order."""
-    return trust_card(results), need_card(results), worth_card(results)
+    trust, need, worth = trust_card(results), need_card(results), worth_card(results)
+    if trust.verdict == "no":
+        # What a fit says that cannot be trusted is shown, and is no advice.
+        need, worth = (
+            card._replace(verdict="", badge=_NO_ADVICE) for card in (need, worth)
+        )
+    return trust, need, worth
