@@ -291,7 +291,8 @@ def test_a_few_sizes_of_many_seeds_are_paired_by_their_seeds() -> None:
     assert math.isnan(paired.pairing.residuals)
     assert paired.pairing.seeds == pytest.approx(0.9, abs=0.1)
     apart = compare(_without_names(fits)).pairs[0]
-    assert _width(paired.headline) < 0.7 * _width(apart.headline)
+    # The misfit of so few sizes is not known to be shared, so it does not cancel.
+    assert _width(paired.headline) < 0.9 * _width(apart.headline)
 
 
 def test_laws_of_one_size_are_compared_along_it() -> None:
