@@ -16,7 +16,7 @@ as it is: the page escapes it, the terminal and the page take out what is not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from scalepred.metrics import find_unit, is_bounded
@@ -232,7 +232,31 @@ def sizes(params: float, data: float, surface: Surface) -> str:
     """1.2M parameters and 4,100 images; along compute 5e21 FLOPs."""
     if unit(surface) == "FLOPs":
         return f"{flops(data)} FLOPs"
-    return f"{count(params)} parameters and {count(data)} {unit(surface)}"
+    said = {"params": params, "data": data}
+    parts = [size(name, number, surface) for name, number in said.items()]
+    return " and ".join(filter(None, parts))
+
+
+def size(name: str, number: float, surface: Surface) -> str:
+    """1.2M parameters, or 4,100 images; "" where the table does not tell that size.
+
+    Args:
+        name: params or data.
+        number: of them.
+        surface: the points; a size that they do not tell is 1 at each of them.
+    """
+    if number == 1 and (getattr(surface, name) == 1).all():
+        return ""
+    return f"{count(number)} {'parameters' if name == 'params' else unit(surface)}"
+
+
+def given(asked: Mapping[str, float], surface: Surface) -> str:
+    """The size that a question gives, after a space: " with 1,280 images"; or ""."""
+    parts = [
+        size(name, asked[name], surface) for name in ("params", "data") if name in asked
+    ]
+    text = " and ".join(filter(None, parts))
+    return f" with {text}" if text else ""
 
 
 def passes(epochs: float | None) -> str:

@@ -1,12 +1,12 @@
 """The fitted law as a few lines of NumPy, which give the numbers of the page.
 
-Nothing is rounded and nothing is left out: `law=auto` is a weighted mean of several
+Nothing is left out: `law=auto` is a weighted mean of several
 members, and some sizes of model have an offset of their own. A law of one's own is no
 text that could be copied, so its code reads the saved fit.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,7 +136,7 @@ def _flexible_numbers(law: Law, theta: np.ndarray, scale: Scale) -> dict[str, An
 def python_code(fit: Fit) -> str:
     """A module that defines value(params, data), or with epochs as a third.
 
-    It needs NumPy alone, and gives what `Fit.predict` gives to the last digits.
+    It needs NumPy alone, and gives what `Fit.predict` gives, to twelve digits.
     """
     fitted, metric = fit.fitted, fit.surface.metric
     parts = find_parts(fitted)
@@ -157,7 +157,7 @@ def python_code(fit: Fit) -> str:
     ]
     calls = [
         f"{part.form.__name__}({part.sizes}, "
-        + ", ".join(f"{name}={number!r}" for name, number in part.numbers.items())
+        + ", ".join(f"{name}={_say(number)}" for name, number in part.numbers.items())
         + ")"
         for part in parts
     ]
@@ -166,11 +166,18 @@ def python_code(fit: Fit) -> str:
     else:
         lines.append("    return np.exp(")
         lines += [
-            f"        {'+ ' if i else ''}{part.weight!r} * np.log({call})"
+            f"        {'+ ' if i else ''}{_say(part.weight)} * np.log({call})"
             for i, (part, call) in enumerate(zip(parts, calls, strict=True))
         ]
         lines.append("    )")
     return "\n".join(lines).replace("e+", "e") + "\n"
+
+
+def _say(number: float | Sequence[Any]) -> str:
+    """Twelve digits: what is left out is less than the fit itself knows."""
+    if isinstance(number, Sequence):
+        return f"[{', '.join(map(_say, number))}]"
+    return f"{number:.12g}"
 
 
 _CODE_OF_OWN = """\

@@ -112,20 +112,16 @@ def describe_answer(answer: Answer, surface: Surface) -> str:
 def _say_size_needed(answer: Answer, surface: Surface) -> str:
     """Data or parameters with which a value is reached, the other size given."""
     asked = answer.asked
-    if answer.question == "data_needed":
-        counted, given = format.unit(surface), f"{format.count(asked['params'])} "
-        given += "parameters"
-    else:
-        counted = "parameters"
-        given = f"{format.count(asked['data'])} {format.unit(surface)}"
-    given = f"with {given}{format.passes(asked.get('epochs'))}"
+    for_data = answer.question == "data_needed"
+    counted = format.unit(surface) if for_data else "parameters"
+    given = format.given(asked, surface) + format.passes(asked.get("epochs"))
     goal = _goal(answer, surface)
     if not math.isfinite(answer.value):
-        return _say_never(answer, surface, f"{goal} {given}", f" {counted}")
+        return _say_never(answer, surface, f"{goal}{given}", f" {counted}")
     if answer.value < 1:
-        return f"{goal} {given} takes less than one of {counted}: any will do"
+        return f"{goal}{given} takes less than one of {counted}: any will do"
     amount = f"{format.count(answer.value)} {counted}"
-    return f"{goal} {given} takes {amount}{format.interval(answer.lower, answer.upper)}"
+    return f"{goal}{given} takes {amount}{format.interval(answer.lower, answer.upper)}"
 
 
 def _say_cheapest(answer: Answer, surface: Surface) -> str:

@@ -103,6 +103,7 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     """
     header = list(raw.rows[0][1])
     named = naming.find(header, asked.columns, asked.metric, path)
+    named = _drop_empty_sizes(named, raw.rows, asked.columns)
     _check_named(named, header, path)
     rows = [(line, _rename(row, named.columns)) for line, row in raw.rows]
     rows = select_where(rows, asked.where, path)
@@ -191,6 +192,20 @@ def _make_columns(
         left_out=left_out,
         conversion=conversion,
     )
+
+
+def _drop_empty_sizes(
+    named: naming.Naming, rows: list[tuple[int, Row]], said: Mapping[str, str]
+) -> naming.Naming:
+    """A size whose column is empty is as unknown as one without a column."""
+    columns = {
+        ours: theirs
+        for ours, theirs in named.columns.items()
+        if ours not in naming.SIZES
+        or ours in said
+        or not all(numbers.is_missing(row[theirs]) for _, row in rows)
+    }
+    return named._replace(columns=columns)
 
 
 def _check_named(named: naming.Naming, header: Sequence[str], path: object) -> None:
@@ -365,12 +380,11 @@ def _fill_sizes(
     rows: list[tuple[int, Row]], reader: _Reader
 ) -> tuple[list[tuple[int, Row]], str]:
     """Rows with both sizes: from FLOPs, or 1 for one that is not known."""
-    first = rows[0][1]
-    lacking = [name for name in ("params", "data") if name not in first]
+    lacking = [n for n in ("params", "data") if n not in reader.named.columns]
     if not lacking:
         return rows, ""
     lacks, has = lacking[0], "data" if lacking[0] == "params" else "params"
-    flops = "flops" in first
+    flops = "flops" in reader.named.columns
     filled = []
     for line, row in rows:
         own = dict(row)

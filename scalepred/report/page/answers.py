@@ -79,14 +79,9 @@ def _split(results: Results, answer: Answer) -> tuple[str, str, str]:
     goal = format.wanted(asked["value"], metric) if "value" in asked else ""
     budget = format.flops(asked["budget"]) if "budget" in asked else ""
     if answer.question in ("data_needed", "params_needed"):
-        needed, given = (
-            unit,
-            f"{format.count(asked.get('params', math.nan))} parameters",
-        )
-        if answer.question == "params_needed":
-            needed, given = "parameters", f"{format.count(asked['data'])} {unit}"
+        needed = unit if answer.question == "data_needed" else "parameters"
         return (
-            f"How many {needed} for {goal} with {given}{passes}?",
+            f"How many {needed} for {goal}{format.given(asked, surface)}{passes}?",
             _amount(answer, needed, format.count),
             format.span(answer.lower, answer.upper),
         )

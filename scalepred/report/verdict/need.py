@@ -25,13 +25,9 @@ def need_card(results: Results) -> Card:
 def _size_needed(results: Results, answer: Answer) -> Card:
     surface, for_data = results.surface, answer.question == "data_needed"
     unit = format.unit(surface) if for_data else "parameters"
-    given = (
-        f"{format.count(answer.asked['params'])} parameters"
-        if for_data
-        else f"{format.count(answer.asked['data'])} {format.unit(surface)}"
-    )
+    given = format.given(answer.asked, surface)
     goal = format.wanted(answer.asked["value"], surface.metric)
-    question = f"How many {unit} for {format.thing(surface)} of {goal} with {given}?"
+    question = f"How many {unit} for {format.thing(surface)} of {goal}{given}?"
     sentences = []
     if math.isfinite(answer.value):
         headline = f"About {format.count(float(f'{answer.value:.2g}'))} {unit}"

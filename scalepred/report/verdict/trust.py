@@ -145,10 +145,13 @@ def share_that_falls(results: Results) -> float:
 
 
 def farthest(results: Results) -> PredictionRow | None:
-    """The largest target; where there is none, the largest point."""
+    """The largest target; where there is none, the largest point.
+
+    With a fixed number of steps data cost nothing, and count all the same.
+    """
     rows = [row for row in results.predictions if row.region == "target"]
     rows = [row for row in rows or results.predictions if math.isfinite(row.lower)]
-    return max(rows, key=lambda row: row.compute, default=None)
+    return max(rows, key=lambda row: (row.compute, row.params * row.data), default=None)
 
 
 def _doubts(results: Results, checks: _Checks) -> tuple[list[str], bool]:

@@ -100,7 +100,9 @@ def _place(results: Results) -> tuple[float, float, float]:
         if answer.question == "best_for_budget" and answer.reachable:
             params, data = (answer.details[size][0] for size in ("params", "data"))
             return params, data, answer.asked["budget"]
-    row = farthest(results) or max(results.predictions, key=lambda row: row.compute)
+    row = farthest(results) or max(
+        results.predictions, key=lambda row: (row.compute, row.params * row.data)
+    )
     return row.params, row.data, row.compute
 
 
