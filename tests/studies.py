@@ -7,6 +7,7 @@ import numpy as np
 from example_results import TARGET, grid, make_results, make_surface
 
 import scalepred
+from scalepred.fitting.comparison import Comparison, compare
 from scalepred.forecasting.forecast import Asked
 from scalepred.report.results import Results
 
@@ -97,6 +98,22 @@ def rising() -> Results:
     )
     fit = scalepred.fit(surface, "rosenfeld", resamples=20, starts=8)
     return make_results("Rising", surface, np.ones(16, bool), fit, [])
+
+
+@functools.cache
+def families() -> Comparison:
+    """Two architectures on the same sizes; the second's loss is 5% lower."""
+    params, data = np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(2e8, 2e10, 5))
+    params, data = params.ravel(), data.ravel()
+    fits = {}
+    for seed, (name, factor) in enumerate((("plain", 1.0), ("gated", 0.95))):
+        noise = np.exp(2e-3 * np.random.default_rng(seed).standard_normal(25))
+        value = factor * (1.7 + 400 * params**-0.34 + 410 * data**-0.28) * noise
+        surface = scalepred.Surface.from_arrays(
+            params, data, value, metric="loss", data_unit="tokens"
+        )
+        fits[name] = scalepred.fit(surface, "chinchilla", resamples=50, starts=8)
+    return compare(fits, budgets=[1e20])
 
 
 def published(path, law: str = "auto", ratio: float = 50.0, **about) -> Results:

@@ -1,5 +1,6 @@
 """The law as code gives what the fit predicts, for every law."""
 
+import dataclasses
 import functools
 import json
 
@@ -8,7 +9,7 @@ import pytest
 
 import scalepred
 from scalepred.fitting.laws import find
-from scalepred.report import law_code
+from scalepred.report import law_code, law_forms
 
 _SIZES = np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e11, 5)
 # Sizes that were fitted, between them and far beyond.
@@ -76,6 +77,17 @@ def test_sizes_with_an_offset_of_their_own_are_in_the_code():
     assert np.ptp(own[1]) > 0
 
 
+def test_room_for_offsets_that_no_size_has_is_left_out():
+    fitted = scalepred.fit(_surface("loss"), resamples=0).fitted
+    nowhere = np.full_like(fitted.scale.levels, np.inf)
+    scale = fitted.scale._replace(levels=nowhere)
+    parts = law_code.find_parts(dataclasses.replace(fitted, scale=scale))
+    assert parts
+    for part in parts:
+        assert "own" not in part.numbers
+        assert 1.7 < part.form(0.1, 0.1, **part.numbers) < 10
+
+
 def test_code_of_a_law_of_ones_own_reads_the_fit():
     law = scalepred.law_from_function(
         "mine",
@@ -87,3 +99,8 @@ def test_code_of_a_law_of_ones_own_reads_the_fit():
     code = law_code.python_code(fit)
     assert "mine is a law of your own" in code
     compile(code, "law", "exec")
+
+
+def test_a_law_whose_sizes_have_no_offsets_of_their_own_has_that_of_all_others():
+    x = np.array([0.1, 1.0])
+    assert law_forms.own_terms(x, ([], [0.02], [-0.01])) == (0.02, -0.01)

@@ -39,7 +39,7 @@ def draw_places(table: LawTable) -> list[dict[str, float]]:
 
 
 def predict(results: Results, places: list[dict[str, float]]):
-    sizes = {name: [place[name] for place in places] for name in places[0]}
+    sizes = {name: np.array([one[name] for one in places]) for name in places[0]}
     epochs = sizes.get("epochs") if "epochs" in results.fit.law.axes else None
     return results.fit.predict(sizes["params"], sizes["data"], epochs=epochs)
 

@@ -23,7 +23,7 @@ from scalepred.runtime.files import write_whole
 _VERDICTS = {"second": "yes", "first": "care", "none": "unchecked"}
 _MOST_CARDS = 12
 # What the script of a page reads; here it has no law to ask and no run to point at.
-_BLOCK = {"law": None, "points": {"params": [], "region": []}}
+_BLOCK = {"law": None, "points": None}
 _NAMED = 3  # groups in a title
 
 

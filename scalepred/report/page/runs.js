@@ -53,12 +53,12 @@ class Runs {
 class Pointing {
   static tip = null;
   static shown = null; // the chart whose run is told
+  static isPinned = false; // it stays until a click, a key or another place has the focus
 
   constructor({ svg, x, y }, runs, legend) {
     this.svg = svg;
     this.runs = runs;
     this.legend = legend;
-    this.isPinned = false;
     this.place = null;
     this.places = runs.all
       .map((run) => ({ run, x: x.at(run[x.shows]), y: y.at(run[y.shows]) }))
@@ -67,15 +67,19 @@ class Pointing {
     const ink = { stroke: "currentColor", fill: "none", "stroke-width": 2, r: 8 };
     this.ring = svg.appendChild(makeSvg("circle", { ...ink, display: "none" }));
     set(svg, { tabindex: 0, "aria-describedby": "tip" });
-    svg.addEventListener("pointermove", (event) => this.isPinned || this.tell(this.nearest(event)));
-    svg.addEventListener("pointerleave", () => this.isPinned || this.tell(null));
-    svg.addEventListener("blur", () => this.tell(null));
+    svg.addEventListener("pointermove", (event) => this.follow(this.nearest(event)));
+    svg.addEventListener("pointerleave", () => this.follow(null));
+    svg.addEventListener("blur", () => Pointing.shown === this && this.tell(null));
     svg.addEventListener("click", (event) => this.tell(this.nearest(event), true));
     svg.addEventListener("keydown", (event) => this.press(event));
   }
 
   seen() {
     return this.places.filter(({ run }) => !this.legend.hides(run));
+  }
+
+  follow(place) {
+    if (!Pointing.isPinned) this.tell(place);
   }
 
   nearest(event) {
@@ -95,7 +99,7 @@ class Pointing {
     const last = all.length - 1;
     const keys = { ArrowRight: at + 1, ArrowLeft: at < 0 ? last : at - 1, Home: 0, End: last };
     if (event.key === "Escape") this.tell(null);
-    if (event.key === "Enter") this.isPinned = Boolean(this.place);
+    if (event.key === "Enter") Pointing.isPinned = Boolean(this.place);
     if (!(event.key in keys) || last < 0) return;
     event.preventDefault();
     this.tell(all[Math.min(Math.max(keys[event.key], 0), last)], true);
@@ -107,7 +111,7 @@ class Pointing {
     if (shown && shown !== this) shown.ring.setAttribute("display", "none");
     Pointing.shown = this;
     this.place = place;
-    this.isPinned = Boolean(place) && isPinned;
+    Pointing.isPinned = Boolean(place) && isPinned;
     tip.hidden = !place;
     this.ring.setAttribute("display", place ? "inline" : "none");
     if (!place) return;
