@@ -108,7 +108,7 @@ def test_family_dataset_law_and_study(tmp_path):
     assert len(rows) == 4 * 5 * 4
     assert {row["family"] for row in rows} == {"one_layer"}
     assert json.loads((tmp_path / "out" / "fit.json").read_text())["law"] == "product"
-    answers = json.loads((tmp_path / "out" / "answers.json").read_text())
+    answers = json.loads((tmp_path / "out" / "answers.json").read_text())["answers"]
     assert {answer["question"] for answer in answers} >= {"data_needed"}
 
 

@@ -340,7 +340,7 @@ def test_the_command_takes_epochs_from_table_to_report(tmp_path, capsys):
     status, said, _ = run_fit(
         capsys, *arguments, "--law=data_constrained", "--fit_max_compute_ratio=16",
         "--target=params=1e10,data=1e10,epochs=4", "--target=params=1e10,data=1e10",
-        "--target_value=2.6", "--budget=1e21", "--at_epochs=8",
+        "--target_value=2.6", "--budget=1e21", "--at_epochs=8", "--verbose",
     )  # fmt: skip
     assert status == 0
     assert "  table    data are taken for unique data" in said
