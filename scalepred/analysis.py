@@ -318,9 +318,10 @@ def leave_out(
         )
     elif questions.budget and questions.budget < 6 * float(points.work.min()) / _TINY:
         said.append(
-            f"--budget={write_flops(questions.budget)} is less than 1/{_TINY} of the "
-            "smallest run: is it in FLOPs?"
+            f"--budget={write_flops(questions.budget)} is left out: it is less than "
+            f"1/{_TINY} of the smallest run; is it in FLOPs?"
         )
+        questions = dataclasses.replace(questions, budget=0.0)
     for params, data, *_ in targets:
         if params * data > _ABSURD * largest:
             said.append(

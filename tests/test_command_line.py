@@ -4,10 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from example_results import grid
 from test_commands import assert_refused, run_fit, write_points
 
+from scalepred.analysis import leave_out
 from scalepred.commands import fit
 from scalepred.commands import train as train_main
+from scalepred.config import Questions
 from scalepred.runtime import command
 
 
@@ -47,9 +50,8 @@ def test_a_table_needs_no_name(capsys, tmp_path):
     assert_refused(result, "did you mean rosenfeld?")
     result = run_fit(capsys, workdir, str(table), "--law=Chinchilla")
     assert_refused(result, "did you mean chinchilla?")
-    assert_refused(run_fit(capsys, str(table), "more.csv", workdir), "'more.csv': not")
-    both = run_fit(capsys, f"--measurements={table}", str(table), workdir)
-    assert_refused(both, "not a flag")
+    several = run_fit(capsys, f"--measurements={table}", workdir, "more.csv", "and.csv")
+    assert_refused(several, "measurements=more.csv: there is no such file")
     missing = run_fit(capsys, workdir, "nowhere.csv")
     assert_refused(missing, "nowhere.csv: there is no such file")
 
@@ -84,7 +86,16 @@ def test_names_to_choose_from_can_be_typed(capsys, tmp_path):
     table.write_text("\n".join(["params,data,value,task", *rows]))
     result = run_fit(capsys, str(table), f"--workdir={tmp_path / 'work'}")
     assert_refused(result, "several values of task in one file (a_rather_long_name_of_")
-    told = result[2].split("(")[1].split(")")[0]
+    told = str(result[2]).split("(")[1].split(")")[0]
     shown, _, more = told.partition(" and ")
     assert {*shown.split(", ")} < {*names}
     assert more == f"{30 - len(shown.split(', '))} more"
+
+
+@pytest.mark.parametrize(("share", "is_asked"), [(0.001, False), (0.5, True)])
+def test_a_budget_far_below_every_run_is_a_slip(share, is_asked):
+    points = grid().surface
+    asked = Questions(budget=share * 6 * float(points.work.min()))
+    left, said = leave_out("rosenfeld", points, asked)
+    assert bool(left.budget) == is_asked
+    assert any("less than 1/100 of the smallest run" in one for one in said) != is_asked

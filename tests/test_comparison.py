@@ -272,6 +272,29 @@ def test_shared_runs_are_found_by_size_and_name() -> None:
     assert not len(pairing.find_shared(first, _table(_law(_M, _N), "xyz")))
 
 
+def test_a_few_sizes_of_many_seeds_are_paired_by_their_seeds() -> None:
+    """Five sizes leave no residuals to learn from; their seeds say enough."""
+    n, seeds = np.geomspace(1e3, 1e6, 5), 6
+    common = np.random.default_rng(7).standard_normal((seeds, 5))
+    fits = {}
+    for number, (name, factor) in enumerate((("a", 1.0), ("b", 0.97))):
+        own = np.random.default_rng(number).standard_normal((seeds, 5))
+        noise = 0.02 * (math.sqrt(0.9) * common + math.sqrt(0.1) * own)
+        table = Surface.from_arrays(
+            np.full(5 * seeds, 1e6),
+            np.tile(n, seeds),
+            (factor * (0.2 + 30 * n**-0.6) * np.exp(noise)).ravel(),
+            seed=np.repeat(np.arange(seeds), 5),
+        )
+        fits[name] = scalepred.fit(table, "power", resamples=100)
+    paired = compare(fits).pairs[0]
+    assert math.isnan(paired.pairing.residuals)
+    assert paired.pairing.seeds == pytest.approx(0.9, abs=0.1)
+    apart = compare(_without_names(fits)).pairs[0]
+    # The misfit of so few sizes is not known to be shared, so it does not cancel.
+    assert _width(paired.headline) < 0.9 * _width(apart.headline)
+
+
 def test_laws_of_one_size_are_compared_along_it() -> None:
     n = np.geomspace(1e3, 1e6, 9)
     fits = {

@@ -100,7 +100,7 @@ def test_what_a_table_was_taken_for_is_never_missed():
 
     assert _named(_print(results))["table"] == [
         "5 of 65 rows are left out",
-        "seeds are averaged; 2 more: --verbose or the page",
+        "seeds are averaged (2 more: --verbose or the page)",
     ]
     assert {*notes} <= {*_named(_print(results, verbose=True))["note"]}
 
@@ -131,3 +131,10 @@ def test_terminal_without_unicode():
     console.print_answers(grid(), file, verbose=True)
     assert b"  held out " in raw.getvalue()
     assert b" +- " in raw.getvalue()
+
+
+def test_what_is_unchecked_says_which_flag_checks_it():
+    (trust,) = _named(_print(ODD["few_points"]()))["trust"]
+    assert trust.startswith("Unchecked: nothing was held out; ")
+    assert "no run was held out" not in trust
+    assert "--fit_max_compute_ratio=" in trust

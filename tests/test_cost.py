@@ -137,7 +137,7 @@ def test_numbers_of_a_table_that_counts_embeddings():
         if right[2]:
             assert found.value == pytest.approx(right[2], abs=1e-4)
     assert float(fit.cost.flops(2e11, 4e12)) == pytest.approx(4.81e24, rel=1e-3)
-    assert str(fit.cost) == "6 (m + 8.79e+04 m^0.333) n FLOPs"
+    assert str(fit.cost) == "6 (m + 8.79e4 m^0.333) n FLOPs"
 
 
 def test_terms_of_two_kinds_are_met_within_some_per_cent():

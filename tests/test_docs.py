@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from scalepred import grid
+from scalepred.fitting.warn import Warn
 from scalepred.table.rows import Measurement, Table
 from scripts import run_pages
 
@@ -142,13 +143,22 @@ def test_page_of_laws_lists_every_law():
 
 
 def test_page_of_warnings_lists_every_code():
-    """Codes of warnings stand in the sources as `Warn("code"` or `add("code"`."""
+    """Codes stand in the sources as `Warn("code"` or `add("code"`; all have advice."""
     codes: set[str] = set()
     for path in (ROOT / "scalepred").rglob("*.py"):
         codes |= set(re.findall(r'\b(?:Warn|add)\(\s*"(\w+)",', path.read_text()))
     assert {"few_points", "outliers", "low_coverage"} <= codes
     page = (ROOT / "docs" / "reading.md").read_text()
-    assert codes <= set(re.findall(r"`(\w+)`", page))
+    groups = re.split(r"^\*\*(Stops|Weakens|Note)\*\*", page, flags=re.MULTILINE)
+    names, rows = groups[1::2], groups[2::2]
+    text = dict(zip((name.lower() for name in names), rows, strict=True))
+    for code in codes:
+        warn = Warn(code, "")
+        assert re.search(
+            rf"^\| `{code}` \| .* \| {re.escape(warn.advice)} \|$",
+            text[warn.severity],
+            re.MULTILINE,
+        ), code
 
 
 def test_page_of_verdicts_has_the_thresholds():

@@ -1,5 +1,6 @@
 """The law as code gives what the fit predicts, for every law."""
 
+import dataclasses
 import functools
 import json
 
@@ -74,6 +75,17 @@ def test_sizes_with_an_offset_of_their_own_are_in_the_code():
     own = law_code.find_parts(fit.fitted)[0].numbers["own"]
     np.testing.assert_allclose(own[0], _SIZES[0] / 1e9)
     assert np.ptp(own[1]) > 0
+
+
+def test_room_for_offsets_that_no_size_has_is_left_out():
+    fitted = scalepred.fit(_surface("loss"), resamples=0).fitted
+    nowhere = np.full_like(fitted.scale.levels, np.inf)
+    scale = fitted.scale._replace(levels=nowhere)
+    parts = law_code.find_parts(dataclasses.replace(fitted, scale=scale))
+    assert parts
+    for part in parts:
+        assert "own" not in part.numbers
+        assert 1.7 < part.form(0.1, 0.1, **part.numbers) < 10
 
 
 def test_code_of_a_law_of_ones_own_reads_the_fit():

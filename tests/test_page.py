@@ -17,7 +17,6 @@ from example_results import NASTY, ODD, grid, make_results, make_surface
 import scalepred
 from scalepred.fitting.warn import Warn
 from scalepred.report import format, verdict, words
-from scalepred.report.elements import Section
 from scalepred.report.page import glossary, page, points
 from scalepred.report.page.next_runs import next_runs
 from scalepred.report.results import Provenance, Results
@@ -63,8 +62,8 @@ class Reader(html.parser.HTMLParser):
         return [own[attribute] for _, own in self.tags if attribute in own]
 
 
-def read(results: Results, *extra: Section) -> Reader:
-    return Reader(page.make_page(results, extra))
+def read(results: Results) -> Reader:
+    return Reader(page.make_page(results))
 
 
 @pytest.fixture(scope="module", params=ODD)
@@ -82,7 +81,7 @@ def test_any_page_is_whole_and_alone(odd):
     assert not {"link", "iframe", "object", "base", "img"} & {t for t, _ in seen.tags}
     assert not [name for _, own in seen.tags for name in own if name.startswith("on")]
     assert seen.having("src") == []
-    assert len(text.encode()) < 250_000
+    assert len(text.encode()) < 150_000
     assert len(seen.tags) < 4000
 
 
@@ -257,16 +256,6 @@ def test_one_size_has_no_picture_of_both():
     assert "Both sizes" not in said
     assert "The law fitted up to each size" not in said  # no corners either
     assert "parameters (upwards)" not in said
-
-
-def test_more_sections_stand_behind_the_law():
-    body = "<p>Of <b>two</b>.</p>\n"
-    text = page.make_page(grid(), [Section("families", "Families", body)])
-    places = [
-        text.index(f'<section id="{one}"') for one in ("law", "families", "points")
-    ]
-    assert places == sorted(places)
-    assert '<a href="#families">Families</a>' in text
 
 
 def test_words_are_linked_once_and_in_text_only():

@@ -177,3 +177,20 @@ def test_site_asks_nobody_for_anything(site):
     )
     for page in site.rglob("*.html"):
         assert not outside.search(page.read_text()), page
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_somewhere(site):
+    """Of notebooks and docstrings too, which mkdocs does not look at."""
+    dead = set()
+    for page in site.rglob("*.html"):
+        if page.name == "404.html":
+            continue  # its links begin at the root of a server
+        for link in re.findall(r"<a[^>]*?href=\"?([^\"\s>]+)", page.read_text()):
+            file = link.partition("#")[0]
+            if not file or re.match(r"https?:|mailto:|data:", link):
+                continue
+            path = page.parent / file
+            if not (path / "index.html" if path.is_dir() else path).exists():
+                dead.add((str(page.relative_to(site)), link))
+    assert not dead

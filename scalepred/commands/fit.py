@@ -377,9 +377,9 @@ def _fit_region(surface: Surface):
     smallest = float(surface.work.max() / surface.work.min())
     if ratio is not None and ratio > smallest:
         raise UserError(
-            f"--fit_max_compute_ratio={numbers.write_flops(ratio)}: the smallest run takes "
-            f"1/{numbers.write(smallest)} of the largest one's compute, so none is "
-            "fitted; give a smaller number"
+            f"--fit_max_compute_ratio={numbers.write_flops(ratio)}: the smallest run "
+            f"takes 1/{numbers.write(smallest)} of the largest one's compute, so none "
+            "is fitted; give a smaller number"
         )
     return fit_region(
         surface,

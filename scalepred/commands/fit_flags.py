@@ -26,10 +26,12 @@ one, are fitted each by itself and compared.
 
   $ scalepred-fit chinchilla.csv --workdir=runs/x --fit_max_compute_ratio=50 \\
       --data_unit=tokens --target=params=70B,data=1.4T
-  Loss of massivetext_lm: 245 runs, 167 fitted, 78 held out
-    trust    With care, up to 54 times the largest fitted run; 78 sizes it never saw:
-             typically 0.6% off (mean of |predicted - measured|), ...
-    target   70B parameters and 1.4T tokens should reach a loss of 2.006 nats (90%
+  Loss of massivetext_lm: 245 runs, 169 fitted, 76 held out
+    trust    Yes, up to 54 times the largest fitted run; 76 sizes it never saw:
+             typically 0.7% off, 3.7% at worst, at 6.8B parameters and 318B tokens;
+             66 of 76 are inside their 90% interval. You ask for 2,400 times the
+             largest fitted run; checked up to 54 times
+    target   70B parameters and 1.4T tokens should reach a loss of 2.015 nats (90%
              interval 1.92 to 2.09)
     worth    Somewhat: gains are getting small; ...
   Report: runs/x/report.html   (--verbose prints notes and weights)

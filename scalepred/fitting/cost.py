@@ -158,7 +158,7 @@ def _describe(
         return _power(name, power), ""
     kind = name if bend_power > 0 else own
     share, rest = bend ** abs(bend_power), _power(kind, 1 - abs(bend_power))
-    bent = f"{kind} + {' '.join(filter(None, [f'{share:.3g}', rest]))}"
+    bent = f"{kind} + {' '.join(filter(None, [write_flops(share), rest]))}"
     if bend_power < 0:
         return _power(own, power), f"{name} = {bent}"
     return _power(f"({bent})", power), ""

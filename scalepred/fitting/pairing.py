@@ -95,6 +95,11 @@ class Pairing:
     residuals: float
     why_not: str = ""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the runs tell how alike their errors are."""
+        return not (math.isnan(self.seeds) and math.isnan(self.residuals))
+
 
 def find_shared(first: Surface, second: Surface) -> Shared:
     """Runs that two surfaces share, by the names of their seeds."""
@@ -160,9 +165,9 @@ def draw_pair(
         and not why_not
     ):
         pairing, mixer = _learn(one, other, shared)
-        if not math.isnan(pairing.residuals):
+        if pairing.is_known:
             return *_draw_together(one, other, mixer, rng), pairing
-        why_not = "too few sizes are shared to tell how alike their errors are"
+        why_not = "too few runs are shared to tell how alike their errors are"
     pairing = Pairing(int(shared.runs.sum()), len(shared), math.nan, math.nan, why_not)
     return *_draw_apart(first.fitted, second.fitted, rng), pairing
 
@@ -217,6 +222,8 @@ class _Mixer(NamedTuple):
         residuals, seeds = self.residuals.draw(draws, rng), self.seeds.draw(draws, rng)
         of_noise = math.sqrt(self.noise[0] * self.noise[1])
         of_misfit = math.sqrt((1 - self.noise[0]) * (1 - self.noise[1]))
+        if math.isnan(self.residuals.value):
+            return np.zeros(draws), seeds
         # Where the noise explains all residuals the misfits hardly matter.
         left = residuals - seeds * of_noise * float(np.mean(self.runs))
         misfits = np.clip(left / max(of_misfit, 1e-3), -0.999, 0.999)

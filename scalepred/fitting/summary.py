@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.table import numbers
 
 _COLUMNS = 79
 _MOST_WARNINGS = 5
@@ -31,7 +32,7 @@ def summarise(fit: Any) -> str:
         f"  {name:<{name_width}}  {value:>9}  {ends}" for name, value, ends in rows
     ]
     lines += ["", *_tell_trust(fit)]
-    warnings = [warning.sentence for warning in fit.warnings]
+    warnings = [one.sentence for one in sorted(fit.warnings, key=lambda w: w.rank)]
     for sentence in warnings[:_MOST_WARNINGS]:
         lines += _wrap(f"warning: {sentence}")
     if len(warnings) > _MOST_WARNINGS:
@@ -115,7 +116,8 @@ def _tell_trust(fit: Any) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    text = f"{value:.4g}"
+    return numbers.write_flops(value) if "e" in text else text
 
 
 def _wrap(text: str) -> list[str]:

@@ -104,13 +104,15 @@ def _table_notes(surface: "Surface") -> list[str]:
     notes = [_without_asides(note) for note in notes if note]
     if len(notes) > _MAX_NOTES:
         more = len(notes) - _MAX_NOTES
-        notes[_MAX_NOTES - 1] += f"; {more} more: --verbose or the page"
+        notes[_MAX_NOTES - 1] += f" ({more} more: --verbose or the page)"
     return notes[:_MAX_NOTES]
 
 
 def _say_card(card: Card) -> str:
     """Headline and reasons of a card after each other."""
-    text = "; ".join([card.headline, *card.sentences[:2]])
+    # The headline of what is unchecked says the first one already.
+    first = 1 if card.verdict == "unchecked" else 0
+    text = "; ".join([card.headline, *card.sentences[first : first + 2]])
     if card.name == "trust":
         text = _without_asides(text)
     return f"{text}. {card.badge}" if card.badge else text

@@ -123,7 +123,7 @@ def table(
     )
     name = f' id="{id}"' if id else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="Table: {label}">\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n'
         f"<table{name}>\n<caption>{caption}</caption>\n"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n"
     )

@@ -225,7 +225,7 @@ def thing(surface: Surface) -> str:
 
 def unit(surface: Surface) -> str:
     """What n counts: the table's own word, "examples" where it has none."""
-    return surface.data_unit
+    return surface.data_unit.replace("_", " ")
 
 
 def sizes(params: float, data: float, surface: Surface) -> str:

@@ -125,6 +125,8 @@ def _flexible_numbers(law: Law, theta: np.ndarray, scale: Scale) -> dict[str, An
         return numbers
     # Slots without a size are left out; the last is that of all other sizes.
     sizes = np.exp(scale.levels)
+    if not np.any(np.isfinite(sizes)):
+        return numbers  # no size is known, and the offset of the others is 0
     kept = np.append(np.isfinite(sizes), True)
     terms = [term[kept] for term in np.split(theta[auto_law.CORE_SIZE :], 2)]
     own = sizes[kept[:-1]], *terms

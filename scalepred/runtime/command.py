@@ -69,7 +69,8 @@ def run(
         known: the flags of the command.
         body: does the work and gives the status; raises UserError for mistakes.
         before: looks at the arguments before they are parsed.
-        positional: the flag that a word alone is the value of; "": none.
+        positional: the flag that words alone are values of, one that may be given
+            more than once; "": none.
         keeps_rows: whether the same command goes on where it was broken off.
     """
     preemption.listen()
@@ -235,10 +236,9 @@ def _parse(known: flags.FlagValues, argv: list[str], positional: str) -> None:
     except Exception as error:  # what else get_config() raises is not wrapped
         raise UserError(_fault_of_experiment(error)) from None
     words = rest[1:]
-    if words and positional and not known[positional].present:
-        known[positional].parse(words.pop(0))
-        known[positional].present = 1
-    if words:
+    if words and positional:
+        known[positional].parse(words)
+    elif words:
         raise UserError(f"{words[0]!r}: not a flag; flags are written --name=value")
 
 

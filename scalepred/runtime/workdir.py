@@ -13,9 +13,9 @@ from scalepred.runtime.files import write_json, write_whole
 # Names that are written in a workdir. Before the first is written config.json claims
 # them: what stands there without it is the user's own.
 _FILES = (
-    "answers.json", "comparison.json", "fit.json", "fit.npz", "log.txt",
-    "predictions.csv", "report.html",
+    "answers.json", "fit.json", "fit.npz", "log.txt", "predictions.csv", "report.html",
 )  # fmt: skip
+_FILES_OF_COMPARISON = ("comparison.json",)
 _FILES_OF_TRAINING = ("envelope.csv", "rounds.csv", "verification.csv")
 # Files in them are named by digests or ids, which no file of the user's own has.
 _FOLDERS = (
@@ -98,7 +98,8 @@ def _check_same_study(
 
 def _check_free(workdir: epath.Path, kind: str, is_ours: bool) -> None:
     """Refuses files in the way of those that are going to be written."""
-    files = _FILES + (_FILES_OF_TRAINING if kind == "experiment" else ())
+    more = _FILES_OF_TRAINING if kind == "experiment" else _FILES_OF_COMPARISON
+    files = _FILES + more
     folders = (_FIGURES, *(_FOLDERS if kind == "experiment" else ("forecasts",)))
     foreign = "" if is_ours else "is not scalepred's (there is no config.json)"
     for path in sorted(workdir.iterdir()):
@@ -126,7 +127,7 @@ def check_input(path: os.PathLike | str, workdir: epath.Path) -> None:
     Raises:
         UserError: it has the place of one of them.
     """
-    names = (*_FILES, "config.json")
+    names = (*_FILES, *_FILES_OF_COMPARISON, "config.json")
     if os.path.realpath(path) in [os.path.realpath(workdir / name) for name in names]:
         raise UserError(
             f"--measurements={path}: the results of this command are written over it; "

@@ -73,7 +73,7 @@ def _parameters(results: Results, shown: Law) -> str:
     for name, one in fit.parameters.items():
         known = [name, _symbol(name, shown.formula), format.number(one.value)]
         ends = format.span(one.lower, one.upper, format.number)
-        known += [ends or format.UNKNOWN]
+        known += [ends or ("as given" if one.lower == one.upper else elements.NOTHING)]
         if raw:
             known += [format.number(raw.get(name, one.value))]
         rows.append([*known, format.describe_parameter(name, metric)])
@@ -147,11 +147,7 @@ def _members(fit: Fit) -> str:
 
 def _offsets(fit: Fit) -> str:
     """What is known of exact model sizes beside their number of parameters."""
-    parts = [
-        part
-        for part in find_parts(fit.fitted)
-        if "own" in part.numbers and part.numbers["own"][0]
-    ]
+    parts = [part for part in find_parts(fit.fitted) if "own" in part.numbers]
     if not parts:
         return ""
     heaviest = max(parts, key=lambda part: part.weight)

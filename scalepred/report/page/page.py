@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -41,20 +40,17 @@ from scalepred.report.results import Results
 from scalepred.runtime.files import write_whole
 
 
-def write_page(
-    path: epath.Path, results: Results, extra: Sequence[Section] = ()
-) -> None:
+def write_page(path: epath.Path, results: Results) -> None:
     """Writes the report as one HTML file.
 
     Args:
         path: the file.
         results: all that is told.
-        extra: sections of those who compare several fits; they follow the law.
     """
-    write_whole(path, make_page(results, extra))
+    write_whole(path, make_page(results))
 
 
-def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
+def make_page(results: Results) -> str:
     """The page as text; see `write_page`."""
     frontier, table = trace_frontier(results), make_law_table(results)
     three = verdict.cards(results)
@@ -70,7 +66,6 @@ def make_page(results: Results, extra: Sequence[Section] = ()) -> str:
         _sizes(results, frontier),
         next_runs(results),
         law(results),
-        *extra,
         points(results),
         provenance(results),
     ]
@@ -125,6 +120,7 @@ def document(name: str, body: str, block: dict[str, Any]) -> str:
     style = (resources.files("scalepred.report.page") / "page.css").read_text("utf-8")
     # Its comments and lines are for who reads the source.
     style = re.sub(r"/\*.*?\*/|\s+", " ", style + chart.STYLE, flags=re.DOTALL)
+    style = re.sub(r" ?([{};,]) ?", r"\1", style)
     program = script()
     digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
     policy = (

@@ -35,8 +35,8 @@ def points(results: Results) -> Section:
     ]
     shown = rows[:STATIC_ROWS]
     caption = (
-        f"values are {format.metric_label(surface.metric)}; targets first, then by "
-        "falling compute"
+        f"measured, predicted, interval: {format.metric_label(surface.metric)}; "
+        "targets first, then by falling compute"
     )
     if len(rows) > len(shown):
         caption += f"; {len(shown)} of {len(rows):,} rows, predictions.csv has all"

@@ -49,7 +49,7 @@ def _trained(results: Results) -> list[str]:
 
 
 def _for_specialists(results: Results) -> str:
-    body = _solver(results) + _back_tests(results) + _corners(results)
+    body = _solver(results) + _corners(results)
     return elements.folded("For specialists: solver, back-tests, corners", body)
 
 
@@ -69,8 +69,21 @@ def _solver(results: Results) -> str:
             f"number {format.number(fit.condition_number, 2)}",
             f"misfit of the law {format.percent(fit.fitted.misfit)}; {noise}",
             _intervals(results),
+            _surprise(results),
         ]
     )
+
+
+def _surprise(results: Results) -> str:
+    """How much larger the errors of back-tests were than the smaller fits promised."""
+    told = [
+        f"{format.number(test.surprise, 2)} (top {test.ratio:g} times of compute "
+        f"hidden, {test.num_fitted:,} points fitted, {test.num_hidden:,} predicted)"
+        for test in results.fit.inner_tests
+    ]
+    if not told:
+        return "no back-test inside the fit was possible"
+    return f"errors of back-tests over those promised: {', '.join(told)}"
 
 
 def _intervals(results: Results) -> str:
@@ -85,28 +98,6 @@ def _intervals(results: Results) -> str:
     said += f", widened {'up to ' if is_gradual else ''}"
     said += f"{format.ratio(fitted.growth, 1.0)} times for what the back-tests missed"
     return said + (", the farther from the fit the more" if is_gradual else "")
-
-
-def _back_tests(results: Results) -> str:
-    tests = results.fit.inner_tests
-    if not tests:
-        return ""
-    return elements.table(
-        "back-tests inside the fit: its largest compute is hidden and predicted; a "
-        "surprise above 1 means that the errors were larger than the smaller fit "
-        "promised",
-        ["hidden: above", "fitted", "hidden", "mean |relative error|", "surprise"],
-        [
-            [
-                f"1/{test.ratio:g} of the compute",
-                f"{test.num_fitted:,}",
-                f"{test.num_hidden:,}",
-                format.percent(test.error),
-                format.number(test.surprise, 2),
-            ]
-            for test in tests
-        ],
-    )
 
 
 def _corners(results: Results) -> str:

@@ -41,13 +41,19 @@ def _scores(results: Results) -> str:
 def _forecasts(results: Results) -> str:
     """What was said of runs before they were measured, the largest first."""
     surface = results.surface
-    said = [
-        words.describe_verified(one, surface.metric, format.unit(surface))
-        for one in sorted(results.verified, key=lambda one: -one.compute)
-    ]
-    if not said:
+    if not results.verified:
         return ""
-    return elements.heading("Forecast, then measured") + elements.bullets(said)
+    order = sorted(
+        results.verified, key=lambda one: (-one.compute, -one.params * one.data)
+    )
+    first, *others = (
+        words.describe_verified(one, surface.metric, format.unit(surface))
+        for one in order
+    )
+    body = elements.heading("Forecast, then measured") + elements.paragraph(first)
+    if others:
+        body += elements.folded(f"{len(others)} more", elements.bullets(others))
+    return body
 
 
 def _region(results: Results, region: str) -> list[PredictionRow]:
