@@ -1,4 +1,4 @@
-"""Pages in a browser: what a reader sees, can reach and can do, on pages of all kinds.
+"""Pages in a browser: what a reader sees, can reach and can print, on all kinds.
 
 Chromium opens the files offline. Numbers that depend on how fast a machine is are not
 held; sizes and counts are.
@@ -10,116 +10,27 @@ import pathlib
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import browser
 import example_results
 import numpy as np
 import pytest
 import studies
 from etils import epath
+from on_page import EVERY, PHONE, answer, move
 
-from scalepred.report import machine, words
+from scalepred.report import words
 from scalepred.report.beside import beside
 from scalepred.report.page import families
-from scalepred.report.page import page as pages
-from scalepred.report.results import Results, write_results
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="no playwright: pip install playwright"
-)
+pytest.importorskip("playwright", reason="no playwright: pip install playwright")
+pytest_plugins = ("browser",)
 
-# Pages that every check is made on, and those that take longer.
-SHORT = ("grid", "one_axis")
-LONG = ("repeated", "many_points", "offsets", "chinchilla", "clip", "isoflop")
-EVERY = [*SHORT, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
-_PUBLISHED = {
-    "chinchilla": ("chinchilla_epoch", {}),
-    "clip": ("laion_clip_best", {"task": "imagenet1k_zeroshot"}),
-    "isoflop": ("marin_isoflop", {"task": "comma"}),
-}
-_WIDE, _PHONE = {"width": 1400, "height": 900}, {"width": 400, "height": 800}
 # Of A4 at 96 dots an inch, without the margins of 14 mm.
 _PAPER = 688
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator["Browser"]:
-    program = browser.find_chromium()
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
-        )
-
-
-@pytest.fixture(scope="session")
-def made(request, tmp_path_factory) -> Callable[[str], tuple[Results, pathlib.Path]]:
-    """Results and page by name, each made once."""
-    known: dict[str, tuple[Results, pathlib.Path]] = {}
-
-    def make(name: str) -> tuple[Results, pathlib.Path]:
-        if name not in known:
-            results = _results(name, request)
-            folder = tmp_path_factory.mktemp(name)
-            # Odd results may be such that no file could hold them.
-            if name not in example_results.ODD or name == "grid":
-                write_results(epath.Path(folder), results)
-                machine.write_answers(epath.Path(folder / "answers.json"), results)
-            (folder / "figures").mkdir()
-            pages.write_page(epath.Path(folder / "report.html"), results)
-            known[name] = results, folder / "report.html"
-        return known[name]
-
-    return make
-
-
-def _results(name: str, request: pytest.FixtureRequest) -> Results:
-    if name in _PUBLISHED:
-        file, about = _PUBLISHED[name]
-        folder = request.getfixturevalue("shared_data") / "measured"
-        return studies.published(folder / f"{file}.csv", **about)
-    made = getattr(studies, name, None) or getattr(example_results, name)
-    return made()
-
-
-@pytest.fixture
-def show(chromium, made) -> Iterator[Callable[..., "Page"]]:
-    """Opens a page; what is said on the console or asked of a network fails a test."""
-    contexts, said = [], []
-
-    def open_page(name: str, size=_WIDE, path: pathlib.Path | None = None, **about):
-        path = path or made(name)[1]
-        context = chromium.new_context(viewport=size, offline=True, **about)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.on("request", lambda one: one.url == path.as_uri() or said.append(one.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
-
-
-def move(page: "Page", slider: str, value: float) -> None:
-    page.eval_on_selector(
-        slider,
-        "(element, value) => { element.value = value;"
-        " element.dispatchEvent(new Event('input', { bubbles: true })); }",
-        value,
-    )
-
-
-def answer(page: "Page") -> str:
-    return page.inner_text("[role=status]")
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -272,7 +183,7 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(show):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_phone_shows_all_of_it(show, name):
-    page = show(name, size=_PHONE)
+    page = show(name, size=PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     for svg in page.locator("svg").all():
         if svg.is_visible():
@@ -407,21 +318,6 @@ def test_one_script_runs_and_text_from_a_file_does_not(show, made):
     assert "default-src 'none'" in policy
 
 
-@pytest.mark.parametrize("name", [*example_results.ODD, "free_data"])
-def test_odd_results_have_controls_that_work(show, name):
-    page = show(name)  # what fails is said on the console
-    for slider in page.locator("#controls [type=range]:visible").all():
-        slider.focus()
-        page.keyboard.press("ArrowUp")
-    assert re.search(r"\d", answer(page))
-    page.click("#wanted")
-    assert re.search(r"takes (more than )?[\d.]", answer(page))
-    page.focus("[data-chart=compute]")
-    page.keyboard.press("ArrowRight")
-    assert "Predicted" in page.inner_text("#tip")
-    assert not re.search(r"NaN|undefined|Infinity", page.inner_text("body"))
-
-
 def test_one_axis_draws_no_world_that_is_not_there(show):
     page = show("one_axis")
     assert page.locator("[data-chart=surface], [data-chart=curves-params]").count() == 0
@@ -448,135 +344,6 @@ def test_every_target_is_drawn(show, made, name):
     count = len(words.targets(results))
     for chart in ("compute", "surface"):
         assert page.locator(f"[data-chart={chart}] [data-target]").count() == count
-
-
-def test_sliders_fields_and_fragment_say_the_same(show):
-    page = show("grid")
-    page.fill("#params-number", "20k")
-    page.press("#params-number", "Enter")
-    page.fill("#data-number", "3,000")
-    page.press("#data-number", "Enter")
-    said = answer(page)
-    assert said.startswith("20,000 parameters and 3,000 examples should reach an error")
-    assert float(page.input_value("#params")) == pytest.approx(np.log10(2e4), abs=0.01)
-    hash_before = page.evaluate("location.hash")
-    # A link to a section is no state.
-    page.evaluate("location.hash = '#trust'")
-    assert answer(page) == said
-    page.evaluate(f"location.hash = '{hash_before}'")
-    assert answer(page) == said
-    page.fill("#data-number", "many")
-    page.press("#data-number", "Enter")
-    assert "1.4T" in page.eval_on_selector("#data-number", "e => e.validationMessage")
-    assert answer(page) == said
-
-
-def test_a_wanted_value_is_answered_with_data_and_the_cheapest_way(show, made):
-    results, _ = made("grid")
-    page = show("grid")
-    page.fill("#params-number", "50000")
-    page.press("#params-number", "Enter")
-    page.check("#wanted")
-    page.fill("#value-number", "10%")
-    page.press("#value-number", "Enter")
-    needed = results.fit.data_needed(0.1, 5e4).value
-    said = answer(page)
-    match = re.search(r"with 50,000 parameters takes ([\d,]+) examples", said)
-    assert match is not None
-    assert float(match[1].replace(",", "")) == pytest.approx(needed, rel=0.01)
-    assert "cheapest way takes" in said
-    page.reload()
-    assert page.is_checked("#wanted")
-    assert answer(page) == said
-
-
-def test_the_chosen_run_moves_in_every_picture(show):
-    page = show("grid")
-    drawn = "all => all.map((path) => path.getAttribute('d'))"
-    before = page.eval_on_selector_all(".marker path", drawn)
-    assert len(before) == page.locator("svg[data-chart]").count()
-    move(page, "#params", 4.0)
-    move(page, "#data", 3.2)
-    after = page.eval_on_selector_all(".marker path", drawn)
-    assert all(one != other for one, other in zip(before, after, strict=True))
-    compute = page.eval_on_selector(
-        "[data-chart=compute] .marker path", "p => p.getAttribute('d')"
-    )
-    assert re.fullmatch(r"M\S+ \S+V\S+M.*z", compute)  # a bar and a diamond
-
-
-def test_a_run_is_told_by_pointer_and_by_keys(show, made):
-    results, _ = made("grid")
-    page = show("grid")
-    page.focus("[data-chart=compute]")
-    page.keyboard.press("Home")
-    said = page.inner_text("#tip")
-    least = min(results.predictions, key=lambda row: row.compute)
-    assert "Measured" in said
-    assert "Off by" in said
-    assert "Fitted, 2 runs" in said
-    assert said.startswith(f"{least.params:,.0f} parameters and {least.data:,.0f}")
-    page.keyboard.press("ArrowRight")
-    assert page.inner_text("#tip") != said
-    page.keyboard.press("Escape")
-    assert page.is_hidden("#tip")
-
-    circle = page.locator("[data-chart=compute] [r='8']")
-    page.keyboard.press("Home")
-    box = circle.bounding_box()
-    assert box is not None
-    page.keyboard.press("Escape")
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    assert page.inner_text("#tip") == said
-    page.mouse.down()
-    page.mouse.up()
-    page.mouse.move(5, 5)
-    assert page.inner_text("#tip") == said  # pinned
-
-
-def test_the_legend_hides_and_shows(show):
-    page = show("grid")
-    marks = "svg [data-region=held_out]:not(.key)"
-    shown = page.locator(marks).count()
-    assert shown > 1
-    page.uncheck("[data-toggle='region:held_out']")
-    assert page.locator(f"{marks}:visible").count() == 0
-    page.locator("[data-chart=compute] .key[data-region=held_out]").click()
-    assert page.is_checked("[data-toggle='region:held_out']")
-    assert page.locator(f"{marks}[display=inline]").count() == shown
-
-
-@pytest.mark.parametrize("name", ["grid", "repeated", "many_points"])
-def test_the_table_of_points_is_that_of_python_and_can_be_sorted(show, name):
-    without = show(name, java_script_enabled=False)
-    rows = "all => all.map((row) => [...row.cells].map((cell) => cell.textContent))"
-    expected = without.locator("#points-table tbody tr").all()
-    expected = [row.locator("th, td").all_text_contents() for row in expected]
-    page = show(name)
-    read = page.eval_on_selector_all("#points-table tbody tr", rows)
-    assert read == expected
-
-    page.click("#points-table thead th:nth-child(1) button")
-    sizes = page.eval_on_selector_all("#points-table tbody tr", rows)
-    assert page.get_attribute("#points-table thead th", "aria-sort") == "ascending"
-    small = [float(row[0].replace(",", "")) for row in sizes if row[0][-1].isdigit()]
-    assert small == sorted(small)
-    page.fill("input[type=search]", "held out")
-    read = page.eval_on_selector_all("#points-table tbody tr", rows)
-    assert read
-    assert all("held out" in row for row in read)
-
-
-def test_tables_are_copied_as_tab_separated_values(show, made):
-    results, _ = made("grid")
-    page = show("grid", permissions=["clipboard-read", "clipboard-write"])
-    page.locator("#points .copy").click()
-    page.wait_for_function(
-        "document.querySelector('#points .copy').textContent != 'Copy'"
-    )
-    lines = page.evaluate("navigator.clipboard.readText()").split("\n")
-    assert len(lines) == 1 + len(results.predictions)
-    assert {line.count("\t") for line in lines} == {7}
 
 
 def test_two_families_are_drawn_compared_and_hidden(show, tmp_path):
