@@ -450,7 +450,8 @@ def finish(
     """
     if with_report:
         # Drawing starts with what is known at once; the corners are fitted meanwhile.
-        steps.begin("fitting the law from every corner, drawing figures")
+        every = "fitting the law from every corner, " if found.is_grid else ""
+        steps.begin(f"{every}drawing figures")
         figure_process = figure_process or FigureProcess()
         plot = make_plot_data(found)
         figure_process.start(plot)

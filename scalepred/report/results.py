@@ -21,6 +21,7 @@ from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.scores import coverage, summarise_errors
 from scalepred.fitting.warn import Warn
+from scalepred.report.law_code import find_parts
 from scalepred.runtime import invocation
 from scalepred.runtime.files import write_json, write_whole
 from scalepred.runtime.versions import read_versions
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from scalepred.table.rows import Measurement
     from scalepred.training.run import Progress
 
+_GRID = 0.5  # of all pairs of a model and a data size
 # Of 90 % intervals; less is said aloud.
 _LOW_COVERAGE = 0.75
 
@@ -197,8 +199,18 @@ class Results:
 
     @functools.cached_property
     def corners(self) -> list[backtest.Corner]:
-        """The paper's array, fitted on every corner of the grid."""
-        return self.fit.corners(self.surface)
+        """The paper's array, fitted on every corner; none where there is no grid.
+
+        Of scattered points no two corners are alike, and refitting them takes most of
+        the time of a report; `Fit.corners` does it all the same.
+        """
+        return self.fit.corners(self.surface) if self.is_grid else []
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether most pairs of a model and a data size are there."""
+        sizes = (np.unique(own) for own in (self.surface.params, self.surface.data))
+        return len(self.surface) >= _GRID * math.prod(map(len, sizes))
 
 
 def make_results(
@@ -408,6 +420,7 @@ def _fit_record(results: Results) -> dict[str, object]:
         ],
         "notes": list(dict.fromkeys((*results.surface.notes, *fit.notes))),
         "members": [dataclasses.asdict(member) for member in fit.members],
+        "parts": [part.as_record() for part in find_parts(fit.fitted)],
         "versions": results.versions,
     }
 

@@ -37,7 +37,7 @@ def law(results: Results) -> Section:
         + _offsets(fit)
         + elements.heading("As code")
         + elements.paragraph(
-            "this gives the numbers of the page to the last digit, with NumPy alone; "
+            "this gives the numbers of the page to twelve digits, with NumPy alone; "
             "fit.json holds the same numbers for other languages"
         )
         + elements.folded("Python", elements.code(python_code(fit), "law-code"))

@@ -101,6 +101,11 @@ def _intervals(results: Results) -> str:
 
 
 def _corners(results: Results) -> str:
+    if not results.is_grid:
+        return elements.paragraph(
+            "the points are no grid, so the law was not refitted from every corner as "
+            "in the paper; Fit.corners does it"
+        )
     params, data, corners = choose_corners(results.corners)
     # Along one size there is no corner.
     if len(params) < 2 or len(data) < 2:
