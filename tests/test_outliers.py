@@ -6,6 +6,7 @@ import pytest
 import scalepred
 from scalepred.fitting import outliers
 from scalepred.fitting.least_squares import LeastSquares
+from scalepred.table import numbers
 from scalepred.table.surface import Surface
 
 
@@ -55,9 +56,10 @@ def test_outliers_at_an_end_do_not_hide_each_other():
     assert named == set(bad)
     for name in ("model_exponent", "data_exponent"):
         without = good.parameters[name].value
-        assert f"{name} would be {without:.3g} instead of" in found["outliers"]
-    assert found["outliers"].startswith("4 points (")
-    assert all(f"params={size:g}" in found["outliers"] for size in own)
+        said = f"{name.replace('_', ' ')} would be {without:.3g} instead of"
+        assert said in found["outliers"]
+    assert found["outliers"].startswith("4 points lie more than 5 standard deviations")
+    assert all(f"{numbers.write(size)} parameters" in found["outliers"] for size in own)
     assert "influential_point" not in found
 
 

@@ -88,7 +88,9 @@ def test_it_is_short(name):
 
 
 def test_the_guide_shows_files_as_they_stand_and_names_all():
-    shown = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+    shown = re.findall(
+        r"<!-- file: (\S+/\S+) -->\n```python\n(.*?)```", GUIDE, re.DOTALL
+    )
     assert shown
     for path, code in shown:
         assert (ROOT / path).read_text() == code

@@ -126,7 +126,9 @@ def _choose(
         worth = free & (cells.cost <= budget) & (gain > _LEAST_GAIN)
         if not np.any(worth):
             break
-        best = int(np.argmax(np.where(worth, gain / price, -np.inf)))
+        with np.errstate(divide="ignore"):  # what costs nothing comes first
+            each = np.divide(gain, price, out=np.full_like(gain, -np.inf), where=worth)
+        best = int(np.argmax(each))
         known = known.after(best)
         free[best] = False
         budget -= float(cells.cost[best])

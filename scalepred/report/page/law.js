@@ -110,10 +110,12 @@ const within = (text) => (text ? ` (90% interval ${text})` : "");
 
 // ---- The law, read from its table (law_table.py)
 
-/** Numbers that packed.py wrote: float32, or else shares of `most` in 16 bits. */
+/** Numbers that packed.py wrote: floats, or else shares of `most` in 16 bits. */
 function decode(text, most = 0) {
   if (!text) return null;
-  const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+  const isDouble = text[0] === "~";
+  const bytes = Uint8Array.from(atob(isDouble ? text.slice(1) : text), (char) => char.charCodeAt(0));
+  if (isDouble) return new Float64Array(bytes.buffer);
   if (!most) return new Float32Array(bytes.buffer);
   return Float32Array.from(new Uint16Array(bytes.buffer), (share) => (share / 65535) * most);
 }

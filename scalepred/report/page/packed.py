@@ -15,8 +15,17 @@ _NO_END = math.log(1e4)
 
 
 def floats(numbers: np.ndarray) -> str:
-    """Any shape, flattened; what is not known is NaN."""
-    return _encode(np.asarray(numbers, "<f4"))
+    """Any shape, flattened; what is not known is NaN.
+
+    A "~" before it says that it is float64, which numbers take that are too large or
+    too small for float32.
+    """
+    numbers = np.asarray(numbers, np.float64)
+    size = np.abs(numbers[np.isfinite(numbers) & (numbers != 0)])
+    kind = np.finfo(np.float32)
+    if np.all((size > kind.tiny) & (size < kind.max)):
+        return _encode(numbers.astype("<f4"))
+    return "~" + _encode(numbers.astype("<f8"))
 
 
 def ends(
