@@ -115,8 +115,13 @@ def _choose(
     """
     first = known.at_targets()
 
+    def left() -> np.ndarray:
+        """Share of each target's variance; all where there is none."""
+        share = np.ones_like(first)
+        return np.divide(known.at_targets(), first, out=share, where=first > 0)
+
     def width() -> float:
-        return float(np.max(known.width * np.sqrt(known.at_targets() / first)))
+        return float(np.max(known.width * np.sqrt(left())))
 
     chosen: list[NextCell] = []
     free = np.ones(len(cells.cost), bool)
@@ -135,5 +140,4 @@ def _choose(
         after = width()
         chosen.append(cells.pick(best, before, after))
         before = after
-    left = float(np.mean(known.at_targets() / first))
-    return chosen, left, before
+    return chosen, float(np.mean(left())), before
