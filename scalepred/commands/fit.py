@@ -14,7 +14,7 @@ from scalepred.commands import fit_flags as flags
 from scalepred.commands.fit_flags import FLAGS, USAGE
 from scalepred.config import UserError
 from scalepred.report.figure_process import FigureProcess
-from scalepred.runtime import command, steps
+from scalepred.runtime import command, preemption, steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -391,6 +391,7 @@ def _fit_region(surface: Surface):
 
 def main() -> None:
     """Entry point of the console script."""
+    preemption.die_silently()  # while what takes seconds is imported
     sys.path.append(os.getcwd())  # for a law of one's own
     os.environ["JAX_PLATFORMS"] = "cpu"  # laws are fitted there, beside any other
     # Importing and tracing leave little garbage; looking for it takes a tenth longer.

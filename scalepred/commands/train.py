@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from scalepred.config import Experiment, UserError
-from scalepred.runtime import command, steps
+from scalepred.runtime import command, preemption, steps
 
 if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
     from collections.abc import Sequence
@@ -222,6 +222,7 @@ def _join() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    preemption.die_silently()  # while what takes seconds is imported
     command.run("scalepred", _USAGE, FLAGS, _main, _find_config)
 
 

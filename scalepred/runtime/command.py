@@ -73,10 +73,15 @@ def run(
             more than once; "": none.
         keeps_rows: whether the same command goes on where it was broken off.
     """
-    preemption.listen()
+
+    def listening() -> int:
+        # Not earlier: what is broken off while jax is imported may crash at the end.
+        preemption.listen()
+        return body()
+
     steps.show()
     more = {"positional": positional, "keeps_rows": keeps_rows}
-    status = status_of(name, usage, known, body, before, sys.argv, **more)
+    status = status_of(name, usage, known, listening, before, sys.argv, **more)
     sys.stdout.flush()
     sys.stderr.flush()
     if status in (MACHINE_FAILED, STOPPED):
