@@ -243,11 +243,16 @@ def size(name: str, number: float, surface: Surface) -> str:
     Args:
         name: params or data.
         number: of them.
-        surface: the points; a size that they do not tell is 1 at each of them.
+        surface: the points.
     """
-    if number == 1 and (getattr(surface, name) == 1).all():
+    if not is_told(name, surface):
         return ""
     return f"{count(number)} {'parameters' if name == 'params' else unit(surface)}"
+
+
+def is_told(name: str, surface: Surface) -> bool:
+    """Whether the table tells that size (params or data): else it is 1 everywhere."""
+    return not (getattr(surface, name) == 1).all()
 
 
 def given(asked: Mapping[str, float], surface: Surface) -> str:

@@ -136,6 +136,11 @@ def data_block(results: Results, table: LawTable | None) -> dict[str, Any]:
             "bounded": is_bounded(metric),
             "unit": "" if is_bounded(metric) else find_unit(metric),
         },
+        "untold": [
+            name
+            for name in ("params", "data")
+            if not format.is_told(name, results.surface)
+        ],
         "dataUnit": format.printable(format.unit(results.surface)),
         "law": table and table.record(),
         "start": table and _start(results, table),

@@ -52,7 +52,7 @@ def _facts(results: Results) -> str:
     if points == 1:
         counted = counted.replace("sizes", "size").replace("1 runs", "1 run")
     facts = [counted]
-    if format.unit(surface) != "FLOPs":
+    if format.unit(surface) != "FLOPs" and format.is_told("params", surface):
         facts.append(f"{_range(surface.params)} parameters")
     facts.append(f"{_range(surface.data)} {format.unit(surface)}")
     if surface.epochs is not None:

@@ -114,7 +114,7 @@ const within = (text) => (text ? ` (90% interval ${text})` : "");
 function decode(text, most = 0) {
   if (!text) return null;
   const isDouble = text[0] === "~";
-  const bytes = Uint8Array.from(atob(isDouble ? text.slice(1) : text), (char) => char.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(text.replace("~", "")), (char) => char.charCodeAt(0));
   if (isDouble) return new Float64Array(bytes.buffer);
   if (!most) return new Float32Array(bytes.buffer);
   return Float32Array.from(new Uint16Array(bytes.buffer), (share) => (share / 65535) * most);
@@ -266,7 +266,9 @@ const passes = (epochs) =>
 
 function sayPlace(block, sizes) {
   if (block.dataUnit === "FLOPs") return `${flops(sizes.data)} FLOPs`;
-  return `${count(sizes.params)} parameters and ${count(sizes.data)} ${block.dataUnit}`;
+  const nouns = { params: "parameters", data: block.dataUnit };
+  const told = Object.keys(nouns).filter((name) => !(block.untold || []).includes(name));
+  return told.map((name) => `${count(sizes[name])} ${nouns[name]}`).join(" and ");
 }
 
 const sayPasses = (law, sizes) => (law.axis.epochs ? passes(sizes.epochs) : "");
