@@ -135,6 +135,7 @@ def test_what_cannot_be_trusted_is_no_advice():
     for card in (need, worth):
         assert card.verdict == ""
         assert "cannot be trusted" in card.badge
+    assert worth.headline == "This fit cannot say"
 
 
 def test_a_question_far_beyond_the_checks_is_told():

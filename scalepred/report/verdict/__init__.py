@@ -14,6 +14,7 @@ from scalepred.report.verdict.worth import worth_card
 __all__ = ["Card", "cards"]
 
 _NO_ADVICE = "Do not decide by this: the fit cannot be trusted"
+_NOT_KNOWN = "This fit cannot say"
 
 
 def cards(results: Results) -> tuple[Card, Card, Card]:
@@ -21,7 +22,6 @@ def cards(results: Results) -> tuple[Card, Card, Card]:
     trust, need, worth = trust_card(results), need_card(results), worth_card(results)
     if trust.verdict == "no":
         # What a fit says that cannot be trusted is shown, and is no advice.
-        need, worth = (
-            card._replace(verdict="", badge=_NO_ADVICE) for card in (need, worth)
-        )
+        need = need._replace(badge=_NO_ADVICE)
+        worth = worth._replace(verdict="", headline=_NOT_KNOWN, badge=_NO_ADVICE)
     return trust, need, worth
