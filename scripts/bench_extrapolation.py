@@ -1,9 +1,10 @@
 """How well each law predicts what it did not see: accuracy and coverage.
 
 Fits every study's cells with m n <= max / ratio, predicts the rest, and prints one row
-a study: the mean absolute relative error of the held-out points and the share of their
-runs within 90 % intervals, averaged over the problems of a study; then the geometric
-mean of the errors and the mean coverage over studies.
+a study: the mean absolute relative error of the held-out points, the share of their
+runs within 90 % intervals, the interval score (width plus 20 times what lies outside,
+over the value) and the median half-width over the median error, averaged over the
+problems of a study; then geometric means over studies, and the mean coverage.
 
     python scripts/bench_extrapolation.py [--data=DIR] [--ratios=10,50,200,1000]
         [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense,other] [--outliers]
@@ -28,7 +29,7 @@ from absl import app, flags
 
 import scalepred
 from scalepred.fitting.region import fit_region
-from scalepred.fitting.scores import coverage
+from scalepred.fitting.scores import coverage, interval_score
 from scalepred.runtime import command
 from scalepred.table.surface import Surface
 
@@ -52,7 +53,8 @@ class Problem(NamedTuple):
 class Score(NamedTuple):
     error: float
     coverage: float
-    num_held_out: int
+    interval_score: float
+    width: float  # median half-width over median error
 
 
 Row = dict[str, str]
@@ -199,10 +201,14 @@ def score(problem: Problem, law: str, ratio: float) -> Score | None:
     said = fit.predict(rest.params, rest.data)
     point, seed = np.nonzero(np.isfinite(rest.seed_values))
     runs = rest.seed_values[point, seed]
+    ends = said.lower[point], said.upper[point]
+    errors = np.abs(said.value / rest.value - 1)
+    half = (said.upper - said.lower) / 2 / rest.value
     return Score(
-        float(np.mean(np.abs(said.value / rest.value - 1))),
-        coverage(runs, said.lower[point], said.upper[point]),
-        len(rest),
+        float(np.mean(errors)),
+        coverage(runs, *ends),
+        interval_score(runs, *ends),
+        float(np.median(half) / max(np.median(errors), 1e-12)),
     )
 
 
@@ -212,7 +218,7 @@ def _sizes(surface: Surface) -> tuple[int, int]:
 
 def print_table(problems: list[Problem], ratio: float, laws: list[str]) -> None:
     fitted = f"where m n <= max / {ratio:g}" if ratio else "on the published split"
-    print(f"\nfitted {fitted}; error of the rest (coverage)\n")
+    print(f"\nfitted {fitted}; error of the rest (coverage; score; width)\n")
     print("| study | problems | " + " | ".join(laws) + " |")
     print("| --- | --- |" + " --- |" * len(laws))
     scores = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -225,17 +231,23 @@ def print_table(problems: list[Problem], ratio: float, laws: list[str]) -> None:
     for study, by_law in scores.items():
         cells = []
         for law in laws:
-            error = float(np.mean([item.error for item in by_law[law]]))
-            share = float(np.mean([item.coverage for item in by_law[law]]))
-            totals[law].append((error, share))
-            cells.append(f"{error:.2%} ({share:.0%})")
+            mean = Score(*np.mean(by_law[law], axis=0).tolist())
+            totals[law].append(mean)
+            cells.append(_say(mean))
         print(f"| {study} | {len(by_law[laws[0]])} | " + " | ".join(cells) + " |")
-    summary = [
-        f"**{np.exp(np.mean(np.log([e for e, _ in totals[law]]))):.2%}** "
-        f"({np.mean([share for _, share in totals[law]]):.1%})"
-        for law in laws
-    ]
+    summary = []
+    for law in laws:
+        typical = Score(*np.exp(np.mean(np.log(totals[law]), axis=0)).tolist())
+        share = float(np.mean([one.coverage for one in totals[law]]))
+        summary.append(_say(typical._replace(coverage=share)))
     print("| geometric mean (mean) | | " + " | ".join(summary) + " |", flush=True)
+
+
+def _say(one: Score) -> str:
+    return (
+        f"{one.error:.2%} ({one.coverage:.0%}; {one.interval_score:.3f}; "
+        f"{one.width:.1f})"
+    )
 
 
 _PROBLEMS = {

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import scalepred
 from scalepred.fitting.fit import Fit
+from scalepred.fitting.scores import interval_score
 from scalepred.table.surface import Surface
 
 _LAWS = ("auto", "chinchilla", "kaplan", "rosenfeld", "coupled")
@@ -91,3 +92,46 @@ def test_many_places_are_said_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> 
     ):
         assert one.shape == (12, 12)
         np.testing.assert_array_equal(one, other)
+
+
+_GRIDS = {
+    "grid": np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(2e8, 2e10, 5)),
+    "ladder": (
+        np.repeat(np.geomspace(1e7, 1e9, 7), 5),
+        np.geomspace(1e7, 1e9, 7)[:, None] * np.array([5, 10, 20, 40, 80]),
+    ),
+    "budgets": (
+        np.tile(np.geomspace(3e7, 1e9, 6), 4),
+        np.repeat(np.geomspace(1e18, 1e20, 4), 6)
+        / 6
+        / np.tile(np.geomspace(3e7, 1e9, 6), 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", _GRIDS)
+@pytest.mark.parametrize("noise", [0.0, 0.002])
+def test_less_noise_is_no_wider_interval(shape: str, noise: float) -> None:
+    """At the largest fitted point `auto` is as sure as noise and misfit allow.
+
+    What the law is off by at small models, which hardly count, is no sign that the
+    large ones err together (it made the interval here 0.82 to 1.47 times the value).
+    """
+    m, n = (np.ravel(size) for size in _GRIDS[shape])
+    value = 1.69 + 406.4 * m**-0.34 + 410.7 * n**-0.28
+    value *= np.exp(noise * np.random.default_rng(1).standard_normal(len(m)))
+    fit = scalepred.fit(Surface.from_arrays(m, n, value, metric="loss"), resamples=200)
+    said = fit.predict(m[-1], n[-1])
+    assert said.upper / said.lower < 1.1
+    far = fit.predict(10 * m[-1], 10 * n[-1])
+    assert far.upper / far.lower < 1.4
+
+
+def test_score_of_an_interval_by_hand() -> None:
+    measured = np.array([1.0, 2.0, 4.0])
+    lower, upper = np.array([0.9, 2.5, 1.0]), np.array([1.2, 3.0, 3.0])
+    # Inside; half a unit below; a unit above.
+    by_hand = (0.3 / 1 + (0.5 + 20 * 0.5) / 2 + (2.0 + 20 * 1.0) / 4) / 3
+    assert interval_score(measured, lower, upper) == pytest.approx(by_hand)
+    wider = interval_score(measured[:1], lower[:1] - 0.1, upper[:1] + 0.1)
+    assert wider > interval_score(measured[:1], lower[:1], upper[:1])

@@ -21,3 +21,22 @@ def coverage(
     if np.any(np.isnan(lower) | np.isnan(upper)):
         return math.nan
     return float(np.mean((measured >= lower) & (measured <= upper)))
+
+
+def interval_score(
+    measured: np.ndarray, lower: np.ndarray, upper: np.ndarray, level: float = 0.9
+) -> float:
+    """How good intervals are: narrow ones that hold what is measured score least.
+
+    The mean of (width + what lies outside, 2 / (1 - level) times) over the measured
+    value (Gneiting and Raftery 2007, Eq. 43).
+
+    Args:
+        measured: values above 0 [points].
+        lower: lower ends [points].
+        upper: upper ends [points].
+        level: that the intervals promise.
+    """
+    outside = np.maximum(lower - measured, 0.0) + np.maximum(measured - upper, 0.0)
+    score = upper - lower + 2 / (1 - level) * outside
+    return float(np.mean(score / measured))

@@ -34,6 +34,8 @@ def find_shares(points: Points, known: solver.Information) -> np.ndarray:
             used = known.weight[lane, point] > 0
             at, of_seed = point[used], seed[used]
             error = difference[at] - of_runs[at, column[used]]
+            # In its own standard deviation: points that hardly count may be far off.
+            error = error * np.sqrt(known.weight[lane, at])
             same = np.abs(np.diff(points.x[at])) < SAME_SIZE
             same &= of_seed[1:] == of_seed[:-1]
             if same.sum() < _MIN_NEIGHBOURS:
