@@ -102,6 +102,24 @@ def test_nothing_held_out_is_unchecked_and_says_how_to_check():
     assert _card(warned, "trust").verdict == "no"
 
 
+def test_a_target_that_was_trained_is_a_check():
+    rows = [
+        dataclasses.replace(
+            row, measured=row.predicted * 1.01, relative_error=1 / 1.01 - 1
+        )
+        if row.region == "target"
+        else row
+        for row in grid().predictions
+        if row.region != "held_out"
+    ]
+    made = dataclasses.replace(grid(), predictions=rows, answers=[])
+    card = _card(made, "trust")
+    assert card.verdict == "yes"
+    assert card.headline == "Yes, up to 11,000 times the largest fitted run"
+    assert card.sentences[0] == "1 size it never saw: 1.0% off"
+    assert card.badge == ""
+
+
 @functools.cache
 def _curve(kind: str) -> Results:
     """A learning curve that falls, rises, or falls and rises."""

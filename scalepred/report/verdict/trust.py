@@ -24,10 +24,10 @@ _WIDE = 4.0  # times between the ends of an interval, at least, to call it too w
 
 
 class _Checks(NamedTuple):
-    """What the held-out points say of the law.
+    """What held-out points, and targets that were trained, say of the law.
 
     Attributes:
-        number: of held-out points.
+        number: of them.
         typical: mean of |predicted / measured - 1|.
         worst: the largest.
         at_worst: where that is.
@@ -46,7 +46,12 @@ class _Checks(NamedTuple):
 
 
 def _checks(results: Results) -> _Checks | None:
-    rows = [row for row in results.predictions if row.region == "held_out"]
+    # Targets that were trained afterwards check as well as runs that were held out.
+    rows = [
+        row
+        for row in results.predictions
+        if row.region != "fit" and math.isfinite(row.measured)
+    ]
     if not rows:
         return None
     errors = [abs(row.relative_error) for row in rows]
