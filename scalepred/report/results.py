@@ -207,6 +207,15 @@ class Results:
         return self.fit.corners(self.surface) if self.is_grid else []
 
     @property
+    def checks(self) -> list[PredictionRow]:
+        """What was predicted and then measured: held out, or a target trained later."""
+        return [
+            row
+            for row in self.predictions
+            if row.region != "fit" and math.isfinite(row.measured)
+        ]
+
+    @property
     def is_grid(self) -> bool:
         """Whether most pairs of a model and a data size are there."""
         sizes = (np.unique(own) for own in (self.surface.params, self.surface.data))

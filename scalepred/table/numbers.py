@@ -123,23 +123,6 @@ def parse(text: str, decimal: str = ".") -> float:
         raise ValueError("not a number") from None
 
 
-def parse_flag(name: str, text: str) -> float:
-    """A number given to a flag.
-
-    Raises:
-        UserError: it is none.
-    """
-    try:
-        number = parse(text)
-    except ValueError as error:
-        raise UserError(
-            f"{name}={text}: is {error}; write it as 1e9, 1.4T or 5%"
-        ) from None
-    if math.isnan(number) and text.strip().lower() not in ("inf", "nan"):
-        raise UserError(f"{name}={text}: is not a number; write it as 1e9, 1.4T or 5%")
-    return float(text) if math.isnan(number) else number
-
-
 _LETTERS = (("T", 1e12), ("B", 1e9), ("M", 1e6))
 
 

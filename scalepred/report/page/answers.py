@@ -7,6 +7,7 @@ from scalepred.report import elements, format, words
 from scalepred.report.beside import beside
 from scalepred.report.elements import Cell, Section
 from scalepred.report.results import PredictionRow, Results
+from scalepred.report.verdict.trust import largest_fitted
 
 _HEADER = (
     "question",
@@ -140,9 +141,8 @@ def _compute(results: Results, answer: Answer) -> float:
 def _how_far(results: Results, compute: float) -> str:
     if not math.isfinite(compute):
         return elements.NOTHING
-    measured = [row for row in results.predictions if row.region != "target"]
-    fitted = max(row.compute for row in measured if row.region == "fit")
-    checked = max(row.compute for row in measured)
+    fitted = largest_fitted(results)
+    checked = max((row.compute for row in results.checks), default=0.0)
     if compute <= fitted * 1.001:
         return "inside the fitted runs"
     times = f"{format.ratio(compute, fitted)} times the largest fitted run"

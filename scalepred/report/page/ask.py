@@ -162,19 +162,16 @@ def _start(results: Results, table: LawTable) -> dict[str, float | None]:
 
 
 def _reach(results: Results, table: LawTable | None) -> dict[str, Any]:
-    """The largest fitted and held-out run, in compute or in the law's only size."""
+    """The largest fitted and checked run, in compute or in the law's only size."""
     own = [axis.name for axis in table.axes if axis.name != "epochs"] if table else []
     of = own[0] if len(own) == 1 else "compute"
 
-    def largest(region: str, name: str) -> float | None:
-        sizes = [getattr(r, name) for r in results.predictions if r.region == region]
-        return max(sizes, default=None)
-
+    fitted = [row for row in results.predictions if row.region == "fit"]
     return {
         "of": of,
-        "fitted": largest("fit", of),
-        "checked": largest("held_out", of),
-        "compute": largest("fit", "compute"),
+        "fitted": max(getattr(row, of) for row in fitted),
+        "checked": max((getattr(row, of) for row in results.checks), default=None),
+        "compute": max(row.compute for row in fitted),
     }
 
 

@@ -105,9 +105,10 @@ def _draw_ends(chart: Chart, points: Points, column: str) -> None:
     """Up to where runs were fitted, and up to where predictions were checked."""
     fitted = float(np.max(getattr(points.of_region("fit"), column)))
     chart.vertical(fitted, "fitted up to here")
-    held_out = getattr(points.of_region("held_out"), column)
-    if len(held_out) and held_out.max() > fitted:
-        chart.vertical(float(held_out.max()), "checked up to here", row=1)
+    checks = points.where(~points.is_fitted & np.isfinite(points.measured))
+    checked = max(getattr(checks, column), default=0.0)
+    if checked > fitted:
+        chart.vertical(float(checked), "checked up to here", row=1)
 
 
 def _describe(results: Results, points: Points, column: str, line: _Line | None) -> str:

@@ -46,12 +46,7 @@ class _Checks(NamedTuple):
 
 
 def _checks(results: Results) -> _Checks | None:
-    # Targets that were trained afterwards check as well as runs that were held out.
-    rows = [
-        row
-        for row in results.predictions
-        if row.region != "fit" and math.isfinite(row.measured)
-    ]
+    rows = results.checks
     if not rows:
         return None
     errors = [abs(row.relative_error) for row in rows]
@@ -72,12 +67,6 @@ def _checks(results: Results) -> _Checks | None:
 def largest_fitted(results: Results) -> float:
     """FLOPs of the largest run that the law was fitted to."""
     return max(row.compute for row in results.predictions if row.region == "fit")
-
-
-def checked_distance(results: Results) -> float:
-    """How far the law was checked, in compute over the largest fitted run; 1: not."""
-    checks = _checks(results)
-    return 1.0 if checks is None else max(checks.distance, 1.0)
 
 
 def trust_card(results: Results) -> Card:
