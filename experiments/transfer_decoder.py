@@ -1,7 +1,7 @@
 """Does the best learning rate of a small decoder serve a large one?
 
 Question: two blocks of 16 to 128 features read 82 KB of the sources of Python's
-library once, at seven rates. Does the bottom of the bowl stay where it is as the width
+library once, at six rates. Does the bottom of the bowl stay where it is as the width
 grows, in the standard parametrisation and in the maximal-update one? Is the latter
 better at the largest width?
 
@@ -21,7 +21,7 @@ _FAMILIES = {
 
 
 def get_config(parametrization: str = "mup") -> config.Experiment:
-    """`standard` or `mup`: 4 widths x 7 rates x 2 seeds each."""
+    """`standard` or `mup`: 4 widths x 6 rates x 2 seeds each."""
     return config.Experiment(
         name="transfer_decoder",
         dataset="short_test:stdlib",
@@ -31,7 +31,7 @@ def get_config(parametrization: str = "mup") -> config.Experiment:
             widths=(16, 32, 64, 128),
             depths=(2,),
             data_fractions=(1 / 64,),
-            learning_rates=tuple(2.0**-k for k in range(9, 2, -1)),
+            learning_rates=tuple(2.0**-k for k in range(8, 2, -1)),
             validation_fraction=0.002,
             seeds=2,
         ),
