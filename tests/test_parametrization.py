@@ -43,7 +43,7 @@ CASES = {
     "wide_resnet": (
         IMAGES,
         (2, 3),
-        14,
+        8,
         "base_depth={d}, base_width={w}, parametrization='completep'",
     ),
 }
@@ -247,7 +247,7 @@ def test_16_bits_take_the_factor_whole():
 
 def test_a_weight_without_a_role_is_a_mistake_of_the_family():
     model = build_model("mlp", 4, 1, (8,), 3)
-    with pytest.raises(ValueError, match=r"layers\.0\.bias has no role"):
+    with pytest.raises(UserError, match=r"layers\.0\.bias has no role"):
         parametrize(model, Ratios(2.0, 1.0), {"*.kernel": Role("hidden")}).init(
             jax.random.key(0)
         )
