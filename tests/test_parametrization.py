@@ -142,7 +142,8 @@ def _run(model: Model, params, state, x: jax.Array) -> jax.Array:
 
 
 def _effective(model: Model, variables) -> np.ndarray:
-    return np.asarray(_run(model, *variables, jnp.ones((1, 5))))
+    params, state = variables
+    return np.asarray(_run(model, params, state, jnp.ones((1, 5))))
 
 
 def _move(model: Model, optimizer, scale: float = 1.0) -> np.ndarray:
@@ -389,9 +390,8 @@ def test_weights_of_a_family_with_options_are_loaded_again(tmp_path):
     weights.write(tmp_path, DATASET, {cell: variables})
     again, loaded = weights.load_model(tmp_path, cell.cell_id)
     x = jnp.asarray(DATASET.inputs[:3])
-    key = jax.random.key(0)
     found, expected = (
-        one.apply(*arrays, x, train=False, key=key)[0]
+        _run(one, arrays.params, arrays.state, x)
         for one, arrays in ((again, loaded), (model, variables))
     )
     np.testing.assert_array_equal(found, expected)
