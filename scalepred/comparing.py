@@ -17,7 +17,7 @@ from scalepred import analysis, config
 from scalepred.config import UserError
 from scalepred.fitting.comparison import Comparison, check_alike, compare
 from scalepred.fitting.fit import Fit
-from scalepred.report import compare_words, console
+from scalepred.report import compare_screen, console
 from scalepred.report.page import families
 from scalepred.runtime import steps
 from scalepred.runtime.files import open_path, write_json
@@ -246,7 +246,7 @@ def _write(
     links = {name: f"{folder}/report.html" for name, folder in folders.items()}
     families.write_page(workdir / "report.html", found, links, title)
     log(workdir, f"compared {', '.join(group.name for group in found.groups)}")
-    for line in compare_words.describe(found):
+    for line in compare_screen.describe(found):
         console.print_line(line)
     console.print_line(f"Report: {workdir / 'report.html'}")
 
