@@ -291,7 +291,8 @@ def _notes(
                 f"{pair.pairing.why_not}"
             )
     is_open = any(group.fit.called == "auto" for group in groups)
-    if is_open and any(pair.headline.verdict == "none" for pair in pairs):
+    apart = [pair for pair in pairs if pair.pairing.why_not]
+    if is_open and any(pair.headline.verdict == "none" for pair in apart):
         notes.append(
             "law=auto leaves the form of the law open, so its intervals are wide; a "
             "law by name that fits, such as --law=chinchilla, sees smaller differences"

@@ -124,7 +124,7 @@ def describe_form(pair: Pair) -> str:
 
 
 def describe_verdict(pair: Pair, comparison: Comparison) -> str:
-    """B is better than A: it needs 1.4 times less compute (1.2 to 1.6) at 1e20 FLOPs."""
+    """B is better than A: it needs 1.4 times less compute (1.2 to 1.6) at 1e20."""
     text, place = words.headline(pair), pair.headline
     multiplier = place.multiplier
     if place.verdict == "none" or multiplier is None or math.isnan(multiplier.value):

@@ -153,7 +153,8 @@ def say_times(number: float) -> str:
     if math.isinf(number):
         return "any amount less"
     how = "less" if number >= 1 else "more"
-    return f"{times(max(number, 1 / number))} times {how}"
+    text = times(max(number, 1 / number))
+    return "as much" if text == "1" else f"{text} times {how}"
 
 
 def multiplier_cell(found: Estimate | None) -> str:
@@ -174,10 +175,14 @@ def difference_cell(difference: Difference) -> str:
 
 
 def times(number: float) -> str:
-    """How many times: 1.4; any number where infinite."""
+    """How many times: 1.04, 1.4, 12; any number where infinite."""
     if number == 0:
         return "0"
-    return "any number" if math.isinf(number) else format.ratio(number, 1.0)
+    if math.isinf(number):
+        return "any number"
+    # Near 1 two digits would hide a difference.
+    near = 0.5 < number < 2
+    return format.number(number, 3) if near else format.ratio(number, 1.0)
 
 
 def describe_needed(needed: Needed, pair: Pair, comparison: Comparison) -> str:
