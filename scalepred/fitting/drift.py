@@ -19,9 +19,9 @@ not known beforehand, so h is one of five, from the baseline's own law:
 
 each of mean square 1 over the measured sizes. Every draw takes one of them, and scales
 of level, slopes and g, and the noise of a pair of runs, by their marginal likelihood
-(the evidence: MacKay 1992) on a grid, before which all are as likely but for factors
-below. So an interval holds what each of them says, and grows with the distance as they
-part; and a difference that is small against the noise is drawn towards none.
+(the evidence: MacKay 1992) on a grid. So an interval holds what each of them says, and
+grows with the distance as they part; and a difference that is small against the noise
+is drawn towards none.
 """
 
 import dataclasses
@@ -35,10 +35,12 @@ from scalepred.fitting.pairing import Shared
 from scalepred.fitting.predict import FittedLaw
 
 KINDS = ("value", "reducible", "compute", "data", "params")
+# Before anything is measured: all but the first shrink towards the floor.
+_KIND_CHANCES = (0.3, 0.175, 0.175, 0.175, 0.175)
 # Standard deviation of the level, in ln of the value: evenly in the logarithm.
 _LEVELS = np.geomspace(1e-3, 1.0, 7)
 # Of a slope by a decade, and of g, over that of the level.
-_TILTS = (0.03, 0.15, 0.6)
+_TILTS = (0.05, 0.2, 0.8)
 _WANDERS = ((0.0, 0), (0.1, 0), (0.3, 0), (0.1, 1), (0.3, 1))  # size, which length
 _LENGTHS = (3.0, 0.3)  # decades
 _WANDER_CHANCES = (0.5, 0.15, 0.1, 0.15, 0.1)
@@ -273,7 +275,8 @@ def _weigh(
                     grown = 1 + tilted**2 * tilt + wander**2 * alike[length]
                     covariance = shape * grown * np.outer(whiten, whiten)
                     score = _score(shared, whiten, within, covariance, guess * _NOISES)
-                    scores.append(score + np.log(chance * fall_chance))
+                    before = chance * fall_chance * _KIND_CHANCES[kind]
+                    scores.append(score + np.log(before))
                     columns.append((kind, tilted, wander, length, fall))
     kind, tilted, wander, length, fall = np.array(columns).T
     many = len(_LEVELS) * len(_NOISES)

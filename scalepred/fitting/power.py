@@ -106,14 +106,7 @@ def _variance(
 
 def _smallest(field: Field) -> float:
     """Least difference in ln that is seen with CHANCE; infinite if none is."""
-    here = np.maximum(field.level[:, field.count], _LEAST)
-    lack = np.empty(len(_SIZES))
-    for i, size in enumerate(_SIZES):
-        after, before = _variance(field, size / here)
-        # What is told of a difference is drawn towards zero by this share.
-        share = max(1 - after / before, 1e-9)
-        needed = (_SEEN / math.sqrt(share) + _SURELY) * math.sqrt(after / share)
-        lack[i] = math.log(needed / size)
+    lack = np.array([_lack(field, size) for size in _SIZES])
     if lack[0] <= 0:
         return float(_SIZES[0])
     enough = np.flatnonzero(lack <= 0)
@@ -124,10 +117,26 @@ def _smallest(field: Field) -> float:
     return math.exp(float(np.interp(0.0, *ends)))
 
 
+def _lack(field: Field, size: float, more: float = 0.0) -> float:
+    """ln of how much larger a difference would have to be to be seen with CHANCE.
+
+    Args:
+        field: with one place.
+        size: of a difference there, in ln of the value; slopes and all else go with it.
+        more: seeds of every size.
+    """
+    here = np.maximum(field.level[:, field.count], _LEAST)
+    after, before = _variance(field, size / here, more)
+    # What is told of a difference is drawn towards zero by this share.
+    share = max(1 - after / before, 1e-9)
+    needed = (_SEEN / math.sqrt(share) + _SURELY) * math.sqrt(after / share)
+    return math.log(needed / size)
+
+
 def _seeds_needed(field: Field, difference: float) -> float:
+    """Further seeds that show a difference with CHANCE; infinite: a thousand do not."""
     for more in _MORE:
-        after, _ = _variance(field, more=more)
-        if difference >= (_SEEN + _SURELY) * math.sqrt(after):
+        if difference and _lack(field, difference, more) <= 0:
             return float(more)
     return math.inf
 

@@ -168,7 +168,11 @@ def multiplier_cell(found: Estimate | None) -> str:
 
 def difference_cell(difference: Difference) -> str:
     """-3.2% (-5.2% to -1.1%), for a table."""
-    relative = difference.relative
+    return relative_cell(difference.relative)
+
+
+def relative_cell(relative: Estimate) -> str:
+    """-3.2% (-5.2% to -1.1%), for a table."""
     text = format.percent(relative.value)
     ends = format.span(relative.lower, relative.upper, format.percent)
     return f"{text} ({ends})" if ends else text
