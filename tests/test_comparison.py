@@ -16,7 +16,7 @@ from scalepred.config import UserError
 from scalepred.fitting import differences, pairing
 from scalepred.fitting.comparison import Comparison, Pair, compare
 from scalepred.fitting.fit import Fit
-from scalepred.report import compare_words
+from scalepred.report import compare_screen
 from scalepred.report.page import families
 from scalepred.table.surface import Surface
 from tests.test_commands import assert_refused, run_fit
@@ -311,7 +311,7 @@ def test_laws_of_one_size_are_compared_along_it() -> None:
     pair = found.pairs[0]
     assert pair.headline.relative.value == pytest.approx(-0.2, abs=1e-3)
     assert pair.targets[0].at == {"data": 1e7}
-    assert "examples" in "\n".join(compare_words.describe(found))
+    assert "examples" in "\n".join(compare_screen.describe(found))
 
 
 def test_law_auto_and_loaded_fits_are_taken_as_independent(tmp_path) -> None:
@@ -379,7 +379,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence() -> None:
 
 def test_a_comparison_is_one_screen_of_sentences() -> None:
     text = repr(_known())
-    assert text == "\n".join(compare_words.describe(_known()))
+    assert text == "\n".join(compare_screen.describe(_known()))
     assert len(text.splitlines()) <= 24
     assert "b is better than a." in text
     assert re.search(r"(9\.9|10\.[01])% lower", text)

@@ -25,6 +25,7 @@ is drawn towards none.
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -52,6 +53,7 @@ _STEP = 0.05  # of ln of a size, for slopes
 _MOST_SIZES = 100  # that are learnt from
 _MOST_TIMES = 5.0  # that h is at most
 _BLOCK = 64  # draws at a time
+_FEW = 16  # of which a mean is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,14 @@ class Drift:
         )
         return np.concatenate([np.median(found, axis=0)[None], found])
 
+    @one_thread()
+    def middle(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
+        """About the mean of the draws at many places, for little [places]."""
+        some = dataclasses.replace(self, cases=self.cases.take(slice(_FEW)))
+        field = Field(some, params, data)
+        told = [field.told(slice(i, i + 1)) for i in range(len(some.cases))]
+        return np.mean(told, axis=(0, 1))
+
     def noise_at(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
         """Standard deviation of one pair's difference, the middle draw's [places]."""
         cases, work = self.cases, _decades(self.shared, params, data).sum(axis=0)
@@ -162,10 +172,14 @@ class Field:
         self.sides = _decades(shared, *every)
         self.tilt = self.sides.T @ self.sides
         self.alike = _likeness(every)
-        self.roots = np.linalg.cholesky(self.alike + 1e-9 * np.eye(len(every[0])))
         work = self.sides[:, : self.count].sum(axis=0)
         one = self.cases.noise[:, None] * 10 ** (self.cases.fall[:, None] * work)
         self.runs, self.noise = shared.runs, one**2 / shared.runs
+
+    @functools.cached_property
+    def _roots(self) -> np.ndarray:
+        """Of the correlation of g [lengths, places, places]."""
+        return np.linalg.cholesky(self.alike + 1e-9 * np.eye(self.alike.shape[1]))
 
     def covariance(self, rows: slice, level: np.ndarray | None = None) -> np.ndarray:
         """Of (1) before anything was measured [draws, sizes + places, likewise].
@@ -191,7 +205,7 @@ class Field:
         """
         cases, count, own = self.cases.take(rows), self.count, own[rows]
         fresh = np.concatenate([own[:, 3 : 3 + count], more[rows]], axis=1)
-        wander = np.einsum("dij,dj->di", self.roots[cases.length], fresh)
+        wander = np.einsum("dij,dj->di", self._roots[cases.length], fresh)
         line = own[:, :1] + cases.tilt[:, None] * (own[:, 1:3] @ self.sides)
         line = line + cases.wander[:, None] * wander
         before = cases.level[:, None] * self.level[rows] * line
@@ -201,6 +215,13 @@ class Field:
         pulled = np.linalg.solve(self.measured(covariance, rows), left[..., None])
         moved = covariance[:, count:, :count] @ pulled
         return before[:, count:] + moved[..., 0]
+
+    def told(self, rows: slice) -> np.ndarray:
+        """The mean at the places, given what was measured [draws, places]."""
+        covariance = self.covariance(rows)
+        mean = np.broadcast_to(self.mean, covariance.shape[:1] + self.mean.shape)
+        pulled = np.linalg.solve(self.measured(covariance, rows), mean[..., None])
+        return (covariance[:, self.count :, : self.count] @ pulled)[..., 0]
 
     def measured(
         self, covariance: np.ndarray, rows: slice, more: float = 0.0

@@ -27,14 +27,16 @@ _FORMS = {
 
 def sentences(pair: Pair, comparison: Comparison) -> list[str]:
     """What only pairs of runs tell; nothing where two laws were compared."""
-    said = []
-    if pair.scales:
-        said.append(describe_measured(pair, comparison))
-    if decided := describe_decision(pair, comparison):
-        said.append(decided)
-    if form := describe_form(pair):
-        said.append(form)
-    return said
+    decided = describe_decision(pair, comparison)
+    return [*([decided] if decided else []), *describe_evidence(pair, comparison)]
+
+
+def describe_evidence(pair: Pair, comparison: Comparison) -> list[str]:
+    """What was measured, and which form the difference has."""
+    if not pair.scales:
+        return []
+    form = describe_form(pair)
+    return [describe_measured(pair, comparison), *([form] if form else [])]
 
 
 def farthest(pair: Pair) -> Difference:
