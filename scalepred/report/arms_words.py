@@ -22,6 +22,7 @@ _FORMS = {
     "compute": "as the same multiplier of model and data size everywhere",
     "data": "as the same multiplier of the data everywhere",
     "params": "as the same multiplier of the model size everywhere",
+    "terms": "as changes of several terms of the law at once",
 }
 
 
