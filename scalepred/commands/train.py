@@ -18,11 +18,15 @@ from scalepred.runtime import command, preemption, steps
 if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
     from collections.abc import Sequence
 
+    from etils.epath import Path
+
+    from scalepred.forecasting.gate import Gate
     from scalepred.forecasting.loop import Goal
 
 _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
     [--config.grid.seeds=4 ...] [--stages=train,fit,forecast,verify,report | --verify]
+    [--arm="NAME: field=value; ..." --arm="NAME: ..."]
     [--gate="value<=0.05,params=1e6,data=6e4,probability=0.8" ...] [--json]
     [--until_width=0.05 --budget=1e16 [--cost=flops|6mn|mn|seconds|price]]
     [--verbose] [--dry_run [--price_per_hour=2.5] [--topology=v5e:2x4]]
@@ -37,6 +41,9 @@ DIR/report.html.
                 code and is run. Its fields are flags: --config.training.epochs=20,
                 --config.grid.widths=(8,16,32), --config.questions.budget=1e9; a field
                 that there is not is answered with those that there are
+  --arm         a form of the study that is compared with the others, such as
+                "muon: training.optimizer=muon; training.learning_rate=0.02"; the first
+                is the baseline ("adamw:" changes nothing); may be given more than once
   --workdir     where everything is kept; the same command again goes on from there
   --stages      which of train (the evidence), fit, forecast, verify (train the rest of
                 the grid and the targets, score the forecast), report to do. Default:
@@ -70,6 +77,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment file.", flag_values=FLAGS
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Results.", flag_values=FLAGS)
+_ARMS = flags.DEFINE_multi_string("arm", [], "To compare.", flag_values=FLAGS)
 _STAGES = flags.DEFINE_list("stages", None, "Stages to do.", flag_values=FLAGS)
 _VERIFY = flags.DEFINE_bool("verify", False, "Train the targets.", flag_values=FLAGS)
 _GATES = flags.DEFINE_multi_string("gate", [], "Condition.", flag_values=FLAGS)
@@ -124,6 +132,10 @@ def _run() -> command.CommandResult:
             f"--config: get_config() gave a {type(experiment).__name__}; it must give "
             "a scalepred.config.Experiment"
         )
+    if _ARMS.value:
+        from scalepred.arms.make import parse
+
+        experiment.arms = parse(_ARMS.value)
     if not _WORKDIR.value:
         raise UserError("--workdir: missing; give a folder to keep results in")
     stages = _read_stages()
@@ -135,6 +147,8 @@ def _run() -> command.CommandResult:
     use_all_cores()
     _join()
     workdir = open_path("--workdir", _WORKDIR.value)
+    if experiment.arms:
+        return _compare_arms(experiment, workdir, stages, gates)
     outcome = study.run(
         experiment,
         workdir,
@@ -154,6 +168,29 @@ def _run() -> command.CommandResult:
     return machine.make_command_result(
         outcome.forecast, outcome.verified, outcome.verdicts, said
     )
+
+
+def _compare_arms(
+    experiment: Experiment,
+    workdir: Path,
+    stages: Sequence[str] | None,
+    gates: Sequence[Gate],
+) -> command.CommandResult:
+    """The same for a study with arms."""
+    from scalepred.arms import run as arms
+    from scalepred.report import machine
+
+    for flag in (_UNTIL_WIDTH, _PRICE):
+        if flag.present:
+            raise UserError(f"--{flag.name}: of a study without arms; leave it out")
+    outcome = arms.run(
+        experiment, workdir, stages, _DRY_RUN.value, _TOPOLOGY.value, gates
+    )
+    said = {}
+    if outcome.comparison is not None:
+        said["comparison"] = outcome.comparison.to_record()
+    said["order"] = [one._asdict() for one in outcome.order]
+    return machine.make_command_result(None, (), outcome.verdicts, said)
 
 
 def _read_stages() -> Sequence[str] | None:

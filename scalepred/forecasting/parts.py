@@ -16,6 +16,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.region import Sizes, check_target, fit_region
 from scalepred.grid import Cell
+from scalepred.pairs import pair
 from scalepred.table.rows import Measurement, Table
 from scalepred.training.work import count_params
 
@@ -51,6 +52,14 @@ class Parts(NamedTuple):
         """What is trained after the forecast, each cell once."""
         return list(dict.fromkeys([*self.held_out, *self.targets]))
 
+    def pair(self, baseline: "Parts") -> "Parts":
+        """The same cells, paired with those of the arm that they are compared with."""
+        grid_cells = [*self.evidence, *self.held_out]
+        paired = pair(grid_cells, [*baseline.evidence, *baseline.held_out])
+        count = len(self.evidence)
+        targets = pair(self.targets, baseline.targets)
+        return Parts(paired[:count], paired[count:], targets)
+
 
 class Study(NamedTuple):
     """What every stage works on.
@@ -61,6 +70,8 @@ class Study(NamedTuple):
         parts: the cells: evidence, the rest of the grid, targets.
         workdir: where everything is kept.
         table: the rows; None in all processes but the first, and before it is opened.
+        arm: its name, where the study is one of several arms.
+        baseline: cells of the arm that it is compared with, itself perhaps.
     """
 
     experiment: Experiment
@@ -68,6 +79,14 @@ class Study(NamedTuple):
     parts: Parts
     workdir: epath.Path
     table: Table | None = None
+    arm: str = ""
+    baseline: Parts | None = None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        name = self.experiment.name
+        return f"{name}: {self.arm}" if self.arm else name
 
     @property
     def metric(self) -> str:
@@ -100,6 +119,8 @@ class Study(NamedTuple):
     def with_rates(self, rates: tuple[float, float]) -> "Study":
         """The same, its targets with this learning rate and weight decay."""
         cells = grid.make_target_cells(self.experiment, self.dataset, rates)
+        if self.baseline:
+            cells = pair(cells, self.baseline.targets)
         return self._replace(parts=self.parts._replace(targets=cells))
 
 
