@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
-from scalepred.fitting.recipe import Sweep, fit_knob
+from scalepred.fitting.recipe import Sweep, fit_sweep
 
 _SWEEPS = flags.DEFINE_integer("sweeps", 100, "Sweeps drawn.")
 _SEED = flags.DEFINE_integer("sweeps_seed", 0, "Of the sweeps.")
@@ -130,7 +130,7 @@ class Cost(NamedTuple):
 
 def ask(truth: Truth, number: int) -> tuple[list[Held], list[Cost]]:
     """Fits the sweep, and holds what it says against the truth."""
-    law = fit_knob(truth.sweep)
+    law = fit_sweep(truth.sweep)
     rng = np.random.default_rng([number, 1])
     held, costs = [], []
     for (name, one), true in zip(law.exponents.items(), truth.exponents, strict=True):

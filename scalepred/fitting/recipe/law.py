@@ -9,7 +9,7 @@ draws of the posterior, so that few sizes and few settings give wide intervals.
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from scalepred.config import UserError
 from scalepred.fitting.predict import Estimate
 from scalepred.fitting.recipe import sampler
 from scalepred.fitting.recipe.bowl import Draws, Posterior, bowl
+from scalepred.fitting.recipe.reading import read_sweeps
 from scalepred.fitting.recipe.sweep import Points, Sweep
 
 _TAILS = (0.05, 0.95)
@@ -87,7 +88,7 @@ class Bottom(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class KnobLaw:
+class RecipeLaw:
     """A fitted law of the best setting of one knob.
 
     Attributes:
@@ -238,6 +239,10 @@ class KnobLaw:
         """Times the best setting from which on runs diverged; infinite if none did."""
         return float(np.exp(np.median(self._divergence)))
 
+    def cost_of(self, factor: float) -> np.ndarray:
+        """Draws of ln value at `factor` times the best setting over it [draws]."""
+        return bowl(np.array(math.log(factor)), *self.draws.shape)
+
     def draw_regrets(self, setting: float, sizes: Mapping[str, float]) -> np.ndarray:
         """Draws of ln value at this setting over that at the best one [draws]."""
         bottoms = self._draw_bottoms(self._fill(None, None, sizes))
@@ -305,12 +310,12 @@ class KnobLaw:
 
     def summary(self) -> str:
         """The law in sentences."""
-        from scalepred.fitting.recipe import words
+        from scalepred.report import recipe_words
 
-        return "\n".join(words.describe(self))
+        return "\n".join(recipe_words.describe(self))
 
 
-def fit_knob(sweep: Sweep, seed: int = 0) -> KnobLaw:
+def fit_sweep(sweep: Sweep, seed: int = 0) -> RecipeLaw:
     """Fits the law of the best setting to a sweep.
 
     Args:
@@ -332,4 +337,39 @@ def fit_knob(sweep: Sweep, seed: int = 0) -> KnobLaw:
         keep_every=_KEEP_EVERY,
     )
     wander = rng.standard_normal(len(drawn))
-    return KnobLaw(sweep, points, posterior, posterior.unpack(drawn), wander)
+    return RecipeLaw(sweep, points, posterior, posterior.unpack(drawn), wander)
+
+
+def fit_recipe(
+    table: Any,
+    knob: str = "learning_rate",
+    *,
+    column: str = "",
+    metric: str | None = None,
+    task: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    where: Sequence[str] = (),
+    seed: int = 0,
+) -> RecipeLaw:
+    """Fits the law of the best learning rate, weight decay or batch size.
+
+    Args:
+        table: runs with several settings at each of three sizes or more: a file (see
+            `Surface.from_csv`), the workdir of a study, rows of one, columns by name,
+            or a `Sweep`.
+        knob: learning_rate, weight_decay or batch_size. Where others were tried, too,
+            they are at their best.
+        column: that holds the knob, where its name does not tell.
+        metric: see `Surface.from_csv`, as the others.
+        task: likewise.
+        columns: by our name, what the table calls it.
+        where: COLUMN=VALUE, which rows must have.
+        seed: of the draws.
+
+    Raises:
+        UserError: the table cannot be read, or has too few sizes or settings.
+    """
+    if not isinstance(table, Sweep):
+        about = {"metric": metric, "task": task, "named": columns, "where": where}
+        (table,) = read_sweeps(table, knob, column=column, **about)
+    return fit_sweep(table, seed)
