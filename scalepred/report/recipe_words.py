@@ -20,6 +20,11 @@ def name_knob(law: RecipeLaw) -> str:
     return law.knob.replace("_", " ")
 
 
+def symbol(name: str) -> str:
+    """m, n, or the name of another size."""
+    return _SYMBOLS.get(name, name)
+
+
 def setting(number: float) -> str:
     """A setting of a knob, three digits: 0.00164, 0.1, 256, 1.4e-5."""
     if number >= 1000:
@@ -81,9 +86,9 @@ def _title(law: RecipeLaw) -> str:
     parts = []
     for name in law.axes:
         size = points.sizes[name]
-        noun = _noun(law, name)
+        what = noun(law, name)
         ends = format.span(float(size.min()), float(size.max())) or format.count(size[0])
-        parts.append(f"{ends} {noun}")
+        parts.append(f"{ends} {what}")
     lost = int(points.diverged.sum())
     tail = f", {lost} settings with runs that diverged" if lost else ""
     return (
@@ -102,25 +107,25 @@ def _formula(law: RecipeLaw) -> str:
     text = f"{name_knob(law)} = {setting(at.middle)}"
     for name in law.seen:
         power = format.number(law.exponents[name].value, 2)
-        text += f" ({_SYMBOLS.get(name, name)} / {format.count(middle[name])})^{power}"
+        text += f" ({symbol(name)} / {format.count(middle[name])})^{power}"
     return text
 
 
 def _exponent(law: RecipeLaw, name: str, one: Estimate) -> str:
-    knob, symbol = name_knob(law), _SYMBOLS.get(name, name)
+    knob, own = name_knob(law), symbol(name)
     if name not in law.seen:
         return (
-            f"Nothing is known of {symbol}: the sweep has one size along it. Far from "
+            f"Nothing is known of {own}: the sweep has one size along it. Far from "
             "that size the interval is as wide as published laws differ."
         )
     ends = f"(90% interval {_power(one.lower)} to {_power(one.upper)})"
     if one.lower <= 0 <= one.upper:
         return (
-            f"It does not depend on {symbol} that this sweep could see: "
-            f"{symbol}^{_power(one.value)} {ends}."
+            f"It does not depend on {own} that this sweep could see: "
+            f"{own}^{_power(one.value)} {ends}."
         )
     verb = "falls" if one.value < 0 else "rises"
-    return f"The best {knob} {verb} as {symbol}^{_power(one.value)} {ends}."
+    return f"The best {knob} {verb} as {own}^{_power(one.value)} {ends}."
 
 
 def _power(number: float) -> str:
@@ -169,13 +174,14 @@ def _chance(regret: Regret) -> str:
 def _sizes(law: RecipeLaw, sizes: Mapping[str, float]) -> str:
     """1.2M parameters and 4,100 images."""
     parts = [
-        f"{format.count(float(f'{size:.3g}'))} {_noun(law, name)}"
+        f"{format.count(float(f'{size:.3g}'))} {noun(law, name)}"
         for name, size in sizes.items()
         if not (name not in law.seen and size == 1)
     ]
     return " and ".join(parts)
 
 
-def _noun(law: RecipeLaw, name: str) -> str:
+def noun(law: RecipeLaw, name: str) -> str:
+    """What the axis counts."""
     nouns = {"params": "parameters", "data": law.sweep.data_unit.replace("_", " ")}
     return nouns.get(name, name)

@@ -211,3 +211,15 @@ class Posterior:
         noise = noise[:, 0, 0]
         within = points.squares / noise**2 + 2 * points.freedom * np.log(noise)
         return found - within / 2
+
+    def find_levels(self, draws: Draws) -> np.ndarray:
+        """ln of the value at the best setting of each size, middle of draws [points]."""
+        points = self.points
+        law = draws.center[:, None] + draws.exponents @ self.offsets.T
+        x = points.log_setting - self.shift - law[..., None]
+        height = bowl(np.nan_to_num(x), *(part[:, None, None] for part in draws.shape))
+        gap = points.mean - np.median(height, axis=0)
+        excess = points.mean - np.nanmin(points.mean, axis=1, keepdims=True)
+        noise = float(np.median(draws.noise))
+        variance = noise**2 / np.maximum(points.count, 1) + (_MISFORM * excess) ** 2
+        return np.nansum(gap / variance, axis=1) / np.nansum(np.where(np.isfinite(gap), 1 / variance, 0), axis=1)

@@ -239,6 +239,22 @@ class RecipeLaw:
         """Times the best setting from which on runs diverged; infinite if none did."""
         return float(np.exp(np.median(self._divergence)))
 
+    @functools.cached_property
+    def levels(self) -> np.ndarray:
+        """ln of the value at the best setting of each size, by the law [points]."""
+        return self.posterior.find_levels(self.draws)
+
+    def draw_bowl(self, point: int, log_setting: np.ndarray) -> np.ndarray:
+        """ln of value / best value at a size of the sweep, middle of the draws.
+
+        Args:
+            point: its number in `points`.
+            log_setting: of the knob [settings].
+        """
+        law = self._law(self.posterior.offsets[point : point + 1])
+        x = log_setting - law
+        return np.median(bowl(x, *(part[:, None] for part in self.draws.shape)), axis=0)
+
     def cost_of(self, factor: float) -> np.ndarray:
         """Draws of ln value at `factor` times the best setting over it [draws]."""
         return bowl(np.array(math.log(factor)), *self.draws.shape)
