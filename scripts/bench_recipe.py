@@ -56,8 +56,9 @@ def draw_bowl(rng: np.random.Generator, form: int) -> tuple[str, Bowl]:
         return "parabolas", lambda x: np.where(x < 0, low, high * low) * x**2
     if form == 1:
         skew = rng.uniform(0.3, 0.9)
-        return "exponential", lambda x: (
-            2 * low / skew**2 * (np.exp(skew * x) - skew * x - 1)
+        return (
+            "exponential",
+            lambda x: 2 * low / skew**2 * (np.exp(skew * x) - skew * x - 1),
         )
     p, q = rng.uniform(0.3, 0.8), rng.uniform(0.5, 1.5)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from etils import epath
 
     from scalepred.fitting.recipe import Best, RecipeLaw
+    from scalepred.fitting.recipe.backtest import Hidden
     from scalepred.runtime.command import CommandResult
 
 _USAGE = """\
@@ -28,6 +29,8 @@ Says which learning rate, weight decay or batch size is best at a size, from a s
   --target     sizes to say it of, as params=70B,data=1.4T; may be given more than once.
                A size that is left out is the largest of the sweep
   --workdir    where recipe.json and pictures go; the workdir itself, or nowhere
+  --hide       fits the sizes of at most 1/RATIO of the largest m n, too, and prints how
+               that law does at the others
   --knob       learning_rate, weight_decay or batch_size; all that vary if left out
   --column     that holds the knob, where its name does not tell
   --metric, --task, --where=COLUMN=VALUE, --columns=params=N,...  as for scalepred-fit
@@ -39,6 +42,7 @@ FLAGS = flags.FlagValues()
 _TABLES = flags.DEFINE_multi_string("table", [], "Of runs.", flag_values=FLAGS)
 _WORKDIR = flags.DEFINE_string("workdir", "", "For results.", flag_values=FLAGS)
 _TARGETS = flags.DEFINE_multi_string("target", [], "Sizes.", flag_values=FLAGS)
+_HIDE = flags.DEFINE_float("hide", 0.0, "Of the sizes.", flag_values=FLAGS)
 _KNOB = flags.DEFINE_string("knob", "", "What was tried.", flag_values=FLAGS)
 _COLUMN = flags.DEFINE_string("column", "", "That holds it.", flag_values=FLAGS)
 _METRIC = flags.DEFINE_string("metric", None, "Of the runs.", flag_values=FLAGS)
@@ -53,6 +57,7 @@ _KIND = "scalepred recipe"
 def _run() -> CommandResult:
     from scalepred.commands.fit_flags import parse_target
     from scalepred.fitting.recipe import fit_sweep, read_sweeps
+    from scalepred.fitting.recipe.backtest import hide_largest
     from scalepred.runtime.command import CommandResult
     from scalepred.runtime.files import open_path
     from scalepred.table.naming import parse_columns
@@ -62,6 +67,8 @@ def _run() -> CommandResult:
             f"{', '.join(_TABLES.value) or 'TABLE'}: give one table of runs, or the "
             "workdir of a study"
         )
+    if _HIDE.value and not _HIDE.value > 1:
+        raise UserError(f"--hide={_HIDE.value:g}: must be a number above 1")
     (table,) = _TABLES.value
     asked = [(text, parse_target(text)) for text in _TARGETS.value]
     path = open_path("TABLE", table)
@@ -86,9 +93,10 @@ def _run() -> CommandResult:
         steps.begin(f"fitting the law of {sweep.knob}")
         law = fit_sweep(sweep, _SEED.value)
         targets = [_ask(law, text, sizes) for text, sizes in asked]
+        hidden = hide_largest(sweep, _HIDE.value, _SEED.value) if _HIDE.value else []
         steps.end()
-        _print(law, targets)
-        record["laws"][law.knob] = describe(law, targets)
+        _print(law, targets, hidden)
+        record["laws"][law.knob] = describe(law, targets, hidden)
         if folder is not None:
             from scalepred.report import recipe_figure
 
@@ -108,7 +116,7 @@ def _ask(law: RecipeLaw, text: str, sizes: tuple[float, ...]) -> Best:
         raise UserError(f"--target={text}: {error}") from None
 
 
-def _print(law: RecipeLaw, targets: list[Best]) -> None:
+def _print(law: RecipeLaw, targets: list[Best], hidden: list[Hidden]) -> None:
     from scalepred.report import recipe_words
 
     for line in recipe_words.describe(law):
@@ -116,12 +124,16 @@ def _print(law: RecipeLaw, targets: list[Best]) -> None:
     for best in targets:
         for line in recipe_words.describe_best(law, best):
             print(line)
+    if hidden:
+        print("\n".join(recipe_words.describe_hidden(law, hidden)))
     for note in law.sweep.notes:
         print(f"Note: {note}.")
     print()
 
 
-def describe(law: RecipeLaw, targets: list[Best]) -> dict[str, Any]:
+def describe(
+    law: RecipeLaw, targets: list[Best], hidden: list[Hidden]
+) -> dict[str, Any]:
     """A law and what it says of targets, for programs; all that JSON can hold."""
     from scalepred.report import recipe_words
     from scalepred.runtime.files import jsonable
@@ -140,6 +152,7 @@ def describe(law: RecipeLaw, targets: list[Best]) -> dict[str, Any]:
         "largest_setting": law.largest_setting,
         "bottoms": [one._asdict() for one in law.bottoms],
         "edges": [one._asdict() for one in law.edges],
+        "hidden": [{**one._asdict(), "best": one.best._asdict()} for one in hidden],
         "targets": [
             {
                 **best._asdict(),

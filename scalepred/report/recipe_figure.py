@@ -85,9 +85,7 @@ def _draw_bowls(axes: Axes, law: RecipeLaw) -> None:
     _set_settings(axes.xaxis)
 
 
-def _draw_law(
-    axes: Axes, law: RecipeLaw, name: str, targets: Sequence[Best]
-) -> None:
+def _draw_law(axes: Axes, law: RecipeLaw, name: str, targets: Sequence[Best]) -> None:
     """The best setting along one size, for the least and the largest of the others."""
     own = law.points.sizes[name]
     asked = [best.sizes[name] for best in targets]
@@ -118,7 +116,9 @@ def _draw_law(
         axes.plot(best.sizes[name], best.setting, "*", color=_TARGET, markersize=11)
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel(recipe_words.noun(law, name))
-    axes.set_title(f"Best {recipe_words.name_knob(law)} over {recipe_words.symbol(name)}")
+    axes.set_title(
+        f"Best {recipe_words.name_knob(law)} over {recipe_words.symbol(name)}"
+    )
     axes.legend()
     _set_settings(axes.yaxis)
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: format.count(x)))

@@ -1,11 +1,12 @@
 """A law of the best setting in sentences: the terminal and `repr` say the same."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from scalepred.fitting.predict import Estimate
+from scalepred.fitting.recipe.backtest import Hidden
 from scalepred.fitting.recipe.law import Best, RecipeLaw, Regret
 from scalepred.report import format
 from scalepred.table import numbers
@@ -81,13 +82,75 @@ def describe_best(law: RecipeLaw, best: Best) -> list[str]:
     return lines
 
 
+def describe_hidden(law: RecipeLaw, hidden: Sequence[Hidden]) -> list[str]:
+    """How a law of the smaller sizes did at the larger ones."""
+    knob = name_knob(law)
+    lines = [f"Hidden from a law of the other sizes were the {len(hidden)} largest:"]
+    for one in hidden:
+        best = one.best
+        lines.append(
+            f"  {_sizes(law, best.sizes)}: take {setting(best.setting)} "
+            f"({setting(best.lower)} to {setting(best.upper)}); best tried "
+            f"{setting(one.tried)}; costs {_cost(one.law)}, that of the largest "
+            f"{_cost(one.largest)}"
+        )
+    pairs = [(one.law, one.largest) for one in hidden]
+    known = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    if known:
+        own, kept = np.expm1(np.mean(known, axis=0))
+        lines.append(
+            f"On average the {knob} of the law costs {format.percent(own)}, to keep "
+            f"that of the largest fitted size {format.percent(kept)}."
+        )
+    return lines
+
+
+def _cost(log_ratio: float) -> str:
+    return "n/a" if math.isnan(log_ratio) else format.percent(math.expm1(log_ratio))
+
+
+def describe_choice(
+    law: RecipeLaw, taken: float, sizes: Mapping[str, float], how: str
+) -> list[str]:
+    """Which setting a target of a study has, and why.
+
+    Args:
+        law: of the evidence.
+        taken: the setting.
+        sizes: of the target.
+        how: law | largest (of the evidence) | given.
+    """
+    best, own = law.best(**sizes), law.regret(taken, **sizes)
+    knob = name_knob(law)
+    why = {
+        "law": "by the law of the best ones",
+        "largest": "which was best at the largest evidence",
+        "given": "as the config says",
+    }[how]
+    text = (
+        f"The target of {_sizes(law, sizes)} has a {knob} of {setting(taken)}, {why}. "
+        f"By that law the best lies between {setting(best.lower)} and "
+        f"{setting(best.upper)} (90% interval), and {setting(taken)} costs "
+        f"{_percent(own)}{_chance(own)}"
+    )
+    if how != "law":
+        return [text]
+    kept = law.regret(law.largest_setting, **sizes)
+    return [
+        f"{text}; {setting(kept.setting)}, the best at the largest evidence, would "
+        f"cost {_percent(kept)}{_chance(kept)}"
+    ]
+
+
 def _title(law: RecipeLaw) -> str:
     points = law.points
     parts = []
     for name in law.axes:
         size = points.sizes[name]
         what = noun(law, name)
-        ends = format.span(float(size.min()), float(size.max())) or format.count(size[0])
+        ends = format.span(float(size.min()), float(size.max())) or format.count(
+            size[0]
+        )
         parts.append(f"{ends} {what}")
     lost = int(points.diverged.sum())
     tail = f", {lost} settings with runs that diverged" if lost else ""

@@ -387,9 +387,7 @@ def _tell_metric(
     return metric, None, f"metric {named!r} is taken for {metric}"
 
 
-def _describe(
-    raw: Raw, named: naming.Naming, reader: Reader, metric: str
-) -> list[str]:
+def _describe(raw: Raw, named: naming.Naming, reader: Reader, metric: str) -> list[str]:
     """What was taken for what, in one line; nothing where nothing was guessed."""
     kind = raw.kind
     if reader.decimal == ",":

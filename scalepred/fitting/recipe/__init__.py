@@ -1,10 +1,10 @@
 """Laws of the recipe: which rate, weight decay or batch is best at which size.
 
-    reading.py    a table of runs -> the sweep of a knob
-    sweep.py      runs of a sweep by size and setting
-    bowl.py       how likely a law of the bottoms is, given these runs
-    sampler.py    draws from it
-    law.py        the fitted law, and what it is asked
+reading.py    a table of runs -> the sweep of a knob
+sweep.py      runs of a sweep by size and setting
+bowl.py       how likely a law of the bottoms is, given these runs
+sampler.py    draws from it
+law.py        the fitted law, and what it is asked
 """
 
 from scalepred.fitting.recipe.law import Best, RecipeLaw, Regret, fit_recipe, fit_sweep

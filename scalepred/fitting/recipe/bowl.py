@@ -13,6 +13,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy import optimize
 
 from scalepred.fitting.recipe.sweep import Points
 
@@ -33,6 +34,8 @@ _LOG_WIDTH = (math.log(0.8), 0.5)
 _LOG_NOISE = (math.log(0.01), 2.0)
 _LEAST_NOISE = 1e-5
 _LARGE = 30.0
+# Of the search for the likeliest parameters.
+_NUM_GUESSES, _NUM_CLIMBS, _STEP = 600, 3, 1e-4
 
 
 class Draws(NamedTuple):
@@ -117,7 +120,38 @@ class Posterior:
         return 6 + self.offsets.shape[1]
 
     def start(self, num_walkers: int, rng: np.random.Generator) -> np.ndarray:
-        """The likeliest of many draws about a line through the best tried settings."""
+        """Walkers about the likeliest parameters [walkers, parameters].
+
+        These are climbed to from the likeliest of many draws about a line through the
+        best tried settings; the walkers scatter as the curvature there says.
+        """
+        middle, spread = self._guess()
+        drawn = rng.standard_normal((_NUM_GUESSES, self.num_parameters))
+        guesses = middle + spread * drawn
+        order = np.argsort(-self.log_density(guesses), kind="stable")
+        climbs = [
+            optimize.minimize(self._descend, guesses[i], jac=True, method="BFGS")
+            for i in order[:_NUM_CLIMBS]
+        ]
+        best = min(climbs, key=lambda climb: climb.fun)
+        # The matrix of BFGS is rough: no direction is wider than the guesses.
+        width, axes = np.linalg.eigh(best.hess_inv)
+        width = np.sqrt(np.clip(width, 1e-8, 0.25))
+        scatter = rng.standard_normal((num_walkers, self.num_parameters))
+        return best.x + (scatter * width) @ axes.T
+
+    def _descend(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus the log density and its gradient, by differences."""
+        size = len(theta)
+        steps = _STEP * np.concatenate(
+            [np.eye(size), -np.eye(size), np.zeros((1, size))]
+        )
+        value = -self.log_density(theta + steps)
+        gradient = (value[:size] - value[size:-1]) / (2 * _STEP)
+        return float(value[-1]), gradient
+
+    def _guess(self) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters by a line through the best tried settings, and their spread."""
         mean = self.points.mean
         best = np.nanargmin(np.where(np.isfinite(mean), mean, np.inf), axis=1)
         tried = np.take_along_axis(self.points.log_setting, best[:, None], 1)[:, 0]
@@ -127,17 +161,12 @@ class Posterior:
         # The prior of the exponents, for sizes that rise together.
         ridge = np.diag(np.r_[1e-6, np.full(num_axes, 0.5 / _EXPONENT_SD**2)])
         line = np.linalg.solve(design.T @ design + ridge, design.T @ tried)
-        drawn = rng.standard_normal((40 * num_walkers, self.num_parameters))
         spread = np.r_[0.4, np.full(num_axes, 0.15), 0.7, 1.2, 1.2, 0.5, 1.2]
         height = np.nanmedian(np.nanmax(mean, axis=1) - np.nanmin(mean, axis=1))
         log_height = math.log(max(float(height), 1e-4))
-        noise = self._seed_noise() or 0.1 * math.exp(log_height)
-        middle = np.r_[
-            line, math.log(0.1), log_height, log_height, _LOG_WIDTH[0], math.log(noise)
-        ]
-        tried = middle + spread * drawn
-        order = np.argsort(-self.log_density(tried), kind="stable")
-        return tried[order[:num_walkers]]
+        log_noise = math.log(max(self._seed_noise(), 0.05 * math.exp(log_height)))
+        shape = log_height, log_height, _LOG_WIDTH[0]
+        return np.r_[line, math.log(0.1), shape, log_noise], spread
 
     def _seed_noise(self) -> float:
         """Standard deviation of a run, where runs of several seeds tell it; else 0."""
@@ -189,7 +218,7 @@ class Posterior:
         mean = np.where(has_value, points.mean, 0.0)
         least = np.nanmin(points.mean, axis=1, keepdims=True)
         noise = np.maximum(draws.noise, _LEAST_NOISE)[:, None, None]
-        variance = noise**2 / np.maximum(points.count, 1)
+        variance = noise**2 / np.maximum(points.num_runs, 1)
         variance = variance + (_MISFORM * np.where(has_value, mean - least, 0)) ** 2
         weight = np.where(has_value, 1 / variance, 0.0)
         total = weight.sum(axis=-1)
@@ -213,7 +242,7 @@ class Posterior:
         return found - within / 2
 
     def find_levels(self, draws: Draws) -> np.ndarray:
-        """ln of the value at the best setting of each size, middle of draws [points]."""
+        """ln of the value at each size's best setting, middle of draws [points]."""
         points = self.points
         law = draws.center[:, None] + draws.exponents @ self.offsets.T
         x = points.log_setting - self.shift - law[..., None]
@@ -221,5 +250,7 @@ class Posterior:
         gap = points.mean - np.median(height, axis=0)
         excess = points.mean - np.nanmin(points.mean, axis=1, keepdims=True)
         noise = float(np.median(draws.noise))
-        variance = noise**2 / np.maximum(points.count, 1) + (_MISFORM * excess) ** 2
-        return np.nansum(gap / variance, axis=1) / np.nansum(np.where(np.isfinite(gap), 1 / variance, 0), axis=1)
+        variance = noise**2 / np.maximum(points.num_runs, 1) + (_MISFORM * excess) ** 2
+        return np.nansum(gap / variance, axis=1) / np.nansum(
+            np.where(np.isfinite(gap), 1 / variance, 0), axis=1
+        )

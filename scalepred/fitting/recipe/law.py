@@ -192,9 +192,11 @@ class RecipeLaw:
         """
         sizes = self._fill(params, data, more)
         bottoms = self._draw_bottoms(sizes)
-        ends = np.quantile(bottoms, (0.01, 0.99))
-        tried = np.linspace(*ends, _CANDIDATES)
-        cost = [float(np.mean(self._cost(log_setting, bottoms))) for log_setting in tried]
+        low, high = np.quantile(bottoms, (0.01, 0.99))
+        tried = np.linspace(low, high, _CANDIDATES)
+        cost = [
+            float(np.mean(self._cost(log_setting, bottoms))) for log_setting in tried
+        ]
         setting = float(np.exp(tried[int(np.argmin(cost))]))
         lower, middle, upper = np.exp(np.quantile(bottoms, (_TAILS[0], 0.5, _TAILS[1])))
         return Best(
@@ -258,6 +260,14 @@ class RecipeLaw:
     def cost_of(self, factor: float) -> np.ndarray:
         """Draws of ln value at `factor` times the best setting over it [draws]."""
         return bowl(np.array(math.log(factor)), *self.draws.shape)
+
+    @functools.cached_property
+    def tried_regret(self) -> float:
+        """What the steps between the settings tried cost, in ln value, on average."""
+        law = self._law(self.posterior.offsets)[..., None]
+        tried = np.where(np.isfinite(self.points.mean), self.points.log_setting, np.nan)
+        shape = (part[:, None, None] for part in self.draws.shape)
+        return float(np.mean(np.nanmin(bowl(tried - law, *shape), axis=-1)))
 
     def draw_regrets(self, setting: float, sizes: Mapping[str, float]) -> np.ndarray:
         """Draws of ln value at this setting over that at the best one [draws]."""

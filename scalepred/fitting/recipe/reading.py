@@ -22,18 +22,18 @@ from scalepred.table.selection import shorten
 _USUAL = {
     "learning_rate": r"(peak |max |base )?(lr|learning rate)( peak| max)?",
     "weight_decay": r"weight decay|wd|decay",
-    "batch_size": r"(global |train )?(batch|batch size|bs|batch sequences|batch tokens)",
+    "batch_size": r"(global |train )?(bs|batch( size| sequences| tokens)?)",
 }
 KNOBS = tuple(_USUAL)
 _PREFIX = re.compile(r"^(params|user attrs|config|summary|hparams|hyperparameters) ")
 
 
-class _Run(NamedTuple):
-    """A run of the table."""
+class Run(NamedTuple):
+    """A run of a sweep."""
 
     place: tuple[float, ...]  # its sizes
-    setting: float
-    others: tuple[str, ...]  # what else was tried
+    setting: float  # of the knob
+    others: tuple[Any, ...]  # settings of what else was tried
     seed: str
     value: float  # NaN: diverged
 
@@ -147,25 +147,47 @@ def _read(told: Told, knob: str, column: str, varying: Sequence[str]) -> Sweep:
     value = _judged_by(told)
     runs = [
         *_make_runs(told, told.rows, axes, column, others, value),
-        *_make_runs(told, _diverged(told, axes), axes, column, others, lambda *_: math.nan),
+        *_make_runs(
+            told, _diverged(told, axes), axes, column, others, lambda *_: math.nan
+        ),
     ]
-    kept = _keep_best(runs)
-    places = np.array([run.place for run in kept], float).T
+    kept = keep_best(runs)
     notes = list(told.notes)
     if others:
         notes.append(
-            f"{', '.join(others)} vary too: of each size and {knob} the best of them "
-            f"counts, {len(kept)} of {len(runs)} runs"
+            f"{', '.join(others)} {'varies' if len(others) == 1 else 'vary'} too: of "
+            f"each size and {knob} the best counts, {len(kept)} of {len(runs)} runs"
         )
+    about = {
+        "metric": told.conversion.metric if told.conversion else told.metric,
+        "data_unit": columns.find_data_unit(first, told.reader),
+        "notes": notes,
+    }
+    return make_sweep(knob, axes, kept, **about)
+
+
+def make_sweep(
+    knob: str, axes: Sequence[str], runs: Sequence[Run], **about: Any
+) -> Sweep:
+    """The sweep that these runs are.
+
+    Args:
+        knob: that was tried.
+        axes: names of the sizes in `Run.place`.
+        runs: one for each size, setting and seed.
+        about: metric, data_unit and notes of the sweep.
+
+    Raises:
+        UserError: see `Sweep.from_arrays`.
+    """
+    places = np.array([run.place for run in runs], float).T
     return Sweep.from_arrays(
         dict(zip(axes, places, strict=True)),
-        [run.setting for run in kept],
-        [run.value for run in kept],
+        [run.setting for run in runs],
+        [run.value for run in runs],
         knob=knob,
-        seed=[run.seed for run in kept],
-        metric=told.conversion.metric if told.conversion else told.metric,
-        data_unit=columns.find_data_unit(first, told.reader),
-        notes=notes,
+        seed=[run.seed for run in runs],
+        **about,
     )
 
 
@@ -198,9 +220,7 @@ def _judged_by(told: Told) -> Callable[[int, Mapping[str, str]], float]:
     return read
 
 
-def _diverged(
-    told: Told, axes: Sequence[str]
-) -> list[tuple[int, Mapping[str, str]]]:
+def _diverged(told: Told, axes: Sequence[str]) -> list[tuple[int, Mapping[str, str]]]:
     """Rows of runs whose loss was not finite, where their sizes are known."""
     first = told.rows[0][1]
     found = []
@@ -221,10 +241,10 @@ def _make_runs(
     column: str,
     others: Sequence[str],
     value: Callable[[int, Mapping[str, str]], float],
-) -> list[_Run]:
+) -> list[Run]:
     reader = told.reader
     return [
-        _Run(
+        Run(
             tuple(reader.number(line, row, name) for name in axes),
             reader.number(line, row, column, zero=True),
             tuple(row[name] for name in others),
@@ -235,14 +255,14 @@ def _make_runs(
     ]
 
 
-def _keep_best(runs: Sequence[_Run]) -> list[_Run]:
+def keep_best(runs: Sequence[Run]) -> list[Run]:
     """Of each size and setting the runs with the other settings that did best."""
-    groups: dict[tuple, dict[tuple[str, ...], list[_Run]]] = {}
+    groups: dict[tuple, dict[tuple[str, ...], list[Run]]] = {}
     for run in runs:
         group = groups.setdefault((run.place, run.setting), {})
         group.setdefault(run.others, []).append(run)
 
-    def judge(own: Sequence[_Run]) -> float:
+    def judge(own: Sequence[Run]) -> float:
         mean = math.fsum(run.value for run in own) / len(own)
         return mean if math.isfinite(mean) else math.inf
 

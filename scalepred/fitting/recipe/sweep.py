@@ -10,8 +10,6 @@ from scalepred.config import UserError
 
 # A size whose largest is not so many times its least tells nothing of an exponent.
 _LEAST_SPAN = 1.2
-# Sizes nearer than this are one, rounded in a table.
-_SAME = 1e-6
 _LEAST_POINTS, _LEAST_RATES = 3, 3
 
 
@@ -106,34 +104,38 @@ class Sweep(NamedTuple):
         )
 
     def group(self) -> "Points":
-        """The runs by size and setting.
+        """The runs by size and setting, of a sweep that a law can be fitted to.
 
         Raises:
-            UserError: too few sizes or settings to fit a law to.
+            UserError: it has too few sizes or settings.
         """
-        varying = {
-            name: size
-            for name, size in self.sizes.items()
-            if size.size and size.max() > _LEAST_SPAN * size.min()
-        }
-        logs = {name: np.round(np.log(size), 6) for name, size in self.sizes.items()}
-        by_size: dict[tuple, list[int]] = {}
-        for run, place in enumerate(zip(*logs.values(), strict=True)):
-            by_size.setdefault(place, []).append(run)
-        places = [
-            self._group_rates(runs) for _, runs in sorted(by_size.items())
-        ]
-        useful = [place for place in places if np.isfinite(place.mean).sum() >= 2]
-        enough = [place for place in useful if len(place.log_setting) >= _LEAST_RATES]
-        if len(enough) < _LEAST_POINTS or not varying:
-            sizes = "one size" if len(places) == 1 else f"{len(places)} sizes"
+        places = [place for place in self._places() if place.num_known >= 2]
+        enough = sum(len(place.log_setting) >= _LEAST_RATES for place in places)
+        is_moved = any(
+            size.size and size.max() > _LEAST_SPAN * size.min()
+            for size in self.sizes.values()
+        )
+        if enough < _LEAST_POINTS or not is_moved:
+            count = len(self._places())
+            sizes = "one size" if count == 1 else f"{count} sizes"
             raise UserError(
-                f"{self.knob}: the table has {sizes}, {len(enough)} of them with at "
-                f"least {_LEAST_RATES} settings; a law of the best takes at least "
+                f"{self.knob}: the table has {sizes}, {enough} of them with at least "
+                f"{_LEAST_RATES} settings; a law of the best takes at least "
                 f"{_LEAST_POINTS} sizes of model or data, each with {_LEAST_RATES} "
                 "settings"
             )
-        return Points.of(useful)
+        return Points.of(places)
+
+    def gather(self) -> "Points":
+        """The runs by size and setting, however few."""
+        return Points.of([place for place in self._places() if place.num_known])
+
+    def _places(self) -> list["_Place"]:
+        logs = [np.round(np.log(size), 6) for size in self.sizes.values()]
+        by_size: dict[tuple[float, ...], list[int]] = {}
+        for run, place in enumerate(zip(*logs, strict=True)):
+            by_size.setdefault(place, []).append(run)
+        return [self._group_rates(runs) for _, runs in sorted(by_size.items())]
 
     def _group_rates(self, runs: Sequence[int]) -> "_Place":
         """One size: its settings, and the mean of each with the seeds' own part out."""
@@ -153,7 +155,9 @@ class Sweep(NamedTuple):
             design = np.zeros((good.sum(), len(rates) + len(seeds)))
             design[np.arange(good.sum()), of_rate] = 1.0
             design[np.arange(good.sum()), len(rates) + of_seed] = 1.0
-            design = np.vstack([design, np.r_[np.zeros(len(rates)), np.ones(len(seeds))]])
+            design = np.vstack(
+                [design, np.r_[np.zeros(len(rates)), np.ones(len(seeds))]]
+            )
             target = np.r_[log_value[good], 0.0]
             found, *_ = np.linalg.lstsq(design, target)
             mean[rates] = found[: len(rates)]
@@ -170,9 +174,14 @@ class _Place(NamedTuple):
     sizes: dict[str, float]
     log_setting: np.ndarray
     mean: np.ndarray  # of ln value; NaN where a run diverged
-    count: np.ndarray  # runs
+    num_runs: np.ndarray  # runs
     squares: float  # of what is left of ln value after seed and setting
     freedom: float  # of them
+
+    @property
+    def num_known(self) -> int:
+        """Settings whose runs ended well."""
+        return int(np.isfinite(self.mean).sum())
 
 
 class Points(NamedTuple):
@@ -182,7 +191,7 @@ class Points(NamedTuple):
         sizes: by name [points].
         log_setting: [points, settings]; NaN where padded.
         mean: of ln value over seeds, likewise; NaN where padded or diverged.
-        count: runs behind each mean, likewise.
+        num_runs: behind each mean, likewise.
         squares: of ln value within seeds and settings, summed over all points.
         freedom: of them.
     """
@@ -190,7 +199,7 @@ class Points(NamedTuple):
     sizes: dict[str, np.ndarray]
     log_setting: np.ndarray
     mean: np.ndarray
-    count: np.ndarray
+    num_runs: np.ndarray
     squares: float
     freedom: float
 
@@ -210,7 +219,7 @@ class Points(NamedTuple):
             {name: np.array([place.sizes[name] for place in places]) for name in names},
             pad([place.log_setting for place in places]),
             pad([place.mean for place in places]),
-            np.nan_to_num(pad([place.count for place in places])),
+            np.nan_to_num(pad([place.num_runs for place in places])),
             sum(place.squares for place in places),
             sum(place.freedom for place in places),
         )
