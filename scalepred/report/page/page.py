@@ -20,7 +20,7 @@ from scalepred.report.elements import Section
 from scalepred.report.frontier import Frontier, trace_frontier
 from scalepred.report.page import cards, chart, glossary
 from scalepred.report.page.answers import answers
-from scalepred.report.page.ask import controls, data_block, script
+from scalepred.report.page.ask import controls, data_block, script, view
 from scalepred.report.page.frontier_chart import value_against_compute
 from scalepred.report.page.header import header, title
 from scalepred.report.page.law import law
@@ -86,6 +86,7 @@ def _ask(
         f"the {metric} of every run; line and band: what the law expects"
         f"{' of the best split' if frontier else ''}, and its 90% interval; dashed: "
         "where the fitted and the checked runs end",
+        view(),
     )
     body = f'<div class="row">\n{picture}{controls(results, table)}</div>\n'
     return Section("ask", "Ask the law", body)
