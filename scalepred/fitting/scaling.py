@@ -40,8 +40,9 @@ _FEWEST, _MOST_KNOTS = 5, 8  # points in all; knots
 _LEVEL_KNOTS, _SCATTERED = 6, 25
 _APART, _APART_SHARE = math.log(1.1), 0.03  # between knots: ln size; of their range
 _LEAST_NOISE = 1e-6  # of ln value: tables have so many digits
-# No trend: so likely were the slopes all zero; at chance: and so near random guess.
-_NO_TREND, _NEAR_GUESS = 0.05, 0.05
+# No trend: so likely at least were the slopes all zero. So near random guess less will
+# do: a law would have to leave it first.
+_NO_TREND, _AT_CHANCE, _NEAR_GUESS = 0.05, 0.005, 0.05
 # Bending: the slope at the large end over that in the middle, how sure it is, and how
 # much the value falls in all.
 _STEEPER, _STEEPER_CHANCE, _FALL_LEAST = 1.5, 1e-4, 0.03
@@ -341,45 +342,46 @@ def _say(shape: _Shape, view: _Line, surface: Surface, where: str) -> NotScaling
 
 def _flat(surface: Surface) -> NotScaling | None:
     """No slope along any size that chance would not have."""
+    guess, middle = surface.random_guess, float(np.median(surface.value))
+    at_chance = bool(guess) and abs(middle / guess - 1) < _NEAR_GUESS
+    chance = _AT_CHANCE if at_chance else _NO_TREND
     logs = [np.log(surface.params), np.log(surface.data)]
     sizes = [size for size in logs if np.ptp(size) > 0]
     value = np.log(surface.value)
     ranks = [scipy.stats.rankdata(size) for size in sizes]
-    if _slopes(sizes, value) or _slopes(ranks, scipy.stats.rankdata(value)):
-        return None
+    for one, by in ((sizes, value), (ranks, scipy.stats.rankdata(value))):
+        if _find_chance(one, by) < chance:
+            return None
     # A slope is not all that there may be: a fall that ends, or a peak, is seen below.
     for view in _lines(surface):
         profile = _fit_profile(view, _most_knots(len(view.size)))
         if profile is not None and (
-            np.any(profile.falls(_NO_TREND)) or np.any(profile.rises(_NO_TREND))
+            np.any(profile.falls(chance)) or np.any(profile.rises(chance))
         ):
             return None
-    spread = f"{np.std(value):.1%}"
-    guess = surface.random_guess
-    if guess and abs(float(np.median(surface.value)) / guess - 1) < _NEAR_GUESS:
+    thing, spread = _thing(surface), f"{np.std(value):.1%}"
+    if at_chance:
         sentence = (
-            f"the {_thing(surface)} is at chance ({guess:.4g}) at all sizes, but for "
-            f"a scatter of {spread}: nothing was learnt yet that could be followed"
+            f"the {thing} is at chance ({guess:.4g}) at all sizes, but for a scatter "
+            f"of {spread}: nothing was learnt yet that could be followed"
         )
         return NotScaling("at_chance", "", sentence)
-    sentence = (
-        f"the {_thing(surface)} shows no trend with size beyond its scatter of {spread}"
-    )
+    sentence = f"the {thing} shows no trend with size beyond its scatter of {spread}"
     return NotScaling("no_trend", "", sentence)
 
 
-def _slopes(sizes: Sequence[np.ndarray], value: np.ndarray) -> bool:
-    """Whether some slope along the sizes is beyond chance, or cannot be told."""
+def _find_chance(sizes: Sequence[np.ndarray], value: np.ndarray) -> float:
+    """How likely such slopes along the sizes were by chance; 0: it cannot be told."""
     matrix = np.stack([size - size.mean() for size in sizes], axis=1)
     left = value - value.mean()
     slopes, _, rank, _ = np.linalg.lstsq(matrix, left, rcond=None)
     freedom = len(left) - 1 - int(rank)
     if freedom < 2:
-        return True
+        return 0.0
     explained = float(np.sum((matrix @ slopes) ** 2)) / int(rank)
     rest = float(np.sum((left - matrix @ slopes) ** 2)) / freedom
     ratio = explained / max(rest, 1e-300)
-    return bool(scipy.stats.f.sf(ratio, int(rank), freedom) < _NO_TREND)
+    return float(scipy.stats.f.sf(ratio, int(rank), freedom))
 
 
 def _is_bending(view: _Line, surface: Surface) -> bool:
