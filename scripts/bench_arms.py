@@ -4,8 +4,9 @@
 
 Each trial draws a law (Chinchilla's or Rosenfeld's), a grid of 9 to 30 sizes, 1 to 5
 seeds, 0.5 to 3 % of noise in one run of which 0 to 95 % (of its variance) is common to
-both arms, and what arm B does: nothing, multiply compute or data, or take a share off
-the value or off what is above its floor; half of them drift with the scale. Both arms
+both arms, and what arm B does: nothing, multiply compute or data, take a share off the
+value or off what is above its floor, each of which drifts with the scale in half of the
+trials, or change the law's three terms, each by a factor of its own. Both arms
 are compared at 1, 10 and 100 times the largest compute. The truth is that of the two
 frontiers, each with its own best split. Printed are how many percent of the 90 %
 intervals hold it, by what was drawn, whether orders come true as often as they are
@@ -31,7 +32,7 @@ from scalepred.runtime.command import cache_programs
 from scalepred.table.surface import Surface
 
 _BEYOND = (1.0, 10.0, 100.0)
-_KINDS = ("none", "compute", "data", "value", "reducible")
+_KINDS = ("none", "compute", "data", "value", "reducible", "terms")
 _GRIDS = ((3, 3), (3, 4), (4, 4), (4, 5), (5, 5), (5, 6))
 _SPLITS = np.linspace(-9.0, 9.0, 361)  # of ln(m / n) about the grid's
 _TIMES = np.geomspace(1e-5, 1e5, 201)  # of a budget
@@ -82,9 +83,9 @@ def draw(trial: int) -> Truth:
         float(np.exp(np.mean(np.log(data)))),
     )
     name = ("chinchilla", "rosenfeld")[rng.integers(2)]
-    first, floor = _draw_law(name, middle, rng)
+    make, terms = _draw_law(name, middle, rng)
     kind = _KINDS[rng.integers(len(_KINDS))]
-    drifts = bool(rng.integers(2)) and kind != "none"
+    drifts = bool(rng.integers(2)) and kind not in ("none", "terms")
     ends = (0.02, 0.8) if kind in ("compute", "data") else (0.002, 0.1)
     size = float(np.exp(rng.uniform(*np.log(ends)))) * rng.choice((-1.0, 1.0))
     by_decade = 0.3 * size * rng.normal() if drifts else 0.0
@@ -93,7 +94,10 @@ def draw(trial: int) -> Truth:
         decades = np.log10(np.asarray(m) / middle[0]) + np.log10(n / middle[1])
         return size + by_decade * np.clip(decades, -8.0, 8.0)
 
+    first, floor = make(terms), float(make(terms)(np.inf, np.inf))
     second = _change(first, floor, kind, amount)
+    if kind == "terms":
+        second = make(terms * np.exp(size * rng.standard_normal(3)))
     return Truth(
         first,
         second,
@@ -108,26 +112,24 @@ def draw(trial: int) -> Truth:
 
 def _draw_law(
     name: str, middle: tuple[float, float], rng: np.random.Generator
-) -> tuple[Law, float]:
-    """A law of a form, and its floor."""
+) -> tuple[Callable[[np.ndarray], Law], np.ndarray]:
+    """A form of a law, and its terms: floor, and what model and data add to it."""
     alpha, beta = rng.uniform(0.25, 0.5, 2)
-    terms = rng.uniform(0.3, 1.0, 2)
-    floor = float(rng.uniform(0.2, 1.5))
+    drawn = np.array([rng.uniform(0.2, 1.5), *rng.uniform(0.3, 1.0, 2)])
+    guess, scale, bend = 0.9, 0.25, float(rng.uniform(1.0, 3.0))
 
-    def plain(m: Any, n: Any) -> np.ndarray:
-        falls = np.asarray(m / middle[0]) ** -alpha, np.asarray(n / middle[1]) ** -beta
-        return floor + terms[0] * falls[0] + terms[1] * falls[1]
+    def make(terms: np.ndarray) -> Law:
+        def plain(m: Any, n: Any) -> np.ndarray:
+            falls = (m / middle[0]) ** -alpha, (n / middle[1]) ** -beta
+            return np.asarray(terms[0] + terms[1] * falls[0] + terms[2] * falls[1])
 
-    if name == "chinchilla":
-        return plain, floor
-    guess, bend = 0.9, float(rng.uniform(1.0, 3.0))  # Rosenfeld et al. 2020, eq. 5
-    scale = 0.25
+        def error(m: Any, n: Any) -> np.ndarray:  # Rosenfeld et al. 2020, eq. 5
+            inner = scale * plain(m, n)
+            return guess * inner / np.hypot(inner, bend)
 
-    def error(m: Any, n: Any) -> np.ndarray:
-        inner = scale * plain(m, n)
-        return guess * inner / np.hypot(inner, bend)
+        return plain if name == "chinchilla" else error
 
-    return error, guess * scale * floor / math.hypot(scale * floor, bend)
+    return make, drawn
 
 
 def _change(law: Law, floor: float, kind: str, amount: Law) -> Law:

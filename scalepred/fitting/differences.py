@@ -168,7 +168,7 @@ def _sizes_for(wanted: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> np.
     after = np.sum(above > 0, axis=1)  # the first place at or below the value
     rows, inner = np.arange(len(above)), np.clip(after, 1, len(sizes) - 1)
     drop = above[rows, inner - 1] - above[rows, inner]
-    share = above[rows, inner - 1] / np.where(drop > 0, drop, 1.0)
+    share = np.clip(above[rows, inner - 1] / np.where(drop > 0, drop, 1.0), 0.0, 1.0)
     found = sizes[inner - 1] * (sizes[inner] / sizes[inner - 1]) ** share
     found = np.where(after == 0, 0.0, found)
     return np.where(after == len(sizes), math.inf, found)

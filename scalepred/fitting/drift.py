@@ -4,27 +4,30 @@ Where two arms are trained at the same sizes, their difference is known far bett
 either law: what runs share of their noise cancels, and so does the form of the law. So
 it is modelled by itself,
 
-    ln v_B - ln v_A  =  h(m, n) (a + b x + c y + g(m, n))                          (1)
+    ln v_B - ln v_A  =  sum_k h_k(m, n) (a_k + b_k x + c_k y)  +  g(m, n)          (1)
 
-with x, y the decades of model and data size from the middle of the measured ones, a
-level a, slopes b and c, and g, what is alike among neighbours: a Gaussian process whose
-correlation falls with the decades between two sizes. What stays the same over scales is
-not known beforehand, so h is one of five, from the baseline's own law:
+with x, y the decades of model and data size from the middle of the measured ones,
+levels a, slopes b and c, and g, what is alike among neighbours: a Gaussian process
+whose correlation falls with the decades between two sizes. What stays the same over
+scales is not known beforehand, so h is one of these, or the last three of them
+together, from the baseline's own law:
 
-    value    1                    the relative difference
-    reducible  1 - E / v_A        the relative difference of what is above the floor E
-    compute  -d ln v_A / d ln m - d ln v_A / d ln n   a multiplier of both sizes
-    data     -d ln v_A / d ln n                       a multiplier of the data
-    params   -d ln v_A / d ln m                       a multiplier of the model size
+    value    1                      the relative difference
+    reducible  1 - E / v_A          the relative difference of what is above the floor E
+    compute  -d ln v_A / d ln m - d ln v_A / d ln n    a multiplier of both sizes
+    floor    1 / v_A                the difference itself
+    params   -d ln v_A / d ln m     a multiplier of the model size
+    data     -d ln v_A / d ln n     a multiplier of the data
 
-each of mean square 1 over the measured sizes. Every draw takes one of them, and scales
-of level, slopes and g, and the noise of a pair of runs, by their marginal likelihood
-(the evidence: MacKay 1992) on a grid. So an interval holds what each of them says, and
-grows with the distance as they part; and a difference that is small against the noise
-is drawn towards none.
+each of mean square 1 over the measured sizes. Every draw takes one case: which h,
+scales of levels, slopes and g, and the noise of a pair of runs, by their marginal
+likelihood (the evidence: MacKay 1992) on a grid. So an interval holds what each of them
+says, and grows with the distance as they part; and a difference that is small against
+the noise is drawn towards none.
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -34,9 +37,14 @@ from scalepred.fitting.inversion import REACH
 from scalepred.fitting.pairing import Shared
 from scalepred.fitting.predict import FittedLaw
 
-KINDS = ("value", "reducible", "compute", "data", "params")
-# Before anything is measured: all but the first shrink towards the floor.
-_KIND_CHANCES = (0.3, 0.175, 0.175, 0.175, 0.175)
+_PARTS = ("value", "reducible", "compute", "floor", "params", "data")
+# Which h a kind of difference takes; -1: none. Before anything is measured the chances
+# are so, since most of them shrink towards the floor.
+KINDS = ("value", "reducible", "compute", "params", "data", "terms")
+_TAKES = np.array(
+    [(0, -1, -1), (1, -1, -1), (2, -1, -1), (4, -1, -1), (5, -1, -1), (3, 4, 5)]
+)
+_KIND_CHANCES = (0.25, 0.15, 0.15, 0.125, 0.125, 0.2)
 # Standard deviation of the level, in ln of the value: evenly in the logarithm.
 _LEVELS = np.geomspace(1e-3, 1.0, 7)
 # Of a slope by a decade, and of g, over that of the level.
@@ -53,6 +61,7 @@ _STEP = 0.05  # of ln of a size, for slopes
 _MOST_SIZES = 100  # that are learnt from
 _MOST_TIMES = 5.0  # that h is at most
 _BLOCK = 64  # draws at a time
+_FEW = 16  # of which a mean is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Cases:
     """What (1) may be, each [cases].
 
     Attributes:
-        kind: number of h.
+        kind: number of the kind.
         level: standard deviation of a.
         tilt: of b and c, over that of a.
         wander: of g, likewise.
@@ -95,7 +104,7 @@ class Drift:
         fitted: the baseline's law.
         cases: of each draw.
         weights: chance of each kind of h.
-        norms: mean square of each h over the measured sizes [kinds, 1 + laws].
+        norms: root mean square of each h over the measured sizes [parts, 1 + laws].
         seed: of draws.
     """
 
@@ -118,7 +127,7 @@ class Drift:
         """
         field = Field(self, params, data)
         rng = np.random.default_rng(self.seed)
-        own = rng.standard_normal((self.num_draws, 3 + 2 * len(self.shared)))
+        own = rng.standard_normal((self.num_draws, 9 + 2 * len(self.shared)))
         more = rng.standard_normal((self.num_draws, len(params)))
         found = np.concatenate(
             [
@@ -128,6 +137,19 @@ class Drift:
         )
         return np.concatenate([np.median(found, axis=0)[None], found])
 
+    @one_thread()
+    def middle(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
+        """About the mean of the draws at many places, for little [places]."""
+        some = dataclasses.replace(
+            self,
+            cases=self.cases.take(slice(_FEW)),
+            fitted=dataclasses.replace(self.fitted, draws=self.fitted.draws[:_FEW]),
+            norms=self.norms[:, : 1 + _FEW],
+        )
+        field = Field(some, params, data)
+        told = [field.told(slice(i, i + 1)) for i in range(len(some.cases))]
+        return np.mean(told, axis=(0, 1))
+
     def noise_at(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
         """Standard deviation of one pair's difference, the middle draw's [places]."""
         cases, work = self.cases, _decades(self.shared, params, data).sum(axis=0)
@@ -135,11 +157,25 @@ class Drift:
         return np.median(noise, axis=0)
 
     def levels_at(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
-        """h of each draw [draws, places], as its case has it."""
+        """h of each draw, as its case has it [draws, 3, places]."""
         every = _levels(self.fitted, params, data) / self.norms[..., None]
         laws = every.shape[1]
         row = np.arange(self.num_draws) % max(laws - 1, 1) + (laws > 1)
-        return np.clip(every[self.cases.kind, row], 0.0, _MOST_TIMES)
+        return _take(every, self.cases.kind, row[:, None])
+
+
+def _take(every: np.ndarray, kinds: np.ndarray, law: np.ndarray | int) -> np.ndarray:
+    """The h of some kinds [kinds, 3, places].
+
+    Args:
+        every: h of every part by every law [parts, laws, places].
+        kinds: numbers [kinds].
+        law: of each [kinds, 1], or of all.
+    """
+    takes = _TAKES[kinds]
+    taken = np.clip(every[takes, law], 0.0, _MOST_TIMES)
+    count = np.sum(takes >= 0, axis=1)[:, None, None]
+    return np.where(takes[..., None] >= 0, taken / np.sqrt(count), 0.0)
 
 
 class Field:
@@ -148,7 +184,7 @@ class Field:
     Attributes:
         count: measured sizes.
         runs: pairs of runs of each [sizes].
-        level: h of each draw [draws, sizes + places].
+        level: h of each draw [draws, 3, sizes + places].
         noise: variance of the measured means [draws, sizes].
     """
 
@@ -163,10 +199,14 @@ class Field:
         self.sides = _decades(shared, *every)
         self.tilt = self.sides.T @ self.sides
         self.alike = _likeness(every)
-        self.roots = np.linalg.cholesky(self.alike + 1e-9 * np.eye(len(every[0])))
         work = self.sides[:, : self.count].sum(axis=0)
         one = self.cases.noise[:, None] * 10 ** (self.cases.fall[:, None] * work)
         self.runs, self.noise = shared.runs, one**2 / shared.runs
+
+    @functools.cached_property
+    def _roots(self) -> np.ndarray:
+        """Of the correlation of g [lengths, places, places]."""
+        return np.linalg.cholesky(self.alike + 1e-9 * np.eye(self.alike.shape[1]))
 
     def covariance(self, rows: slice, level: np.ndarray | None = None) -> np.ndarray:
         """Of (1) before anything was measured [draws, sizes + places, likewise].
@@ -177,31 +217,40 @@ class Field:
         """
         own = self.cases.take(rows)
         size = own.level if level is None else level
-        grown = own.tilt[:, None, None] ** 2 * self.tilt
-        grown = 1 + grown + own.wander[:, None, None] ** 2 * self.alike[own.length]
-        shape = self.level[rows, :, None] * self.level[rows, None, :]
-        return size[:, None, None] ** 2 * shape * grown
+        grown = 1 + own.tilt[:, None, None] ** 2 * self.tilt
+        wander = own.wander[:, None, None] ** 2 * self.alike[own.length]
+        shape = np.einsum("dkp,dkq->dpq", self.level[rows], self.level[rows])
+        return size[:, None, None] ** 2 * (shape * grown + wander)
 
     def draw(self, rows: slice, own: np.ndarray, more: np.ndarray) -> np.ndarray:
         """At the places, given what was measured (Matheron's rule) [draws, places].
 
         Args:
             rows: which draws.
-            own: standard normal numbers [draws, 3 + 2 sizes].
+            own: standard normal numbers [draws, 9 + 2 sizes].
             more: further ones [draws, places].
         """
         cases, count, own = self.cases.take(rows), self.count, own[rows]
-        fresh = np.concatenate([own[:, 3 : 3 + count], more[rows]], axis=1)
-        wander = np.einsum("dij,dj->di", self.roots[cases.length], fresh)
-        line = own[:, :1] + cases.tilt[:, None] * (own[:, 1:3] @ self.sides)
+        fresh = np.concatenate([own[:, 9 : 9 + count], more[rows]], axis=1)
+        wander = np.einsum("dij,dj->di", self._roots[cases.length], fresh)
+        slopes = own[:, 3:9].reshape(-1, 3, 2) @ self.sides
+        lines = own[:, :3, None] + cases.tilt[:, None, None] * slopes
+        line = np.sum(self.level[rows] * lines, axis=1)
         line = line + cases.wander[:, None] * wander
-        before = cases.level[:, None] * self.level[rows] * line
-        noise = np.sqrt(self.noise[rows]) * own[:, 3 + count :]
+        before = cases.level[:, None] * line
+        noise = np.sqrt(self.noise[rows]) * own[:, 9 + count :]
         left = self.mean - before[:, :count] - noise
         covariance = self.covariance(rows)
         pulled = np.linalg.solve(self.measured(covariance, rows), left[..., None])
         moved = covariance[:, count:, :count] @ pulled
         return before[:, count:] + moved[..., 0]
+
+    def told(self, rows: slice) -> np.ndarray:
+        """The mean at the places, given what was measured [draws, places]."""
+        covariance = self.covariance(rows)
+        mean = np.broadcast_to(self.mean, covariance.shape[:1] + self.mean.shape)
+        pulled = np.linalg.solve(self.measured(covariance, rows), mean[..., None])
+        return (covariance[:, self.count :, : self.count] @ pulled)[..., 0]
 
     def measured(
         self, covariance: np.ndarray, rows: slice, more: float = 0.0
@@ -238,15 +287,17 @@ def learn(shared: Shared, fitted: FittedLaw, draws: int, seed: int) -> Drift:
         shared = shared.where(chosen)
     levels = _levels(fitted, shared.params, shared.data, shared.epochs)
     norms = np.sqrt(np.mean(levels**2, axis=2))
-    known = [kind for kind in range(len(KINDS)) if np.all(norms[kind] > 1e-6)]
+    alone = _TAKES[:-1, 0]
+    kinds = [kind for kind, part in enumerate(alone) if np.all(norms[part] > 1e-6)]
     if len(fitted.law.axes) == 1:  # data or params are what compute is
-        known = [kind for kind in known if kind < 3]
-    norms = np.maximum(norms, 1e-300)
-    best = levels[:, 0] / norms[:, :1]
-    cases, score = _weigh(shared, best, known)
+        kinds = [kind for kind in kinds if kind < 3]
+    kinds.append(len(KINDS) - 1)
+    norms = np.where(norms > 1e-6, norms, math.inf)
+    best = _take(levels / norms[..., None], np.array(kinds), 0)
+    cases, score = _weigh(shared, best, kinds)
     chance = np.exp(score - score.max())
     chance /= chance.sum()
-    weights = {KINDS[kind]: float(chance[cases.kind == kind].sum()) for kind in known}
+    weights = {KINDS[kind]: float(chance[cases.kind == kind].sum()) for kind in kinds}
     chosen = cases.take(rng.choice(len(chance), draws, p=chance))
     return Drift(shared, fitted, chosen, weights, norms, seed)
 
@@ -259,16 +310,16 @@ def _weigh(
 
     Args:
         shared: pairs of runs.
-        levels: h by the best fit [kinds, sizes].
-        kinds: those to be weighed.
+        levels: h of each kind by the best fit [kinds, 3, sizes].
+        kinds: those to be weighed [kinds].
     """
     sides = _decades(shared, shared.params, shared.data)
     work, tilt = sides.sum(axis=0), sides.T @ sides
     alike = _likeness((shared.params, shared.data))
     guess = _guess_noise(shared, sides)
     columns, scores = [], []
-    for kind in kinds:
-        shape = np.outer(levels[kind], levels[kind])
+    for kind, level in zip(kinds, levels, strict=True):
+        shape = level.T @ level
         for fall, fall_chance in zip(_FALLS, _FALL_CHANCES, strict=True):
             whiten = np.sqrt(shared.runs) / 10 ** (fall * work)
             within = shared.squares / 10 ** (2 * fall * work)
@@ -276,8 +327,9 @@ def _weigh(
                 for (wander, length), chance in zip(
                     _WANDERS, _WANDER_CHANCES, strict=True
                 ):
-                    grown = 1 + tilted**2 * tilt + wander**2 * alike[length]
-                    covariance = shape * grown * np.outer(whiten, whiten)
+                    covariance = shape * (1 + tilted**2 * tilt)
+                    covariance = covariance + wander**2 * alike[length]
+                    covariance = covariance * np.outer(whiten, whiten)
                     score = _score(shared, whiten, within, covariance, guess * _NOISES)
                     before = chance * fall_chance * _KIND_CHANCES[kind]
                     scores.append(score + np.log(before))
@@ -366,7 +418,7 @@ def _levels(
     data: np.ndarray,
     epochs: np.ndarray | None = None,
 ) -> np.ndarray:
-    """h by each law, best fit first, not scaled [kinds, 1 + laws, places]."""
+    """h by each law, best fit first, not scaled [parts, 1 + laws, places]."""
     if "epochs" not in fitted.law.axes:
         epochs = None
 
@@ -381,9 +433,9 @@ def _levels(
     here = values()
     reducible = -np.expm1(np.minimum(floor - here, 0.0))
     slopes = np.maximum(by_params, 0.0), np.maximum(by_data, 0.0)
-    return np.stack(
-        [np.ones_like(here), reducible, slopes[0] + slopes[1], slopes[1], slopes[0]]
-    )
+    # Over a value that all laws have about the same of.
+    floor_part = np.exp(float(np.mean(here[0])) - here)
+    return np.stack([np.ones_like(here), reducible, sum(slopes), floor_part, *slopes])
 
 
 def _units(fitted: FittedLaw) -> tuple[float, float]:

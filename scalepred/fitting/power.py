@@ -125,7 +125,8 @@ def _lack(field: Field, size: float, more: float = 0.0) -> float:
         size: of a difference there, in ln of the value; slopes and all else go with it.
         more: seeds of every size.
     """
-    here = np.maximum(field.level[:, field.count], _LEAST)
+    here = np.sqrt(np.sum(field.level[:, :, field.count] ** 2, axis=1))
+    here = np.maximum(here, _LEAST)
     after, before = _variance(field, size / here, more)
     # What is told of a difference is drawn towards zero by this share.
     share = max(1 - after / before, 1e-9)

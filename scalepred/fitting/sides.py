@@ -20,6 +20,8 @@ from scalepred.fitting.predict import FittedLaw
 
 _DRAWS = 1000  # of a difference, at least
 _SIZES = ("params", "data")
+# ln of how many times larger a model the second side's best split may have.
+_SHIFTS = np.linspace(-1.5, 1.5, 13)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,9 +173,31 @@ class Together(NamedTuple):
 
     def along(self, sizes: np.ndarray) -> Values:
         places = self.groups[0].path(sizes)
-        values = self._values(*places)
-        second = _move(values.second, self.groups[1].size_of(*places), sizes)
-        return Values(values.first, second)
+        own = self._own_path(places, sizes)
+        second = _move(self._values(*own).second, self.groups[1].size_of(*own), sizes)
+        return Values(self._values(*places).first, second)
+
+    def _own_path(
+        self, places: tuple[np.ndarray, np.ndarray], sizes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The second side's best splits, by the middle of the difference's law.
+
+        Args:
+            places: model and data sizes of the first side's best splits [places].
+            sizes: of the axis [places].
+        """
+        first, second = self.groups
+        if first.axis != "compute" or first.fit.cost.data_power == 0:
+            return places
+        params = places[0] * np.exp(_SHIFTS)[:, None]
+        data = places[1] * np.exp(-_SHIFTS)[:, None]
+        values = self.drift.fitted.log_value(params, data)
+        middle = self.drift.middle(params.ravel(), data.ravel())
+        values = values + middle.reshape(values.shape)
+        rows = zip(values, second.size_of(params, data), strict=True)
+        values = np.stack([_move(row[None], known, sizes)[0] for row, known in rows])
+        shift = _lowest(values)
+        return places[0] * np.exp(shift), places[1] * np.exp(-shift)
 
     def at(self, params: float, data: float, epochs: float | None) -> Values:
         params, data = self.groups[0].filled(params, data)
@@ -198,6 +222,19 @@ class Together(NamedTuple):
         rows = np.arange(len(difference) - 1) % (len(own) - 1)
         first = np.concatenate([own[:1], own[1 + rows]])
         return Values(first, first + difference)
+
+
+def _lowest(values: np.ndarray) -> np.ndarray:
+    """Where among `_SHIFTS` values are least, by a parabola [shifts, places]."""
+    count, columns = values.shape
+    at, column = np.argmin(values, axis=0), np.arange(columns)
+    inner = np.clip(at, 1, count - 2)
+    below, here, above = (values[inner + i, column] for i in (-1, 0, 1))
+    bend = below - 2 * here + above
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(bend > 0, (below - above) / (2 * bend), 0.0)
+    step = _SHIFTS[1] - _SHIFTS[0]
+    return _SHIFTS[inner] + step * np.clip(part, -1.0, 1.0)
 
 
 def values_of(

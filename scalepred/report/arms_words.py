@@ -22,19 +22,22 @@ _FORMS = {
     "compute": "as the same multiplier of model and data size everywhere",
     "data": "as the same multiplier of the data everywhere",
     "params": "as the same multiplier of the model size everywhere",
+    "terms": "as changes of several terms of the law at once",
 }
 
 
 def sentences(pair: Pair, comparison: Comparison) -> list[str]:
     """What only pairs of runs tell; nothing where two laws were compared."""
-    said = []
-    if pair.scales:
-        said.append(describe_measured(pair, comparison))
-    if decided := describe_decision(pair, comparison):
-        said.append(decided)
-    if form := describe_form(pair):
-        said.append(form)
-    return said
+    decided = describe_decision(pair, comparison)
+    return [*([decided] if decided else []), *describe_evidence(pair, comparison)]
+
+
+def describe_evidence(pair: Pair, comparison: Comparison) -> list[str]:
+    """What was measured, and which form the difference has."""
+    if not pair.scales:
+        return []
+    form = describe_form(pair)
+    return [describe_measured(pair, comparison), *([form] if form else [])]
 
 
 def farthest(pair: Pair) -> Difference:

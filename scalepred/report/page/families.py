@@ -138,7 +138,7 @@ def _multipliers(found: Comparison) -> Section:
     said = [
         f"{pair.second} and {pair.first}: {text}"
         for pair in found.pairs
-        for text in arms_words.sentences(pair, found)
+        for text in arms_words.describe_evidence(pair, found)
     ]
     beside = f"<div>\n{_list(said)}</div>\n" if said else ""
     body = f'<div class="pair">\n{picture}{beside}</div>\n'
