@@ -56,6 +56,7 @@ _WANDER_CHANCES = (0.6, 0.12, 0.08, 0.12, 0.08)
 _FALLS, _FALL_CHANCES = (-0.2, -0.1, 0.0, 0.1), (0.15, 0.2, 0.5, 0.15)
 _NOISES = np.geomspace(0.125, 4.0, 16)  # times a first guess
 _LEAST_NOISE = 1e-6
+_ROUNDING = 1e-9  # of the variance
 _STEP = 0.05  # of ln of a size, for slopes
 _MOST_SIZES = 100  # that are learnt from
 _MOST_TIMES = 5.0  # that h is at most
@@ -263,8 +264,11 @@ class Field:
         """
         count = self.count
         noise = self.noise[rows] * (self.runs / (self.runs + more))
-        noise = noise[..., None] * np.eye(count)
-        return covariance[:, :count, :count] + noise
+        own = covariance[:, :count, :count]
+        # Runs may be all but equal: what is below rounding is no noise.
+        most = np.max(np.diagonal(own, axis1=1, axis2=2), axis=1, keepdims=True)
+        noise = np.maximum(noise, _ROUNDING * most)
+        return own + noise[..., None] * np.eye(count)
 
 
 def learn(shared: Shared, fitted: FittedLaw, draws: int, seed: int) -> Drift:

@@ -8,6 +8,7 @@ from etils import epath
 
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.comparison import Comparison
+from scalepred.fitting.fit import Fit
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Verdict
 from scalepred.report import console, format, words
@@ -30,7 +31,19 @@ def describe_answers(results: Results) -> dict[str, Any]:
     for answer, record in zip(results.answers, answers, strict=True):
         seen = beside(results, answer)
         record["measured"] = None if seen is None else seen._asdict()
-    return {"verdict": [card._asdict() for card in cards(results)], "answers": answers}
+    return {
+        "verdict": [card._asdict() for card in cards(results)],
+        "scaling": describe_scaling(results.fit),
+        "answers": answers,
+    }
+
+
+def describe_scaling(fit: Fit) -> dict[str, Any]:
+    """Whether the points scale as a law: status, and kind, axis and sentence if not."""
+    told = fit.not_scaling
+    if told is None:
+        return {"status": "scales", "kind": None, "axis": None, "sentence": None}
+    return {"status": told.code, **told._asdict()}
 
 
 def record_answers(answers: Sequence[Answer], surface: Surface) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from scalepred.fitting.predict import Estimate
 from scalepred.report import arms_words, elements, format
 from scalepred.report import compare_words as words
 from scalepred.report.elements import Section
+from scalepred.report.page import ask
 from scalepred.report.page import families_charts as charts
 from scalepred.report.page.cards import write_cards
 from scalepred.report.page.page import document
@@ -114,9 +115,11 @@ def _curves(found: Comparison) -> Section:
     along = "the least that each budget can buy"
     if found.axis != "compute":
         along = f"the law along {words.axis_name(found)}"
+    names = {f"series:{name}": text for name, text in charts.names(found).items()}
     pictures = elements.figure(
         charts.overlay(found),
         f"lines: {along}; bands: 90% intervals; marks: fitted runs",
+        f'<fieldset class="shown live" hidden>{ask.show_boxes(names)}</fieldset>\n',
     ) + elements.figure(
         charts.differences(found),
         f"difference from {found.groups[0].name}, with 90% intervals; below zero a "

@@ -6,7 +6,8 @@ from scalepred.fitting.comparison import Comparison
 from scalepred.fitting.differences import Curve
 from scalepred.report import compare_words as words
 from scalepred.report import format
-from scalepred.report.page.chart import MOST_SHAPES, Axis, Chart, Key, extent
+from scalepred.report.page.axis import Axis, extent
+from scalepred.report.page.chart import MOST_SHAPES, Chart, Key
 
 _SERIES = 8  # colours that can be told apart
 _SHAPES = ("circle", "square", "diamond", "cross")
@@ -171,6 +172,11 @@ def _size_axis(found: Comparison, sizes: np.ndarray) -> Axis:
         return Axis(low, high, "model size m (parameters)", format.count, "params")
     unit = format.printable(found.unit[:_LONGEST_NAME])
     return Axis(low, high, f"data size n ({unit})", format.count, "data")
+
+
+def names(found: Comparison) -> dict[str, str]:
+    """What stands for each group that is drawn, by its name."""
+    return {group.name: _short(group.name) for group in found.groups[:_SERIES]}
 
 
 def _short(name: str) -> str:
