@@ -6,7 +6,7 @@ most 1/30 of the largest m n. Which rate does it say for one of 512 units that l
 from 40,500, 230 times the m n of the largest of the ten, and what does following it
 cost beside keeping the rate that was best at the largest of them?
 
-Command: scalepred --config=experiments/mnist_rates.py --workdir=runs/mnist_rates --verify
+Command: scalepred --config=experiments/mnist_rates.py --workdir=runs/rates --verify
 Data: scripts/prepare_data.py --dataset=mnist
 """
 

@@ -22,7 +22,7 @@ from scalepred.fitting.recipe.reading import read_sweeps
 from scalepred.fitting.recipe.sweep import Points, Sweep
 
 _TAILS = (0.05, 0.95)
-_WALKERS, _BURN_IN, _STEPS, _KEEP_EVERY = 48, 250, 350, 10
+_WALKERS, _BURN_IN, _STEPS, _KEEP_EVERY = 40, 120, 300, 10
 # What a run that diverges is taken to cost, in ln of the value, when a setting is
 # chosen: nobody keeps such a run.
 _DIVERGED = 1.0
