@@ -14,6 +14,7 @@ from scalepred.fitting.recipe import Sweep, fit_sweep, read_sweeps
 from scalepred.fitting.recipe.backtest import hide_largest
 from scalepred.fitting.recipe.bowl import bowl
 from scalepred.fitting.recipe.sampler import draw
+from scalepred.recipe import find_factor
 from scalepred.report import recipe_figure, recipe_words
 from scalepred.runtime import command
 from scripts import bench_recipe
@@ -70,6 +71,14 @@ def test_known_exponents_and_best_rate(law):
     assert best.setting == pytest.approx(true, rel=0.3)
     assert 0 <= best.regret.lower <= best.regret.value <= best.regret.upper < 0.02
     assert best.regret.diverges == 0
+
+
+def test_the_rule_for_the_next_grid_says_the_same(law):
+    base, rule = law.rule()
+    for params, data in ((1e4, 1e7), (1e6, 1e5)):
+        factor = find_factor("rule", rule, {"params": params, "data": data})
+        assert base * factor == pytest.approx(law.best(params, data).middle, rel=0.03)
+    assert f'training.learning_rate_rule="{rule}"' in repr(law)
 
 
 def test_keeping_the_rate_of_the_largest_size_is_told(law):

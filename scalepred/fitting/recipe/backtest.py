@@ -80,7 +80,9 @@ def _find_best(points: Points, number: int) -> tuple[float, float]:
     mean, tried = points.mean[number], points.log_setting[number]
     best = int(np.nanargmin(mean))
     steps = np.diff(tried[np.isfinite(tried)])
-    return float(np.exp(tried[best])), float(steps[max(best - 1, 0) : best + 1].max())
+    return float(f"{math.exp(tried[best]):.12g}"), float(
+        steps[max(best - 1, 0) : best + 1].max()
+    )
 
 
 def _measure(points: Points, number: int, setting: float) -> float:
