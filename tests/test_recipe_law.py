@@ -279,14 +279,14 @@ def run_command(capsys, *arguments):
 def test_the_command_says_it_and_writes_it(tmp_path, capsys):
     write_table(tmp_path / "runs.csv")
     out = tmp_path / "out"
-    told = run_command(
+    status, text, error = run_command(
         capsys, str(tmp_path / "runs.csv"), f"--workdir={out}", "--hide=30",
         "--knob=learning_rate", "--target=params=10M,data=100M",
     )  # fmt: skip
-    assert told[0] == 0, told[2]
-    assert "At 10M parameters and 100M examples take a learning rate of" in told[1]
-    assert "Hidden from a law of the other sizes were the 3 largest" in told[1]
-    assert "e+" not in told[1]
+    assert status == 0, error
+    assert "At 10M parameters and 100M examples take a learning rate of" in text
+    assert "Hidden from a law of the other sizes were the 3 largest" in text
+    assert "e+" not in text
     record = json.loads((out / "recipe.json").read_text())
     (target,) = record["laws"]["learning_rate"]["targets"]
     assert target["lower"] < best_rate(1e7, 1e8) < target["upper"]

@@ -43,7 +43,7 @@ def hide_largest(sweep: Sweep, ratio: float, seed: int = 0) -> list[Hidden]:
     Raises:
         UserError: too few sizes are left, or none is hidden.
     """
-    work = sum(np.log(size) for size in sweep.sizes.values())
+    work = np.sum([np.log(size) for size in sweep.sizes.values()], axis=0)
     is_kept = work <= work.max() - math.log(ratio) + 1e-9
     if is_kept.all():
         raise UserError(f"hide={ratio:g}: hides no size; give a number above 1")

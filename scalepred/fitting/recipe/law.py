@@ -191,7 +191,7 @@ class RecipeLaw:
             f"({name} / {self.middle[name]:g})**{self.exponents[name].value:.3f}"
             for name in self.seen
         ]
-        text = " * ".join(factors).replace("e+", "e")
+        text = " * ".join(factors).replace("e+0", "e").replace("e+", "e")
         return float(f"{self.best(**self.middle).middle:.3g}"), text
 
     def best(

@@ -141,7 +141,7 @@ class Sweep(NamedTuple):
         """One size: its settings, and the mean of each with the seeds' own part out."""
         # In an order of their own, so that sums do not depend on the table's.
         keys = np.nan_to_num(self.value[runs]), self.seed[runs], self.setting[runs]
-        runs = np.asarray(runs)[np.lexsort(keys)]
+        runs = [runs[i] for i in np.lexsort(keys)]
         setting, log_value = self.setting[runs], np.log(self.value[runs])
         tried = np.unique(setting)
         which = np.searchsorted(tried, setting)
