@@ -8,7 +8,7 @@ said by `validate`, in one sentence that names field, value and remedy.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -232,6 +232,10 @@ class Experiment:
     # Rows of the workdir count although a module of one's own, or the data, were
     # changed since.
     keep_rows: bool = False
+    # Forms of the study that are compared, each with the whole grid: by name what is
+    # different, as in {"plain": {}, "nesterov": {"training.nesterov": True}}. The
+    # first is the baseline; see `scalepred.arms`.
+    arms: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     grid: Grid = dataclasses.field(default_factory=Grid)
     training: Training = dataclasses.field(default_factory=Training)
     packing: Packing = dataclasses.field(default_factory=Packing)

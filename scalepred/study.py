@@ -114,7 +114,7 @@ def run(
     flags = {"--stages": sorted(stages), "--gate": gates, "--dry_run": dry_run}
     flags["--until_width, --budget, --cost"] = goal
     processes.agree(lambda: own.describe_asked(experiment, flags))
-    _check_asked(experiment, stages, gates, goal)
+    check_asked(experiment, stages, gates, goal)
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = aot.find_machines(topology) if topology else None
@@ -122,7 +122,7 @@ def run(
         steps.begin("reading the data")
     study = processes.together(lambda: prepare(experiment, workdir, outline=dry_run))
     if with_targets:
-        _check_targets(study)
+        check_targets(study)
     if dry_run:
         _print_plan(study, machines, price_per_hour)
         return Outcome()
@@ -152,23 +152,23 @@ def _run_stages(
     """All but the reading of what was asked; see `run`."""
     steps.begin("planning what to train")
     study, news = _train_evidence(study, stages, goal)
-    verifies = "verify" in stages and bool(_to_verify(study, with_targets))
+    verifies = "verify" in stages and bool(to_verify(study, with_targets))
     if not verifies:
         processes.part()
     steps.begin("fitting the law, sealing the forecast")
-    study, fit = _fit_and_forecast(study, stages)
+    study, fit = fit_and_forecast(study, stages)
     steps.end()
     if verifies:
-        study = _await_forecast(study)
-        cells = _to_verify(study, with_targets)
+        study = await_forecast(study)
+        cells = to_verify(study, with_targets)
         news = train(study, cells, "checkpoints_verify") or news
         processes.part()
     if study.table is None:
         return Outcome()
-    return _report(study, fit, news, stages, gates)
+    return report(study, fit, news, stages, gates)
 
 
-def _check_asked(
+def check_asked(
     experiment: Experiment,
     stages: Sequence[str],
     gates: Sequence[Gate],
@@ -176,6 +176,8 @@ def _check_asked(
 ) -> None:
     """A mistake must not wait for the training to end."""
     config.validate(experiment)
+    if experiment.arms:
+        raise UserError("arms: are compared by `scalepred.run`, not here")
     named = ",".join(stages)
     for stage, why in (
         ("report", "report draws what fit finds"),
@@ -200,7 +202,7 @@ def _check_asked(
         loop.check(experiment, goal)
 
 
-def _check_targets(study: Study) -> None:
+def check_targets(study: Study) -> None:
     if not study.parts.to_verify:
         raise UserError(
             "--stages=verify: this study fits its whole grid and has no "
@@ -235,12 +237,12 @@ def _train_evidence(
     return (loop.with_chosen(study) if goal else study), news
 
 
-def _to_verify(study: Study, with_targets: bool) -> list[Cell]:
+def to_verify(study: Study, with_targets: bool) -> list[Cell]:
     """What is trained after the forecast."""
     return study.parts.to_verify if with_targets else study.parts.held_out
 
 
-def _fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | None]:
+def fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | None]:
     """The fit of the evidence, its forecast sealed; targets have the best rates."""
     if study.table is None or not {"fit", "verify"} & {*stages}:
         return study, None
@@ -256,7 +258,7 @@ def _fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit |
     return study, fit
 
 
-def _await_forecast(study: Study) -> Study:
+def await_forecast(study: Study) -> Study:
     """All processes have the first one's targets, of which something was said."""
     if study.table is not None:
         check_forecast(study)
@@ -271,7 +273,7 @@ def _await_forecast(study: Study) -> Study:
     return study.with_rates(chosen._replace(of_cells=of_cells)) if cells else study
 
 
-def _report(
+def report(
     study: Study,
     fit: Fit | None,
     news: Progress | None,
@@ -329,7 +331,7 @@ def _collect(
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]
     return make_results(
-        study.experiment.name,
+        study.title,
         surface,
         np.array([size in fitted for size in sizes]),
         fit,

@@ -17,6 +17,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.region import Sizes, check_target, fit_region
 from scalepred.grid import Cell
+from scalepred.pairs import pair
 from scalepred.table.rows import Measurement, Table
 from scalepred.training.work import count_params
 
@@ -52,6 +53,14 @@ class Parts(NamedTuple):
         """What is trained after the forecast, each cell once."""
         return list(dict.fromkeys([*self.held_out, *self.targets]))
 
+    def pair(self, baseline: "Parts") -> "Parts":
+        """The same cells, paired with those of the arm that they are compared with."""
+        grid_cells = [*self.evidence, *self.held_out]
+        paired = pair(grid_cells, [*baseline.evidence, *baseline.held_out])
+        count = len(self.evidence)
+        targets = pair(self.targets, baseline.targets)
+        return Parts(paired[:count], paired[count:], targets)
+
 
 class TargetRates(NamedTuple):
     """Rates that the evidence chose for the targets.
@@ -80,6 +89,8 @@ class Study(NamedTuple):
         parts: the cells: evidence, the rest of the grid, targets.
         workdir: where everything is kept.
         table: the rows; None in all processes but the first, and before it is opened.
+        arm: its name, where the study is one of several arms.
+        baseline: cells of the arm that it is compared with, itself perhaps.
         rates: of the targets, once the evidence has chosen them.
     """
 
@@ -88,7 +99,15 @@ class Study(NamedTuple):
     parts: Parts
     workdir: epath.Path
     table: Table | None = None
+    arm: str = ""
+    baseline: Parts | None = None
     rates: TargetRates | None = None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        name = self.experiment.name
+        return f"{name}: {self.arm}" if self.arm else name
 
     @property
     def metric(self) -> str:
@@ -126,6 +145,8 @@ class Study(NamedTuple):
                 self.parts.targets, rates.of_cells, strict=True
             )
         ]
+        if self.baseline:
+            cells = pair(cells, self.baseline.targets)
         parts = self.parts._replace(targets=cells)
         return self._replace(parts=parts, rates=rates)
 

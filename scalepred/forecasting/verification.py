@@ -34,12 +34,13 @@ def seal_forecast(study: Study, fit: Fit, answers: Sequence[Answer]) -> None:
     if not asked:
         return
     config = dataclasses.asdict(experiment)
-    del config["packing"], config["keep_rows"]  # which change no result
+    # These change no result.
+    del config["packing"], config["keep_rows"], config["arms"]
     record = forecasts.make_record(
         fit,
         asked,
         weigh_evidence([study.rows[cell.cell_id] for cell in study.parts.evidence]),
-        title=experiment.name,
+        title=study.title,
         config=config,
         answers=answers,
         target_value=experiment.questions.target_value,

@@ -222,7 +222,10 @@ def _make_columns(
         if mixed := meaning.find_mixed_units(name, own):
             notes.append(mixed)
     turned = conversion.name if conversion is not None and conversion.is_risen else ""
-    meaning.check_falls(sizes["params"], sizes["data"], np.array(value), metric, turned)
+    # What is called an error or a loss may rise: the fit says that it does not scale.
+    if turned or not (conversion or asked.metric):
+        arrays = sizes["params"], sizes["data"], np.array(value)
+        meaning.check_falls(*arrays, metric, turned)
     return Columns(
         params,
         data,
