@@ -43,6 +43,11 @@ def describe(law: RecipeLaw) -> list[str]:
             "not told apart; the law holds along that line."
         )
     lines.append(_costs(law))
+    base, rule = law.rule()
+    lines.append(
+        f'For the next grid: training.{law.knob}={base:g}, training.{law.knob}_rule="'
+        f'{rule}"'
+    )
     lines += warnings(law)
     return lines
 
@@ -162,15 +167,11 @@ def _title(law: RecipeLaw) -> str:
 
 def _formula(law: RecipeLaw) -> str:
     """learning rate = 0.0031 (m / 85,002)^-0.41 (n / 1M)^-0.19."""
-    middle = {
-        name: float(f"{math.exp(log):.2g}")
-        for name, log in zip(law.axes, law.posterior.middle, strict=True)
-    }
-    at = law.best(**middle)
-    text = f"{name_knob(law)} = {setting(at.middle)}"
+    base, _ = law.rule()
+    text = f"{name_knob(law)} = {setting(base)}"
     for name in law.seen:
-        power = format.number(law.exponents[name].value, 2)
-        text += f" ({symbol(name)} / {format.count(middle[name])})^{power}"
+        power = _power(law.exponents[name].value)
+        text += f" ({symbol(name)} / {format.count(law.middle[name])})^{power}"
     return text
 
 

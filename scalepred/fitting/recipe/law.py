@@ -22,7 +22,7 @@ from scalepred.fitting.recipe.reading import read_sweeps
 from scalepred.fitting.recipe.sweep import Points, Sweep
 
 _TAILS = (0.05, 0.95)
-_WALKERS, _BURN_IN, _STEPS, _KEEP_EVERY = 48, 250, 350, 10
+_WALKERS, _BURN_IN, _STEPS, _KEEP_EVERY = 40, 120, 300, 10
 # What a run that diverges is taken to cost, in ln of the value, when a setting is
 # chosen: nobody keeps such a run.
 _DIVERGED = 1.0
@@ -130,6 +130,12 @@ class RecipeLaw:
             found[name] = Estimate(float(middle), float(lower), float(upper))
         return found
 
+    @functools.cached_property
+    def middle(self) -> dict[str, float]:
+        """Round sizes in the middle of the sweep."""
+        middle = zip(self.axes, self.posterior.middle, strict=True)
+        return {name: float(f"{math.exp(log):.2g}") for name, log in middle}
+
     @property
     def deviation(self) -> float:
         """By what factor - 1 a size's best is off the law, a standard deviation."""
@@ -159,7 +165,7 @@ class RecipeLaw:
             Bottom(
                 {name: float(size[i]) for name, size in points.sizes.items()},
                 float(np.exp(law[i])),
-                float(np.exp(points.log_setting[i, best[i]])),
+                _as_written(points.log_setting[i, best[i]]),
             )
             for i in range(len(best))
         ]
@@ -170,11 +176,23 @@ class RecipeLaw:
         found = []
         for row, one in zip(self.points.log_setting, self.bottoms, strict=True):
             # Beyond a run that diverged there is nothing to be tried.
-            tried = np.exp(row[np.isfinite(row)])
-            for side, end in (("below", tried.min()), ("above", tried.max())):
-                if math.isclose(one.tried, float(end)):
-                    found.append(Edge(one.sizes, side, float(end)))
+            for side, log_end in (("below", np.nanmin(row)), ("above", np.nanmax(row))):
+                if one.tried == (end := _as_written(log_end)):
+                    found.append(Edge(one.sizes, side, end))
         return found
+
+    def rule(self) -> tuple[float, str]:
+        """The law as settings of a study: a number, and the rule that multiplies it.
+
+        They go to `training.learning_rate` and `training.learning_rate_rule`, or those
+        of weight_decay and batch_size: every cell then has the best setting by the law.
+        """
+        factors = [
+            f"({name} / {self.middle[name]:g})**{self.exponents[name].value:.3f}"
+            for name in self.seen
+        ]
+        text = " * ".join(factors).replace("e+0", "e").replace("e+", "e")
+        return float(f"{self.best(**self.middle).middle:.3g}"), text
 
     def best(
         self, params: float | None = None, data: float | None = None, **more: float
@@ -339,6 +357,11 @@ class RecipeLaw:
         from scalepred.report import recipe_words
 
         return "\n".join(recipe_words.describe(self))
+
+
+def _as_written(log_setting: float) -> float:
+    """A setting of the table, without what ln and exp do to its last digits."""
+    return float(f"{math.exp(log_setting):.12g}")
 
 
 def fit_sweep(sweep: Sweep, seed: int = 0) -> RecipeLaw:
