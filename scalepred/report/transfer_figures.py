@@ -98,5 +98,5 @@ def _draw_group(panel: Axes, group: Group) -> None:
             )
             panel.plot(bowl.rate.value, bowl.value, "o", ms=7, mfc="none", color=colour)
     panel.set_xlabel("learning rate")
-    panel.set_title(f"{group.family}, depth {group.depth}", fontsize=8)
+    panel.set_title(f"{group.family}\ndepth {group.depth}", fontsize=7)
     panel.legend(fontsize=7)
