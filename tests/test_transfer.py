@@ -28,7 +28,7 @@ def _bowl(
         x = math.log(rate / bottom)
         loss = 2 + 0.05 * x**2 + bend * x**3
         found[rate] = {
-            seed: loss + noise * (random.normal() + levels[seed])
+            seed: float(loss + noise * (random.normal() + levels[seed]))
             for seed in range(seeds)
         }
     return found
