@@ -51,7 +51,7 @@ _LEVELS = np.geomspace(1e-3, 1.0, 7)
 _TILTS = (0.05, 0.2, 0.8)
 _WANDERS = ((0.0, 0), (0.1, 0), (0.3, 0), (0.1, 1), (0.3, 1))  # size, which length
 _LENGTHS = (3.0, 0.3)  # decades
-_WANDER_CHANCES = (0.5, 0.15, 0.1, 0.15, 0.1)
+_WANDER_CHANCES = (0.6, 0.12, 0.08, 0.12, 0.08)
 # Powers of the compute that the noise goes with, and their chances.
 _FALLS, _FALL_CHANCES = (-0.2, -0.1, 0.0, 0.1), (0.15, 0.2, 0.5, 0.15)
 _NOISES = np.geomspace(0.125, 4.0, 16)  # times a first guess
