@@ -45,6 +45,8 @@ def fit_table(
     figure_process: FigureProcess | None = None,
     title: str = "",
     table: str = "",
+    losses: Surface | None = None,
+    is_through: bool = False,
 ) -> tuple[results.Results, list[Verdict]]:
     """The right half alone, for a table from outside.
 
@@ -60,6 +62,8 @@ def fit_table(
         figure_process: draws beside what is computed here; None: a new one.
         title: of the report; empty: the task, else the table's name.
         table: where the table was read.
+        losses: see `fitting.fit`.
+        is_through: likewise.
 
     Raises:
         UserError: before anything is fitted: the workdir is of another study, or the
@@ -81,7 +85,12 @@ def fit_table(
         resamples=settings.resamples,
         seed=settings.seed,
         refit_points=settings.refit_points,
+        losses=losses,
+        is_through=is_through,
     )
+    if losses is not None:  # which road was taken
+        notes = (fit.estimate.notes[0], *notes)
+        surface = dataclasses.replace(surface, notes=notes)
     prepare_workdir(workdir, record, "measurements")
     steps.begin(f"drawing intervals from {settings.resamples:,} resamples")
     answers = answer_about(fit, questions, surface)
