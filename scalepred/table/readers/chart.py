@@ -34,5 +34,9 @@ def keep_one_run(
             f"data and {key}"
         )
     kept = {header[0]: header[0], lines[0]: key}
-    named = [(n, {kept[k]: row[k] for k in kept}) for n, row in rows if row[lines[0]]]
+    named: list[tuple[int, Row]] = [
+        (number, {kept[name]: row[name] for name in kept})
+        for number, row in rows
+        if row[lines[0]]
+    ]
     return [*kept.values()], named
