@@ -97,10 +97,17 @@ def _equal_weights(weight: float) -> list[Patch]:
     return [(priors, "MEMBERS", members)]
 
 
+def _flexible(weight: float) -> list[Patch]:
+    first, *others = priors.MEMBERS
+    return [(priors, "MEMBERS", (dataclasses.replace(first, weight=weight), *others))]
+
+
 _EXPONENTS = "model_exponent", "data_exponent"
-_FACTORS = 1.0, 0.5, 0.7, 1.4, 2.0
+_FACTORS = 1.0, 0.7, 1.4, 2.0
 KNOBS = {
-    "floor": Knob("spread of the floor", _FACTORS, lambda f: _prior(("floor",), f)),
+    "floor": Knob(
+        "spread of the floor", (1.0, 1.4, 2.0), lambda f: _prior(("floor",), f)
+    ),
     "exponents": Knob(
         "spread of the exponents", _FACTORS, lambda f: _prior(_EXPONENTS, f)
     ),
@@ -116,8 +123,13 @@ KNOBS = {
     ),
     "equal": Knob(
         "weight before back-tests of either member with equal weights",
-        (0.1, 0.0, 0.03, 0.3),
+        (0.03, 0.0, 0.01, 0.1, 0.3),
         _equal_weights,
+    ),
+    "flexible": Knob(
+        "weight before back-tests of the flexible law",
+        (0.1, 0.03, 0.3, 0.5),
+        _flexible,
     ),
     "temper": Knob(
         "observations that a back-test counts for in weights",
@@ -202,16 +214,16 @@ def print_knob(
             f"| {share:.0%} | {', '.join(taken)} |"
         )
     used = np.exp(np.mean(scores[0]))
-    print(f"\nin use {used:.4f}; chosen without the study {chosen.score:.4f}", flush=True)
+    print(
+        f"\nin use {used:.4f}; chosen without the study {chosen.score:.4f}", flush=True
+    )
 
 
 def main(argv: list[str]) -> None:
     del argv
-    flags_of_studies = flags.FLAGS
-    if not pathlib.Path(flags_of_studies.data).is_dir():
-        sys.exit(
-            f"--data={flags_of_studies.data}: no such folder; give one with the CSV files"
-        )
+    folder, ratios = flags.FLAGS.data, flags.FLAGS.ratios
+    if not pathlib.Path(folder).is_dir():
+        sys.exit(f"--data={folder}: no such folder; give one with the CSV files")
     unknown = [name for name in _KNOBS.value if name not in KNOBS]
     if unknown:
         sys.exit(f"--knobs={unknown[0]}: no such knob; there are {', '.join(KNOBS)}")
@@ -219,10 +231,11 @@ def main(argv: list[str]) -> None:
     start = time.monotonic()
     problems = list(bench_extrapolation.main_studies())
     for name in _KNOBS.value or KNOBS:
-        for ratio in flags_of_studies.ratios:
+        for ratio in ratios:
             print_knob(KNOBS[name], problems, float(ratio))
     print(f"\n{time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":
+    flags.FLAGS.set_default("ratios", ["50"])
     app.run(main)

@@ -8,6 +8,9 @@ from scalepred.fitting.multistart import Points
 
 # Fewer pairs of neighbours than this say nothing of their correlation.
 _MIN_NEIGHBOURS = 20
+# The same of neighbouring sizes of model: on a grid of a few dozen points a smooth
+# misfit of small models, which hardly weigh, would look like points that err together.
+_MIN_ACROSS = 100
 
 
 def find_shares(points: Points, known: solver.Information) -> np.ndarray:
@@ -21,14 +24,14 @@ def find_shares(points: Points, known: solver.Information) -> np.ndarray:
     """
     everywhere = np.zeros((len(points.x), 1))
     along_data = _find_shares(points.x, points.y, everywhere, None, known)
+    across = _find_shares(points.y, points.x, everywhere, None, known, _MIN_ACROSS)
     if points.of_runs is not None and (
         points.of_runs.shape[1] > 1 or points.seeds is not None
     ):
         of_runs = points.of_runs, points.seeds
         along_run = _find_shares(points.x, points.y, *of_runs, known)
         along_data = np.minimum(along_data, along_run)
-    along_params = _find_shares(points.y, points.x, everywhere, None, known)
-    return np.maximum(along_data * along_params, 1e-3)
+    return np.maximum(along_data * across, 1e-3)
 
 
 def _find_shares(
@@ -37,6 +40,7 @@ def _find_shares(
     of_runs: np.ndarray,
     seeds: np.ndarray | None,
     known: solver.Information,
+    fewest: int = _MIN_NEIGHBOURS,
 ) -> np.ndarray:
     """The same of neighbours along one size, where the other is the same [lanes].
 
@@ -46,6 +50,8 @@ def _find_shares(
         of_runs: ln of each run over its point's mean, NaN where there is none [points,
             columns].
         seeds: whose each is; None: one a column [points, columns].
+        known: weights and differences of the fit.
+        fewest: pairs of neighbours that say anything.
     """
     point, column = np.nonzero(np.isfinite(of_runs))
     seed = column if seeds is None else seeds[point, column]
@@ -60,7 +66,7 @@ def _find_shares(
         error = error * np.sqrt(known.weight[lane, at])
         same = np.abs(np.diff(fixed[at])) < SAME_SIZE
         same &= of_seed[1:] == of_seed[:-1]
-        if same.sum() < _MIN_NEIGHBOURS:
+        if same.sum() < fewest:
             continue
         first, second = error[:-1][same], error[1:][same]
         correlation = np.sum(first * second) / np.sqrt(

@@ -6,7 +6,7 @@ beyond the largest. The noise and the spread of the offsets are learnt in turns 
 the parameters: an empirical Bayes estimate.
 
     -2 ln posterior = sum w rho(d / sigma) + sum p (theta - mean)^2
-                      + 2 sum w ln sigma + 2 ln(1 + strength ln(sigma / expected)^2)
+                      + 2 sum w ln sigma + what `_sigma_penalty` says
                       + 2 levels ln(offset sd, slope sd)                         (1)
 """
 
@@ -32,7 +32,7 @@ KNEE = 2.0  # residuals beyond so many sigmas count linearly
 _SIGMAS = np.geomspace(0.01, 100.0, 185)
 _FROZEN = 1e12  # precision of a prior that is no choice
 
-NUM_STARTS = 3  # the prior's mean, and draws this far around it, in its deviations
+NUM_STARTS = 2  # the prior's mean, and a draw this far around it, in its deviations
 _START_SPREAD = 0.8
 _WIDEST_START = 1.5
 
@@ -220,7 +220,7 @@ def _make_problem(
         x=x,
         y=y,
         log_value=np.broadcast_to(points.log_value, x.shape),
-        weight=masks[lanes] * points.weight * work**power[:, None],
+        weight=masks[lanes] * points.weight * work ** power[:, None],
         prior_mean=mean,
         prior_precision=np.zeros_like(mean),
         scale=Scale(*(np.asarray(leaf)[lanes] for leaf in scale)),
@@ -343,11 +343,13 @@ def _noise(
 def _sigma_penalty(settings: Settings, sigma: np.ndarray) -> np.ndarray:
     """Minus twice the log of sigma's prior, up to a constant.
 
-    Of Student's form in ln sigma: near what is expected it holds as so many points
-    would, but a table that is a hundred times cleaner, or noisier, may say so.
+    Upwards the inverse gamma form, which holds as so many points would; downwards
+    Student's, since a table that is a hundred times cleaner than others may say so.
     """
     distance = np.log(sigma / settings.sigma)
-    return 2 * np.log1p(settings.sigma_strength * distance**2)
+    up = 2 * distance + np.expm1(-2 * np.maximum(distance, 0.0))
+    down = 2 * np.log1p(settings.sigma_strength * distance**2)
+    return np.where(distance > 0, settings.sigma_strength * up, down)
 
 
 def _covariance(known: solver.Information, shares: np.ndarray) -> np.ndarray:

@@ -93,7 +93,9 @@ LOSS = Settings(
         Prior("model_exponent", 0.32, 0.29),  # 0.24 to 0.43
         Prior("B", 0.23, 1.7),  # likewise of the data, within a factor of 5
         Prior("data_exponent", 0.44, 0.39),  # 0.30 to 0.65
-        Prior("floor", 1.06, 0.9, is_log=False),  # 0.74 of the smallest value
+        Prior(
+            "floor", 1.06, 1.15, is_log=False
+        ),  # 0.74 of the smallest value, 0.48 to 0.90
         Prior("top", -0.5, 2.0, is_log=False),  # 1.6 times the largest value
         Prior("bend", 1.85, 0.155),  # near Rosenfeld's 2
         Prior("hardness", 0.92, 0.55),  # near Chinchilla's 1
@@ -162,7 +164,7 @@ class Member:
 
 # The usual laws are corners of this one, with the same weak priors on the rest.
 MEMBERS = (
-    Member("flexible", 0.1),
+    Member("flexible", 0.3),
     Member("envelope (Rosenfeld)", 0.1, (("bend", np.log(2.0)), ("hardness", 0.0))),
     Member("rational", 0.1, (("bend", 0.0), ("hardness", 0.0))),
     Member("sum (Chinchilla)", 0.1, (("top", 7.0), ("bend", 0.0), ("hardness", 0.0))),
@@ -173,14 +175,14 @@ MEMBERS = (
     # of it as the largest.
     Member(
         "Rosenfeld, equal weights",
-        0.03,
+        0.02,
         (("bend", np.log(2.0)), ("hardness", 0.0)),
         widen=3.0,
         is_equal=True,
     ),
     Member(
         "Chinchilla, equal weights",
-        0.03,
+        0.02,
         (("top", 7.0), ("bend", 0.0), ("hardness", 0.0)),
         widen=3.0,
         is_equal=True,
@@ -202,7 +204,7 @@ def for_curves(settings: Settings) -> Settings:
         priors=priors,
         compute_power=0.5,
         above=1.0,
-        sigma=0.001,
+        sigma=0.01,
         sigma_strength=2.0,
     )
 

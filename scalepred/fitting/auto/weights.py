@@ -12,7 +12,7 @@ import numpy as np
 from scalepred.fitting import backtest
 
 _FREEDOM = 3.0  # degrees of, of Student's t
-TEMPER = 1.0  # observations that a back-test counts for
+TEMPER = 0.75  # observations that a back-test counts for
 
 
 @dataclasses.dataclass(frozen=True)
