@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalepred import study
+from scalepred.arms import run as arms
 from scalepred.config import Experiment, UserError
 from scalepred.forecasting import loop
-from scalepred.forecasting.gate import parse_gate
+from scalepred.forecasting.gate import parse_arm_gate, parse_gate
 from scalepred.report import console
 from scalepred.runtime.files import open_path
 from scalepred.training.devices import use_all_cores
@@ -28,7 +29,7 @@ def run(
     budget: float | None = None,
     cost: str = "flops",
     price_per_hour: float = 0.0,
-) -> study.Outcome:
+) -> study.Outcome | arms.Compared:
     """Trains, fits, forecasts and reports; what is done already is not done again.
 
     Progress and answers are printed as by the command. Ctrl-C ends it between two rows
@@ -49,7 +50,8 @@ def run(
         price_per_hour: of the machine, for cost=price.
 
     Returns:
-        Forecast, what was verified, results (fit, predictions, answers) and the table.
+        Forecast, what was verified, results (fit, predictions, answers) and the table;
+        of an experiment with arms all that for each, and the comparison.
 
     Raises:
         UserError: anything asked for cannot be; nothing was trained then.
@@ -67,13 +69,13 @@ def run(
     with contextlib.suppress(RuntimeError):  # JAX has started
         use_all_cores()
     folder = open_path("workdir", workdir)
-    outcome = study.run(
-        experiment,
-        folder,
-        stages,
-        gates=[parse_gate(text) for text in gates],
-        goal=goal,
-    )
+    if experiment.arms:
+        if goal:
+            raise UserError("until_width: of a study without arms; leave it out")
+        asked = [parse_arm_gate(text) for text in gates]
+        return arms.run(experiment, folder, stages, gates=asked)
+    asked = [parse_gate(text) for text in gates]
+    outcome = study.run(experiment, folder, stages, gates=asked, goal=goal)
     if outcome.results is not None:
         has_report = stages is None or "report" in stages
         report = str(folder / "report.html") if has_report else ""

@@ -17,7 +17,7 @@ from scalepred import analysis, config
 from scalepred.config import UserError
 from scalepred.fitting.comparison import Comparison, check_alike, compare
 from scalepred.fitting.fit import Fit
-from scalepred.report import compare_words, console
+from scalepred.report import compare_screen, console
 from scalepred.report.page import families
 from scalepred.runtime import steps
 from scalepred.runtime.files import open_path, write_json
@@ -179,7 +179,7 @@ def compare_tables(
     steps.begin(f"comparing {len(fits)} groups")
     found = _compare(fits, cases, asked)
     found = dataclasses.replace(found, notes=(*said, *found.notes))
-    _write(found, workdir, folders, asked.title)
+    write(found, workdir, folders, asked.title)
     return found
 
 
@@ -239,16 +239,32 @@ def _compare(
     return dataclasses.replace(found, notes=(*notes, *found.notes))
 
 
-def _write(
-    found: Comparison, workdir: epath.Path, folders: Mapping[str, str], title: str
+def write(
+    found: Comparison,
+    workdir: epath.Path,
+    folders: Mapping[str, str],
+    title: str,
+    with_page: bool = True,
 ) -> None:
+    """Writes and prints a comparison.
+
+    Args:
+        found: the comparison.
+        workdir: where it goes.
+        folders: of the groups' own reports, in the workdir.
+        title: of the page; "": the groups.
+        with_page: whether a page is written, too.
+    """
     write_json(workdir / "comparison.json", found.to_record())
-    links = {name: f"{folder}/report.html" for name, folder in folders.items()}
-    families.write_page(workdir / "report.html", found, links, title)
     log(workdir, f"compared {', '.join(group.name for group in found.groups)}")
-    for line in compare_words.describe(found):
+    lines = compare_screen.describe(found)
+    if with_page:
+        links = {name: f"{folder}/report.html" for name, folder in folders.items()}
+        families.write_page(workdir / "report.html", found, links, title)
+        lines.append(f"Report: {workdir / 'report.html'}")
+    steps.end()
+    for line in lines:
         console.print_line(line)
-    console.print_line(f"Report: {workdir / 'report.html'}")
 
 
 def _name_folders(names: Mapping[str, object]) -> dict[str, str]:

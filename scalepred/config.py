@@ -8,7 +8,7 @@ said by `validate`, in one sentence that names field, value and remedy.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -206,9 +206,11 @@ class Targets:
     depths: tuple[int, ...] = ()  # none: the grid's
     data_fractions: tuple[float, ...] = (1.0,)
     seeds: int = 1
-    # Of a grid that sweeps rates: 0: those that were best at the largest evidence.
-    learning_rate: float = 0.0
-    weight_decay: float = -1.0  # likewise; -1: the best
+    # Of a grid that sweeps rates: law (the best at the target, by a law of the best
+    # rates of the evidence) | largest (those that were best at the largest evidence).
+    rates_from: str = "law"
+    learning_rate: float = 0.0  # instead of it; 0: as `rates_from` says
+    weight_decay: float = -1.0  # likewise; -1: as `rates_from` says
     # Plain sizes, counts as the table has them: the first of each, the second, ...
     params: tuple[float, ...] = ()
     data: tuple[float, ...] = ()
@@ -230,6 +232,10 @@ class Experiment:
     # Rows of the workdir count although a module of one's own, or the data, were
     # changed since.
     keep_rows: bool = False
+    # Forms of the study that are compared, each with the whole grid: by name what is
+    # different, as in {"plain": {}, "nesterov": {"training.nesterov": True}}. The
+    # first is the baseline; see `scalepred.arms`.
+    arms: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     grid: Grid = dataclasses.field(default_factory=Grid)
     training: Training = dataclasses.field(default_factory=Training)
     packing: Packing = dataclasses.field(default_factory=Packing)
@@ -439,6 +445,7 @@ def _validate_targets(targets: Targets) -> None:
     _whole_sizes("targets.depths", targets.depths)
     _fractions("targets.data_fractions", targets.data_fractions)
     _check(targets.seeds >= 1, "targets.seeds", targets.seeds, "at least 1")
+    _one_of("targets.rates_from", targets.rates_from, ("law", "largest"))
     rate = targets.learning_rate
     good = 0 <= rate < math.inf
     _check(good, "targets.learning_rate", rate, "0 (as the evidence says) or more")

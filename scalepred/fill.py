@@ -6,6 +6,7 @@
 import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,22 +78,29 @@ def _check_sources(study: Study, own: Sources) -> None:
 
 
 def train(
-    study: Study, cells: Sequence[Cell], checkpoints: str = "checkpoints"
+    study: Study,
+    cells: Sequence[Cell],
+    checkpoints: str = "checkpoints",
+    arms: Sequence[Study] = (),
 ) -> ensemble.Progress | None:
     """Trains every cell that has no row yet; rows are on disk as cells finish.
 
-    Several processes train together; only the first has the table and speaks.
+    Several processes train together; only the first has the tables and speaks.
 
     Args:
         study: what the cells are of.
         cells: to train.
         checkpoints: folder of what is unfinished, emptied in the end.
+        arms: whose cells they are, each with a table of its own; none: the study's.
 
     Returns:
         The last news; None if there was nothing to train.
     """
-    plan = _plan_rest(study, cells)
-    packing, workdir, table = study.experiment.packing, study.workdir, study.table
+    owners = (
+        [_Owner.of(one) for one in arms or (study,)] if processes.is_first() else []
+    )
+    plan = _plan_rest(study, cells, owners)
+    packing, workdir = study.experiment.packing, study.workdir
     every = [*study.parts.evidence, *study.parts.to_verify]
     all_news = ensemble.train(
         plan,
@@ -103,7 +111,7 @@ def train(
         choices_dir=workdir / "choices",
         save=weights.choose(packing.save_weights, cells, study.dataset, every),
     )
-    if table is None:
+    if not owners:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
     what = "evidence" if checkpoints == "checkpoints" else "forecast"
     log(workdir, f"{plan.num_cells} of {len(cells)} cells to train ({what})")
@@ -112,11 +120,12 @@ def train(
         console.print_line(note)
         log(workdir, note)
     if not plan.num_cells:
+        where = workdir if arms else owners[0].table.path
         console.print_line(
-            f"All {len(cells)} runs ({what}) are in {table.path}; nothing to train."
+            f"All {len(cells)} runs ({what}) are in {where}; nothing to train."
         )
         return None
-    news = _fill(study, table, plan, all_news)
+    news = _fill(study, owners, plan, all_news)
     if news is not None:
         log(
             workdir,
@@ -127,29 +136,62 @@ def train(
     return news
 
 
-def _plan_rest(study: Study, cells: Sequence[Cell]) -> Plan:
+class _Owner(NamedTuple):
+    """Whose runs they are, and where what is known of them is kept."""
+
+    ids: frozenset[str]  # of its cells
+    study: Study
+    table: Table
+    curves: Curves
+
+    @staticmethod
+    def of(study: Study) -> "_Owner":
+        assert study.table is not None  # it is opened before anything is trained
+        cells = [*study.parts.evidence, *study.parts.to_verify]
+        ids = frozenset(cell.cell_id for cell in cells)
+        return _Owner(ids, study, study.table, Curves(study.workdir))
+
+    def keep(self, news: ensemble.Progress) -> None:
+        """Writes what came of its runs."""
+        self.table.check_workdir()
+        # A run with a row has all that is kept of it.
+        own = {name: one for name, one in news.curves.items() if name in self.ids}
+        self.curves.append(own)
+        models = {
+            cell: one for cell, one in news.weights.items() if cell.cell_id in self.ids
+        }
+        weights.write(self.study.workdir, self.study.dataset, models)
+        self.table.append([row for row in news.rows if row.cell_id in self.ids])
+
+
+def _plan_rest(study: Study, cells: Sequence[Cell], owners: Sequence[_Owner]) -> Plan:
     """The plan for cells without a row, the same in every process."""
-    is_done = np.array([cell.cell_id in study.rows for cell in cells])
+    rows = {name: row for owner in owners for name, row in owner.table.rows.items()}
+    for owner in owners:  # two arms may have a run in common
+        lacking = (owner.ids & rows.keys()) - owner.table.rows.keys()
+        if lacking:
+            owner.table.append([rows[name] for name in sorted(lacking)])
+    is_done = np.array([cell.cell_id in rows for cell in cells])
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
     return ensemble.plan_cells(study.experiment, study.dataset, cells, done=done)
 
 
 def _fill(
-    study: Study, table: Table, plan: Plan, all_news: Iterator[ensemble.Progress]
+    study: Study,
+    owners: Sequence[_Owner],
+    plan: Plan,
+    all_news: Iterator[ensemble.Progress],
 ) -> ensemble.Progress | None:
     """Keeps runs as they finish, and shows how far training is; the last news."""
     work = estimate_work(plan, study.dataset)
     work_done = 0.0
-    news, curves = None, Curves(study.workdir)
+    news = None
     try:
         with Progress(plan.num_cells) as progress:
             for news in all_news:
-                table.check_workdir()
-                # A run with a row has all that is kept of it.
-                curves.append(news.curves)
-                weights.write(study.workdir, study.dataset, news.weights)
-                table.append(news.rows)
+                for owner in owners:
+                    owner.keep(news)
                 work_done += sum(work[row.cell_id] for row in news.rows)
                 progress.update(
                     num_done=news.num_done,
@@ -159,9 +201,12 @@ def _fill(
                     wait_seconds=news.wait_seconds,
                 )
     except preemption.Stopped:
-        table.merge()
-        log(study.workdir, f"stopped by SIGTERM, {len(table.rows)} rows in the table")
+        for owner in owners:
+            owner.table.merge()
+        num_rows = sum(len(owner.table.rows) for owner in owners)
+        log(study.workdir, f"stopped by SIGTERM, {num_rows} rows in the table")
         raise
-    table.merge()
-    curves.merge()
+    for owner in owners:
+        owner.table.merge()
+        owner.curves.merge()
     return news

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
-from scalepred.models.model import build_for
+from scalepred.models.model import build_for, find_family
 from scalepred.recipe import find_recipe
 
 
@@ -78,6 +78,9 @@ class Cell:
     precision: str = "float32"
     # Examples at the end of the train part that rates are chosen by.
     validation_size: int = 0
+    # Random words of the run that this one is compared with, in 16 hex digits: both
+    # have one start, where shapes allow, and one order of batches. "": its own.
+    pair: str = ""
 
     @functools.cached_property
     def cell_id(self) -> str:
@@ -93,7 +96,7 @@ class Cell:
         """
         fields = self._fields()
         del fields["metric"]
-        digits = _hash(fields)
+        digits = self.pair or _hash(fields)
         return int(digits[:8], 16), int(digits[8:16], 16)
 
     def _fields(self) -> dict[str, Any]:
@@ -284,7 +287,7 @@ def _cross(
         settings["decay_points"] = ()
     settings |= {
         "dataset": dataset.name,
-        "family": experiment.family,
+        "family": str(find_family(experiment.family)),
         "metric": next(iter(dataset.task.metrics)),
         "validation_size": _validation_size(experiment, dataset),
     }

@@ -23,10 +23,11 @@ from scalepred.fitting.design.rounds import Round
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.fit import Fit
 from scalepred.forecasting import loop, targets
-from scalepred.forecasting.evidence import best_rates, fit_evidence, make_surface
+from scalepred.forecasting.evidence import fit_evidence, make_surface
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Gate, Verdict, judge
-from scalepred.forecasting.parts import Study, prepare
+from scalepred.forecasting.parts import Study, TargetRates, prepare
+from scalepred.forecasting.rates import choose_rates
 from scalepred.forecasting.verification import (
     check_forecast,
     find_runs,
@@ -113,7 +114,7 @@ def run(
     flags = {"--stages": sorted(stages), "--gate": gates, "--dry_run": dry_run}
     flags["--until_width, --budget, --cost"] = goal
     processes.agree(lambda: own.describe_asked(experiment, flags))
-    _check_asked(experiment, stages, gates, goal)
+    check_asked(experiment, stages, gates, goal)
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = aot.find_machines(topology) if topology else None
@@ -121,7 +122,7 @@ def run(
         steps.begin("reading the data")
     study = processes.together(lambda: prepare(experiment, workdir, outline=dry_run))
     if with_targets:
-        _check_targets(study)
+        check_targets(study)
     if dry_run:
         _print_plan(study, machines, price_per_hour)
         return Outcome()
@@ -151,23 +152,23 @@ def _run_stages(
     """All but the reading of what was asked; see `run`."""
     steps.begin("planning what to train")
     study, news = _train_evidence(study, stages, goal)
-    verifies = "verify" in stages and bool(_to_verify(study, with_targets))
+    verifies = "verify" in stages and bool(to_verify(study, with_targets))
     if not verifies:
         processes.part()
     steps.begin("fitting the law, sealing the forecast")
-    study, fit = _fit_and_forecast(study, stages)
+    study, fit = fit_and_forecast(study, stages)
     steps.end()
     if verifies:
-        study = _await_forecast(study)
-        cells = _to_verify(study, with_targets)
+        study = await_forecast(study)
+        cells = to_verify(study, with_targets)
         news = train(study, cells, "checkpoints_verify") or news
         processes.part()
     if study.table is None:
         return Outcome()
-    return _report(study, fit, news, stages, gates)
+    return report(study, fit, news, stages, gates)
 
 
-def _check_asked(
+def check_asked(
     experiment: Experiment,
     stages: Sequence[str],
     gates: Sequence[Gate],
@@ -175,6 +176,8 @@ def _check_asked(
 ) -> None:
     """A mistake must not wait for the training to end."""
     config.validate(experiment)
+    if experiment.arms:
+        raise UserError("arms: are compared by `scalepred.run`, not here")
     named = ",".join(stages)
     for stage, why in (
         ("report", "report draws what fit finds"),
@@ -199,7 +202,7 @@ def _check_asked(
         loop.check(experiment, goal)
 
 
-def _check_targets(study: Study) -> None:
+def check_targets(study: Study) -> None:
     if not study.parts.to_verify:
         raise UserError(
             "--stages=verify: this study fits its whole grid and has no "
@@ -234,16 +237,19 @@ def _train_evidence(
     return (loop.with_chosen(study) if goal else study), news
 
 
-def _to_verify(study: Study, with_targets: bool) -> list[Cell]:
+def to_verify(study: Study, with_targets: bool) -> list[Cell]:
     """What is trained after the forecast."""
     return study.parts.to_verify if with_targets else study.parts.held_out
 
 
-def _fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | None]:
+def fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | None]:
     """The fit of the evidence, its forecast sealed; targets have the best rates."""
     if study.table is None or not {"fit", "verify"} & {*stages}:
         return study, None
-    study = study.with_rates(best_rates(study))
+    rates = choose_rates(study)
+    for note in rates.notes:
+        log(study.workdir, note)
+    study = study.with_rates(rates)
     if "fit" not in stages:
         return study, None
     fit = fit_evidence(study)
@@ -252,20 +258,22 @@ def _fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit |
     return study, fit
 
 
-def _await_forecast(study: Study) -> Study:
+def await_forecast(study: Study) -> Study:
     """All processes have the first one's targets, of which something was said."""
     if study.table is not None:
         check_forecast(study)
     processes.wait_for_first("forecast")
     cells = study.parts.targets
-    rates = (cells[0].learning_rate, cells[0].weight_decay) if cells else (0.0, 0.0)
+    own = [(cell.learning_rate, cell.weight_decay) for cell in cells]
     # As bytes: JAX would round them to 32 bits, and with them the cells' ids.
-    sent = processes.same_everywhere(np.array(rates, np.float64).view(np.uint8))
-    rate, decay = sent.astype(np.uint8).view(np.float64).tolist()
-    return study.with_rates((rate, decay)) if cells else study
+    sent = processes.same_everywhere(np.array(own, np.float64).view(np.uint8))
+    rates = sent.astype(np.uint8).view(np.float64).reshape(-1, 2).tolist()
+    chosen = study.rates or TargetRates([])
+    of_cells = [(rate, decay) for rate, decay in rates]
+    return study.with_rates(chosen._replace(of_cells=of_cells)) if cells else study
 
 
-def _report(
+def report(
     study: Study,
     fit: Fit | None,
     news: Progress | None,
@@ -317,12 +325,13 @@ def _collect(
     if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
         surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
     _, said = leave_out(fit.called, fit.surface, study.experiment.questions)
-    surface = dataclasses.replace(surface, notes=(*surface.notes, *said))
+    of_rates = study.rates.notes if study.rates else ()
+    surface = dataclasses.replace(surface, notes=(*of_rates, *surface.notes, *said))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]
     return make_results(
-        study.experiment.name,
+        study.title,
         surface,
         np.array([size in fitted for size in sizes]),
         fit,

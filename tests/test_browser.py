@@ -54,7 +54,7 @@ def test_without_scripts_a_page_is_complete(show, name):
         assert not control.is_visible()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ["rising", *EVERY])
 def test_cards_stand_above_the_fold_and_the_chart_begins_there(show, name):
     page = show(name)
     cards = ["h1", "[data-card=trust]", "[data-card=need]", "[data-card=worth]"]
@@ -84,6 +84,22 @@ def test_values_that_rise_are_not_trusted_and_look_so(show):
     color = "element => getComputedStyle(element).color"
     refused = page.eval_on_selector("[data-card=trust] strong", color)
     assert refused != page.eval_on_selector("h1", color)
+
+
+def test_what_stops_a_fit_is_one_line_above_the_cards_and_told_below(show):
+    page = show("rising")
+    line = page.locator(".alarm")
+    assert line.inner_text().startswith("One warning stops this fit (back test failed)")
+    boxes = [one.bounding_box() for one in (line, page.locator(".cards"))]
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    assert boxes[0]["height"] < 40
+    assert boxes[0]["y"] < boxes[1]["y"]
+    page.click(".alarm a")
+    first = page.locator("#warnings .warnings").first
+    assert first.get_attribute("data-severity") == "stops"
+    assert "What to do:" in first.inner_text()
+    assert show("grid").locator(".alarm").count() == 0
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -18,11 +18,15 @@ from scalepred.runtime import command, preemption, steps
 if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
     from collections.abc import Sequence
 
+    from etils.epath import Path
+
+    from scalepred.forecasting.gate import ArmGate
     from scalepred.forecasting.loop import Goal
 
 _USAGE = """\
 scalepred --config=experiments/x.py --workdir=DIR
     [--config.grid.seeds=4 ...] [--stages=train,fit,forecast,verify,report | --verify]
+    [--arm="NAME: field=value; ..." --arm="NAME: ..."]
     [--gate="value<=0.05,params=1e6,data=6e4,probability=0.8" ...] [--json]
     [--until_width=0.05 --budget=1e16 [--cost=flops|6mn|mn|seconds|price]]
     [--verbose] [--dry_run [--price_per_hour=2.5] [--topology=v5e:2x4]]
@@ -37,6 +41,9 @@ DIR/report.html.
                 code and is run. Its fields are flags: --config.training.epochs=20,
                 --config.grid.widths=(8,16,32), --config.questions.budget=1e9; a field
                 that there is not is answered with those that there are
+  --arm         a form of the study that is compared with the others, such as
+                "muon: training.optimizer=muon; training.learning_rate=0.02"; the first
+                is the baseline ("adamw:" changes nothing); may be given more than once
   --workdir     where everything is kept; the same command again goes on from there
   --stages      which of train (the evidence), fit, forecast, verify (train the rest of
                 the grid and the targets, score the forecast), report to do. Default:
@@ -44,7 +51,8 @@ DIR/report.html.
   --verify      all stages, targets too
   --gate        ends with status 3 unless one run reaches the value with at least the
                 probability, at these sizes or (budget=1e18) at the best for a budget;
-                may be given more than once
+                may be given more than once. Of arms:
+                "arm=muon better than adamw at params=7e9,data=1e11 probability=0.9"
   --until_width trains of the grid only what narrows the targets' interval most for its
                 cost, round by round (rounds.csv), until its half-width is that share
                 of the value or the --budget is spent; 0: spend it all
@@ -70,6 +78,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment file.", flag_values=FLAGS
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Results.", flag_values=FLAGS)
+_ARMS = flags.DEFINE_multi_string("arm", [], "To compare.", flag_values=FLAGS)
 _STAGES = flags.DEFINE_list("stages", None, "Stages to do.", flag_values=FLAGS)
 _VERIFY = flags.DEFINE_bool("verify", False, "Train the targets.", flag_values=FLAGS)
 _GATES = flags.DEFINE_multi_string("gate", [], "Condition.", flag_values=FLAGS)
@@ -104,7 +113,7 @@ def _main() -> int:
 def _run() -> command.CommandResult:
     """Reads the flags, and does what they ask for."""
     from scalepred import study
-    from scalepred.forecasting.gate import parse_gate
+    from scalepred.forecasting.gate import parse_arm_gate, parse_gate
     from scalepred.report import console, machine
     from scalepred.runtime.files import open_path
     from scalepred.training.devices import use_all_cores
@@ -124,17 +133,27 @@ def _run() -> command.CommandResult:
             f"--config: get_config() gave a {type(experiment).__name__}; it must give "
             "a scalepred.config.Experiment"
         )
+    if _ARMS.value:
+        from scalepred.arms.make import parse
+
+        experiment.arms = parse(_ARMS.value)
     if not _WORKDIR.value:
         raise UserError("--workdir: missing; give a folder to keep results in")
     stages = _read_stages()
-    gates = [parse_gate(text) for text in _GATES.value]
-    if gates and _DRY_RUN.value:
+    gates, arm_gates = [], []
+    if experiment.arms:
+        arm_gates = [parse_arm_gate(text) for text in _GATES.value]
+    else:
+        gates = [parse_gate(text) for text in _GATES.value]
+    if _GATES.value and _DRY_RUN.value:
         raise UserError("--gate: of no use with --dry_run, which fits nothing")
     goal = _read_goal()
     price = _read_price(goal)
     use_all_cores()
     _join()
     workdir = open_path("--workdir", _WORKDIR.value)
+    if experiment.arms:
+        return _compare_arms(experiment, workdir, stages, arm_gates)
     outcome = study.run(
         experiment,
         workdir,
@@ -154,6 +173,29 @@ def _run() -> command.CommandResult:
     return machine.make_command_result(
         outcome.forecast, outcome.verified, outcome.verdicts, said
     )
+
+
+def _compare_arms(
+    experiment: Experiment,
+    workdir: Path,
+    stages: Sequence[str] | None,
+    gates: Sequence[ArmGate],
+) -> command.CommandResult:
+    """The same for a study with arms."""
+    from scalepred.arms import run as arms
+    from scalepred.report import machine
+
+    for flag in (_UNTIL_WIDTH, _PRICE):
+        if flag.present:
+            raise UserError(f"--{flag.name}: of a study without arms; leave it out")
+    outcome = arms.run(
+        experiment, workdir, stages, _DRY_RUN.value, _TOPOLOGY.value, gates
+    )
+    said = {}
+    if outcome.comparison is not None:
+        said["comparison"] = outcome.comparison.to_record()
+    said["order"] = [one._asdict() for one in outcome.order]
+    return machine.make_command_result(None, (), outcome.verdicts, said)
 
 
 def _read_stages() -> Sequence[str] | None:

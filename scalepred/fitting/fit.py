@@ -38,6 +38,7 @@ from scalepred.fitting.design.choose import next_cells
 from scalepred.fitting.estimate import Settings, estimate, knows_epochs
 from scalepred.fitting.laws import Law
 from scalepred.fitting.predict import FittedLaw
+from scalepred.fitting.scaling import NotScaling, judge
 from scalepred.fitting.warn import Warn
 from scalepred.table.surface import Surface
 
@@ -134,6 +135,11 @@ class Fit:
         if isinstance(self.estimate, saved.Saved):
             return self.estimate.condition_number
         return health.condition_number(self.estimate)
+
+    @functools.cached_property
+    def not_scaling(self) -> NotScaling | None:
+        """Why the points do not scale as a law; None: nothing speaks against it."""
+        return judge(self.surface)
 
     @functools.cached_property
     def warnings(self) -> tuple[Warn, ...]:

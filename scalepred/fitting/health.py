@@ -7,6 +7,7 @@ from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.auto.fit import MIN_POINTS, Auto
 from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
+from scalepred.fitting.scaling import judge
 from scalepred.fitting.warn import Warn
 from scalepred.table import numbers
 from scalepred.table.surface import Surface
@@ -40,6 +41,9 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
         found.append(Warn(code, sentence))
 
     surface, law = result.surface, result.law
+    scaling = judge(surface)
+    if scaling is not None:
+        add(scaling.code, scaling.sentence)
     parameters = _num_parameters(result)
     if len(surface) < 2 * parameters:
         add(

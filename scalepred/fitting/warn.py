@@ -9,6 +9,10 @@ SEVERITIES = ("stops", "weakens", "note")
 # What to do, by severity and code; within a severity the weightiest first.
 _ADVICE: dict[str, dict[str, str]] = {
     "stops": {
+        "does_not_scale": "believe no prediction of it: follow another metric, such as "
+        "the loss, or leave out the runs that do not belong together",
+        "still_bending": "add larger runs until the slope stays; say --random_guess "
+        "where the values start from that level",
         "low_coverage": "believe the held-out runs, not the intervals; add larger runs "
         "to the fit, or try another law",
         "back_test_failed": "add larger runs before you extrapolate, or try another "

@@ -3,8 +3,9 @@
 The cells are split by size alone, before anything is trained.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -16,6 +17,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.region import Sizes, check_target, fit_region
 from scalepred.grid import Cell
+from scalepred.pairs import pair
 from scalepred.table.rows import Measurement, Table
 from scalepred.training.work import count_params
 
@@ -51,6 +53,32 @@ class Parts(NamedTuple):
         """What is trained after the forecast, each cell once."""
         return list(dict.fromkeys([*self.held_out, *self.targets]))
 
+    def pair(self, baseline: "Parts") -> "Parts":
+        """The same cells, paired with those of the arm that they are compared with."""
+        grid_cells = [*self.evidence, *self.held_out]
+        paired = pair(grid_cells, [*baseline.evidence, *baseline.held_out])
+        count = len(self.evidence)
+        targets = pair(self.targets, baseline.targets)
+        return Parts(paired[:count], paired[count:], targets)
+
+
+class TargetRates(NamedTuple):
+    """Rates that the evidence chose for the targets.
+
+    Attributes:
+        of_cells: learning rate and weight decay of each target cell, in their order.
+        notes: sentences on what was taken and why.
+        said: of each cell, by rate, what a forecast keeps of the choice; empty where
+            nothing was swept.
+        regrets: of each cell draws of ln value at its rates over that at the best ones
+            [draws]; empty where no law of them is known.
+    """
+
+    of_cells: list[tuple[float, float]]
+    notes: tuple[str, ...] = ()
+    said: Sequence[dict[str, Any]] = ()
+    regrets: Sequence[np.ndarray] = ()
+
 
 class Study(NamedTuple):
     """What every stage works on.
@@ -61,6 +89,9 @@ class Study(NamedTuple):
         parts: the cells: evidence, the rest of the grid, targets.
         workdir: where everything is kept.
         table: the rows; None in all processes but the first, and before it is opened.
+        arm: its name, where the study is one of several arms.
+        baseline: cells of the arm that it is compared with, itself perhaps.
+        rates: of the targets, once the evidence has chosen them.
     """
 
     experiment: Experiment
@@ -68,6 +99,15 @@ class Study(NamedTuple):
     parts: Parts
     workdir: epath.Path
     table: Table | None = None
+    arm: str = ""
+    baseline: Parts | None = None
+    rates: TargetRates | None = None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        name = self.experiment.name
+        return f"{name}: {self.arm}" if self.arm else name
 
     @property
     def metric(self) -> str:
@@ -97,10 +137,18 @@ class Study(NamedTuple):
         """Whether each of them has a row."""
         return all(cell.cell_id in self.rows for cell in cells)
 
-    def with_rates(self, rates: tuple[float, float]) -> "Study":
-        """The same, its targets with this learning rate and weight decay."""
-        cells = grid.make_target_cells(self.experiment, self.dataset, rates)
-        return self._replace(parts=self.parts._replace(targets=cells))
+    def with_rates(self, rates: TargetRates) -> "Study":
+        """The same, its targets with these rates."""
+        cells = [
+            dataclasses.replace(cell, learning_rate=rate, weight_decay=decay)
+            for cell, (rate, decay) in zip(
+                self.parts.targets, rates.of_cells, strict=True
+            )
+        ]
+        if self.baseline:
+            cells = pair(cells, self.baseline.targets)
+        parts = self.parts._replace(targets=cells)
+        return self._replace(parts=parts, rates=rates)
 
 
 def prepare(

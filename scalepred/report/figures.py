@@ -35,7 +35,7 @@ _SIZES_MAP = mpl.colormaps["viridis"]
 
 _PERCENT = ticker.FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -53,13 +53,13 @@ _STYLE: dict[Any, Any] = {
 
 def make_figure(plot: PlotData, name: str) -> Figure:
     """One of `PlotData.figures`."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         return _DRAW[name](plot)
 
 
 def draw(plot: PlotData, name: str) -> FigureFiles:
     """One of `PlotData.figures`, as it goes into files."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = make_figure(plot, name)
         # The layout is made once; every format is then drawn from the same places.
         layout = figure.get_layout_engine()
@@ -68,11 +68,11 @@ def draw(plot: PlotData, name: str) -> FigureFiles:
         figure.set_layout_engine(None)  # "none" would be asked again at each save
         # Half of zlib's default: a tenth larger, and a fifth faster drawn.
         light = {"compress_level": 3}
-        png = _render(figure, "png", {"Software": None}, pil_kwargs=light)
-        return FigureFiles(png, _render(figure, "svg", {"Date": None, "Creator": None}))
+        png = render(figure, "png", {"Software": None}, pil_kwargs=light)
+        return FigureFiles(png, render(figure, "svg", {"Date": None, "Creator": None}))
 
 
-def _render(
+def render(
     figure: Figure, form: str, metadata: dict[str, None], **options: Any
 ) -> bytes:
     file = io.BytesIO()

@@ -7,6 +7,8 @@ from typing import Any
 from etils import epath
 
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.comparison import Comparison
+from scalepred.fitting.fit import Fit
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Verdict
 from scalepred.report import console, format, words
@@ -29,7 +31,19 @@ def describe_answers(results: Results) -> dict[str, Any]:
     for answer, record in zip(results.answers, answers, strict=True):
         seen = beside(results, answer)
         record["measured"] = None if seen is None else seen._asdict()
-    return {"verdict": [card._asdict() for card in cards(results)], "answers": answers}
+    return {
+        "verdict": [card._asdict() for card in cards(results)],
+        "scaling": describe_scaling(results.fit),
+        "answers": answers,
+    }
+
+
+def describe_scaling(fit: Fit) -> dict[str, Any]:
+    """Whether the points scale as a law: status, and kind, axis and sentence if not."""
+    told = fit.not_scaling
+    if told is None:
+        return {"status": "scales", "kind": None, "axis": None, "sentence": None}
+    return {"status": told.code, **told._asdict()}
 
 
 def record_answers(answers: Sequence[Answer], surface: Surface) -> list[dict[str, Any]]:
@@ -64,12 +78,32 @@ def make_command_result(
     record["verified"] = [
         {**dataclasses.asdict(one), "inside": one.inside} for one in verified
     ]
-    record["gates"] = [
-        {**verdict.gate._asdict(), "reached_with": chance, "passed": passed}
-        for verdict in verdicts
-        for chance, passed in [verdict[1:]]
-    ]
+    record["gates"] = _record_verdicts(verdicts)
     is_shut = not all(verdict.passed for verdict in verdicts)
     return CommandResult(
         {name: jsonable(value) for name, value in record.items()}, is_shut
     )
+
+
+def make_comparison_result(
+    found: Comparison, verdicts: Sequence[Verdict] = ()
+) -> CommandResult:
+    """The comparison's own record, with its gates, where there are any.
+
+    Args:
+        found: the comparison.
+        verdicts: of the gates, which are printed, too.
+    """
+    console.print_verdicts(verdicts)
+    record = found.to_record()
+    if verdicts:
+        record["gates"] = jsonable(_record_verdicts(verdicts))
+    return CommandResult(record, not all(verdict.passed for verdict in verdicts))
+
+
+def _record_verdicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    return [
+        {**verdict.gate._asdict(), "reached_with": chance, "passed": passed}
+        for verdict in verdicts
+        for chance, passed in [verdict[1:]]
+    ]

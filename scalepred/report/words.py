@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from scalepred.report.results import PredictionRow, Results, Score
     from scalepred.table.surface import Surface
 
+# What marks a number of a law that its points do not follow.
+NO_FORECAST = "if the law held, which the points do not show"
+
 _COST_QUESTIONS = ("best_for_budget", "budget_suffices", "cheapest_for_target")
 
 
@@ -225,6 +228,8 @@ def describe_target(row: PredictionRow, results: Results) -> str:
         f"{place} should reach {format.thing(surface)} of "
         f"{format.measured(row.predicted, surface.metric)}"
     ) + (f" (90% interval {ends})" if ends else "")
+    if results.fit.not_scaling is not None:
+        text += f", {NO_FORECAST}"
     if math.isnan(row.measured):
         return text
     return f"{text}; measured {format.measured(row.measured, surface.metric)}"

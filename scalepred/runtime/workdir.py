@@ -16,7 +16,12 @@ _FILES = (
     "answers.json", "fit.json", "fit.npz", "log.txt", "predictions.csv", "report.html",
 )  # fmt: skip
 _FILES_OF_COMPARISON = ("comparison.json",)
-_FILES_OF_TRAINING = ("envelope.csv", "rounds.csv", "verification.csv")
+# By the kind of the workdir.
+_MORE_FILES = {
+    "experiment": ("envelope.csv", "rounds.csv", "verification.csv"),
+    "measurements": _FILES_OF_COMPARISON,
+    "arms": _FILES_OF_COMPARISON,
+}
 # Files in them are named by digests or ids, which no file of the user's own has.
 _FOLDERS = (
     "checkpoints", "checkpoints_verify", "choices", "curves", "forecasts", "rows",
@@ -31,7 +36,8 @@ def prepare_workdir(workdir: epath.Path, record: dict[str, object], kind: str) -
     Args:
         workdir: where everything is kept.
         record: what config.json holds; under "runs" what must not change.
-        kind: "experiment" or "measurements": whose workdir it is.
+        kind: "experiment", "arms" (several experiments) or "measurements": whose
+            workdir it is.
 
     Raises:
         UserError: if it belongs to another study or cannot be written.
@@ -98,9 +104,8 @@ def _check_same_study(
 
 def _check_free(workdir: epath.Path, kind: str, is_ours: bool) -> None:
     """Refuses files in the way of those that are going to be written."""
-    more = _FILES_OF_TRAINING if kind == "experiment" else _FILES_OF_COMPARISON
-    files = _FILES + more
-    folders = (_FIGURES, *(_FOLDERS if kind == "experiment" else ("forecasts",)))
+    files = _FILES + _MORE_FILES[kind]
+    folders = (_FIGURES, *(("forecasts",) if kind == "measurements" else _FOLDERS))
     foreign = "" if is_ours else "is not scalepred's (there is no config.json)"
     for path in sorted(workdir.iterdir()):
         why = ""
@@ -137,7 +142,8 @@ def check_input(path: os.PathLike | str, workdir: epath.Path) -> None:
 
 def is_taken(name: str) -> bool:
     """Whether results have this name, which a folder beside them may not have."""
-    return name.lower() in (*_FOLDERS, _FIGURES)
+    files = (*_FILES, *_FILES_OF_COMPARISON, "config.json", "measurements.csv")
+    return name.lower() in (*files, *_FOLDERS, _FIGURES)
 
 
 def _flatten(record: object, prefix: str = "") -> dict[str, object]:

@@ -93,6 +93,11 @@ def trust_card(results: Results) -> Card:
 
 def _refuted(results: Results) -> list[str]:
     """Why no number of this fit should be used: in a few words, then in full."""
+    told = results.fit.not_scaling
+    if told is not None and told.code == "does_not_scale":
+        return ["this does not scale as a law", told.sentence]
+    if told is not None and not results.checks:
+        return ["this does not scale as a law yet", told.sentence]
     falls = share_that_falls(results)
     thing = results.surface.metric.replace("_", " ")
     if falls < _FALLS:
@@ -161,6 +166,8 @@ def _doubts(results: Results, checks: _Checks) -> tuple[list[str], bool]:
             "the improvement that is predicted, "
             f"{format.percent(gap)}, is not much larger than the typical error"
         )
+    if results.fit.not_scaling is not None:
+        doubts.append(results.fit.not_scaling.sentence)
     if "back_test_failed" in {warning.code for warning in results.fit.warnings}:
         doubts.append("a back-test inside the fit missed by far more than it promised")
     falls = share_that_falls(results)

@@ -1,0 +1,284 @@
+"""The path of a study with arms on one page.
+
+    experiment -> a study an arm, paired -> one training for all -> a fit an arm
+        -> forecasts, their order (sealed) -> [targets -> scores] -> comparison, reports
+
+Each arm has a folder in the workdir that is the workdir of a plain study: its table,
+its forecasts, its report. What is in the workdir itself is about all of them.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from etils import epath
+
+from scalepred import comparing, dry_run, own, study
+from scalepred.arms import order
+from scalepred.arms.make import make_experiments
+from scalepred.arms.order import Scored
+from scalepred.config import Experiment, UserError
+from scalepred.data.loading import load_dataset
+from scalepred.fill import open_table, train
+from scalepred.fitting.comparison import Comparison, compare
+from scalepred.fitting.fit import Fit
+from scalepred.forecasting import targets
+from scalepred.forecasting.gate import ArmGate, Verdict, check_arms, judge_arms
+from scalepred.forecasting.parts import Parts, Study, split_cells
+from scalepred.runtime import processes, steps
+from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
+from scalepred.table.rows import Table
+from scalepred.training import aot
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Compared:
+    """What a study with arms ends with.
+
+    Attributes:
+        arms: what each arm's study ended with, by name, the baseline first.
+        comparison: of the arms' fits; None if nothing was fitted.
+        order: how the predicted order did at sizes that were trained since.
+        verdicts: of the gates.
+    """
+
+    arms: Mapping[str, study.Outcome]
+    comparison: Comparison | None = None
+    order: Sequence[Scored] = ()
+    verdicts: Sequence[Verdict] = ()
+
+    def __repr__(self) -> str:
+        said = [f"{len(self.arms)} arms: {', '.join(self.arms)}"]
+        if self.comparison is not None:
+            said.append(repr(self.comparison))
+        said += [one.sentence for one in self.order]
+        return "Compared(" + "\n".join(said) + ")"
+
+
+def run(
+    experiment: Experiment,
+    workdir: epath.Path,
+    stages: Sequence[str] | None = None,
+    dry_run: bool = False,
+    topology: str = "",
+    gates: Sequence[ArmGate] = (),
+) -> Compared:
+    """Trains all arms together, fits each, compares them, reports.
+
+    Args:
+        experiment: the study; its `arms` say what differs.
+        workdir: where everything is kept; made if missing.
+        stages: see `study.run`.
+        dry_run: prints the plan and touches nothing.
+        topology: a machine to plan for; see `study.run`.
+        gates: conditions on the comparison.
+
+    Raises:
+        UserError: the config, the workdir or a table cannot be used.
+    """
+    with_targets = stages is not None and "verify" in stages
+    stages = study.STAGES if stages is None else stages
+    flags = {"--stages": sorted(stages), "--gate": gates, "--dry_run": dry_run}
+    processes.agree(lambda: own.describe_asked(experiment, flags))
+    made = make_experiments(experiment)
+    for one in made.values():
+        study.check_asked(one, stages, (), None)
+    check_arms(made, gates)
+    if gates and "fit" not in stages:
+        named = ",".join(stages)
+        raise UserError(f"stages={named}: a gate asks the fits; add fit")
+    if topology and not dry_run:
+        raise UserError(f"--topology={topology}: only compiles; add --dry_run")
+    machines = aot.find_machines(topology) if topology else None
+    if not dry_run:
+        steps.begin("reading the data")
+    arms = processes.together(lambda: _prepare(experiment, workdir, outline=dry_run))
+    if with_targets:
+        for arm in arms:
+            study.check_targets(arm)
+    if dry_run:
+        _print_plan(experiment, workdir, arms, machines)
+        return Compared({})
+    arms = _open(experiment, workdir, arms, stages)
+    return _run_stages(experiment, workdir, arms, stages, with_targets, gates)
+
+
+def _prepare(
+    experiment: Experiment, workdir: epath.Path, outline: bool = False
+) -> list[Study]:
+    """A study an arm, their runs paired with those of the first; touches nothing."""
+    made = make_experiments(experiment)
+    datasets = {
+        name: load_dataset(name, outline=outline)
+        for name in dict.fromkeys(one.dataset for one in made.values())
+    }
+    parts = {
+        name: split_cells(one, datasets[one.dataset]) for name, one in made.items()
+    }
+    baseline = parts[next(iter(made))]
+    return [
+        Study(
+            one,
+            datasets[one.dataset],
+            parts[name].pair(baseline),
+            workdir / name,
+            arm=name,
+            baseline=baseline,
+        )
+        for name, one in made.items()
+    ]
+
+
+def _open(
+    experiment: Experiment,
+    workdir: epath.Path,
+    arms: Sequence[Study],
+    stages: Sequence[str],
+) -> list[Study]:
+    """The arms with their tables, which the first process alone has."""
+    for arm in arms:
+        cells = [*arm.parts.evidence, *arm.parts.to_verify]
+        processes.agree(
+            lambda arm=arm, cells=cells: own.describe_runs(
+                arm.experiment, arm.dataset, cells
+            )
+        )
+
+    def open_all() -> list[Study]:
+        if not processes.is_first():
+            return [*arms]
+        settings = dataclasses.asdict(experiment)
+        kept = ("name", "dataset", "family")
+        runs = {name: settings.pop(name) for name in kept}
+        record: dict[str, object] = {"runs": runs, "settings": settings}
+        check_workdir(workdir, record, "arms")
+        prepare_workdir(workdir, record, "arms")
+        return [open_table(arm) for arm in arms]
+
+    opened = processes.together(open_all)
+    if processes.is_first():
+        names = ", ".join(arm.arm for arm in arms)
+        log(workdir, f"started: {experiment.name}, {names}, stages {','.join(stages)}")
+    return opened
+
+
+def _run_stages(
+    experiment: Experiment,
+    workdir: epath.Path,
+    arms: Sequence[Study],
+    stages: Sequence[str],
+    with_targets: bool,
+    gates: Sequence[ArmGate],
+) -> Compared:
+    """All but the reading of what was asked; see `run`."""
+    steps.begin("planning what to train")
+    if "train" in stages:
+        todo = {arm.arm: arm.parts.evidence for arm in arms}
+        _train(experiment, workdir, arms, todo, "checkpoints")
+    verifies = "verify" in stages and any(
+        study.to_verify(arm, with_targets) for arm in arms
+    )
+    if not verifies:
+        processes.part()
+    steps.begin("fitting a law to each arm, sealing the forecasts")
+    fitted = [study.fit_and_forecast(arm, stages) for arm in arms]
+    arms = [arm for arm, _ in fitted]
+    fits = {arm.arm: fit for arm, fit in fitted if fit is not None}
+    found = _compare(arms, fits) if len(fits) == len(arms) else None
+    if found is not None and "forecast" in stages:
+        order.seal(workdir, found, arms)
+    steps.end()
+    if verifies:
+        arms = [study.await_forecast(arm) for arm in arms]
+        todo = {arm.arm: study.to_verify(arm, with_targets) for arm in arms}
+        _train(experiment, workdir, arms, todo, "checkpoints_verify")
+        processes.part()
+    if not processes.is_first():
+        return Compared({})
+    outcomes = {
+        arm.arm: study.report(arm, fits.get(arm.arm), None, stages, ()) for arm in arms
+    }
+    scored = order.score(workdir, arms)
+    verdicts = judge_arms(fits, gates, experiment.fit.seed) if gates else []
+    if found is not None:
+        _report(workdir, experiment.name, found, scored, "report" in stages)
+    log(workdir, "ended")
+    return Compared(outcomes, found, scored, verdicts)
+
+
+def _train(
+    experiment: Experiment,
+    workdir: epath.Path,
+    arms: Sequence[Study],
+    todo: Mapping[str, Sequence],
+    checkpoints: str,
+) -> None:
+    """Trains the runs of all arms together, or of those that share their data."""
+    for group in _by_dataset(arms):
+        cells = list(dict.fromkeys(cell for arm in group for cell in todo[arm.arm]))
+        train(_join(experiment, workdir, group), cells, checkpoints, group)
+
+
+def _by_dataset(arms: Sequence[Study]) -> list[list[Study]]:
+    groups: dict[str, list[Study]] = {}
+    for arm in arms:
+        groups.setdefault(arm.experiment.dataset, []).append(arm)
+    return list(groups.values())
+
+
+def _join(experiment: Experiment, workdir: epath.Path, arms: Sequence[Study]) -> Study:
+    """One study of the cells of all these arms, each once."""
+
+    def union(name: str) -> list:
+        return list(
+            dict.fromkeys(cell for arm in arms for cell in getattr(arm.parts, name))
+        )
+
+    parts = Parts(union("evidence"), union("held_out"), union("targets"))
+    return Study(experiment, arms[0].dataset, parts, workdir)
+
+
+def _print_plan(
+    experiment: Experiment,
+    workdir: epath.Path,
+    arms: Sequence[Study],
+    machines: aot.Machines | None,
+) -> None:
+    """The dry run, a plan for each dataset."""
+    for group in _by_dataset(arms):
+        table = Table(workdir / "measurements.csv")  # which an arm's folder has
+        for arm in group:
+            table.rows.update(Table(arm.workdir / "measurements.csv").rows)
+        joined = _join(experiment, workdir, group)._replace(table=table)
+        dry_run.print_plan(joined, machines)
+
+
+def _compare(arms: Sequence[Study], fits: Mapping[str, Fit]) -> Comparison:
+    """The fits beside each other, at the targets that all arms have."""
+    questions = arms[0].experiment.questions
+    sizes = [
+        {(one.params, one.data) for one in targets.ask(arm) if one.kind == "target"}
+        | {(one.params, one.data) for one in targets.ask_plain(arm, fits[arm.arm].cost)}
+        for arm in arms
+    ]
+    return compare(
+        fits,
+        baseline=arms[0].arm,
+        budgets=[questions.budget] if questions.budget else [],
+        targets=sorted(set.intersection(*sizes)),
+        values=[questions.target_value] if questions.target_value else [],
+        seed=arms[0].experiment.fit.seed,
+    )
+
+
+def _report(
+    workdir: epath.Path,
+    title: str,
+    found: Comparison,
+    scored: Sequence[Scored],
+    with_page: bool,
+) -> None:
+    """Writes and prints the comparison, and how the order did."""
+    notes = (*(one.sentence for one in scored), *found.notes)
+    found = dataclasses.replace(found, notes=notes)
+    folders = {group.name: group.name for group in found.groups}
+    comparing.write(found, workdir, folders, title, with_page)
