@@ -110,6 +110,8 @@ def _read_sizes(flag: str, words: Sequence[str]) -> tuple[int, ...]:
 
 def format_check(family: str, check: Check) -> list[str]:
     """What is printed of one family: a line a layer, then how many transfer."""
+    from scalepred.report.format import fixed
+
     about = f"{check.axis}s {check.sizes[0]} to {check.sizes[-1]}"
     lines = [f"{family}, {about}: change of activations after {check.steps} steps"]
     wide = max(len(moves.layer) for moves in check.moves)
@@ -118,18 +120,12 @@ def format_check(family: str, check: Check) -> list[str]:
     for moves in check.moves:
         slope = check.find_slope(moves)
         verdicts.append(slope.verdict)
-        said = _say(slope.value)
+        said = fixed(slope.value)
         if math.isfinite(slope.low):
-            said += f" ({_say(slope.low)} to {_say(slope.high)})"
+            said += f" ({fixed(slope.low)} to {fixed(slope.high)})"
         lines.append(f"  {moves.layer:{wide}}  {said:25}  {slope.verdict}")
     moved = verdicts.count("transfers")
     return [*lines, f"{moved} of {len(verdicts)} layers transfer"]
-
-
-def _say(slope: float) -> str:
-    if math.isnan(slope):
-        return "\N{EN DASH}"
-    return f"{slope:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def main() -> None:

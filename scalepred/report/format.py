@@ -82,6 +82,13 @@ def number(value: float, digits: int = 4) -> str:
     return _digits(value, digits, keep_zeros=False)
 
 
+def fixed(value: float, decimals: int = 2) -> str:
+    """With so many decimals, such as a slope: −0.03."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    return _real_minus(f"{value:.{decimals}f}")
+
+
 def mean_and_std(mean: float, std: float) -> str:
     """−4.5% ± 4.7%."""
     if math.isnan(mean):
