@@ -78,9 +78,10 @@ def test_neighbouring_sizes_that_err_together_count_for_less(sizes, is_less):
         axis.reshape(-1)
         for axis in np.meshgrid(2.0 ** np.arange(sizes), 2.0 ** np.arange(sizes))
     )
-    points = multistart.make_points(Surface.from_arrays(m, n, np.ones(len(m)) / 2))
+    surface = Surface.from_arrays(m, n, np.full(len(m), 0.5))
+    points = multistart.make_points(surface)
     # Alike along params at each size of data, one up and the next down.
-    common = (-1.0) ** np.searchsorted(np.unique(n), n)
+    common = (-1.0) ** np.searchsorted(np.unique(n), surface.data)
     error = common + 0.3 * np.random.default_rng(0).standard_normal(len(m))
     known = solver.Information(
         difference=error[None],
