@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from scalepred.fitting.fit import Fit, fit, load
     from scalepred.fitting.laws import Law, Parameter, law_from_function
     from scalepred.fitting.predict import Prediction
+    from scalepred.fitting.recipe import RecipeLaw, fit_recipe
     from scalepred.fitting.solver import Residual
     from scalepred.forecasting.forecast import Forecast
     from scalepred.models.model import Model, from_linen, from_nnx
@@ -34,6 +35,7 @@ _HOMES = {
     "fitting.fit": ("Fit", "fit", "load"),
     "fitting.laws": ("Law", "Parameter", "law_from_function"),
     "fitting.predict": ("Prediction",),
+    "fitting.recipe": ("RecipeLaw", "fit_recipe"),
     "fitting.solver": ("Residual",),
     "forecasting.forecast": ("Forecast",),
     "models.model": ("Model", "from_linen", "from_nnx"),
@@ -55,6 +57,7 @@ __all__ = [
     "Outcome",
     "Parameter",
     "Prediction",
+    "RecipeLaw",
     "Residual",
     "Surface",
     "Task",
@@ -62,6 +65,7 @@ __all__ = [
     "compare",
     "draw",
     "fit",
+    "fit_recipe",
     "from_linen",
     "from_nnx",
     "law_from_function",

@@ -69,18 +69,17 @@ def fit_table(
         UserError: before anything is fitted: the workdir is of another study, or the
             law cannot answer a question.
     """
-    points = surface.where(in_fit)
-    targets = [complete_target(target, points, settings.law) for target in targets]
-    check_questions(settings.law, points, questions, targets, gates)
+    law, points = settings.law, surface.where(in_fit)
+    targets = [complete_target(target, points, law) for target in targets]
+    check_questions(law, points, questions, targets, gates)
     check_workdir(workdir, record, "measurements")
-    questions, said = leave_out(settings.law, points, questions, targets)
-    surface, in_fit, apart = _drop_elsewhere(surface, in_fit, settings.law)
-    notes = (*surface.notes, *said, *apart)
-    surface = dataclasses.replace(surface, notes=notes)
-    steps.begin(f"fitting {int(np.sum(in_fit)):,} points, law {settings.law}")
+    questions, said = leave_out(law, points, questions, targets)
+    surface, in_fit, apart = _drop_elsewhere(surface, in_fit, law)
+    surface = dataclasses.replace(surface, notes=(*surface.notes, *said, *apart))
+    steps.begin(f"fitting {int(np.sum(in_fit)):,} points, law {law}")
     fit = fitting.fit(
         surface.where(in_fit),
-        settings.law,
+        law,
         residual=solver.Residual.of(settings),
         resamples=settings.resamples,
         seed=settings.seed,
@@ -96,16 +95,9 @@ def fit_table(
     answers = answer_about(fit, questions, surface)
     asked = [ask_size(fit, *target) for target in targets]
     told = _seal(fit, asked, workdir, record, questions, answers)
-    found = results.make_results(
-        title or surface.task or pathlib.PurePath(table).stem or "Measurements",
-        surface,
-        in_fit,
-        fit,
-        answers,
-        targets=asked,
-        forecast=told,
-        table=table,
-    )
+    title = title or surface.task or pathlib.PurePath(table).stem or "Measurements"
+    about = {"targets": asked, "forecast": told, "table": table}
+    found = results.make_results(title, surface, in_fit, fit, answers, **about)
     finish(workdir, found, True, figure_process)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
     return found, judge(fit, gates)

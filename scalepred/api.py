@@ -12,7 +12,7 @@ from scalepred import study
 from scalepred.arms import run as arms
 from scalepred.config import Experiment, UserError
 from scalepred.forecasting import loop
-from scalepred.forecasting.gate import parse_gate
+from scalepred.forecasting.gate import parse_arm_gate, parse_gate
 from scalepred.report import console
 from scalepred.runtime.files import open_path
 from scalepred.training.devices import use_all_cores
@@ -69,11 +69,12 @@ def run(
     with contextlib.suppress(RuntimeError):  # JAX has started
         use_all_cores()
     folder = open_path("workdir", workdir)
-    asked = [parse_gate(text) for text in gates]
     if experiment.arms:
         if goal:
             raise UserError("until_width: of a study without arms; leave it out")
+        asked = [parse_arm_gate(text) for text in gates]
         return arms.run(experiment, folder, stages, gates=asked)
+    asked = [parse_gate(text) for text in gates]
     outcome = study.run(experiment, folder, stages, gates=asked, goal=goal)
     if outcome.results is not None:
         has_report = stages is None or "report" in stages

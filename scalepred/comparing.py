@@ -17,7 +17,7 @@ from scalepred import analysis, config
 from scalepred.config import UserError
 from scalepred.fitting.comparison import Comparison, check_alike, compare
 from scalepred.fitting.fit import Fit
-from scalepred.report import compare_words, console
+from scalepred.report import compare_screen, console
 from scalepred.report.page import families
 from scalepred.runtime import steps
 from scalepred.runtime.files import open_path, write_json
@@ -259,7 +259,7 @@ def write(
     """
     write_json(workdir / "comparison.json", found.to_record())
     log(workdir, f"compared {', '.join(group.name for group in found.groups)}")
-    lines = compare_words.describe(found)
+    lines = compare_screen.describe(found)
     if with_page:
         links = {name: f"{folder}/report.html" for name, folder in folders.items()}
         families.write_page(workdir / "report.html", found, links, title)

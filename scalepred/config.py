@@ -206,9 +206,11 @@ class Targets:
     depths: tuple[int, ...] = ()  # none: the grid's
     data_fractions: tuple[float, ...] = (1.0,)
     seeds: int = 1
-    # Of a grid that sweeps rates: 0: those that were best at the largest evidence.
-    learning_rate: float = 0.0
-    weight_decay: float = -1.0  # likewise; -1: the best
+    # Of a grid that sweeps rates: law (the best at the target, by a law of the best
+    # rates of the evidence) | largest (those that were best at the largest evidence).
+    rates_from: str = "law"
+    learning_rate: float = 0.0  # instead of it; 0: as `rates_from` says
+    weight_decay: float = -1.0  # likewise; -1: as `rates_from` says
     # Plain sizes, counts as the table has them: the first of each, the second, ...
     params: tuple[float, ...] = ()
     data: tuple[float, ...] = ()
@@ -222,7 +224,7 @@ class Experiment:
     name: str = ""
     # Module in `scalepred.data` or `scalepred.models`, or dotted path of one's own.
     dataset: str = "digits"
-    family: str = "mlp"
+    family: str = "mlp"  # with options: "mlp(parametrization='mup')"
     # What is fitted, of those that every row has; "": the first of the dataset's task.
     # Classification: error (top-1, 0 to 1), loss (cross-entropy, nats); text: loss,
     # error; regression: mse, mae; on a further test set NAME: NAME_error and so on.
@@ -443,6 +445,7 @@ def _validate_targets(targets: Targets) -> None:
     _whole_sizes("targets.depths", targets.depths)
     _fractions("targets.data_fractions", targets.data_fractions)
     _check(targets.seeds >= 1, "targets.seeds", targets.seeds, "at least 1")
+    _one_of("targets.rates_from", targets.rates_from, ("law", "largest"))
     rate = targets.learning_rate
     good = 0 <= rate < math.inf
     _check(good, "targets.learning_rate", rate, "0 (as the evidence says) or more")

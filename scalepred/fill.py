@@ -169,7 +169,8 @@ def _plan_rest(study: Study, cells: Sequence[Cell], owners: Sequence[_Owner]) ->
     rows = {name: row for owner in owners for name, row in owner.table.rows.items()}
     for owner in owners:  # two arms may have a run in common
         lacking = (owner.ids & rows.keys()) - owner.table.rows.keys()
-        owner.table.append([rows[name] for name in sorted(lacking)])
+        if lacking:
+            owner.table.append([rows[name] for name in sorted(lacking)])
     is_done = np.array([cell.cell_id in rows for cell in cells])
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}

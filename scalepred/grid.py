@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
-from scalepred.models.model import build_for
+from scalepred.models.model import build_for, find_family
 from scalepred.recipe import find_recipe
 
 
@@ -287,7 +287,7 @@ def _cross(
         settings["decay_points"] = ()
     settings |= {
         "dataset": dataset.name,
-        "family": experiment.family,
+        "family": str(find_family(experiment.family)),
         "metric": next(iter(dataset.task.metrics)),
         "validation_size": _validation_size(experiment, dataset),
     }

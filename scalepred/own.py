@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from scalepred import data, models
+from scalepred import data
 from scalepred.config import Experiment
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
+from scalepred.models.model import find_family
 from scalepred.runtime.files import digest
 from scalepred.runtime.modules import find_module
 from scalepred.runtime.sources import Sources, digest_module, digest_package
@@ -33,7 +34,7 @@ def find_sources(experiment: Experiment, dataset: Dataset) -> Sources:
         dataset: that it names.
     """
     training = experiment.training
-    family = find_module("family", experiment.family, models, "build")
+    family = find_family(experiment.family).module
     found = {"family": digest_module(family)}
     for field, path in (
         ("training.optimizer", optimizer.parse(training.optimizer).name),

@@ -23,10 +23,11 @@ from scalepred.fitting.design.rounds import Round
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.fit import Fit
 from scalepred.forecasting import loop, targets
-from scalepred.forecasting.evidence import best_rates, fit_evidence, make_surface
+from scalepred.forecasting.evidence import fit_evidence, make_surface
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Gate, Verdict, judge
-from scalepred.forecasting.parts import Study, prepare
+from scalepred.forecasting.parts import Study, TargetRates, prepare
+from scalepred.forecasting.rates import choose_rates
 from scalepred.forecasting.verification import (
     check_forecast,
     find_runs,
@@ -245,7 +246,10 @@ def fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | 
     """The fit of the evidence, its forecast sealed; targets have the best rates."""
     if study.table is None or not {"fit", "verify"} & {*stages}:
         return study, None
-    study = study.with_rates(best_rates(study))
+    rates = choose_rates(study)
+    for note in rates.notes:
+        log(study.workdir, note)
+    study = study.with_rates(rates)
     if "fit" not in stages:
         return study, None
     fit = fit_evidence(study)
@@ -260,11 +264,13 @@ def await_forecast(study: Study) -> Study:
         check_forecast(study)
     processes.wait_for_first("forecast")
     cells = study.parts.targets
-    rates = (cells[0].learning_rate, cells[0].weight_decay) if cells else (0.0, 0.0)
+    own = [(cell.learning_rate, cell.weight_decay) for cell in cells]
     # As bytes: JAX would round them to 32 bits, and with them the cells' ids.
-    sent = processes.same_everywhere(np.array(rates, np.float64).view(np.uint8))
-    rate, decay = sent.astype(np.uint8).view(np.float64).tolist()
-    return study.with_rates((rate, decay)) if cells else study
+    sent = processes.same_everywhere(np.array(own, np.float64).view(np.uint8))
+    rates = sent.astype(np.uint8).view(np.float64).reshape(-1, 2).tolist()
+    chosen = study.rates or TargetRates([])
+    of_cells = [(rate, decay) for rate, decay in rates]
+    return study.with_rates(chosen._replace(of_cells=of_cells)) if cells else study
 
 
 def report(
@@ -319,7 +325,8 @@ def _collect(
     if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
         surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
     _, said = leave_out(fit.called, fit.surface, study.experiment.questions)
-    surface = dataclasses.replace(surface, notes=(*surface.notes, *said))
+    of_rates = study.rates.notes if study.rates else ()
+    surface = dataclasses.replace(surface, notes=(*of_rates, *surface.notes, *said))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]

@@ -78,10 +78,14 @@ def choose(
 
 def _judge(runs: Sequence[Measurement], metric: str) -> float:
     """Mean validation value; infinite where a run failed."""
-    known = f"validation_{metric}" in runs[0].others or metric == runs[0].metric
-    metric = metric if known else metric.rpartition("_")[2]
-    mean = float(np.mean([row.read(metric, "validation") for row in runs]))
+    mean = float(np.mean([read_validation(row, metric) for row in runs]))
     return mean if math.isfinite(mean) else math.inf
+
+
+def read_validation(row: Measurement, metric: str) -> float:
+    """The value that rates are chosen by; NaN if the run failed."""
+    known = f"validation_{metric}" in row.others or metric == row.metric
+    return row.read(metric if known else metric.rpartition("_")[2], "validation")
 
 
 def _find_edges(best: tuple, tried: Sequence[tuple]) -> tuple[str, ...]:

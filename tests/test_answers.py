@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -220,7 +221,7 @@ def test_whether_a_budget_suffices_is_asked_at_the_split_one_would_train():
         # One run's noise leaves less certain what is likely or unlikely on average.
         assert abs(one.details["one_run"][0] - 0.5) <= abs(chance - 0.5)
         assert f"with probability {chance:.2f}" in one.why
-        assert f"{100 * one.asked['value']:.4g} % or less" in one.why
+        assert f"{100 * one.asked['value']:.4g}% or less" in one.why
     unknown = answers.budget_suffices(make_fitted(IMAGENET), 0.3, 0.5, Cost(1.0), "x")
     assert math.isnan(unknown.value)
     assert "not known" in unknown.why
@@ -339,3 +340,22 @@ def test_one_axis_laws_answer_for_their_axis_only():
     ):
         with pytest.raises(UserError, match="knows nothing of params"):
             ask()
+
+
+def test_an_answer_is_written_as_people_write_numbers():
+    fitted = make_fitted(IMAGENET)
+    answers_of_all = [
+        answers.data_needed(fitted, 0.4, 2.5e7, "images"),
+        answers.data_needed(fitted, 1e-6, 2.5e7, "images"),
+        answers.best_for_budget(fitted, 5.75e19, Cost(6.0), "images", "error"),
+        answers.budget_suffices(fitted, 0.4, 5.75e19, Cost(6.0), "images"),
+        answers.cheapest_for_target(fitted, 0.4, Cost(6.0), "images"),
+    ]
+    for answer in answers_of_all:
+        text = repr(answer) + answer.why
+        assert not re.search(r"e\+|\binf\b|nan|(?<!e)-\d", text), text
+    assert repr(answers_of_all[0]).startswith(
+        "Answer(data_needed(value=0.4, params=25M):\n"
+    )
+    assert "with 25M parameters, however many data" in answers_of_all[1].why
+    assert "budget=5.75e19" in repr(answers_of_all[2])

@@ -107,6 +107,125 @@ def test_the_legend_hides_and_shows(show):
     assert page.locator(f"{marks}[display=inline]").count() == shown
 
 
+CHART = "[data-chart=compute]"
+# Of the marks of held-out runs, on the page: [x, y] of each in pixels.
+_MARKS = """
+(svg) => {
+  const path = svg.querySelector(".plot [data-region=held_out]").getAttribute("d");
+  const places = [...path.matchAll(/M([\\d.-]+) ([\\d.-]+)/g)];
+  return places.map((place) => place.slice(1).map(Number));
+}
+"""
+
+
+def ticks(page) -> list[str]:
+    """Words at the axes, from left to right and upwards."""
+    return page.locator(f"{CHART} .ticks text").all_text_contents()
+
+
+def drag(page, start, end) -> None:
+    """Over the main chart, from one place to another in its own units."""
+    box = page.locator(CHART).bounding_box()
+    places = [(box["x"] + x / 640 * box["width"], box["y"] + y / 640 * box["width"])
+              for x, y in (start, end)]  # fmt: skip
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=3)
+    page.mouse.up()
+
+
+def check_places(page, made, name: str, is_log: bool) -> None:
+    """Held-out runs stand where they should, as the axes were drawn at first."""
+    results, _ = made(name)
+    rows = [row for row in results.predictions if row.region == "held_out"]
+    runs = np.array([(row.compute, row.measured) for row in rows])
+    svg = page.locator(CHART)
+    found = []
+    for k, axis in enumerate("xy"):
+        low, high, first, last, _ = (svg.get_attribute(f"data-{axis}") or "").split()
+        form = np.log if is_log or axis == "x" else np.asarray
+        ends = form(np.array([float(low), float(high)]))
+        share = (form(runs[:, k]) - ends[0]) / (ends[1] - ends[0])
+        found.append(float(first) + share * (float(last) - float(first)))
+    across, down = np.array(page.eval_on_selector(CHART, _MARKS)).T
+    for read, expected in (
+        (across, found[0]),
+        (down, found[1]),
+        (across - down, found[0] - found[1]),
+    ):
+        np.testing.assert_allclose(np.sort(read), np.sort(expected), atol=0.11)
+
+
+@pytest.mark.parametrize("name", ["grid", "many_points"])
+def test_a_linear_value_axis_moves_everything_and_back(show, made, name):
+    page = show(name)
+    drawn = "all => all.map((path) => path.getAttribute('d'))"
+    before = page.eval_on_selector_all(f"{CHART} .plot path", drawn)
+    said = ticks(page)
+    page.check("#linear")
+    assert ticks(page) != said
+    check_places(page, made, name, is_log=False)
+    # The line of the law goes through the same numbers as on a logarithmic axis.
+    after = page.eval_on_selector_all(f"{CHART} .plot path", drawn)
+    assert [len(path.split()) for path in after if path.count("M") == 1] == [
+        len(path.split()) for path in before if path.count("M") == 1
+    ]
+    assert page.eval_on_selector(f"{CHART} .marker path", "p => p.getAttribute('d')")
+    page.uncheck("#linear")
+    check_places(page, made, name, is_log=True)
+
+
+def test_a_drag_shows_a_part_and_a_double_click_all_of_it(show, made):
+    page = show("grid")
+    whole = np.array(page.eval_on_selector(CHART, _MARKS))
+    # About the run in the middle, whatever it is.
+    middle = whole[np.argsort(whole[:, 0])[len(whole) // 2]]
+    drag(page, middle - np.array([60, 40]), middle + np.array([60, 40]))
+    page.mouse.move(5, 5)
+    assert page.is_hidden("#tip")  # a drag is no click
+    marks = np.array(page.eval_on_selector(CHART, _MARKS))
+    assert 1 <= len(marks) < len(whole)
+    left, right, bottom, top = 66, 614, 328, 52  # of the axes
+    centre = [(left + right) / 2, (top + bottom) / 2]
+    near = marks[np.argmin(np.hypot(*(marks - centre).T))]
+    np.testing.assert_allclose(near, centre, atol=6)
+    assert len(ticks(page)) >= 4
+    assert all(re.fullmatch(r"[\d.,]+%|[\d.e]+", text) for text in ticks(page))
+
+    # Keys go among the runs that are shown.
+    page.focus(CHART)
+    page.keyboard.press("Home")
+    ring = page.get_attribute(f"{CHART} [r='8']", "cx")
+    assert left <= float(ring or 0) <= right
+    page.locator(CHART).dblclick(position={"x": 300, "y": 40})
+    page.keyboard.press("Escape")
+    check_places(page, made, "grid", is_log=True)
+
+
+def test_the_chart_is_zoomed_by_keys_and_buttons_too(show):
+    page = show("grid")
+    said = ticks(page)
+    page.focus(CHART)
+    page.keyboard.press("+")
+    closer = ticks(page)
+    assert closer != said
+    page.keyboard.press("-")
+    page.keyboard.press("+")
+    assert ticks(page) == closer
+    page.click("#whole")
+    page.click("#closer")
+    assert ticks(page) == closer
+    for _ in range(30):
+        page.click("#closer")
+    assert len(set(ticks(page))) >= 2  # no closer than numbers can be told apart
+    page.focus(CHART)
+    page.keyboard.press("0")
+    drawn = page.eval_on_selector(f"{CHART} .marker path", "p => p.getAttribute('d')")
+    page.reload()
+    again = page.eval_on_selector(f"{CHART} .marker path", "p => p.getAttribute('d')")
+    assert drawn == again
+
+
 @pytest.mark.parametrize("name", ["grid", "repeated", "many_points"])
 def test_the_table_of_points_is_that_of_python_and_can_be_sorted(show, name):
     without = show(name, java_script_enabled=False)

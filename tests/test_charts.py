@@ -12,7 +12,8 @@ import scalepred
 from scalepred.forecasting.forecast import Asked
 from scalepred.report.frontier import trace_frontier
 from scalepred.report.page import size_charts, trust_charts
-from scalepred.report.page.chart import WIDTH, Axis, Chart, Key, choose_ticks, extent
+from scalepred.report.page.axis import Axis, choose_ticks, extent
+from scalepred.report.page.chart import WIDTH, Chart, Key
 from scalepred.report.page.frontier_chart import value_against_compute
 from scalepred.report.page.surface_chart import surface
 from scalepred.report.results import Results
@@ -61,10 +62,11 @@ def test_a_place_is_where_the_scale_for_scripts_says():
         if kind == "log":
             share = np.log(number / low) / np.log(high / low)
         places.append(float(first) + share * (float(last) - float(first)))
-    mark = next(e for e in root.iter("path") if e.get("class") == "fit full")
-    corner = re.match(r"M([\d.]+) ([\d.]+)h9", mark.attrib["d"])
-    assert corner is not None
-    assert [float(c) + 4.5 for c in corner.groups()] == pytest.approx(places, abs=0.06)
+    mark = next(e for e in root.iter("path") if e.get("class") == "fit ends")
+    assert mark.attrib["stroke-width"] == "9"
+    place = re.match(r"M([\d.]+) ([\d.]+)z", mark.attrib["d"])
+    assert place is not None
+    assert [float(unit) for unit in place.groups()] == pytest.approx(places, abs=0.06)
 
 
 def test_lines_are_cut_at_the_ends_and_gaps_stay():
@@ -201,11 +203,9 @@ def test_every_run_has_its_mark():
     first = next(row for row in rows if row.region == "held_out")
     places = [_place(root, "x", first.compute), _place(root, "y", first.measured)]
     squares = next(e for e in root.iter("path") if e.get("data-region") == "held_out")
-    corner = re.match(r"M([\d.]+) ([\d.]+)h([\d.]+)", squares.attrib["d"])
-    assert corner is not None
-    half = float(corner[3]) / 2
-    drawn = [float(corner[1]) + half, float(corner[2]) + half]
-    assert drawn == pytest.approx(places, abs=0.15)
+    place = re.match(r"M([\d.]+) ([\d.]+)z", squares.attrib["d"])
+    assert place is not None
+    assert [float(unit) for unit in place.groups()] == pytest.approx(places, abs=0.06)
 
 
 def test_every_target_is_drawn_in_every_picture_that_has_a_place_for_it():

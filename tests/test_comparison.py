@@ -16,7 +16,7 @@ from scalepred.config import UserError
 from scalepred.fitting import differences, pairing
 from scalepred.fitting.comparison import Comparison, Pair, compare
 from scalepred.fitting.fit import Fit
-from scalepred.report import compare_words
+from scalepred.report import compare_screen
 from scalepred.report.page import families
 from scalepred.table.surface import Surface
 from tests.test_commands import assert_refused, run_fit
@@ -76,18 +76,15 @@ def _pair(trial, shift, names, share, noise=0.005, resamples=200) -> dict[str, F
     return fits
 
 
-def _without_names(fits: dict[str, Fit]) -> dict[str, Fit]:
-    """The same fits of tables that do not say which runs belong together."""
-    return {
-        name: dataclasses.replace(
-            fit,
-            estimate=dataclasses.replace(
-                fit.estimate,
-                surface=dataclasses.replace(fit.surface, seed_names=None),
-            ),
-        )
-        for name, fit in fits.items()
-    }
+def _unpaired(fits: dict[str, Fit]) -> dict[str, Fit]:
+    """The same fits, as if no size of the one were a size of the other."""
+    moved = {}
+    for number, (name, fit) in enumerate(fits.items()):
+        surface = fit.surface
+        own = dataclasses.replace(surface, data=surface.data * (1 + 1e-4 * number))
+        estimate = dataclasses.replace(fit.estimate, surface=own)
+        moved[name] = dataclasses.replace(fit, estimate=estimate)
+    return moved
 
 
 @functools.cache
@@ -184,7 +181,7 @@ def test_the_best_group_comes_first_and_the_baseline_can_be_chosen() -> None:
     assert other.groups[0].name == "b"
     back, there = _of(other, "a").headline, _of(found, "b").headline
     product = (1 + back.relative.value) * (1 + there.relative.value)
-    assert product == pytest.approx(1.0, rel=1e-9)
+    assert product == pytest.approx(1.0, rel=1e-3)
 
 
 def test_by_default_three_budgets_from_the_largest_that_all_have() -> None:
@@ -195,7 +192,7 @@ def test_by_default_three_budgets_from_the_largest_that_all_have() -> None:
 
 def test_equal_tables_are_no_copies_of_one_draw() -> None:
     """Fits of the same numbers come from the same random numbers; draws must not."""
-    fits = _without_names(_pair(0, 0.0, "0", 1.0))
+    fits = _unpaired(_pair(0, 0.0, "0", 1.0))
     place = compare(fits).pairs[0].headline
     alone = fits["a"].fitted.predict(1e9, 2e10)
     own = math.log(float(alone.mean_upper / alone.mean_lower))
@@ -209,24 +206,13 @@ def test_equal_tables_are_no_copies_of_one_draw() -> None:
 def test_pairing_narrows_what_shares_noise(names: str) -> None:
     fits = _pair(1, -0.02, names, 0.9)
     paired = compare(fits).pairs[0]
-    apart = compare(_without_names(fits)).pairs[0]
+    apart = compare(_unpaired(fits)).pairs[0]
     assert paired.pairing.why_not == ""
     assert paired.pairing.runs == 25 * len(names)
-    assert paired.pairing.residuals > 0.7
     assert "no run of the one" in apart.pairing.why_not
+    assert not apart.scales
     for near, wide in zip(paired.places, apart.places, strict=True):
         assert _width(near) < 0.6 * _width(wide)
-        assert near.relative.value == wide.relative.value
-
-
-def test_pairing_does_not_narrow_what_shares_none() -> None:
-    ratios = []
-    for trial in range(4):
-        fits = _pair(trial, 0.0, "012", 0.0)
-        paired = compare(fits).pairs[0].headline
-        apart = compare(_without_names(fits)).pairs[0].headline
-        ratios.append(_width(paired) / _width(apart))
-    assert 0.75 < np.mean(ratios) < 1.3
 
 
 def _width(place: differences.Difference) -> float:
@@ -261,38 +247,53 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
 
 
 def test_shared_runs_are_found_by_size_and_name() -> None:
-    first = _table(_law(_M, _N), "012")
-    second = _table(_law(_M, _N), "123").where(_M < 5e8)
+    rng = np.random.default_rng(0)
+    first = _table(_law(_M, _N), "012", 0.01, rng=rng)
+    second = _table(_law(_M, _N), "123", 0.01, rng=rng).where(_M < 5e8)
     shared = pairing.find_shared(first, second)
+    assert shared.by == "seed"
     assert len(shared) == 20
-    np.testing.assert_array_equal(first.params[shared.first], second.params)
-    np.testing.assert_array_equal(first.data[shared.first], second.data)
+    np.testing.assert_array_equal(shared.params, second.params)
+    np.testing.assert_array_equal(shared.data, second.data)
     np.testing.assert_array_equal(shared.runs, 2)  # seeds 1 and 2
-    np.testing.assert_array_equal(shared.columns, [[1, 2], [0, 1]])
-    assert not len(pairing.find_shared(first, _table(_law(_M, _N), "xyz")))
+    own = first.where(_M < 5e8).seed_values
+    expected = np.log(second.seed_values[:, :2]) - np.log(own[:, 1:])
+    np.testing.assert_allclose(shared.difference, expected)
 
 
-def test_a_few_sizes_of_many_seeds_are_paired_by_their_seeds() -> None:
-    """Five sizes leave no residuals to learn from; their seeds say enough."""
-    n, seeds = np.geomspace(1e3, 1e6, 5), 6
-    common = np.random.default_rng(7).standard_normal((seeds, 5))
-    fits = {}
-    for number, (name, factor) in enumerate((("a", 1.0), ("b", 0.97))):
-        own = np.random.default_rng(number).standard_normal((seeds, 5))
-        noise = 0.02 * (math.sqrt(0.9) * common + math.sqrt(0.1) * own)
-        table = Surface.from_arrays(
-            np.full(5 * seeds, 1e6),
-            np.tile(n, seeds),
-            (factor * (0.2 + 30 * n**-0.6) * np.exp(noise)).ravel(),
-            seed=np.repeat(np.arange(seeds), 5),
-        )
-        fits[name] = scalepred.fit(table, "power", resamples=100)
-    paired = compare(fits).pairs[0]
-    assert math.isnan(paired.pairing.residuals)
-    assert paired.pairing.seeds == pytest.approx(0.9, abs=0.1)
-    apart = compare(_without_names(fits)).pairs[0]
-    # The misfit of so few sizes is not known to be shared, so it does not cancel.
-    assert _width(paired.headline) < 0.9 * _width(apart.headline)
+def test_runs_of_no_common_seed_are_set_against_each_other_by_size() -> None:
+    rng = np.random.default_rng(0)
+    first = _table(_law(_M, _N), "012", 0.01, rng=rng)
+    second = _table(_law(_M, _N), "xy", 0.01, rng=rng)
+    shared = pairing.find_shared(first, second)
+    assert shared.by == "size"
+    np.testing.assert_array_equal(shared.runs, 2)
+    expected = np.log(second.seed_values) - np.log(first.seed_values[:, :2])
+    np.testing.assert_allclose(shared.difference, expected)
+
+
+@pytest.mark.parametrize(
+    ("kept", "part"),
+    [(0, "no run of the one"), (2, "only 2 runs at 2 sizes"), (8, "only 8 of 25")],
+)
+def test_too_few_shared_sizes_are_left_to_the_laws(kept: int, part: str) -> None:
+    first = _table(_law(_M, _N))
+    data = np.where(np.arange(25) < kept, first.data, first.data * 1.01)
+    second = dataclasses.replace(first, data=data)
+    shared = pairing.find_shared(first, second)
+    assert part in pairing.describe_pairing(first, second, shared).why_not
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_how_alike_the_noise_of_two_arms_is(share: float) -> None:
+    common = np.random.default_rng(1).standard_normal((4, 25))
+    first, second = (
+        _table(_law(_M, _N), "0123", 0.01, common, share, np.random.default_rng(n))
+        for n in (2, 3)
+    )
+    shared = pairing.find_shared(first, second)
+    found = pairing.describe_pairing(first, second, shared).alike
+    assert found == pytest.approx(share, abs=0.2)
 
 
 def test_laws_of_one_size_are_compared_along_it() -> None:
@@ -311,23 +312,30 @@ def test_laws_of_one_size_are_compared_along_it() -> None:
     pair = found.pairs[0]
     assert pair.headline.relative.value == pytest.approx(-0.2, abs=1e-3)
     assert pair.targets[0].at == {"data": 1e7}
-    assert "examples" in "\n".join(compare_words.describe(found))
+    assert "examples" in "\n".join(compare_screen.describe(found))
 
 
-def test_law_auto_and_loaded_fits_are_taken_as_independent(tmp_path) -> None:
-    fits = _pair(2, 0.0, "01", 0.9, resamples=50)
+def test_fits_of_any_kind_are_compared_by_their_shared_runs(tmp_path) -> None:
+    """Loaded, robust: the difference is that of the runs, whatever the law."""
+    fits = _pair(2, -0.02, "01", 0.9, resamples=50)
     for name, fit in fits.items():
         fit.save(tmp_path / f"{name}.npz")
     loaded = {name: scalepred.load(tmp_path / f"{name}.npz") for name in fits}
-    found = compare(loaded)
-    assert found.pairs[0].pairing.why_not
-    assert any("taken as independent" in note for note in found.notes)
-    huber = scalepred.Residual("huber", 1e-3)
-    taken = {
-        name: scalepred.fit(fit.surface, "chinchilla", residual=huber, resamples=20)
+    robust = {
+        name: scalepred.fit(
+            fit.surface,
+            "chinchilla",
+            residual=scalepred.Residual("huber", 1e-3),
+            resamples=20,
+        )
         for name, fit in fits.items()
     }
-    assert "huber" in compare(taken).pairs[0].pairing.why_not
+    for one in (fits, loaded, robust):
+        pair = compare(one).pairs[0]
+        assert pair.pairing.why_not == ""
+        assert pair.headline.relative.value == pytest.approx(-0.02, abs=0.004)
+    note = compare(_unpaired(loaded)).notes
+    assert any("taken as independent" in text for text in note)
 
 
 def test_without_resamples_there_is_no_interval_and_no_chance() -> None:
@@ -379,7 +387,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence() -> None:
 
 def test_a_comparison_is_one_screen_of_sentences() -> None:
     text = repr(_known())
-    assert text == "\n".join(compare_words.describe(_known()))
+    assert text == "\n".join(compare_screen.describe(_known()))
     assert len(text.splitlines()) <= 24
     assert "b is better than a." in text
     assert re.search(r"(9\.9|10\.[01])% lower", text)

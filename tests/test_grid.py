@@ -26,7 +26,8 @@ def _experiment(**changes) -> config.Experiment:
 def _other(value):
     if isinstance(value, tuple):
         return (*value, 0.5)
-    return value + "x" if isinstance(value, str) else value + 1
+    # Words of random numbers are hex digits.
+    return value + "abad1deaabad1dea" if isinstance(value, str) else value + 1
 
 
 def test_order_and_sizes(dataset):
@@ -90,6 +91,7 @@ def test_lane_arguments_share_a_program(dataset):
         "cooldown_fraction": 0.3,
         "validation_size": 10,
         "metric": "loss",
+        "pair": "abad1deaabad1dea",
     }
     changed = dataclasses.replace(cell, **lane_arguments)
     assert changed.program_key == cell.program_key

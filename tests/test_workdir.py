@@ -205,7 +205,7 @@ def test_every_name_of_a_study_is_claimed(tmp_path):
         fit=config.Fitting(max_data_ratio=4.0, resamples=5),
     )
     study.run(experiment, epath.Path(tmp_path), study.STAGES)
-    claimed = {*workdir._FILES, *workdir._FILES_OF_TRAINING, *workdir._FOLDERS}
+    claimed = {*workdir._FILES, *workdir._MORE_FILES["experiment"], *workdir._FOLDERS}
     claimed |= {workdir._FIGURES, "config.json", "measurements.csv"}
     names = {path.name for path in tmp_path.iterdir()}
     assert names <= claimed

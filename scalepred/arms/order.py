@@ -13,11 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from etils import epath
-from scipy import stats
 
 from scalepred.fitting.comparison import Comparison
+from scalepred.fitting.order import OrderScore, score_order
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting import targets
 from scalepred.forecasting.parts import Study
@@ -28,7 +27,6 @@ from scalepred.runtime.workdir import warn
 from scalepred.table.rows import Measurement
 
 _DIGITS = 16
-_LEVEL = 0.9
 _SAME_SIZE = 1e-3
 
 
@@ -40,46 +38,60 @@ class Scored(NamedTuple):
         second: the other arm.
         params: m.
         data: n.
-        predicted: second / first - 1, with the ends of its 90 % interval.
-        better: probability, as predicted, that the second is better.
-        measured: second / first - 1 of the geometric means, with the ends of a 90 %
-            interval over pairs of runs; NaN where there is one pair.
+        said: the difference that was sealed: relative, better and more, see
+            `Difference`.
         num_pairs: runs that share their seed.
-        outcome: confirmed | refuted: the measured interval leaves out 0; open: it
-            does not, or there is one pair; hindsight: runs were there before.
+        was_there: whether runs of this size were there when it was sealed: then it is
+            no test.
+        score: how it did.
     """
 
     first: str
     second: str
     params: float
     data: float
-    predicted: tuple[float, float, float]
-    better: float
-    measured: tuple[float, float, float]
+    said: Mapping[str, Any]
     num_pairs: int
-    outcome: str
+    was_there: bool
+    score: OrderScore
+
+    @property
+    def outcome(self) -> str:
+        """confirmed | refuted | undecided | hindsight."""
+        return "hindsight" if self.was_there else self.score.outcome
 
     @property
     def sentence(self) -> str:
         """For people, small and without a full stop."""
-        said, low, high = map(format.percent, self.predicted)
-        value, *ends = map(format.percent, self.measured)
-        between = f" ({ends[0]} to {ends[1]})" if self.num_pairs > 1 else ""
+        relative = self.said["relative"]
+        said = _say(*(relative[name] for name in ("value", "lower", "upper")))
+        better = self.said["better"]
+        chance = "" if better is None else f", better with {better:.0%}"
+        measured = self.score.measured
+        runs = "one pair" if self.num_pairs == 1 else f"{self.num_pairs} pairs"
         return (
             f"{format.printable(self.second)} against "
             f"{format.printable(self.first)} at {format.count(self.params)} parameters "
-            f"and {format.count(self.data)} data: sealed before {said} ({low} to "
-            f"{high}), better with {self.better:.0%}; measured {value}{between} in "
-            f"{self.num_pairs} pairs: {_WORDS[self.outcome]}"
+            f"and {format.count(self.data)} data: sealed before {said}{chance}; "
+            f"measured {_say(measured.value, measured.lower, measured.upper)} in "
+            f"{runs}: {_WORDS[self.outcome]}"
         )
 
 
 _WORDS = {
     "confirmed": "the predicted order is confirmed",
     "refuted": "the predicted order is refuted",
-    "open": "the runs do not decide the order",
+    "undecided": "the order is not decided",
     "hindsight": "no test, as runs of this size were there before",
 }
+
+
+def _say(value: float, lower: float | None, upper: float | None) -> str:
+    """A relative difference with its interval."""
+    if lower is None or upper is None or math.isnan(lower):
+        return format.percent(value)
+    ends = format.span(lower, upper, format.percent)
+    return f"{format.percent(value)} ({ends})"
 
 
 def seal(workdir: epath.Path, found: Comparison, arms: Sequence[Study]) -> None:
@@ -161,7 +173,9 @@ def score(workdir: epath.Path, arms: Sequence[Study]) -> list[Scored]:
                 if was_there and old and old.outcome != "hindsight":
                     continue
                 runs = [measured[place][name] for name in names]
-                scored[*names, *place] = _score(names, place, target, runs, was_there)
+                one = _score(names, place, target, runs, was_there)
+                if one is not None:
+                    scored[*names, *place] = one
     return list(scored.values())
 
 
@@ -195,37 +209,17 @@ def _find_place(params: float, data: float, places: Any) -> tuple[float, float] 
 def _score(
     names: tuple[str, str],
     place: tuple[float, float],
-    target: Mapping[str, Any],
+    said: Mapping[str, Any],
     runs: Sequence[Mapping[int, float]],
     was_there: bool,
-) -> Scored:
+) -> Scored | None:
+    """None where no two runs share their seed."""
     shared = sorted(runs[0].keys() & runs[1].keys())
-    steps = np.array([math.log(runs[1][seed] / runs[0][seed]) for seed in shared])
-    middle = float(steps.mean()) if len(steps) else math.nan
-    reach = math.nan
-    if len(steps) > 1:
-        error = float(steps.std(ddof=1)) / math.sqrt(len(steps))
-        reach = error * float(stats.t.ppf((1 + _LEVEL) / 2, len(steps) - 1))
-    ends = (middle, middle - reach, middle + reach)
-    relative = target["relative"]
-    predicted = (relative["value"], relative["lower"], relative["upper"])
-    better = float(target["better"])
-    if was_there:
-        outcome = "hindsight"
-    elif not ends[1] * ends[2] > 0:
-        outcome = "open"
-    else:
-        is_as_said = (middle < 0) == (better > 0.5)
-        outcome = "confirmed" if is_as_said else "refuted"
-    return Scored(
-        *names,
-        *place,
-        predicted,
-        better,
-        (math.expm1(ends[0]), math.expm1(ends[1]), math.expm1(ends[2])),
-        len(shared),
-        outcome,
-    )
+    if not shared:
+        return None
+    values = [[own[seed] for seed in shared] for own in runs]
+    found = score_order(said, *values)
+    return Scored(*names, *place, said, len(shared), was_there, found)
 
 
 def _digest(content: bytes) -> str:

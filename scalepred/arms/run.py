@@ -22,7 +22,7 @@ from scalepred.fill import open_table, train
 from scalepred.fitting.comparison import Comparison, compare
 from scalepred.fitting.fit import Fit
 from scalepred.forecasting import targets
-from scalepred.forecasting.gate import Gate, Verdict
+from scalepred.forecasting.gate import ArmGate, Verdict, check_arms, judge_arms
 from scalepred.forecasting.parts import Parts, Study, split_cells
 from scalepred.runtime import processes, steps
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
@@ -60,7 +60,7 @@ def run(
     stages: Sequence[str] | None = None,
     dry_run: bool = False,
     topology: str = "",
-    gates: Sequence[Gate] = (),
+    gates: Sequence[ArmGate] = (),
 ) -> Compared:
     """Trains all arms together, fits each, compares them, reports.
 
@@ -79,8 +79,13 @@ def run(
     stages = study.STAGES if stages is None else stages
     flags = {"--stages": sorted(stages), "--gate": gates, "--dry_run": dry_run}
     processes.agree(lambda: own.describe_asked(experiment, flags))
-    for made in make_experiments(experiment).values():
-        study.check_asked(made, stages, gates, None)
+    made = make_experiments(experiment)
+    for one in made.values():
+        study.check_asked(one, stages, (), None)
+    check_arms(made, gates)
+    if gates and "fit" not in stages:
+        named = ",".join(stages)
+        raise UserError(f"stages={named}: a gate asks the fits; add fit")
     if topology and not dry_run:
         raise UserError(f"--topology={topology}: only compiles; add --dry_run")
     machines = aot.find_machines(topology) if topology else None
@@ -162,7 +167,7 @@ def _run_stages(
     arms: Sequence[Study],
     stages: Sequence[str],
     with_targets: bool,
-    gates: Sequence[Gate],
+    gates: Sequence[ArmGate],
 ) -> Compared:
     """All but the reading of what was asked; see `run`."""
     steps.begin("planning what to train")
@@ -193,7 +198,9 @@ def _run_stages(
         arm.arm: study.report(arm, fits.get(arm.arm), None, stages, ()) for arm in arms
     }
     scored = order.score(workdir, arms)
-    verdicts = _report(workdir, experiment.name, found, scored, stages, gates)
+    verdicts = judge_arms(fits, gates, experiment.fit.seed) if gates else []
+    if found is not None:
+        _report(workdir, experiment.name, found, scored, "report" in stages)
     log(workdir, "ended")
     return Compared(outcomes, found, scored, verdicts)
 
@@ -266,16 +273,12 @@ def _compare(arms: Sequence[Study], fits: Mapping[str, Fit]) -> Comparison:
 def _report(
     workdir: epath.Path,
     title: str,
-    found: Comparison | None,
+    found: Comparison,
     scored: Sequence[Scored],
-    stages: Sequence[str],
-    gates: Sequence[Gate],
-) -> list[Verdict]:
-    """Writes and prints the comparison; what it says of the gates."""
-    if found is None:
-        return []
+    with_page: bool,
+) -> None:
+    """Writes and prints the comparison, and how the order did."""
     notes = (*(one.sentence for one in scored), *found.notes)
     found = dataclasses.replace(found, notes=notes)
     folders = {group.name: group.name for group in found.groups}
-    comparing.write(found, workdir, folders, title, "report" in stages)
-    return []
+    comparing.write(found, workdir, folders, title, with_page)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from etils import epath
 
-    from scalepred.comparing import Case, Read
+    from scalepred.comparing import Case
     from scalepred.config import Fitting, Questions
     from scalepred.fitting.fit import Fit
-    from scalepred.forecasting.gate import Gate
+    from scalepred.forecasting.gate import ArmGate, Gate
     from scalepred.runtime.command import CommandResult
     from scalepred.table.surface import Surface
 
@@ -41,7 +41,7 @@ def _main(figure_process: FigureProcess | None = None) -> int:
 def _run(figure_process: FigureProcess | None) -> CommandResult:
     """Reads the flags, and does what they ask for."""
     from scalepred import config
-    from scalepred.forecasting.gate import parse_gate
+    from scalepred.forecasting.gate import is_of_arms, parse_arm_gate, parse_gate
 
     for flag in (
         flags.RANDOM_GUESS,
@@ -66,7 +66,14 @@ def _run(figure_process: FigureProcess | None) -> CommandResult:
     if flags.AT_EPOCHS.value and not (flags.TARGET_VALUE.value or flags.BUDGET.value):
         raise UserError("--at_epochs: of no use without --target_value or --budget")
     targets = [flags.parse_target(text) for text in flags.TARGETS.value]
-    gates = [parse_gate(text) for text in flags.GATES.value]
+    of_arms = [parse_arm_gate(t) for t in flags.GATES.value if is_of_arms(t)]
+    gates = [parse_gate(text) for text in flags.GATES.value if not is_of_arms(text)]
+    is_comparing = len(_tables()) > 1 or bool(flags.BY.value)
+    if of_arms and not is_comparing:
+        raise UserError(
+            f"--gate={of_arms[0].text}: asks two groups; give --by=COLUMN, or a second "
+            "--measurements"
+        )
     _check_plan(targets)
     questions = config.Questions(
         target_value=flags.TARGET_VALUE.value,
@@ -81,6 +88,8 @@ def _run(figure_process: FigureProcess | None) -> CommandResult:
         raise UserError("--workdir: missing; give a folder for the results")
     if not _tables():
         return _ask_saved(questions, targets, gates)
+    if is_comparing:
+        return _compare(questions, targets, gates, of_arms)
     return _fit_tables(questions, targets, gates, figure_process)
 
 
@@ -94,17 +103,10 @@ def _fit_tables(
     gates: list[Gate],
     figure_process: FigureProcess | None,
 ) -> CommandResult:
-    """Fits the table, or compares several, and writes what was found."""
-    from scalepred.runtime.files import open_path
-    from scalepred.runtime.workdir import check_input
-
-    workdir = open_path("--workdir", str(flags.WORKDIR.value))
-    for table in _tables():
-        check_input(table, workdir)
+    """Fits the one table, and writes what was found."""
+    workdir = _open_workdir()
     fitting, is_ladder = _settings()
     asked = questions, targets, is_ladder
-    if len(_tables()) > 1 or flags.BY.value:
-        return _compare(functools.partial(_read_case, asked), workdir, fitting)
     if flags.BASELINE.value:
         raise UserError(
             f"--baseline={flags.BASELINE.value}: of no use for one table; give "
@@ -112,6 +114,17 @@ def _fit_tables(
         )
     case = _read_case(asked, _tables()[0])
     return _fit_one(case, workdir, fitting, gates, figure_process)
+
+
+def _open_workdir() -> epath.Path:
+    """The folder of the results, which holds none of the tables."""
+    from scalepred.runtime.files import open_path
+    from scalepred.runtime.workdir import check_input
+
+    workdir = open_path("--workdir", str(flags.WORKDIR.value))
+    for table in _tables():
+        check_input(table, workdir)
+    return workdir
 
 
 def _settings() -> tuple[Fitting, bool]:
@@ -169,25 +182,40 @@ def _read_case(
     return Case(surface, _fit_region(surface), questions, targets, losses)
 
 
-def _compare(read: Read, workdir: epath.Path, fitting: Fitting) -> CommandResult:
+def _compare(
+    questions: Questions,
+    targets: list[tuple[float, ...]],
+    gates: list[Gate],
+    of_arms: list[ArmGate],
+) -> CommandResult:
     """Fits several tables, or the groups of one, and sets them beside each other."""
     from scalepred import comparing
-    from scalepred.runtime.command import CommandResult
+    from scalepred.forecasting.gate import check_arms, judge_arms
+    from scalepred.report import machine
 
-    for flag in (flags.GATES, flags.PLAN, flags.THROUGH):
-        if flag.value and flag.value not in ("auto", "none"):
+    is_through = flags.THROUGH.value not in ("", "auto", "none")
+    for name, is_asked in (
+        ("gate", gates), ("plan", flags.PLAN.value), ("through", is_through)
+    ):  # fmt: skip
+        if is_asked:
             raise UserError(
-                f"--{flag.name}: is asked of one fit; leave it out, and ask the fit of "
+                f"--{name}: is asked of one fit; leave it out, and ask the fit of "
                 "a group in its own folder"
             )
+    workdir = _open_workdir()
+    fitting, is_ladder = _settings()
+    read = functools.partial(_read_case, (questions, targets, is_ladder))
     cases, said = comparing.read_groups(_tables(), flags.BY.value, read)
+    check_arms(cases, of_arms)
     record = {
         "runs": {"measurements": _tables(), "by": flags.BY.value},
         "settings": FLAGS.flag_values_dict(),
     }
     asked = comparing.Asked(fitting, flags.BASELINE.value, flags.TITLE.value)
     found = comparing.compare_tables(cases, workdir, record, asked, said)
-    return CommandResult(found.to_record())
+    fits = {group.name: group.fit for group in found.groups}
+    verdicts = judge_arms(fits, of_arms, fitting.seed)
+    return machine.make_comparison_result(found, verdicts)
 
 
 def _fit_one(

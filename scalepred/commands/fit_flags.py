@@ -94,7 +94,8 @@ Questions (numbers as 1e9, 70B, 1.4T or 5%)
   --gate          "value<=0.05,params=1e9,data=2e10,probability=0.8": ends with status 3
                   unless one run reaches the value with at least the probability, at
                   these sizes or (budget=1e21) at the best for a budget; may be given
-                  more than once
+                  more than once. Of groups: "arm=B better than A at
+                  params=1e9,data=2e10 probability=0.9", or at budget=1e21
   --score         a sealed forecast to hold the measurements against
 
 What is said

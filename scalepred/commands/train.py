@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what takes seconds is imported when the flags have been rea
 
     from etils.epath import Path
 
-    from scalepred.forecasting.gate import Gate
+    from scalepred.forecasting.gate import ArmGate
     from scalepred.forecasting.loop import Goal
 
 _USAGE = """\
@@ -51,7 +51,8 @@ DIR/report.html.
   --verify      all stages, targets too
   --gate        ends with status 3 unless one run reaches the value with at least the
                 probability, at these sizes or (budget=1e18) at the best for a budget;
-                may be given more than once
+                may be given more than once. Of arms:
+                "arm=muon better than adamw at params=7e9,data=1e11 probability=0.9"
   --until_width trains of the grid only what narrows the targets' interval most for its
                 cost, round by round (rounds.csv), until its half-width is that share
                 of the value or the --budget is spent; 0: spend it all
@@ -112,7 +113,7 @@ def _main() -> int:
 def _run() -> command.CommandResult:
     """Reads the flags, and does what they ask for."""
     from scalepred import study
-    from scalepred.forecasting.gate import parse_gate
+    from scalepred.forecasting.gate import parse_arm_gate, parse_gate
     from scalepred.report import console, machine
     from scalepred.runtime.files import open_path
     from scalepred.training.devices import use_all_cores
@@ -139,8 +140,12 @@ def _run() -> command.CommandResult:
     if not _WORKDIR.value:
         raise UserError("--workdir: missing; give a folder to keep results in")
     stages = _read_stages()
-    gates = [parse_gate(text) for text in _GATES.value]
-    if gates and _DRY_RUN.value:
+    gates, arm_gates = [], []
+    if experiment.arms:
+        arm_gates = [parse_arm_gate(text) for text in _GATES.value]
+    else:
+        gates = [parse_gate(text) for text in _GATES.value]
+    if _GATES.value and _DRY_RUN.value:
         raise UserError("--gate: of no use with --dry_run, which fits nothing")
     goal = _read_goal()
     price = _read_price(goal)
@@ -148,7 +153,7 @@ def _run() -> command.CommandResult:
     _join()
     workdir = open_path("--workdir", _WORKDIR.value)
     if experiment.arms:
-        return _compare_arms(experiment, workdir, stages, gates)
+        return _compare_arms(experiment, workdir, stages, arm_gates)
     outcome = study.run(
         experiment,
         workdir,
@@ -174,7 +179,7 @@ def _compare_arms(
     experiment: Experiment,
     workdir: Path,
     stages: Sequence[str] | None,
-    gates: Sequence[Gate],
+    gates: Sequence[ArmGate],
 ) -> command.CommandResult:
     """The same for a study with arms."""
     from scalepred.arms import run as arms

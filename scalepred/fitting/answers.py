@@ -15,11 +15,21 @@ from scalepred.fitting.cost import Cost
 from scalepred.fitting.inversion import REACH
 from scalepred.fitting.predict import LEVEL, FittedLaw
 from scalepred.metrics import is_bounded
+from scalepred.table import numbers
 
 _NOT_KNOWN = "with a probability that is not known without resamples"
 # Sizes that differ by less than this share are the same one, rounded.
 SAME_SIZE = 0.05
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+# How what was asked is written, by its name.
+_WRITE = {
+    "params": numbers.write,
+    "data": numbers.write,
+    "max_data": numbers.write,
+    "budget": numbers.write_flops,
+}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -54,14 +64,26 @@ class Answer:
     )
 
     def __repr__(self) -> str:
-        asked = ", ".join(f"{name}={number:.6g}" for name, number in self.asked.items())
-        ends = f" (90% interval {self.lower:.4g} to {self.upper:.4g})"
+        asked = ", ".join(
+            f"{name}={_WRITE.get(name, numbers.write_value)(number)}"
+            for name, number in self.asked.items()
+            if math.isfinite(number)
+        )
+        ends = f" (90% interval {self._say(self.lower)} to {self._say(self.upper)})"
         if self.lower == self.upper or math.isnan(self.lower):
             ends = ""
         return (
             f"Answer({self.question}({asked}):\n"
-            f"    {self.value:.4g} {self.unit}{ends}\n    {self.why})"
+            f"    {self._say(self.value)} {self.unit}{ends}\n    {self.why})"
         )
+
+    def _say(self, number: float) -> str:
+        if not math.isfinite(number):
+            return "n/a" if math.isnan(number) else "never"
+        if self.unit == "FLOPs":
+            return numbers.write_flops(number)
+        is_size = self.question in ("data_needed", "params_needed")
+        return (numbers.write if is_size else numbers.write_value)(number)
 
 
 def data_needed(fitted: FittedLaw, value: float, params: float, unit: str) -> Answer:
@@ -123,8 +145,8 @@ def best_for_budget(
     value, lower, upper = _interval(values)
     edge = bool(abs(x[0]) > REACH - 1 or abs(y[0]) > REACH - 1)
     why = (
-        f"with {budget:.3g} FLOPs the {metric} is least at "
-        f"{details['params'][0]:.3g} parameters and {details['data'][0]:.3g} {unit}"
+        f"with {numbers.write_flops(budget)} FLOPs the {metric} is least at "
+        + _split(details["params"][0], details["data"][0], unit)
         + _seen(epochs)
     )
     if cost.data_power == 0:
@@ -183,12 +205,12 @@ def budget_suffices(
     on_average = float(fitted.probability(value, params, data, math.inf))
     one_run = float(fitted.probability(value, params, data, 1))
     epochs = _epochs_asked(fitted)
-    wanted = f"{100 * value:.4g} %" if is_bounded(metric) else f"{value:.4g}"
     is_known = not math.isnan(on_average)
     says = f"with probability {on_average:.2f}" if is_known else _NOT_KNOWN
     why = (
-        f"with {budget:.3g} FLOPs the {metric} is {wanted} or less {says}, best at "
-        f"{params:.3g} parameters and {data:.3g} {unit}{_seen(epochs)}"
+        f"with {numbers.write_flops(budget)} FLOPs the {metric} is "
+        f"{_say_value(value, metric)} or less {says}, best at "
+        f"{_split(params, data, unit)}{_seen(epochs)}"
     )
     mean = fitted.predict(params, data)
     return Answer(
@@ -239,12 +261,13 @@ def cheapest_for_target(
         details["floor"] = _floor(fitted, max_data, for_data=False)
     epochs = _epochs_asked(fitted)
     if reachable[0]:
-        why = (
-            f"{value:g} costs least at {details['params'][0]:.3g} parameters and "
-            f"{details['data'][0]:.3g} {unit}{_seen(epochs)}"
-        )
+        split = _split(details["params"][0], details["data"][0], unit)
+        why = f"{numbers.write_value(value)} costs least at {split}{_seen(epochs)}"
     elif math.isfinite(max_data):
-        held = f"with {max_data:.3g} {unit}{_seen(epochs)}, however large the model"
+        held = (
+            f"with {numbers.write(max_data)} {unit}{_seen(epochs)}, however large the "
+            "model"
+        )
         why = _limit_sentence(value, held, details["floor"])
     else:
         held = f"however large model and data are{_seen(epochs)}"
@@ -303,10 +326,11 @@ def _size_needed(
     log_size = inversion.solve_each(solve, fitted, theta, _wanted(fitted, value), place)
     sizes = np.exp(log_size) * (fitted.data_unit if for_data else fitted.params_unit)
     center, lower, upper = _interval(sizes)
-    held = f"{other:.3g} {'parameters' if for_data else 'of data'}"
+    held = f"{numbers.write(other)} {'parameters' if for_data else 'of data'}"
     epochs, details = _epochs_asked(fitted), {}
     if math.isfinite(center):
-        why = f"{value:g} is reached at {center:.3g} {unit} with {held}"
+        reached = f"{numbers.write_value(value)} is reached at"
+        why = f"{reached} {numbers.write(center)} {unit} with {held}"
         if epochs:
             why += f", data{_seen(epochs)}"
     else:
@@ -354,7 +378,18 @@ def _floor(
 
 
 def _limit_sentence(value: float, held: str, floor: tuple[float, float, float]) -> str:
-    return f"{value:g} is out of reach {held}: the law ends at {floor[0]:.4g}"
+    wanted, end = numbers.write_value(value), numbers.write_value(floor[0])
+    return f"{wanted} is out of reach {held}: the law ends at {end}"
+
+
+def _say_value(value: float, metric: str) -> str:
+    if is_bounded(metric):
+        return f"{numbers.write_value(100 * value)}%"
+    return numbers.write_value(value)
+
+
+def _split(params: float, data: float, unit: str) -> str:
+    return f"{numbers.write(params)} parameters and {numbers.write(data)} {unit}"
 
 
 def _epochs_asked(fitted: FittedLaw) -> dict[str, float]:
@@ -366,7 +401,7 @@ def _seen(epochs: dict[str, float]) -> str:
     if not epochs:
         return ""
     times = epochs["epochs"]
-    return " seen once" if times == 1 else f" seen {times:g} times"
+    return " seen once" if times == 1 else f" seen {numbers.write(times)} times"
 
 
 def _check_asked(**asked: float) -> None:

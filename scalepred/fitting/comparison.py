@@ -1,13 +1,14 @@
 """Two or more fitted laws side by side: which is better, by how much, and where.
 
-Every number comes from draws that belong together (`pairing`): a difference is taken
-draw by draw, and its 90 % interval and the chance that it is below zero are those of
-the draws. Laws of both sizes are compared along the compute-optimal frontier, each with
-its own cost and its own best split; laws of one size, and ladders, along that size.
+Every number comes from draws that belong together (`sides`): a difference is taken draw
+by draw, and its 90 % interval and the chance that it is below zero are those of the
+draws. Where runs of two groups share their sizes the difference itself has a law
+(`drift`), else it is that of the two laws. Laws of both sizes are compared along the
+compute-optimal frontier, each with its own cost; laws of one size, and ladders, along
+that size.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.fitting import fit as fitting
-from scalepred.fitting import inversion
 from scalepred.fitting.differences import (
     Crossing,
     Curve,
@@ -26,13 +26,15 @@ from scalepred.fitting.differences import (
     find_crossing,
     make_curve,
     make_difference,
+    multipliers_along,
     needed_for,
     relative_curve,
 )
 from scalepred.fitting.estimate import knows_split
 from scalepred.fitting.fit import Fit
-from scalepred.fitting.pairing import Pairing, draw_pair
-from scalepred.fitting.predict import FittedLaw
+from scalepred.fitting.pairing import Pairing, Scale, measure_scales
+from scalepred.fitting.power import find_power
+from scalepred.fitting.sides import Group, Sides, Together, pair_up
 from scalepred.runtime.files import jsonable
 from scalepred.table.surface import Surface
 
@@ -41,35 +43,6 @@ _PER_DECADE = 4  # places at which frontiers are computed
 _MARGIN = 1e3
 # Times the largest compute that all groups have: where they are compared by default.
 _BEYOND = (1.0, 10.0, 100.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """One of the fits.
-
-    Attributes:
-        name: of the group.
-        fit: its law.
-        axis: along which it is compared: compute, params or data.
-    """
-
-    name: str
-    fit: Fit
-    axis: str
-
-    @property
-    def runs(self) -> int:
-        """That were fitted."""
-        return int(self.fit.surface.num_seeds.sum())
-
-    @functools.cached_property
-    def sizes(self) -> np.ndarray:
-        """Of the fitted points along the axis [points]; of compute, as far as known."""
-        surface = self.fit.surface
-        if self.axis != "compute":
-            return np.asarray(getattr(surface, self.axis), float)
-        own = np.asarray(self.fit.cost.flops(surface.params, surface.seen), float)
-        return np.where(np.isfinite(surface.compute), surface.compute, own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +59,12 @@ class Pair:
         targets: differences at sizes of model and data.
         needed: for values that are wanted.
         crossing: of the two curves.
-        pairing: whether noise that they share was taken out.
+        pairing: whether it rests on pairs of runs.
+        multiplier: times less of the compared size that the second needs for what the
+            first has, at these sizes.
+        scales: what was measured at each shared size, smallest first; empty where the
+            laws are compared.
+        weights: chance of each form of the difference's law (see `drift`); likewise.
     """
 
     first: str
@@ -99,6 +77,9 @@ class Pair:
     needed: tuple[Needed, ...]
     crossing: Crossing
     pairing: Pairing
+    multiplier: Curve
+    scales: tuple[Scale, ...]
+    weights: dict[str, float]
 
     @property
     def headline(self) -> Difference:
@@ -153,9 +134,9 @@ class Comparison:
         return {name: jsonable(part) for name, part in record.items()}
 
     def __repr__(self) -> str:
-        from scalepred.report import compare_words
+        from scalepred.report import compare_screen
 
-        return "\n".join(compare_words.describe(self))
+        return "\n".join(compare_screen.describe(self))
 
 
 def compare(
@@ -310,7 +291,8 @@ def _notes(
                 f"{pair.pairing.why_not}"
             )
     is_open = any(group.fit.called == "auto" for group in groups)
-    if is_open and any(pair.headline.verdict == "none" for pair in pairs):
+    apart = [pair for pair in pairs if pair.pairing.why_not]
+    if is_open and any(pair.headline.verdict == "none" for pair in apart):
         notes.append(
             "law=auto leaves the form of the law open, so its intervals are wide; a "
             "law by name that fits, such as --law=chinchilla, sees smaller differences"
@@ -326,27 +308,45 @@ def _notes(
 
 
 def _compare_pair(first: Group, second: Group, asked: _Asked) -> Pair:
-    *drawn, pairing = draw_pair(first.fit, second.fit, asked.seed)
-    sides = _Side(first, drawn[0]), _Side(second, drawn[1])
+    sides, pairing = pair_up(first, second, asked.seed)
     inside = _grid(*asked.ends, asked.places)
     reach = asked.ends[0] / _MARGIN, asked.ends[1] * _MARGIN
     sizes = _grid(*reach, inside)
-    values = [side.values_along(sizes) for side in sides]
+    values = sides.along(sizes)
     shown = (sizes >= asked.ends[0]) & (sizes <= asked.ends[1])
-    difference = values[1] - values[0]
+    difference = values.second - values.first
+    times = multipliers_along(sizes, values, shown)
+    places = [difference_along(size, sizes, values) for size in sorted(asked.places)]
+    targets = [_difference_at(target, sides, first) for target in asked.targets]
+    scales, weights = (), {}
+    if isinstance(sides, Together):
+        at = [first.path(np.array([place.at["budget"]])) for place in places]
+        places = [
+            _with_power(place, sides, (float(m[0]), float(n[0])))
+            for place, (m, n) in zip(places, at, strict=True)
+        ]
+        targets = [
+            _with_power(one, sides, first.filled(target[0], target[1]))
+            for one, target in zip(targets, asked.targets, strict=True)
+        ]
+        scales, weights = _measure(sides), sides.drift.weights
     return Pair(
         first=first.name,
         second=second.name,
         sizes=sizes[shown],
-        curves=(make_curve(values[0][:, shown]), make_curve(values[1][:, shown])),
-        difference=relative_curve(difference[:, shown]),
-        places=tuple(
-            difference_along(size, sizes, values) for size in sorted(asked.places)
+        curves=(
+            make_curve(values.first[:, shown]),
+            make_curve(values.second[:, shown]),
         ),
-        targets=tuple(_difference_at(target, sides) for target in asked.targets),
+        difference=relative_curve(difference[:, shown]),
+        multiplier=times,
+        places=tuple(places),
+        targets=tuple(targets),
         needed=tuple(needed_for(value, sizes, values) for value in asked.values),
         crossing=find_crossing(sizes[shown], difference[:, shown]),
         pairing=pairing,
+        scales=scales,
+        weights=weights,
     )
 
 
@@ -357,63 +357,52 @@ def _grid(low: float, high: float, more: Sequence[float] | np.ndarray) -> np.nda
     return np.unique(np.concatenate([even, more]))
 
 
-class _Side(NamedTuple):
-    """A group with draws that belong to those of the other."""
-
-    group: Group
-    fitted: FittedLaw
-
-    def values_along(self, sizes: np.ndarray) -> np.ndarray:
-        """ln of the true mean at sizes of the axis [1 + draws, places]."""
-        axis, fit = self.group.axis, self.group.fit
-        if axis == "compute":
-            return self.values_at(*self._best_splits(sizes))
-        others = {name: float(getattr(fit.surface, name).max()) for name in _SIZES}
-        return self.values_at(**{**others, axis: sizes})
-
-    def _best_splits(self, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Model and data sizes that are best for budgets, each [places].
-
-        By the best fit, whatever a draw says: one model is trained, before anybody
-        knows which draw is right.
-        """
-        fit, fitted = self.group.fit, self.fitted
-        alone = dataclasses.replace(fitted, draws=fitted.draws[:0], misfits=None)
-        times = fit.epochs_at()
-        cost = fit.cost.in_units(1.0, times) if times else fit.cost
-        # Where FLOPs do not depend on data there must be an end to the data.
-        most = float(fit.surface.data.max()) if cost.data_power == 0 else math.inf
-        found = [
-            inversion.split_costs(alone, np.log([budget]), cost, most)
-            for budget in budgets
-        ]
-        x, y = np.array(found)[..., 0].T
-        return fitted.params_unit * np.exp(x), fitted.data_unit * np.exp(y)
-
-    def values_at(
-        self, params: Any, data: Any, epochs: float | None = None
-    ) -> np.ndarray:
-        """ln of the true mean at model and data sizes [1 + draws, ...]."""
-        best = self.fitted.log_value(params, data, epochs=epochs)
-        drawn = self.fitted.log_value(params, data, draws=True, epochs=epochs)
-        means = self.fitted.spread(drawn, best, params, data)
-        return np.concatenate([best[None], means])
-
-
-_SIZES = ("params", "data")
-
-
-def _difference_at(target: tuple[float, ...], sides: tuple[_Side, _Side]) -> Difference:
+def _difference_at(
+    target: tuple[float, ...], sides: Sides, baseline: Group
+) -> Difference:
+    """The difference at sizes of model and data, and the multiplier there."""
     at = dict(zip(("params", "data", "epochs"), target, strict=False))
-    values = []
-    for side in sides:
-        own = dict(at)
-        for name in _SIZES:  # that a law of one size knows nothing of
-            if math.isnan(own[name]):
-                own[name] = float(getattr(side.group.fit.surface, name).max())
-        values.append(side.values_at(**own))
+    values = sides.at(at["params"], at["data"], at.get("epochs"))
     known = {name: size for name, size in at.items() if not math.isnan(size)}
-    return make_difference(known, values[0], values[1])
+    found = make_difference(known, values.first[:, 0], values.second[:, 0])
+    if "epochs" in known:  # what compute buys there depends on them
+        return found
+    times = _grid(1 / _MARGIN, _MARGIN, [1.0])
+    along = sides.through(*baseline.filled(at["params"], at["data"]), times)
+    there = difference_along(1.0, times, along)
+    return dataclasses.replace(found, multiplier=there.multiplier)
+
+
+def _with_power(
+    difference: Difference, sides: Together, place: tuple[float, float]
+) -> Difference:
+    """With the noise of a pair of runs there, and what would decide it."""
+    params, data = (np.array([size]) for size in place)
+    drift = sides.drift
+    power = find_power(
+        drift, *place, drift.draw(params, data)[:, 0], _slope(sides, place)
+    )
+    noise = float(drift.noise_at(params, data)[0])
+    return dataclasses.replace(difference, power=power, noise=noise)
+
+
+def _slope(sides: Together, place: tuple[float, float]) -> float:
+    """Of ln of the baseline's value by ln of the axis, through a place."""
+    step = 0.1
+    along = sides.groups[0].path_through(*place, np.exp([-step, step]))
+    values = sides.drift.fitted.log_value(*along)
+    return float(values[1] - values[0]) / (2 * step)
+
+
+def _measure(sides: Together) -> tuple[Scale, ...]:
+    """What was measured at each shared size."""
+    shared, first = sides.drift.shared, sides.groups[0]
+    slopes = [
+        _slope(sides, (m, n)) for m, n in zip(shared.params, shared.data, strict=True)
+    ]
+    sizes = first.size_of(shared.params, shared.data, shared.epochs)
+    noise = sides.drift.noise_at(shared.params, shared.data)
+    return measure_scales(shared, noise, sizes, np.array(slopes))
 
 
 def _plain(record: Any) -> Any:

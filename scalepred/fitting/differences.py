@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scalepred.fitting.power import Power
 from scalepred.fitting.predict import LEVEL, Estimate
 
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -37,7 +38,10 @@ class Difference:
         better: probability that the second is better, 0 to 1; NaN without draws.
         multiplier: how many times less of the compared size the second needs for the
             value that the first has here; infinite where it needs next to nothing, 0
-            where it never gets there. None where the place is no size of the axis.
+            where it never gets there. None where it is not known what compute buys.
+        power: what the shared runs could see there; None: the laws were compared.
+        noise: standard deviation of ln of second / first of one pair of runs there;
+            NaN: not known.
     """
 
     at: dict[str, float]
@@ -46,6 +50,8 @@ class Difference:
     relative: Estimate
     better: float
     multiplier: Estimate | None = None
+    power: Power | None = None
+    noise: float = math.nan
 
     @property
     def verdict(self) -> str:
@@ -139,6 +145,17 @@ def needed_for(value: float, sizes: np.ndarray, values: Sequence[np.ndarray]) ->
     )  # fmt: skip
 
 
+def multipliers_along(
+    sizes: np.ndarray, values: Sequence[np.ndarray], shown: np.ndarray
+) -> Curve:
+    """Times less that the second needs for what the first has, at the shown sizes."""
+    found = [
+        difference_along(float(size), sizes, values).multiplier for size in sizes[shown]
+    ]
+    ends = [(one.value, one.lower, one.upper) for one in found if one is not None]
+    return Curve(*np.array(ends).T)
+
+
 def _sizes_for(wanted: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Sizes at which curves fall to a value; infinite if never, 0 if they all are.
 
@@ -147,17 +164,14 @@ def _sizes_for(wanted: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> np.
         sizes: ascending [places].
         values: ln of the curves [curves, places].
     """
-    falling = np.minimum.accumulate(values, axis=1)
-    found = np.empty(len(wanted))
-    for i, (value, curve) in enumerate(zip(wanted, falling, strict=True)):
-        if value >= curve[0]:
-            found[i] = 0.0
-        elif value < curve[-1]:
-            found[i] = math.inf
-        else:
-            after = int(np.argmax(curve <= value))
-            found[i] = _between(sizes, curve - value, after)
-    return found
+    above = np.minimum.accumulate(values, axis=1) - wanted[:, None]
+    after = np.sum(above > 0, axis=1)  # the first place at or below the value
+    rows, inner = np.arange(len(above)), np.clip(after, 1, len(sizes) - 1)
+    drop = above[rows, inner - 1] - above[rows, inner]
+    share = np.clip(above[rows, inner - 1] / np.where(drop > 0, drop, 1.0), 0.0, 1.0)
+    found = sizes[inner - 1] * (sizes[inner] / sizes[inner - 1]) ** share
+    found = np.where(after == 0, 0.0, found)
+    return np.where(after == len(sizes), math.inf, found)
 
 
 def _between(sizes: np.ndarray, above: np.ndarray, after: int) -> float:

@@ -41,7 +41,7 @@ _lock = threading.Lock()  # limits of several threads would be lifted in any ord
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Linear algebra by one thread of BLAS.
 
     OpenBLAS would take all cores for as few as forty points, which then wait busily,
@@ -77,7 +77,7 @@ class Misfit(NamedTuple):
         """Standard deviation over all cases."""
         return float(np.sqrt(np.sum(self.chance * self.sd**2)))
 
-    @_one_thread()
+    @one_thread()
     def variance(self, shares: np.ndarray) -> np.ndarray:
         """Of sums of misfits, each taken with its share [sums, points] -> [sums]."""
         total = np.zeros(len(shares))
@@ -88,7 +88,7 @@ class Misfit(NamedTuple):
             total += variance * np.sum(alike * shares, axis=1)
         return total
 
-    @_one_thread()
+    @one_thread()
     def draw(
         self, draws: int, points: int, rng: np.random.Generator
     ) -> np.ndarray | float:
@@ -143,7 +143,7 @@ def estimate(
     )
 
 
-@_one_thread()
+@one_thread()
 def _score(
     difference: np.ndarray,
     slopes: np.ndarray,
@@ -177,7 +177,7 @@ def of_size(sd: float) -> Misfit:
     return Misfit(np.zeros(1), np.array([sd]), np.ones(1), np.empty((0, 0)))
 
 
-@_one_thread()
+@one_thread()
 def draw_seeds(
     deviation: np.ndarray, places: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:

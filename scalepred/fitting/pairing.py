@@ -1,119 +1,125 @@
-"""Two fits drawn together, where their runs share noise.
+"""Runs of two tables that belong together, and how far apart their values are.
 
 Runs of one seed at one size may share the order of their data, their initialisation,
-their split: what they err by is alike, and cancels in a difference. Two to four seeds
-are too few to be resampled (their spread would come out too small), so errors are drawn
-from a normal law, as for one fit, and those of the second follow those of the first as
-far as the shared runs do:
-
-    e_2 = r (s_2 / s_1) e_1 + sqrt(1 - r^2) e'_2                                  (1)
-
-with the errors e_1, e'_2 that each fit would draw for itself, of standard deviations
-s_1, s_2, and the correlation r. Two correlations are learnt. That of seeds comes from
-the deviations of shared runs from the mean of their size. That of the laws' misfits
-comes from the residuals at shared sizes, less what seeds explain; where a size has one
-run only its noise is part of the misfit. Each draw has its own r, from what is known of
-it (Fisher 1915: atanh r is about normal), as a few sizes tell it roughly.
+their split: what they err by is alike, and cancels in the difference of the two. Where
+no seed is common, runs of the same sizes are set against each other in their order: the
+difference is free of the law, though not of the noise.
 """
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 
-from scalepred.fitting import backtest
-from scalepred.fitting.fit import Fit
-from scalepred.fitting.least_squares import LeastSquares
-from scalepred.fitting.predict import FittedLaw
+from scalepred.fitting.predict import LEVEL, Estimate
 from scalepred.table.surface import Surface
 
 # Sizes that differ by less, in ln, are the same ones.
 _SAME = 1e-6
-# With fewer numbers behind it a correlation is anybody's guess.
-_FEWEST = 4
-
-
-class Correlation(NamedTuple):
-    """How alike two lists of errors are.
-
-    Attributes:
-        value: -1 to 1; NaN where there are too few.
-        freedom: independent numbers behind it.
-    """
-
-    value: float
-    freedom: float
-
-    def draw(self, draws: int, rng: np.random.Generator) -> np.ndarray:
-        """What it may be [draws]; 0 where it is not known."""
-        if math.isnan(self.value):
-            return np.zeros(draws)
-        centre = math.atanh(float(np.clip(self.value, -0.9999, 0.9999)))
-        wide = 1 / math.sqrt(self.freedom - 1)
-        return np.tanh(centre + wide * rng.standard_normal(draws))
-
-
-_UNKNOWN = Correlation(math.nan, 0.0)
+# With fewer sizes or runs in common, or a smaller share of the sizes of the smaller
+# table, the laws say more than the differences.
+_FEWEST_SIZES, _FEWEST_RUNS, _LEAST_SHARE = 3, 5, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """Runs of the same seed at the same sizes in two surfaces.
+    """Runs of two tables at the same sizes, one by one.
 
     Attributes:
-        first: points of the first surface that have some [shared points].
-        second: the same sizes in the second [shared points].
-        runs: how many runs of each point are shared [shared points].
-        columns: of the shared seeds, in each surface's `seed_values` [2, seeds].
+        params: model sizes [sizes].
+        data: data sizes [sizes].
+        epochs: passes over the data [sizes]; None: not told.
+        difference: ln of the second run's value less ln of the first's, NaN where a
+            size has no such pair [sizes, seeds].
+        by: seed | size: what the runs have in common.
     """
 
-    first: np.ndarray
-    second: np.ndarray
-    runs: np.ndarray
-    columns: np.ndarray
+    params: np.ndarray
+    data: np.ndarray
+    epochs: np.ndarray | None
+    difference: np.ndarray
+    by: str
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.params)
+
+    @property
+    def runs(self) -> np.ndarray:
+        """Pairs of runs of each size [sizes]."""
+        return np.sum(np.isfinite(self.difference), axis=1)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Of the differences of each size [sizes]."""
+        return np.nanmean(self.difference, axis=1)
+
+    @property
+    def squares(self) -> np.ndarray:
+        """Squared deviations from the mean of the size, added up [sizes]."""
+        return np.nansum((self.difference - self.mean[:, None]) ** 2, axis=1)
+
+    def where(self, mask: np.ndarray) -> "Shared":
+        """The sizes at which `mask` [sizes] is true."""
+        epochs = None if self.epochs is None else self.epochs[mask]
+        return Shared(
+            self.params[mask], self.data[mask], epochs, self.difference[mask], self.by
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """Whether two fits were drawn together.
+    """What a comparison rests on.
 
     Attributes:
-        runs: that share seed and size.
-        points: sizes that have such runs.
-        seeds: correlation of their deviations from the mean of their size.
-        residuals: correlation of the residuals of the two laws at these sizes.
-        why_not: a sentence, where they were drawn independently; else "".
+        runs: pairs of runs at the same sizes.
+        points: sizes that have such pairs.
+        by: seed | size: what the runs of a pair have in common.
+        alike: correlation of the seeds' noise of the two, -1 to 1; NaN: not known.
+        why_not: a sentence, where the laws are compared and not the runs; else "".
     """
 
     runs: int
     points: int
-    seeds: float
-    residuals: float
+    by: str
+    alike: float
     why_not: str = ""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the runs tell how alike their errors are."""
-        return not (math.isnan(self.seeds) and math.isnan(self.residuals))
 
 
 def find_shared(first: Surface, second: Surface) -> Shared:
-    """Runs that two surfaces share, by the names of their seeds."""
+    """Runs of two tables at the same sizes: of the same seed, where seeds have names.
+
+    Args:
+        first: a table.
+        second: another, whose values are held against the first's.
+    """
+    places = {place: i for i, place in enumerate(_places(first))}
+    both = [(places[p], i) for i, p in enumerate(_places(second)) if p in places]
+    one, other = np.array(sorted(both), int).reshape(-1, 2).T
+    values = [
+        np.log(np.where(own > 0, own, math.nan))
+        for own in (first.seed_values[one], second.seed_values[other])
+    ]
     names = first.seed_names or (), second.seed_names or ()
     if first.seeds is not None or second.seeds is not None:
         names = (), ()  # so many seeds that columns are no seeds
-    places = {place: i for i, place in enumerate(_places(first))}
-    both = [(places[p], i) for i, p in enumerate(_places(second)) if p in places]
-    pairs = np.array(sorted(both), int).reshape(-1, 2).T
-    seeds = [name for name in names[0] if name in names[1]]
-    columns = np.array([[own.index(name) for name in seeds] for own in names], int)
-    runs = np.sum(np.isfinite(_shared_values(first, second, pairs, columns)[0]), axis=1)
-    has = runs > 0
-    return Shared(pairs[0][has], pairs[1][has], runs[has], columns)
+    common = [name for name in names[0] if name in names[1]]
+    if common:
+        columns = [[own.index(name) for name in common] for own in names]
+        values = [v[:, own] for v, own in zip(values, columns, strict=True)]
+    else:
+        values = [np.take_along_axis(v, _in_order(v), axis=1) for v in values]
+        count = min(v.shape[1] for v in values)
+        values = [v[:, :count] for v in values]
+    difference = values[1] - values[0]
+    shared = Shared(
+        first.params[one],
+        first.data[one],
+        None if first.epochs is None else first.epochs[one],
+        difference,
+        "seed" if common else "size",
+    )
+    return shared.where(shared.runs > 0)
 
 
 def _places(surface: Surface) -> list[tuple[int, ...]]:
@@ -123,213 +129,105 @@ def _places(surface: Surface) -> list[tuple[int, ...]]:
     return [tuple(row) for row in steps]
 
 
-def _shared_values(
-    first: Surface, second: Surface, pairs: np.ndarray, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """ln of the shared runs' values, NaN elsewhere, each [points, seeds]."""
-    with np.errstate(divide="ignore"):
-        values = [
-            np.log(surface.seed_values[np.ix_(points, own)])
-            for surface, points, own in zip(
-                (first, second), pairs, columns, strict=True
-            )
-        ]
-    has = np.isfinite(values[0]) & np.isfinite(values[1])
-    return np.where(has, values[0], np.nan), np.where(has, values[1], np.nan)
+def _in_order(values: np.ndarray) -> np.ndarray:
+    """The columns of each row, those with a number first [rows, columns]."""
+    return np.argsort(np.isnan(values), axis=1, kind="stable")
 
 
-def draw_pair(
-    first: Fit, second: Fit, seed: int = 0
-) -> tuple[FittedLaw, FittedLaw, Pairing]:
-    """The two laws with draws that belong together, one to one.
-
-    Where runs are shared, both are refitted to points that err together. Where they are
-    not, or a fit cannot be drawn so, the draws are those of the fits, in random order:
-    independent, which is right without shared noise and too wide with it. That is so of
-    law=auto, whose draws wander by its members and priors more than by the noise, of a
-    Huber residual, whose draws take points instead of moving them, and of a fit that
-    was loaded.
-
-    Args:
-        first: a fit.
-        second: another.
-        seed: of the order, or of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    shared = find_shared(first.surface, second.surface)
-    one, other = first.estimate, second.estimate
-    why_not = _why_not(one, other, shared)
-    if (
-        isinstance(one, LeastSquares)
-        and isinstance(other, LeastSquares)
-        and not why_not
-    ):
-        pairing, mixer = _learn(one, other, shared)
-        if pairing.is_known:
-            return *_draw_together(one, other, mixer, rng), pairing
-        why_not = "too few runs are shared to tell how alike their errors are"
-    pairing = Pairing(int(shared.runs.sum()), len(shared), math.nan, math.nan, why_not)
-    return *_draw_apart(first.fitted, second.fitted, rng), pairing
+def describe_pairing(first: Surface, second: Surface, shared: Shared) -> Pairing:
+    """Whether the shared runs tell the difference better than two laws do."""
+    runs, points = int(shared.runs.sum()), len(shared)
+    smaller = min(len(first), len(second))
+    why_not = ""
+    if not points:
+        why_not = "no run of the one has the sizes of a run of the other"
+    elif points < _FEWEST_SIZES or runs < _FEWEST_RUNS:
+        why_not = f"only {runs} runs at {points} sizes have a partner in the other"
+    elif points < _LEAST_SHARE * smaller:
+        why_not = f"only {points} of {smaller} sizes are in both"
+    alike = _correlate(first, second, shared) if shared.by == "seed" else math.nan
+    return Pairing(runs, points, shared.by, alike, why_not)
 
 
-def _why_not(one: object, other: object, shared: Shared) -> str:
-    if not len(shared):
-        return "no run of the one has seed and sizes of a run of the other"
-    for estimate in (one, other):
-        if not isinstance(estimate, LeastSquares):
-            return "law=auto, and a fit that was loaded, cannot be drawn together"
-        if estimate.residual.has_kinks:
-            return f"residual={estimate.residual.kind} resamples points, not errors"
-    return ""
+def _correlate(first: Surface, second: Surface, shared: Shared) -> float:
+    """Of the seeds' noise: from the variances of the two and of their difference."""
+    freedom = float(np.sum(shared.runs[shared.runs >= 2] - 1))
+    variances = [_seed_variance(own) for own in (first, second)]
+    if not freedom or not all(variances):
+        return math.nan
+    of_difference = float(np.sum(shared.squares)) / freedom
+    alike = (sum(variances) - of_difference) / (2 * math.sqrt(math.prod(variances)))
+    return float(np.clip(alike, -1.0, 1.0))
 
 
-def _draw_apart(
-    first: FittedLaw, second: FittedLaw, rng: np.random.Generator
-) -> tuple[FittedLaw, FittedLaw]:
-    """The fits' own draws in random order: both may come from the same numbers."""
-    count = min(len(first.draws), len(second.draws))
-
-    def shuffle(fitted: FittedLaw) -> FittedLaw:
-        order = rng.permutation(len(fitted.draws))[:count]
-        return dataclasses.replace(
-            fitted, draws=fitted.draws[order], misfits=fitted.wander[order]
-        )
-
-    return shuffle(first), shuffle(second)
+def _seed_variance(surface: Surface) -> float:
+    """Of ln of the value of one run about its size's mean; 0 where it is not known."""
+    logs = np.log(surface.seed_values)
+    several = surface.num_seeds >= 2
+    if not np.any(several):
+        return 0.0
+    means = np.nanmean(logs[several], axis=1, keepdims=True)
+    freedom = float(np.sum(surface.num_seeds[several] - 1))
+    return float(np.nansum((logs[several] - means) ** 2)) / freedom
 
 
-class _Mixer(NamedTuple):
-    """What (1) takes.
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """What was measured at one size.
 
     Attributes:
-        shared: runs.
-        seeds: correlation of the seeds' noise.
-        residuals: of the residuals.
-        noise: share of the variance of residuals that is noise of seeds, in each.
-        runs: of a mean's noise, which part is shared: runs / sqrt(runs_1 runs_2).
+        params: model size.
+        data: data size.
+        compute: training FLOPs of one run, or what the laws are compared along.
+        runs: pairs of runs.
+        relative: second / first - 1, with the 90 % interval of Student's t.
+        multiplier: how many times less of the compared size the second needs, by the
+            slope of the baseline's law there; NaN: the law is flat.
     """
 
-    shared: Shared
-    seeds: Correlation
-    residuals: Correlation
-    noise: tuple[float, float]
-    runs: np.ndarray
-
-    def draw(
-        self, draws: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Correlations of misfits and of seeds, each [draws]."""
-        residuals, seeds = self.residuals.draw(draws, rng), self.seeds.draw(draws, rng)
-        of_noise = math.sqrt(self.noise[0] * self.noise[1])
-        of_misfit = math.sqrt((1 - self.noise[0]) * (1 - self.noise[1]))
-        if math.isnan(self.residuals.value):
-            return np.zeros(draws), seeds
-        # Where the noise explains all residuals the misfits hardly matter.
-        left = residuals - seeds * of_noise * float(np.mean(self.runs))
-        misfits = np.clip(left / max(of_misfit, 1e-3), -0.999, 0.999)
-        return misfits, seeds
+    params: float
+    data: float
+    compute: float
+    runs: int
+    relative: Estimate
+    multiplier: Estimate
 
 
-def _learn(
-    one: LeastSquares, other: LeastSquares, shared: Shared
-) -> tuple[Pairing, _Mixer]:
-    pairs = np.stack([shared.first, shared.second])
-    values = _shared_values(one.surface, other.surface, pairs, shared.columns)
-    several = shared.runs >= 2
-    seeds = _UNKNOWN
-    if np.any(several) and one.noise.sd and other.noise.sd:
-        deviations = [
-            (own[several] - np.nanmean(own[several], axis=1, keepdims=True))
-            / estimate.noise.of(estimate.points.log_value[at][several])[:, None]
-            for own, estimate, at in zip(values, (one, other), pairs, strict=True)
-        ]
-        freedom = float(np.sum(shared.runs[several] - 1))
-        seeds = _correlate(deviations[0], deviations[1], freedom)
-    differences = [
-        (np.sqrt(estimate.points.weight) * estimate.differences)[at]
-        for estimate, at in zip((one, other), pairs, strict=True)
-    ]
-    parameters = max(one.law.num_parameters, other.law.num_parameters)
-    freedom = len(shared) - parameters
-    residuals = _correlate(differences[0], differences[1], freedom)
-    counts = (
-        one.surface.num_seeds[shared.first] * other.surface.num_seeds[shared.second]
-    )
-    mixer = _Mixer(
-        shared,
-        seeds,
-        residuals,
-        (_noise_share(one), _noise_share(other)),
-        shared.runs / np.sqrt(counts),
-    )
-    pairing = Pairing(int(shared.runs.sum()), len(shared), seeds.value, residuals.value)
-    return pairing, mixer
+def measure_scales(
+    shared: Shared, noise: np.ndarray, sizes: np.ndarray, slopes: np.ndarray
+) -> tuple[Scale, ...]:
+    """The paired difference of each size, smallest first.
 
+    Where sizes have several pairs of runs, their noise is pooled: it has the freedom of
+    all of them. Else it is what the law of the difference takes for noise.
 
-def _correlate(first: np.ndarray, second: np.ndarray, freedom: float) -> Correlation:
-    size = math.sqrt(float(np.nansum(first**2)) * float(np.nansum(second**2)))
-    if freedom < _FEWEST or not size:
-        return _UNKNOWN
-    return Correlation(float(np.nansum(first * second)) / size, freedom)
-
-
-def _noise_share(estimate: LeastSquares) -> float:
-    """Share of the variance of the means about the law that is noise of seeds."""
-    own = estimate.noise.of(estimate.points.log_value) ** 2 / estimate.surface.num_seeds
-    total = float(np.mean(own)) + estimate.misfit.overall_sd**2
-    return float(np.mean(own)) / total if total else 0.0
-
-
-def _draw_together(
-    one: LeastSquares, other: LeastSquares, mixer: _Mixer, rng: np.random.Generator
-) -> tuple[FittedLaw, FittedLaw]:
-    draws = min(one.resamples, other.resamples)
-    misfits, seeds = mixer.draw(draws, rng)
-    first, second = _draw_errors(one, draws, rng), _draw_errors(other, draws, rng)
-    shares = misfits[:, None], seeds[:, None] * mixer.runs
-    at = mixer.shared
-    for share, others, own in zip(shares, first, second, strict=True):
-        fresh = np.sqrt(1 - share**2) * own[:, at.second]
-        own[:, at.second] = share * others[:, at.first] + fresh  # (1)
-    thetas = [_refit(one, first), _refit(other, second)]
-    good = np.isfinite(thetas[0][:, 0]) & np.isfinite(thetas[1][:, 0])
-    wander = rng.standard_normal((2, draws))
-    wander[1] = misfits * wander[0] + np.sqrt(1 - misfits**2) * wander[1]
-    # One number for both, or errors that they share would not cancel.
-    growth = math.sqrt((_growth(one) ** 2 + _growth(other) ** 2) / 2)
-    drawn = [
-        dataclasses.replace(estimate.with_draws(theta[good], growth), misfits=own[good])
-        for estimate, theta, own in zip((one, other), thetas, wander, strict=True)
-    ]
-    return drawn[0], drawn[1]
-
-
-def _growth(estimate: LeastSquares) -> float:
-    return backtest.learn_growth(estimate.inner_tests)
-
-
-def _draw_errors(
-    estimate: LeastSquares, draws: int, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Misfits and noise of seeds, in standard deviations, each [draws, points]."""
-    drawn = estimate.draw_errors(draws, rng)
-    return [
-        np.divide(errors, sd, out=rng.standard_normal(errors.shape), where=sd > 0)
-        for errors, sd in zip(drawn, _sizes(estimate), strict=True)
-    ]
-
-
-def _sizes(estimate: LeastSquares) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviation of misfit and of the means' noise, each [points]."""
-    count = len(estimate.surface)
-    noise = estimate.noise.of(estimate.points.log_value)
-    return (
-        np.full(count, estimate.misfit.overall_sd),
-        noise / np.sqrt(estimate.surface.num_seeds),
-    )
-
-
-def _refit(estimate: LeastSquares, errors: list[np.ndarray]) -> np.ndarray:
-    """theta of each draw [draws, parameters]."""
-    misfit, noise = (e * sd for e, sd in zip(errors, _sizes(estimate), strict=True))
-    return estimate.refit_moved(misfit + noise)
+    Args:
+        shared: pairs of runs.
+        noise: standard deviation of one pair's difference, by the law [sizes].
+        sizes: along the compared axis [sizes].
+        slopes: of ln of the baseline's value by ln of the size [sizes].
+    """
+    freedom = float(np.sum(shared.runs - 1))
+    ratio = 1.0
+    if freedom:
+        ratio = math.sqrt(float(np.sum(shared.squares / noise**2)) / freedom)
+    else:
+        freedom = max(len(shared) - 3.0, 1.0)
+    width = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)) * ratio * noise
+    width = width / np.sqrt(shared.runs)
+    found = []
+    for i in np.argsort(sizes, kind="stable"):
+        ends = shared.mean[i] + np.array([0.0, -width[i], width[i]])
+        with np.errstate(divide="ignore", over="ignore"):
+            times = np.exp(ends / slopes[i]) if slopes[i] < 0 else ends * math.nan
+        found.append(
+            Scale(
+                float(shared.params[i]),
+                float(shared.data[i]),
+                float(sizes[i]),
+                int(shared.runs[i]),
+                Estimate(*map(float, np.expm1(ends))),
+                Estimate(float(times[0]), float(times[2]), float(times[1])),
+            )
+        )
+    return tuple(found)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from scalepred.config import UserError
-from scalepred.table import numbers
+from scalepred.table.numbers import write_value
 
 _COLUMNS = 79
 _MOST_WARNINGS = 5
@@ -24,7 +24,11 @@ def summarise(fit: Any) -> str:
         lines += _wrap(f"{fit.surface.metric} = {fit.law.formula}")
     lines += [f"m and n in {fit.law.unit}", ""]
     rows = [
-        (name, _number(one.value), f"({_number(one.lower)} to {_number(one.upper)})")
+        (
+            name,
+            write_value(one.value),
+            f"({write_value(one.lower)} to {write_value(one.upper)})",
+        )
         for name, one in fit.parameters.items()
     ]
     name_width = max((len(name) for name, *_ in rows), default=0)
@@ -43,8 +47,8 @@ def summarise(fit: Any) -> str:
 def as_html(fit: Any) -> str:
     """The same for a notebook: a table of parameters between two paragraphs."""
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{_number(one.value)}</td>"
-        f"<td>{_number(one.lower)} to {_number(one.upper)}</td></tr>"
+        f"<tr><td>{html.escape(name)}</td><td>{write_value(one.value)}</td>"
+        f"<td>{write_value(one.lower)} to {write_value(one.upper)}</td></tr>"
         for name, one in fit.parameters.items()
     )
     notes = [*_tell_trust(fit), *(f"warning: {w.sentence}" for w in fit.warnings)]
@@ -113,11 +117,6 @@ def _tell_trust(fit: Any) -> list[str]:
     if fit.inner_tests or folds.num_folds:
         return lines
     return [*lines, "no point could be held out: nothing says how far to trust it"]
-
-
-def _number(value: float) -> str:
-    text = f"{value:.4g}"
-    return numbers.write_flops(value) if "e" in text else text
 
 
 def _wrap(text: str) -> list[str]:

@@ -3,8 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from scalepred import grid, sweep
-from scalepred.config import UserError
+from scalepred import sweep
 from scalepred.fitting import solver
 from scalepred.fitting.fit import Fit, fit
 from scalepred.forecasting.forecast import Evidence
@@ -48,28 +47,6 @@ def fit_evidence(study: Study, cells: Sequence[Cell] | None = None) -> Fit:
         refit_points=settings.refit_points,
         seed=settings.seed,
     )
-
-
-def best_rates(study: Study) -> tuple[float, float]:
-    """Learning rate and weight decay of targets: the best at the largest evidence.
-
-    Raises:
-        UserError: not all of the evidence is trained.
-    """
-    experiment, cells = study.experiment, study.parts.evidence
-    missing = sum(cell.cell_id not in study.rows for cell in cells)
-    if missing:
-        raise UserError(
-            f"{study.workdir}: {len(cells) - missing} of the {len(cells)} runs that "
-            "are fitted are there; add train to --stages"
-        )
-    training = experiment.training
-    if not study.is_sweep:
-        return training.learning_rate, training.weight_decay
-    chosen, _ = sweep.choose(cells, study.rows, study.metric)
-    largest = max(chosen, key=lambda row: row.params * row.data)
-    cell = next(cell for cell in cells if cell.cell_id == largest.cell_id)
-    return grid.find_base_rates(experiment, study.dataset, cell)
 
 
 def weigh_evidence(rows: Sequence[Measurement]) -> Evidence:

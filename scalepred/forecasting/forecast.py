@@ -16,7 +16,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from scalepred.fitting import saved
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.predict import Prediction
+from scalepred.forecasting.tuning import Tuning
 from scalepred.runtime.files import digest, gone, jsonable, list_files, write_whole
 from scalepred.runtime.versions import read_versions
 
@@ -185,6 +186,7 @@ def make_record(
     config: dict[str, Any],
     answers: Sequence[Answer] = (),
     target_value: float = 0.0,
+    tuning: Mapping[Asked, Tuning] | None = None,
 ) -> dict[str, Any]:
     """All that a forecast says; `seal` adds when, and writes it.
 
@@ -196,7 +198,9 @@ def make_record(
         config: that the study was run with.
         answers: to the questions asked.
         target_value: wanted error or loss; 0: none.
+        tuning: of those whose rates follow from a sweep.
     """
+    tuning = tuning or {}
     surface, fitted = fit.surface, fit.fitted
     record = {
         "format": _FORMAT,
@@ -228,7 +232,9 @@ def make_record(
         },
         "evidence": evidence._asdict(),
         "target_value": target_value or None,
-        "targets": [describe(fit, one, evidence, target_value) for one in asked],
+        "targets": [
+            describe(fit, one, evidence, target_value, tuning.get(one)) for one in asked
+        ],
         "answers": [dataclasses.asdict(answer) for answer in answers],
         "config": config,
         "versions": read_versions(),
@@ -237,7 +243,11 @@ def make_record(
 
 
 def describe(
-    fit: Fit, asked: Asked, evidence: Evidence, target_value: float
+    fit: Fit,
+    asked: Asked,
+    evidence: Evidence,
+    target_value: float,
+    tuning: Tuning | None = None,
 ) -> dict[str, Any]:
     """What the fit says of one size, as it stands in a forecast."""
     place = asked.params, asked.data
@@ -245,8 +255,9 @@ def describe(
     mean = fit.predict(*place, asked.num_seeds, asked.epochs)
     chance = math.nan
     if target_value:
-        chance = float(fit.probability(target_value, *place, epochs=asked.epochs))
-    return {
+        wanted = target_value / (tuning.factor if tuning else 1.0)
+        chance = float(fit.probability(wanted, *place, epochs=asked.epochs))
+    said = {
         **asked._asdict(),
         "value": float(run.value),
         **_ends(run),
@@ -254,6 +265,7 @@ def describe(
         "probability": chance,
         "compute_multiple": asked.flops / evidence.flops,
     }
+    return said if tuning is None else tuning.add(said, fit.fitted.highest)
 
 
 def _ends(predicted: Prediction) -> dict[str, float]:

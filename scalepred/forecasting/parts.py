@@ -3,8 +3,9 @@
 The cells are split by size alone, before anything is trained.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -61,6 +62,24 @@ class Parts(NamedTuple):
         return Parts(paired[:count], paired[count:], targets)
 
 
+class TargetRates(NamedTuple):
+    """Rates that the evidence chose for the targets.
+
+    Attributes:
+        of_cells: learning rate and weight decay of each target cell, in their order.
+        notes: sentences on what was taken and why.
+        said: of each cell, by rate, what a forecast keeps of the choice; empty where
+            nothing was swept.
+        regrets: of each cell draws of ln value at its rates over that at the best ones
+            [draws]; empty where no law of them is known.
+    """
+
+    of_cells: list[tuple[float, float]]
+    notes: tuple[str, ...] = ()
+    said: Sequence[dict[str, Any]] = ()
+    regrets: Sequence[np.ndarray] = ()
+
+
 class Study(NamedTuple):
     """What every stage works on.
 
@@ -72,6 +91,7 @@ class Study(NamedTuple):
         table: the rows; None in all processes but the first, and before it is opened.
         arm: its name, where the study is one of several arms.
         baseline: cells of the arm that it is compared with, itself perhaps.
+        rates: of the targets, once the evidence has chosen them.
     """
 
     experiment: Experiment
@@ -81,6 +101,7 @@ class Study(NamedTuple):
     table: Table | None = None
     arm: str = ""
     baseline: Parts | None = None
+    rates: TargetRates | None = None
 
     @property
     def title(self) -> str:
@@ -116,12 +137,18 @@ class Study(NamedTuple):
         """Whether each of them has a row."""
         return all(cell.cell_id in self.rows for cell in cells)
 
-    def with_rates(self, rates: tuple[float, float]) -> "Study":
-        """The same, its targets with this learning rate and weight decay."""
-        cells = grid.make_target_cells(self.experiment, self.dataset, rates)
+    def with_rates(self, rates: TargetRates) -> "Study":
+        """The same, its targets with these rates."""
+        cells = [
+            dataclasses.replace(cell, learning_rate=rate, weight_decay=decay)
+            for cell, (rate, decay) in zip(
+                self.parts.targets, rates.of_cells, strict=True
+            )
+        ]
         if self.baseline:
             cells = pair(cells, self.baseline.targets)
-        return self._replace(parts=self.parts._replace(targets=cells))
+        parts = self.parts._replace(targets=cells)
+        return self._replace(parts=parts, rates=rates)
 
 
 def prepare(

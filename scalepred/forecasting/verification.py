@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from scalepred import sweep
 from scalepred.config import UserError
 from scalepred.fitting.answers import Answer
@@ -11,6 +13,7 @@ from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting import targets
 from scalepred.forecasting.evidence import weigh_evidence
 from scalepred.forecasting.parts import Study
+from scalepred.forecasting.tuning import Tuning
 from scalepred.grid import Cell
 from scalepred.runtime.files import write_whole
 from scalepred.runtime.workdir import log, warn
@@ -26,7 +29,8 @@ def seal_forecast(study: Study, fit: Fit, answers: Sequence[Answer]) -> None:
         answers: to the questions asked.
     """
     experiment = study.experiment
-    asked = [*targets.ask(study), *targets.ask_plain(study, fit.cost)]
+    own = targets.ask(study)
+    asked = [*own, *targets.ask_plain(study, fit.cost)]
     if not asked:
         return
     config = dataclasses.asdict(experiment)
@@ -40,9 +44,27 @@ def seal_forecast(study: Study, fit: Fit, answers: Sequence[Answer]) -> None:
         config=config,
         answers=answers,
         target_value=experiment.questions.target_value,
+        tuning=_find_tuning(study, own),
     )
     sealed = forecasts.seal(study.workdir / "forecasts", record, fit)
     log(study.workdir, f"forecast {sealed.digest} of {len(asked)} sizes stands")
+
+
+def _find_tuning(
+    study: Study, asked: dict[forecasts.Asked, list[Cell]]
+) -> dict[forecasts.Asked, Tuning]:
+    """Of each target what is known of its rates."""
+    rates = study.rates
+    if rates is None or not rates.said:
+        return {}
+    number = {cell.cell_id: i for i, cell in enumerate(study.parts.targets)}
+    found = {}
+    for one, cells in asked.items():
+        own = [number[cell.cell_id] for cell in cells if cell.cell_id in number]
+        if one.kind == "target" and own:
+            regret = rates.regrets[own[0]] if rates.regrets else np.zeros(1)
+            found[one] = Tuning(rates.said[own[0]], regret)
+    return found
 
 
 def check_forecast(study: Study) -> None:

@@ -110,9 +110,9 @@ def _count_equation(eqn: Any) -> Flops:
     if name == "cond":
         branches = [count_jaxpr(branch.jaxpr) for branch in params["branches"]]
         return max(branches, key=lambda branch: branch.total)
-    if name in _CALLS:
-        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-        return count_jaxpr(getattr(inner, "jaxpr", inner))
+    called = find_called(eqn)
+    if called is not None:
+        return count_jaxpr(getattr(called, "jaxpr", called))
     if name in _UNKNOWN:
         raise UserError(
             f"family: its forward pass calls {name}, of which the FLOPs cannot be "
@@ -122,6 +122,13 @@ def _count_equation(eqn: Any) -> Flops:
     if name in _FREE or not is_real:
         return _NOTHING
     return Flops(0, _count_elements(eqn))
+
+
+def find_called(eqn: Any) -> Any:
+    """The function, closed or not, that an equation calls once; None: it calls none."""
+    if eqn.primitive.name not in _CALLS:
+        return None
+    return eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
 
 
 def _count_elements(eqn: Any) -> int:

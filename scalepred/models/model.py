@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,11 +13,14 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from scalepred import models as package
+from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.models import flops, initializers, target
+from scalepred.runtime import named
 from scalepred.runtime.modules import find_module
 
 Tree = dict[str, Any]
+_NUM_SIZES = 4  # arguments of a family's `build` that are no options
 
 
 class Variables(NamedTuple):
@@ -48,6 +52,9 @@ class Model:
             in its state: (state, batch size) -> the state with nothing read. Its
             batches are then consecutive windows; it is restarted every epoch.
         outline: `init`'s shapes where they are known without it.
+        standard: where weights are stored in another parametrisation: the model that
+            they are translated for, whose FLOPs count. (Translating takes an operation
+            a weight and step, whatever the batch.)
     """
 
     init: Callable[[jax.Array], Variables]
@@ -56,6 +63,7 @@ class Model:
     can_be_padded: bool = False
     restart: Callable[[Tree, int], Tree] | None = None
     outline: Callable[[], Variables] | None = None
+    standard: "Model | None" = None
 
     @functools.cached_property
     def shapes(self) -> Variables:
@@ -93,6 +101,8 @@ class Model:
         Raises:
             UserError: see `flops.count`.
         """
+        if self.standard:
+            return self.standard.count_forward(example)
 
         def forward(variables: Variables, x: jax.Array, key: jax.Array) -> jax.Array:
             return self.apply(*variables, x[None], train=False, key=key)[0]
@@ -249,10 +259,51 @@ def from_linen(
     return Model(init, apply, embeddings, can_be_padded)
 
 
+class Family(NamedTuple):
+    """What a config's `family` stands for: "mlp", "mlp(parametrization='mup')"."""
+
+    module: ModuleType
+    name: str
+    options: Mapping[str, Any]  # those that are not the defaults
+
+    def __str__(self) -> str:
+        """In one spelling, which ids of cells are made of."""
+        return str(named.Named(self.name, self.options))
+
+
+def find_family(family: str) -> Family:
+    """The module of a family and its options.
+
+    Raises:
+        UserError: no such family or option; names those there are.
+    """
+    name, given = named.parse("family", family, "mlp(parametrization='mup')")
+    module = find_module("family", name, package, "build")
+    if not given:
+        return Family(module, name, {})
+    known = list(inspect.signature(module.build).parameters.values())[_NUM_SIZES:]
+    defaults = {one.name: one.default for one in known if one.default is not one.empty}
+    options = {}
+    for option, value in given.items():
+        if option not in defaults:
+            has = f"it has {', '.join(sorted(defaults))}" if defaults else "it has none"
+            raise UserError(f"family={family!r}: {name} has no option {option}; {has}")
+        default = defaults[option]
+        if isinstance(default, float) and isinstance(value, int):
+            value = float(value)
+        if type(value) is not type(default):
+            raise UserError(
+                f"family={family!r}: {option}={value!r} must be a value such as "
+                f"{default!r}"
+            )
+        if value != default:
+            options[option] = value
+    return Family(module, name, options)
+
+
 def is_builtin(family: str) -> bool:
     """Whether a family comes with the package, whose tests then know it."""
-    module = find_module("family", family, package, "build")
-    return module.__name__.startswith(f"{package.__name__}.")
+    return find_family(family).module.__name__.startswith(f"{package.__name__}.")
 
 
 def build_for(dataset: Dataset, family: str, width: int, depth: int) -> Model:
@@ -267,21 +318,24 @@ def build_model(
 
     Args:
         family: a module of `scalepred.models` ("mlp") or the dotted path of a module
-            of one's own, with `build(width, depth, input_shape, num_classes)`.
+            of one's own, with `build(width, depth, input_shape, num_classes)`. Further
+            arguments of `build`, which have defaults, are options that may follow the
+            name in brackets: "mlp(parametrization='mup')".
         width: units a layer, or what the family calls its width.
         depth: layers, or what the family calls its depth.
         input_shape: of one example.
         num_classes: number of logits.
 
     Raises:
-        UserError: no such family; names those that come with the package.
+        UserError: no such family or option; names those there are.
     """
-    module = find_module("family", family, package, "build")
-    return _build(module.build, width, depth, input_shape, num_classes)
+    found = find_family(family)
+    sizes = width, depth, input_shape, num_classes
+    return _build(found.module.build, *sizes, **found.options)
 
 
 # What was counted of a model is not counted again. By the function, not the name: a
 # module that was loaded anew has another.
 @functools.lru_cache(maxsize=256)
-def _build(build: Callable[..., Model], *sizes: Any) -> Model:
-    return build(*sizes)
+def _build(build: Callable[..., Model], *sizes: Any, **options: Any) -> Model:
+    return build(*sizes, **options)

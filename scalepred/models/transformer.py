@@ -7,6 +7,11 @@ layer of its own. The law does not count the embedding and the output layer.
 Standard parametrisation: weights start normal with variance 1 / fan-in, those that
 write to the residual stream 1 / (2 depth fan-in), the embedding with variance 1, the
 output layer at zero, so that the first loss is that of a guess.
+
+Options: transformer(parametrization='mup', base_width=64) or
+transformer(parametrization='completep', base_width=64, base_depth=4), see
+`parametrization.py`. Heads have 16 features at every width, so scores of attention
+need no rule.
 """
 
 import jax
@@ -22,12 +27,26 @@ from scalepred.models.layers import (
     check_tokens,
 )
 from scalepred.models.model import Model, from_nnx
+from scalepred.models.parametrization import (
+    BLOCK_ROLES,
+    INPUT,
+    OUTPUT,
+    VECTOR,
+    find_ratios,
+    parametrize,
+)
 
 _HEAD = 16  # features
+ROLES = {
+    "embedding.table": INPUT,
+    **BLOCK_ROLES,
+    "norm.scale": VECTOR,
+    "output.kernel": OUTPUT,
+}
 
 
 class Decoder(nnx.Module):
-    """Embedding, blocks, norm, linear; `base_width` as in `build`."""
+    """Embedding, blocks, norm, linear; `base_width` as in `build_decoder`."""
 
     def __init__(
         self,
@@ -73,7 +92,9 @@ def build(
     depth: int,
     input_shape: tuple[int, ...],
     num_classes: int,
-    base_width: int = 0,
+    parametrization: str = "standard",
+    base_width: int = 64,
+    base_depth: int = 4,
 ) -> Model:
     """The decoder of that width and depth.
 
@@ -84,14 +105,41 @@ def build(
         depth: blocks.
         input_shape: [positions].
         num_classes: size of the vocabulary.
-        base_width: above 0: the maximal-update parametrisation, for Adam, that is the
-            standard one at this width. Products with inner weights are multiplied by
-            base_width / width, and the weights start so much larger, which is a rate
-            proportional to 1 / width; so is the output layer, which starts at zero
-            (Yang and Hu et al. 2021, "Tensor Programs V", table 8).
+        parametrization: standard, mup or completep.
+        base_width: at which mup and completep are the standard one.
+        base_depth: likewise completep.
 
     Raises:
-        UserError: a width that heads do not fill, or examples that are not windows.
+        UserError: a width that heads do not fill, examples that are not windows, or no
+            such parametrisation.
+    """
+    ratios = find_ratios(
+        "transformer", parametrization, (width, base_width), (depth, base_depth)
+    )
+    model = build_decoder(width, depth, input_shape, num_classes)
+    return parametrize(model, ratios, ROLES)
+
+
+def build_decoder(
+    width: int,
+    depth: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    base_width: int = 0,
+) -> Model:
+    """The decoder in the standard parametrisation, or as `transformer_mup` has it.
+
+    Args:
+        width: as of `build`.
+        depth: likewise.
+        input_shape: likewise.
+        num_classes: likewise.
+        base_width: above 0: products with inner weights are multiplied by base_width /
+            width, and the weights start so much larger, which is a rate of Adam
+            proportional to 1 / width; so is the output layer, which starts at zero.
+
+    Raises:
+        UserError: as `build`.
     """
     if width % _HEAD and (width > _HEAD or width % 2):
         raise UserError(

@@ -1,7 +1,8 @@
-"""The decoder of `transformer.py` in the maximal-update parametrisation.
+"""The decoder in a maximal-update parametrisation of its own, for adam and adamw.
 
-Made for adam and adamw: the learning rate that is best at one width is near the best
-at every other. It is the standard parametrisation at width 64.
+It stays as it was for the studies that were made with it. A new one takes
+`transformer(parametrization='mup')`, which differs by Adam's epsilon and serves sgd,
+too. Both are the standard parametrisation at width 64.
 """
 
 from scalepred.models import transformer
@@ -13,5 +14,7 @@ _BASE_WIDTH = 64
 def build(
     width: int, depth: int, input_shape: tuple[int, ...], num_classes: int
 ) -> Model:
-    """The decoder of that width and depth; see `transformer.build`."""
-    return transformer.build(width, depth, input_shape, num_classes, _BASE_WIDTH)
+    """The decoder of that width and depth; see `transformer.build_decoder`."""
+    return transformer.build_decoder(
+        width, depth, input_shape, num_classes, _BASE_WIDTH
+    )

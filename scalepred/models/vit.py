@@ -5,6 +5,9 @@ RMSNorm, heads of 16 features (one head where the width is smaller), a GELU laye
 classified. As in the decoder of this package, weights start with variance 1 / fan-in,
 those that write to the residual stream 1 / (2 depth fan-in), the output layer at zero.
 
+Options: vit(parametrization='mup', base_width=64) or
+vit(parametrization='completep', base_width=64, base_depth=4), see `parametrization.py`.
+
 Source: A. Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; mean in the
 place of a class token, patches of 4 pixels for images of 32.
 """
@@ -23,9 +26,26 @@ from scalepred.models.layers import (
     cut_patches,
 )
 from scalepred.models.model import Model, from_nnx
+from scalepred.models.parametrization import (
+    BLOCK_ROLES,
+    FIXED,
+    INPUT,
+    OUTPUT,
+    VECTOR,
+    find_ratios,
+    parametrize,
+)
 
 _PATCH = 4  # pixels
 _HEAD = 16  # features
+ROLES = {
+    "patches.kernel": INPUT,
+    "positions": INPUT,
+    **BLOCK_ROLES,
+    "norm.scale": VECTOR,
+    "output.kernel": OUTPUT,
+    "output.bias": FIXED,
+}
 
 
 class VisionTransformer(nnx.Module):
@@ -62,16 +82,35 @@ class VisionTransformer(nnx.Module):
 
 
 def build(
-    width: int, depth: int, input_shape: tuple[int, ...], num_classes: int
+    width: int,
+    depth: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    parametrization: str = "standard",
+    base_width: int = 64,
+    base_depth: int = 4,
 ) -> Model:
     """The transformer of that width and depth.
 
     Zeros appended to it are heads that are zero, so from 16 features on it may be
     padded.
 
+    Args:
+        width: features; a multiple of 16, or a smaller number.
+        depth: blocks.
+        input_shape: [height, width, channels], both sides a multiple of 4 pixels.
+        num_classes: number of logits.
+        parametrization: standard, mup or completep.
+        base_width: at which mup and completep are the standard one.
+        base_depth: likewise completep.
+
     Raises:
-        UserError: a width that heads do not fill, or images that patches do not.
+        UserError: a width that heads do not fill, images that patches do not, or no
+            such parametrisation.
     """
+    ratios = find_ratios(
+        "vit", parametrization, (width, base_width), (depth, base_depth)
+    )
     check_images("vit", input_shape)
     height, breadth, _ = input_shape
     if width % _HEAD and width > _HEAD:
@@ -84,7 +123,8 @@ def build(
             f"family='vit': images of {height} x {breadth} pixels are no whole number "
             f"of patches of {_PATCH}; choose a dataset of another size"
         )
-    return from_nnx(
+    model = from_nnx(
         lambda rngs: VisionTransformer(width, depth, input_shape, num_classes, rngs),
         can_be_padded=width >= _HEAD,
     )
+    return parametrize(model, ratios, ROLES)

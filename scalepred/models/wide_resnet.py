@@ -5,6 +5,11 @@ The paper's WRN-44-16 (Rosenfeld et al. 2020, section 3) is depth 44, width 16, 
 widening factor. A stage has k blocks of two 3x3 convolutions, each with BatchNorm; the
 shortcut into stages two and three is a 1x1 convolution with BatchNorm.
 
+Options: wide_resnet(parametrization='mup', base_width=16) or
+wide_resnet(parametrization='completep', base_width=16, base_depth=14), see
+`parametrization.py`. (CompleteP is made for blocks whose norm stands before; here relu
+follows the sum.)
+
 Source: He et al. 2016, section 4.2, with projections; starts as in the code the paper
 builds on: weights normal with variance 2 / (k^2 out), the last scale of a block zero,
 the output layer's weights with deviation 0.01.
@@ -17,6 +22,27 @@ from scalepred.config import UserError
 from scalepred.models.initializers import normal
 from scalepred.models.layers import ConvNorm, Linear, check_images, pool_everything
 from scalepred.models.model import Model, from_nnx
+from scalepred.models.parametrization import (
+    FIXED,
+    HIDDEN,
+    INPUT,
+    VECTOR,
+    Role,
+    find_ratios,
+    parametrize,
+)
+
+ROLES = {
+    "stem.conv.kernel": INPUT,
+    "stem.norm.*": VECTOR,
+    "blocks.*.shortcut.conv.kernel": HIDDEN,
+    "blocks.*.shortcut.norm.*": VECTOR,
+    "blocks.*.conv.kernel": Role("hidden", "inside"),
+    "blocks.*.first.norm.*": Role("vector", "inside"),
+    "blocks.*.second.norm.*": Role("vector", "end"),
+    "output.kernel": Role("output", width_start=0.5),  # deviation 0.01
+    "output.bias": FIXED,
+}
 
 
 class Block(nnx.Module):
@@ -66,12 +92,28 @@ class WideResNet(nnx.Module):
 
 
 def build(
-    width: int, depth: int, input_shape: tuple[int, ...], num_classes: int
+    width: int,
+    depth: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    parametrization: str = "standard",
+    base_width: int = 16,
+    base_depth: int = 14,
 ) -> Model:
     """The network of that base width and depth; relu(0) = 0, so it may be padded.
 
+    Args:
+        width: channels of the first stage.
+        depth: layers, 6k + 2.
+        input_shape: [height, width, channels].
+        num_classes: number of logits.
+        parametrization: standard, mup or completep.
+        base_width: at which mup and completep are the standard one.
+        base_depth: likewise completep, in layers.
+
     Raises:
-        UserError: a depth that is not 6k + 2, or examples that are not images.
+        UserError: a depth that is not 6k + 2, examples that are not images, or no such
+            parametrisation.
     """
     if depth < 8 or depth % 6 != 2:
         raise UserError(
@@ -79,7 +121,10 @@ def build(
             "26, 32, 38, 44, ..."
         )
     check_images("wide_resnet", input_shape)
-    return from_nnx(
+    blocks = depth // 6, base_depth // 6
+    ratios = find_ratios("wide_resnet", parametrization, (width, base_width), blocks)
+    model = from_nnx(
         lambda rngs: WideResNet(width, depth // 6, input_shape[-1], num_classes, rngs),
         can_be_padded=True,
     )
+    return parametrize(model, ratios, ROLES)

@@ -1,4 +1,4 @@
-"""A comparison in sentences: the page, the terminal and `repr` say the same.
+"""The sentences of a comparison: the page, the terminal and `repr` say the same.
 
 As in `words`, sentences start small and have no full stop.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from scalepred.report import format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from scalepred.fitting.comparison import Comparison, Group, Pair
     from scalepred.fitting.differences import Difference, Needed
@@ -21,21 +21,6 @@ if TYPE_CHECKING:
 _HARDLY = 0.05
 # Noise that correlates less is hardly shared.
 _LITTLE = 0.2
-
-
-def describe(comparison: Comparison) -> list[str]:
-    """The whole comparison, line by line, on one screen for a few groups."""
-    first = format.printable(comparison.groups[0].name)
-    lines = [
-        f"{metric_name(comparison)} of {len(comparison.groups)} groups at equal "
-        f"{axis_name(comparison)}, against {first}"
-    ]
-    lines += [f"  {describe_group(group, comparison)}" for group in comparison.groups]
-    for pair in comparison.pairs:
-        lines.append(f"{headline(pair)}.")
-        lines += [f"  {format.sentence(text)}" for text in sentences(pair, comparison)]
-    lines += [f"note: {format.printable(note)}" for note in comparison.notes]
-    return lines
 
 
 def metric_name(comparison: Comparison) -> str:
@@ -70,7 +55,7 @@ def describe_group(group: Group, comparison: Comparison) -> str:
 
 def headline(pair: Pair) -> str:
     """The verdict in a few words; a name in front keeps its small letter."""
-    first, second = _names(pair)
+    first, second = names(pair)
     verdict = pair.headline.verdict
     if verdict == "none":
         return f"No difference between {second} and {first} that these runs could see"
@@ -78,24 +63,15 @@ def headline(pair: Pair) -> str:
     return f"{better} is better than {worse}"
 
 
-def sentences(pair: Pair, comparison: Comparison) -> list[str]:
-    """What the verdict rests on, the most important first."""
-    said = [describe_difference(place, pair, comparison) for place in pair.places]
-    said += [describe_difference(target, pair, comparison) for target in pair.targets]
-    said += [describe_needed(needed, pair, comparison) for needed in pair.needed]
-    if multiplier := describe_multiplier(pair.headline, pair, comparison):
-        said.insert(1, multiplier)
-    said.append(describe_crossing(pair, comparison))
-    if pairing := describe_pairing(pair):
-        said.append(pairing)
-    return said
-
-
 def describe_place(difference: Difference, comparison: Comparison) -> str:
     """Where two groups are compared: 1e21 FLOPs; 70B parameters and 1.4T tokens."""
-    at = difference.at
-    if "budget" in at:
-        return size(comparison, at["budget"])
+    if "budget" in difference.at:
+        return size(comparison, difference.at["budget"])
+    return describe_sizes(difference.at, comparison)
+
+
+def describe_sizes(at: Mapping[str, float], comparison: Comparison) -> str:
+    """70B parameters and 1.4T tokens, as far as they are told."""
     parts = []
     if "params" in at:
         parts.append(f"{format.count(at['params'])} parameters")
@@ -109,22 +85,22 @@ def describe_difference(
     difference: Difference, pair: Pair, comparison: Comparison
 ) -> str:
     """By how much the second is lower or higher, and how likely it is lower."""
-    first, second = _names(pair)
+    first, second = names(pair)
     relative = difference.relative
     what = comparison.metric.replace("_", " ")
     text = (
         f"at {describe_place(difference, comparison)} the {what} of {second} is "
-        f"{_say_difference(relative.value)} than that of {first}"
+        f"{say_difference(relative.value)} than that of {first}"
     )
     if math.isnan(relative.lower):
         return text + " (no interval without resamples)"
     return (
-        f"{text} (90% interval {_span(relative, _say_difference)}); {second} is better "
+        f"{text} (90% interval {span(relative, say_difference)}); {second} is better "
         f"with probability {chance(difference)}"
     )
 
 
-def _span(estimate: Estimate, say: Callable[[float], str]) -> str:
+def span(estimate: Estimate, say: Callable[[float], str]) -> str:
     """2% to 5% lower, but 2% lower to 1% higher."""
     low, high = say(estimate.lower), say(estimate.upper)
     if estimate.upper < 0:
@@ -133,7 +109,7 @@ def _span(estimate: Estimate, say: Callable[[float], str]) -> str:
     return f"{number if high.endswith(rest) else low} to {high}"
 
 
-def _say_difference(relative: float) -> str:
+def say_difference(relative: float) -> str:
     """3.2% lower, 3.2% higher."""
     how = "lower" if relative < 0 else "higher"
     return f"{format.percent(abs(relative))} {how}"
@@ -141,10 +117,11 @@ def _say_difference(relative: float) -> str:
 
 def chance(of: Difference | Needed) -> str:
     """A probability, never quite 0 or 1: there are only so many draws."""
-    return "n/a" if math.isnan(of.better) else _likely(of.better)
+    return "n/a" if math.isnan(of.better) else likely(of.better)
 
 
-def _likely(share: float) -> str:
+def likely(share: float) -> str:
+    """A probability, never quite 0 or 1."""
     if share > 0.99:
         return "above 99%"
     return "below 1%" if share < 0.01 else format.whole_percent(share)
@@ -154,57 +131,67 @@ def describe_multiplier(
     difference: Difference, pair: Pair, comparison: Comparison
 ) -> str:
     """How much less compute the second needs; nothing where it is not known."""
-    times = difference.multiplier
-    if times is None or math.isnan(times.value):
+    found = difference.multiplier
+    if found is None or math.isnan(found.value):
         return ""
-    first, second = _names(pair)
-    if times.value == 0:
+    first, second = names(pair)
+    if found.value == 0:
         return f"what {first} has there is never reached by {second}"
     ends = ""
-    if not math.isnan(times.lower):
-        ends = f" (90% interval {_span(times, _say_times)})"
+    if not math.isnan(found.lower):
+        ends = f" (90% interval {span(found, say_times)})"
     return (
         f"for what {first} reaches with {describe_place(difference, comparison)} "
-        f"{second} needs {_say_times(times.value)} {axis_name(comparison)}{ends}"
+        f"{second} needs {say_times(found.value)} {axis_name(comparison)}{ends}"
     )
 
 
-def _say_times(times: float) -> str:
+def say_times(number: float) -> str:
     """1.8 times less, 2.5 times more, any amount less, perhaps never."""
-    if times == 0:
+    if number == 0:
         return format.PERHAPS_NEVER
-    if math.isinf(times):
+    if math.isinf(number):
         return "any amount less"
-    how = "less" if times >= 1 else "more"
-    return f"{_times(max(times, 1 / times))} times {how}"
+    how = "less" if number >= 1 else "more"
+    text = times(max(number, 1 / number))
+    return "as much" if text == "1" else f"{text} times {how}"
 
 
-def multiplier_cell(times: Estimate | None) -> str:
+def multiplier_cell(found: Estimate | None) -> str:
     """1.8 (1.2 to 2.9): for a table, how many times less the second needs."""
-    if times is None or math.isnan(times.value):
+    if found is None or math.isnan(found.value):
         return format.UNKNOWN
-    if math.isnan(times.lower):
-        return _times(times.value)
-    return f"{_times(times.value)} ({_times(times.lower)} to {_times(times.upper)})"
+    if math.isnan(found.lower):
+        return times(found.value)
+    return f"{times(found.value)} ({times(found.lower)} to {times(found.upper)})"
 
 
 def difference_cell(difference: Difference) -> str:
     """-3.2% (-5.2% to -1.1%), for a table."""
-    relative = difference.relative
+    return relative_cell(difference.relative)
+
+
+def relative_cell(relative: Estimate) -> str:
+    """-3.2% (-5.2% to -1.1%), for a table."""
     text = format.percent(relative.value)
     ends = format.span(relative.lower, relative.upper, format.percent)
     return f"{text} ({ends})" if ends else text
 
 
-def _times(number: float) -> str:
+def times(number: float) -> str:
+    """How many times: 1.04, 1.4, 12; any number where infinite."""
     if number == 0:
         return "0"
-    return "any number" if math.isinf(number) else format.ratio(number, 1.0)
+    if math.isinf(number):
+        return "any number"
+    # Near 1 two digits would hide a difference.
+    near = 0.5 < number < 2
+    return format.number(number, 3) if near else format.ratio(number, 1.0)
 
 
 def describe_needed(needed: Needed, pair: Pair, comparison: Comparison) -> str:
     """What each needs to reach a value."""
-    first, second = _names(pair)
+    first, second = names(pair)
     value = format.wanted(needed.value, comparison.metric)
     form = format.flops if comparison.unit == "FLOPs" else format.count
     unit = format.printable(comparison.unit)
@@ -224,16 +211,17 @@ def describe_needed(needed: Needed, pair: Pair, comparison: Comparison) -> str:
 def describe_crossing(pair: Pair, comparison: Comparison) -> str:
     """Where the one that wins in the end begins to."""
     crossing = pair.crossing
-    first, second = _names(pair)
+    first, second = names(pair)
     ahead = second if crossing.ahead == "second" else first
     low, high = size(comparison, crossing.low), size(comparison, crossing.high)
     between = f"between {low} and {high}"
     if crossing.chance < _HARDLY:
         return f"they do not cross {between}"
-    likely = "" if math.isnan(crossing.chance) else _likely(crossing.chance)
-    likely = f"; they cross {between} with probability {likely}" if likely else ""
+    sure = ""
+    if not math.isnan(crossing.chance):
+        sure = f"; they cross {between} with probability {likely(crossing.chance)}"
     if crossing.size.value == 0:
-        return f"by the best fit {ahead} is ahead all along{likely}"
+        return f"by the best fit {ahead} is ahead all along{sure}"
     form = format.flops if comparison.unit == "FLOPs" else format.count
 
     def end(number: float) -> str:
@@ -246,21 +234,28 @@ def describe_crossing(pair: Pair, comparison: Comparison) -> str:
     if not math.isnan(lower):
         ends = f" (90% interval {end(lower)} to {end(upper)})"
     start = size(comparison, crossing.size.value)
-    return f"from {start} on {ahead} is ahead{ends}{likely}"
+    return f"from {start} on {ahead} is ahead{ends}{sure}"
 
 
 def describe_pairing(pair: Pair) -> str:
-    """What was made of runs that share noise; nothing where none do."""
+    """What was made of runs at the same sizes; nothing where there are too few."""
     pairing = pair.pairing
     if pairing.why_not:
         return ""
-    known = [own for own in (pairing.seeds, pairing.residuals) if not math.isnan(own)]
-    found = f"(correlation {format.number(known[0], 2)})"
-    text = f"{pairing.runs:,} runs of each share seed and sizes"
-    if known[0] < _LITTLE:
+    if pairing.by == "size":
+        return (
+            f"{pairing.runs:,} pairs of runs have the same sizes: their differences "
+            "are compared, and not two laws"
+        )
+    text = f"{pairing.runs:,} pairs of runs share seed and sizes"
+    if math.isnan(pairing.alike):
+        return f"{text}: what they share of their noise cancels"
+    found = f"(correlation {format.number(pairing.alike, 2)})"
+    if pairing.alike < _LITTLE:
         return f"{text}, but their noise has little in common {found}"
     return f"{text}; what they share of their noise cancels {found}"
 
 
-def _names(pair: Pair) -> tuple[str, str]:
+def names(pair: Pair) -> tuple[str, str]:
+    """Of the two groups, the baseline first."""
     return format.printable(pair.first), format.printable(pair.second)

@@ -76,17 +76,24 @@ def code(text: str, id: str) -> str:
     """Code under a button that copies it; the button waits for the script."""
     lines = "\n".join(map(escape, text.splitlines()))
     return (
-        f'<button type="button" class="copy" data-copy="{id}" hidden>Copy</button>\n'
+        f'<button type="button" class="copy live" data-copy="{id}" hidden>Copy'
+        "</button>\n"
         f'<pre id="{id}" tabindex="0"><code>{lines}</code></pre>\n'
     )
 
 
-def figure(svg: str, caption: str) -> str:
-    """A picture over what it shows; nothing where there is no picture."""
+def figure(svg: str, caption: str, below: str = "") -> str:
+    """A picture over what it shows; nothing where there is no picture.
+
+    Args:
+        svg: the picture.
+        caption: what it shows, in words.
+        below: HTML that stands between both.
+    """
     if not svg:
         return ""
     told = escape(format.sentence(caption))
-    return f"<figure>\n{svg}\n<figcaption>{told}</figcaption>\n</figure>\n"
+    return f"<figure>\n{svg}\n{below}<figcaption>{told}</figcaption>\n</figure>\n"
 
 
 def table(

@@ -35,7 +35,7 @@ _SIZES_MAP = mpl.colormaps["viridis"]
 
 _PERCENT = ticker.FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -53,13 +53,13 @@ _STYLE: dict[Any, Any] = {
 
 def make_figure(plot: PlotData, name: str) -> Figure:
     """One of `PlotData.figures`."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         return _DRAW[name](plot)
 
 
 def draw(plot: PlotData, name: str) -> FigureFiles:
     """One of `PlotData.figures`, as it goes into files."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = make_figure(plot, name)
         # The layout is made once; every format is then drawn from the same places.
         layout = figure.get_layout_engine()
@@ -68,11 +68,11 @@ def draw(plot: PlotData, name: str) -> FigureFiles:
         figure.set_layout_engine(None)  # "none" would be asked again at each save
         # Half of zlib's default: a tenth larger, and a fifth faster drawn.
         light = {"compress_level": 3}
-        png = _render(figure, "png", {"Software": None}, pil_kwargs=light)
-        return FigureFiles(png, _render(figure, "svg", {"Date": None, "Creator": None}))
+        png = render(figure, "png", {"Software": None}, pil_kwargs=light)
+        return FigureFiles(png, render(figure, "svg", {"Date": None, "Creator": None}))
 
 
-def _render(
+def render(
     figure: Figure, form: str, metadata: dict[str, None], **options: Any
 ) -> bytes:
     file = io.BytesIO()
@@ -217,6 +217,26 @@ def _draw_surface(plot: PlotData) -> Figure:
             data, params, fitted, levels=levels, colors="white", linewidths=0.7
         )
         axes.clabel(lines, inline_spacing=2, fmt=form, fontsize=7.5)
+    _scatter_runs(axes, points, style)
+    axes.grid(False)
+    _set_log(axes.xaxis, data[0], data[-1], format.count)
+    _set_log(axes.yaxis, params[0], params[-1], format.count)
+    axes.set(xlabel=f"data size n ({_plain(plot.data_unit)})")
+    axes.set(ylabel="model size m (parameters)")
+    bar = figure.colorbar(mesh, ax=axes, pad=0.02)
+    _set_log(bar.ax.yaxis, low, high, form)
+    bar.set_label(format.metric_label(metric))
+    axes.set_title(plot.said)
+    legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_array(None)
+            handle.set_facecolor("#777777")
+    return figure
+
+
+def _scatter_runs(axes: Axes, points: Points, style: dict[str, Any]) -> None:
+    """Every run and target on the map, in the colours of its scale."""
     # White with a dark rim: seen on every colour of the map. Of very many points it
     # would hide the others.
     rim = [patheffects.withStroke(linewidth=2.4, foreground="#222222")]
@@ -242,21 +262,6 @@ def _draw_surface(plot: PlotData) -> Figure:
             rasterized=len(points.region) > _MOST_LINES,
             **style,
         )
-    axes.grid(False)
-    _set_log(axes.xaxis, data[0], data[-1], format.count)
-    _set_log(axes.yaxis, params[0], params[-1], format.count)
-    axes.set(xlabel=f"data size n ({_plain(plot.data_unit)})")
-    axes.set(ylabel="model size m (parameters)")
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02)
-    _set_log(bar.ax.yaxis, low, high, form)
-    bar.set_label(format.metric_label(metric))
-    axes.set_title(plot.said)
-    legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
-    for handle in legend.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_array(None)
-            handle.set_facecolor("#777777")
-    return figure
 
 
 def _draw_curves(plot: PlotData) -> Figure:

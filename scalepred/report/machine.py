@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from scalepred.fitting.answers import Answer
+from scalepred.fitting.comparison import Comparison
 from scalepred.fitting.fit import Fit
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Verdict
@@ -90,12 +91,32 @@ def make_command_result(
     record["verified"] = [
         {**dataclasses.asdict(one), "inside": one.inside} for one in verified
     ]
-    record["gates"] = [
-        {**verdict.gate._asdict(), "reached_with": chance, "passed": passed}
-        for verdict in verdicts
-        for chance, passed in [verdict[1:]]
-    ]
+    record["gates"] = _record_verdicts(verdicts)
     is_shut = not all(verdict.passed for verdict in verdicts)
     return CommandResult(
         {name: jsonable(value) for name, value in record.items()}, is_shut
     )
+
+
+def make_comparison_result(
+    found: Comparison, verdicts: Sequence[Verdict] = ()
+) -> CommandResult:
+    """The comparison's own record, with its gates, where there are any.
+
+    Args:
+        found: the comparison.
+        verdicts: of the gates, which are printed, too.
+    """
+    console.print_verdicts(verdicts)
+    record = found.to_record()
+    if verdicts:
+        record["gates"] = jsonable(_record_verdicts(verdicts))
+    return CommandResult(record, not all(verdict.passed for verdict in verdicts))
+
+
+def _record_verdicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    return [
+        {**verdict.gate._asdict(), "reached_with": chance, "passed": passed}
+        for verdict in verdicts
+        for chance, passed in [verdict[1:]]
+    ]

@@ -60,7 +60,7 @@ class Columns(NamedTuple):
     conversion: Conversion | None
 
 
-class _Reader(NamedTuple):
+class Reader(NamedTuple):
     """Reads the cells of a table as numbers."""
 
     path: object
@@ -90,8 +90,30 @@ class _Reader(NamedTuple):
         return number
 
 
-def tell(raw: Raw, path: object, asked: Asked) -> Columns:
-    """What a table means.
+class Told(NamedTuple):
+    """The runs of a table, before anything is said of settings that vary among them.
+
+    Attributes:
+        rows: that ended well, with their lines; columns of known meaning have our name.
+        failed: rows that did not.
+        reader: of their cells.
+        metric: of the values.
+        conversion: of the values as they stand there into it, if any is needed.
+        notes: sentences on what was guessed.
+        left_out: what is said of `failed`.
+    """
+
+    rows: list[tuple[int, Row]]
+    failed: list[tuple[int, Row]]
+    reader: Reader
+    metric: str
+    conversion: Conversion | None
+    notes: list[str]
+    left_out: LeftOut
+
+
+def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
+    """The runs of a table by columns of our names, all settings of them.
 
     Args:
         raw: the table as it is written.
@@ -107,7 +129,7 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     _check_named(named, header, path)
     rows = [(line, _rename(row, named.columns)) for line, row in raw.rows]
     rows = select_where(rows, asked.where, path)
-    reader = _Reader(path, named, asked.decimal or _find_decimal(raw, rows, named))
+    reader = Reader(path, named, asked.decimal or _find_decimal(raw, rows, named))
     every = [(line, _judge(row, named)) for line, row in rows]
     good = _drop_failed(every, path)
     good = select(good, "task", asked.task, path)
@@ -123,13 +145,37 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     good, filled = _fill_sizes(good, reader)
     notes += [note] if note else []
     notes += [filled] if filled else []
-    if varying := settings.find_settings(good, [*named.columns, *_OURS]):
-        rises = conversion is not None and conversion.is_risen
+    failed = [row for row in every if row[1]["status"] != "ok"]
+    return Told(good, failed, reader, metric, conversion, notes, left_out)
+
+
+def tell(raw: Raw, path: object, asked: Asked) -> Columns:
+    """What a table means, of every size the runs that count.
+
+    Args:
+        raw: the table as it is written.
+        path: where it comes from, for errors.
+        asked: what the user says of it.
+
+    Raises:
+        UserError: names row, column and remedy.
+    """
+    told = tell_runs(raw, path, asked)
+    good, reader, notes = told.rows, told.reader, told.notes
+    if varying := find_settings(told):
+        rises = told.conversion is not None and told.conversion.is_risen
         good, note = settings.keep_best(
             good, varying, lambda cell: numbers.parse(cell, reader.decimal), rises
         )
         notes.append(note)
-    return _make_columns(good, reader, asked, metric, conversion, notes, left_out)
+    return _make_columns(
+        good, reader, asked, told.metric, told.conversion, notes, told.left_out
+    )
+
+
+def find_settings(told: Told) -> list[str]:
+    """Columns that differ among runs of the same sizes, and are no result of them."""
+    return settings.find_settings(told.rows, [*told.reader.named.columns, *_OURS])
 
 
 # Columns that our own tables have, and that are no settings.
@@ -138,7 +184,7 @@ _OURS = ("data_unit", "unique_data", "unique_tokens", "cell_id", "width", "depth
 
 def _make_columns(
     rows: list[tuple[int, Row]],
-    reader: _Reader,
+    reader: Reader,
     asked: Asked,
     metric: str,
     conversion: Conversion | None,
@@ -344,9 +390,7 @@ def _tell_metric(
     return metric, None, f"metric {named!r} is taken for {metric}"
 
 
-def _describe(
-    raw: Raw, named: naming.Naming, reader: _Reader, metric: str
-) -> list[str]:
+def _describe(raw: Raw, named: naming.Naming, reader: Reader, metric: str) -> list[str]:
     """What was taken for what, in one line; nothing where nothing was guessed."""
     kind = raw.kind
     if reader.decimal == ",":
@@ -362,6 +406,11 @@ def _describe(
     if parts:
         said += ": " + ", ".join(parts)
     return [f"{said}; the value is fitted as {metric} (--columns says otherwise)"]
+
+
+def find_data_unit(row: Row, reader: Reader) -> str:
+    """What data count: as a row says, or by the name of their column."""
+    return row.get("data_unit", "") or _find_unit(reader.named)
 
 
 def _find_unit(named: naming.Naming) -> str:
@@ -380,7 +429,7 @@ def _find_unit(named: naming.Naming) -> str:
 
 
 def _fill_sizes(
-    rows: list[tuple[int, Row]], reader: _Reader
+    rows: list[tuple[int, Row]], reader: Reader
 ) -> tuple[list[tuple[int, Row]], str]:
     """Rows with both sizes: from FLOPs, or 1 for one that is not known."""
     lacking = [n for n in ("params", "data") if n not in reader.named.columns]

@@ -143,6 +143,12 @@ def write(number: float) -> str:
     return f"{sign}{size:,.0f}" if size >= 100 else f"{sign}{size:.3g}"
 
 
+def write_value(number: float) -> str:
+    """A finite number of no unit in four digits at most: 0.0473, 2.006, 1.2e-7."""
+    text = f"{number:.4g}"
+    return write_flops(number) if "e" in text else text.replace("-", "\N{MINUS SIGN}")
+
+
 def write_flops(number: float) -> str:
     """A finite number of FLOPs as 5.8e23; plain below 1,000 and above 0.001."""
     rounded = float(f"{number:.2e}") + 0.0  # + 0.0: never -0

@@ -6,7 +6,7 @@ A point is a mean over its seeds. `fitting/` reads nothing else of a table.
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
 from scalepred.runtime.files import open_path
+from scalepred.table import numbers
 from scalepred.table.columns import Asked, tell
 from scalepred.table.left_out import NOTHING, LeftOut, Run, describe
 from scalepred.table.meaning import Conversion
@@ -89,11 +90,11 @@ class Surface:
         return len(self.value)
 
     def __repr__(self) -> str:
-        def ends(name: str) -> str:
+        def ends(name: str, write: Callable[[float], str] = numbers.write) -> str:
             sizes = getattr(self, name)
-            return f"{name} {np.min(sizes):.4g} to {np.max(sizes):.4g}"
+            return f"{name} {write(np.min(sizes))} to {write(np.max(sizes))}"
 
-        said = [ends(name) for name in ("params", "data", "value")]
+        said = [ends("params"), ends("data"), ends("value", numbers.write_value)]
         if self.epochs is not None:
             said.append(ends("epochs"))
         of = f" of {self.task}" if self.task else ""

@@ -200,6 +200,8 @@ def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
     batch = score.evaluation_batch(key, dataset)
     setup = lane_lib.make_setup(key, [model], dataset, batch)
     optimizer.check(setup.options)
+    if model.standard:
+        optimizer.check_parametrized(key.optimizer)
     num_params = model.num_params_total
     state = jax.eval_shape(functools.partial(lane_lib.start, setup), _IDLE)
     carried = sum(leaf.size for leaf in jax.tree.leaves(state))

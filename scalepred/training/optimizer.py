@@ -1,11 +1,10 @@
 """Optimisers and schedules, their numbers traced: each lane has its own."""
 
-import ast
 import functools
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,8 @@ import optax
 import optax.contrib
 
 from scalepred.config import SCHEDULES, UserError
+from scalepred.runtime import named
+from scalepred.runtime.named import Named
 from scalepred.training.args import LaneArgs, Options, idle_args
 
 # Optimisers of which every update of a number that is zero, and has gradient zero, is
@@ -22,6 +23,8 @@ _PADDABLE = frozenset({
     "sgd", "adam", "adamw", "lion", "adamax", "adamaxw", "adabelief", "adagrad",
     "amsgrad", "lamb", "lars", "nadam", "nadamw", "radam", "rmsprop", "sign_sgd"
 })  # fmt: skip
+# Of these the size of an update depends on the norm of the whole array.
+_BY_ARRAY = frozenset({"lamb", "lars"})
 # What optax calls the strength of weight decay, and the mask of what it is for.
 _DECAYS = ("weight_decay", "weight_decay_rate")
 _MASKS = ("mask", "weight_decay_mask")
@@ -29,39 +32,38 @@ _MASKS = ("mask", "weight_decay_mask")
 Schedule = Callable[[Any, Any, Any], Any]
 
 
-class Named(NamedTuple):
-    """An optimiser as a config names it: "lion(b1=0.95)"."""
-
-    name: str
-    options: dict[str, Any]
-
-
-@functools.cache
 def parse(text: str) -> Named:
     """The name and the options of an optimiser.
 
     Raises:
         UserError: not of the form name(option=number, ...).
     """
-    name, bracket, _ = text.partition("(")
-    if not bracket:
-        return Named(name, {})
-    try:
-        call = ast.parse(text, mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError
-        options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-    except (SyntaxError, ValueError):
-        raise UserError(
-            f"training.optimizer={text!r}: write a name, or name(option=value, ...), "
-            "such as lion(b1=0.95)"
-        ) from None
-    return Named(name, options)
+    return named.parse("training.optimizer", text, "lion(b1=0.95)")
 
 
 def can_be_padded(optimizer: str) -> bool:
     """Whether zeros appended to the weights stay zeros and change nothing else."""
     return parse(optimizer).name in _PADDABLE
+
+
+def check_parametrized(optimizer: str) -> None:
+    """Whether the rules of `models/parametrization.py` are made for an optimiser.
+
+    They are where the update of an entry follows from the gradients of that entry
+    alone, and is proportional to them (sgd) or of a size of its own (adam). One of the
+    user's own is taken at its word.
+
+    Raises:
+        UserError: it looks at whole arrays, or is not known.
+    """
+    name = parse(optimizer).name
+    known = _PADDABLE - _BY_ARRAY
+    if name not in known and "." not in name:
+        raise UserError(
+            f"training.optimizer={optimizer!r}: the rules of a parametrization hold "
+            f"for {', '.join(sorted(known))}; choose one of these, or leave "
+            "parametrization out of the family"
+        )
 
 
 def find(name: str) -> Callable[..., Any]:

@@ -18,13 +18,11 @@ import numpy as np
 from etils import epath
 from jax.sharding import NamedSharding
 
-from scalepred import models
 from scalepred.config import UserError
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
-from scalepred.models.model import Model, Variables, build_model
+from scalepred.models.model import Model, Variables, build_model, find_family
 from scalepred.runtime.files import write_whole
-from scalepred.runtime.modules import find_module
 from scalepred.runtime.sources import digest_module, find_changes, refuse
 from scalepred.training.args import Options
 from scalepred.training.devices import EVERYWHERE
@@ -155,7 +153,7 @@ def load_model(workdir: os.PathLike | str, cell_id: str) -> tuple[Model, Variabl
             raise ValueError("its numbers have changed since they were written")
     except Exception as error:  # whatever a damaged file leads to
         raise UserError(f"{path}: damaged ({error}); train that run again") from None
-    family = find_module("family", record["family"], models, "build")
+    family = find_family(record["family"]).module
     if changes := find_changes(epath.Path(workdir), {"family": digest_module(family)}):
         raise refuse(changes)
     model = build_model(

@@ -6,6 +6,7 @@ complete and these would do nothing.
 
 import math
 import re
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -20,16 +21,44 @@ from scalepred.report.page.points import in_order
 from scalepred.report.results import Results
 
 _REGIONS = {"fit": "fitted", "held_out": "held out", "target": "targets"}
-_SCRIPTS = ("law.js", "runs.js", "page.js")
+_SCRIPTS = ("law.js", "runs.js", "zoom.js", "page.js")
 _TEN = math.log(10.0)
 
 
 def script() -> str:
-    """The one script of the page, without its comments and indentation."""
+    """The one script of the page."""
     read = resources.files("scalepred.report.page").joinpath
-    text = "".join(read(name).read_text("utf-8") for name in _SCRIPTS)
+    return squeeze("".join(read(name).read_text("utf-8") for name in _SCRIPTS))
+
+
+def squeeze(text: str) -> str:
+    """A script without comments on lines of their own, and with few spaces."""
     text = re.sub(r"^\s*(//.*|/\*(?s:.*?)\*/)\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"^\s+", "", text, flags=re.MULTILINE)
+    lines = re.findall(r"^\s*(\S.*\n)", text, flags=re.MULTILINE)
+    return "".join(map(_squeeze_line, lines))
+
+
+def _squeeze_line(line: str) -> str:
+    """A line of the script without spaces that say nothing.
+
+    Text stays as it is, and so does a line in which it is not plain where text ends.
+    """
+    if re.search(r"[/\\]", line) or line.count("`") > 2:
+        return line
+    parts = re.split(r'("[^"]*"|`[^`]*`)', line)
+    parts[::2] = [re.sub(r" ?([=<>{}(),;:?&|*]) ?", r"\1", part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def view() -> str:
+    """What changes the axes of the main chart where there is no mouse; as HTML."""
+    return (
+        '<p class="bar live" hidden><label><input type="checkbox" id="linear"> '
+        "Linear value axis</label>\n"
+        '<button type="button" id="closer">Zoom in</button>\n'
+        '<button type="button" id="whole">Show all</button>\n'
+        '<span class="faint">or drag over a part of it; keys: +, − and 0</span></p>\n'
+    )
 
 
 def controls(results: Results, table: LawTable | None) -> str:
@@ -41,7 +70,7 @@ def controls(results: Results, table: LawTable | None) -> str:
     """
     asked = "" if table is None else _sliders(results, table)
     return (
-        f'<form id="controls" class="controls" hidden>\n{asked}{_choice(results)}'
+        f'<form id="controls" class="controls live" hidden>\n{asked}{_choice(results)}'
         '</form>\n<div id="tip" class="tip" aria-live="polite" hidden></div>\n'
     )
 
@@ -113,13 +142,22 @@ def _offsets_note(table: LawTable) -> str:
 def _choice(results: Results) -> str:
     """Which runs the charts show."""
     found = {row.region for row in results.predictions}
+    names = {f"region:{key}": name for key, name in _REGIONS.items() if key in found}
+    return f'<fieldset class="shown">{show_boxes(names)}</fieldset>\n'
+
+
+def show_boxes(names: Mapping[str, str]) -> str:
+    """A box for each kind of mark that the charts can show; as HTML.
+
+    Args:
+        names: of the kinds, each by "region:" or "series:" and what the marks have.
+    """
     boxes = "".join(
-        f'<label><input type="checkbox" data-toggle="region:{region}" checked> '
-        f"{name}</label>\n"
-        for region, name in _REGIONS.items()
-        if region in found
+        f'<label><input type="checkbox" data-toggle="{escape(key)}" checked> '
+        f"{escape(name)}</label>\n"
+        for key, name in names.items()
     )
-    return f'<fieldset class="shown"><legend>Show</legend>\n{boxes}</fieldset>\n'
+    return f"<legend>Show</legend>\n{boxes}"
 
 
 def data_block(results: Results, table: LawTable | None) -> dict[str, Any]:

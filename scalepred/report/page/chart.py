@@ -6,26 +6,24 @@ asked for. What is drawn has a class for its colour (`fit`, `out`, `tgt`, `plain
 `s1` to `s8`) and one for its form (`line`, `band`, `open`, `full`, ...); see `STYLE`,
 which the page must hold once.
 
-A picture is laid out for the large text of a narrow screen, where 640 units are about
-370 pixels; on a wide one the text takes fewer units.
+A script may move what is drawn (zoom.js): capital letters of a path lead places, small
+ones the form of a mark. A picture is laid out for the large text of a narrow screen,
+where 640 units are about 370 pixels; on a wide one the text takes fewer units.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from scalepred.report.elements import escape
+from scalepred.report.page.axis import LETTER, Axis, choose_ticks
 from scalepred.report.page.paths import draw_dots, draw_shape, say, thin, trace
 
 WIDTH, HEIGHT = 640, 380
-# Units of text where it is largest; half of that on average is a letter's width.
-_FONT, _LETTER = 18, 10.5
 _LEFT, _RIGHT, _BOTTOM = 66, 26, 52
 _ROW = 24  # of the legend
-_MOST_TICKS = 8
 # More marks than this are dots, whose places are whole units.
 MOST_SHAPES = 1500
 # Between these places of a line there is a place more, so that it is cut cleanly.
@@ -56,6 +54,7 @@ STYLE = """
 .chart .band { fill: var(--c); opacity: .17; stroke: none; }
 .chart .open { fill: var(--b); stroke: var(--c); stroke-width: 1.4; }
 .chart .full { fill: var(--c); stroke: none; }
+.chart .ends { fill: none; stroke: var(--c); stroke-linecap: square; }
 .chart .rim { stroke: var(--b); stroke-width: 1.5; paint-order: stroke; }
 .chart .shade { fill: var(--t); opacity: .07; stroke: none; }
 .chart .dots { fill: none; stroke: var(--c); stroke-width: 3; opacity: .5; }
@@ -63,49 +62,6 @@ STYLE = """
 .chart .halo { paint-order: stroke; stroke: var(--b); stroke-width: 4px;
   stroke-linejoin: round; }
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Axis:
-    """One direction of a chart.
-
-    Attributes:
-        low: number at the left or lower end, above 0 where `is_log`.
-        high: number at the other end, above `low`.
-        title: what it shows, with its unit; text of any kind.
-        write: a number as it stands at a tick.
-        shows: what it shows, for scripts: compute, data, params, value, ...
-        is_log: logarithmic, or else linear.
-    """
-
-    low: float
-    high: float
-    title: str
-    write: Callable[[float], str]
-    shows: str
-    is_log: bool = True
-
-    def share(self, numbers: np.ndarray | float) -> np.ndarray:
-        """Where numbers lie between low (0) and high (1), shaped like them."""
-        low, high = self.low, self.high
-        if not self.is_log:
-            return (np.asarray(numbers, float) - low) / (high - low)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(np.asarray(numbers, float) / low) / math.log(high / low)
-
-
-def extent(*numbers: np.ndarray | float, room: float = 0.05) -> tuple[float, float]:
-    """The least and the largest finite positive number, and some room about them.
-
-    Args:
-        numbers: of any shape, at least one of them finite and above 0.
-        room: on each side, as a share of what lies between, on a logarithmic axis.
-    """
-    flat = np.concatenate([np.ravel(np.asarray(part, float)) for part in numbers])
-    flat = flat[np.isfinite(flat) & (flat > 0)]
-    low, high = float(flat.min()), float(flat.max())
-    margin = max((high / low) ** room, 1.5 if low == high else 1.002)
-    return low / margin, high * margin
 
 
 class Key(NamedTuple):
@@ -128,7 +84,7 @@ class Key(NamedTuple):
     @property
     def width(self) -> float:
         """In units, with the gap that follows."""
-        return 34 + len(self.text) * _LETTER
+        return 34 + len(self.text) * LETTER
 
 
 class Chart:
@@ -143,6 +99,7 @@ class Chart:
         *,
         height: int = HEIGHT,
         right: int = _RIGHT,
+        zooms: bool = False,
     ) -> None:
         """An empty chart.
 
@@ -153,14 +110,17 @@ class Chart:
             keys: the legend, above the axes.
             height: of the whole, in units.
             right: units beside the axes on the right, for labels of lines.
+            zooms: a script may show other ranges, and a linear axis upwards. So lines
+                keep the places at which they are bent there only.
         """
         self.kind, self.x, self.y, self.height = kind, x, y, height
         self._rows = _break_rows(keys)
         self.top, self.bottom = _ROW * (len(self._rows) + 1) + 4, height - _BOTTOM
         self._y_ticks = choose_ticks(y, self.bottom - self.top, is_upward=True)
         longest = max((len(y.write(tick)) for tick in self._y_ticks), default=0)
-        self.left = max(_LEFT, math.ceil(longest * _LETTER) + 12)
+        self.left = max(_LEFT, math.ceil(longest * LETTER) + 12)
         self.right = WIDTH - right
+        self._zooms = zooms
         self._parts: list[str] = []
 
     def at_x(self, numbers: np.ndarray | float) -> np.ndarray:
@@ -180,7 +140,9 @@ class Chart:
         known = np.flatnonzero(np.isfinite(across) & np.isfinite(down))
         stretches = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
         drawn = "".join(
-            trace(*thin(across[own], down[own])) for own in stretches if len(own) > 1
+            trace(*self._thin(across[own], down[own]))
+            for own in stretches
+            if len(own) > 1
         )
         if drawn:
             self._draw_path(drawn, style, data)
@@ -199,7 +161,7 @@ class Chart:
             return
         across = np.clip(self.at_x(x[known]), self.left, self.right)
         low, high = (
-            thin(across, np.clip(self.at_y(end[known]), self.top, self.bottom))
+            self._thin(across, np.clip(self.at_y(end[known]), self.top, self.bottom))
             for end in (lower, upper)
         )
         around = (np.append(low[i], high[i][::-1]) for i in range(2))
@@ -230,10 +192,13 @@ class Chart:
         across, down = across[seen], down[seen]
         if not len(across):
             return
-        drawn = "".join(
-            draw_shape(shape, *place, size)
-            for place in zip(across.tolist(), down.tolist(), strict=True)
-        )
+        places = list(zip(across.tolist(), down.tolist(), strict=True))
+        if shape == "square" and "full" in style.split():
+            # The square ends of lines without length are squares, in fewer bytes.
+            drawn = "".join(f"M{say(x)} {say(y)}z" for x, y in places)
+            self._draw_path(drawn, style.replace("full", "ends"), data, 1.8 * size)
+            return
+        drawn = "".join(draw_shape(shape, *place, size) for place in places)
         self._draw_path(drawn, style, data)
 
     def dots(
@@ -308,9 +273,12 @@ class Chart:
             f'<path class="plain thin dashed faint" d="M{say(across)} {self.top}'
             f'V{self.bottom}"/>'
         )
-        is_right = across + len(text) * _LETTER < WIDTH
+        is_right = across + len(text) * LETTER < WIDTH
         shift, anchor = (6, "start") if is_right else (-6, "end")
-        self.words(across + shift, self.top + 16 + row * 22, text, anchor)
+        self._parts.append(
+            f'<text class="halo" data-keeps="y" x="{say(across)}" dx="{shift}" '
+            f'y="{self.top + 16 + row * 22}"{_anchor(anchor)}>{escape(text)}</text>'
+        )
 
     def horizontal(self, y: float, text: str) -> None:
         """A dashed line at a number, with words above its left end."""
@@ -321,7 +289,10 @@ class Chart:
             f'<path class="plain thin dashed faint" d="M{self.left} {say(down)}'
             f'H{self.right}"/>'
         )
-        self.words(self.left + 6, down - 6, text)
+        self._parts.append(
+            f'<text class="halo" data-keeps="x" x="{self.left + 6}" y="{say(down)}" '
+            f'dy="-6">{escape(text)}</text>'
+        )
 
     def words(
         self, across: float, down: float, text: str, anchor: str = "start"
@@ -354,9 +325,14 @@ class Chart:
         return (
             f'<svg class="chart" viewBox="0 0 {WIDTH} {self.height}" role="img" '
             f'aria-label="{escape(seen)}" data-chart="{self.kind}" {about}>\n'
-            + "\n".join([self._frame(), *self._parts, *self._legend()])
+            + "\n".join([self._frame(), *self._drawn(), *self._legend()])
             + '\n<g class="marker"></g>\n</svg>\n'
         )
+
+    def _drawn(self) -> list[str]:
+        if not self._zooms:
+            return self._parts
+        return ['<g class="plot">', *self._parts, "</g>"]
 
     def _frame(self) -> str:
         """Grid lines, ticks and titles of both axes."""
@@ -381,7 +357,8 @@ class Chart:
             f'{escape(self.x.title)}</text><text x="2" y="{self.top - 10}">'
             f"{escape(self.y.title)}</text>"
         )
-        return f'<path class="grid" d="{"".join(lines)}"/>' + "".join(words) + titles
+        ticks = f'<path class="grid" d="{"".join(lines)}"/>{"".join(words)}'
+        return f'<g class="ticks">{ticks}</g>{titles}'
 
     def _legend(self) -> list[str]:
         """Its entries from left to right."""
@@ -400,6 +377,9 @@ class Chart:
                 across += key.width
         return drawn
 
+    def _thin(self, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (across, down) if self._zooms else thin(across, down)
+
     def _holds(self, across: np.ndarray, down: np.ndarray) -> np.ndarray:
         """Which places lie between the axes' ends, with half a unit's grace."""
         inside = (across >= self.left - 0.5) & (across <= self.right + 0.5)
@@ -414,8 +394,13 @@ class Chart:
         across, down = (np.interp(fine, np.arange(count), p) for p in (across, down))
         return across, np.where(self._holds(across, down), down, np.nan)
 
-    def _draw_path(self, path: str, style: str, data: dict[str, str]) -> None:
-        self._parts.append(f'<path class="{style}"{_attributes(data)} d="{path}"/>')
+    def _draw_path(
+        self, path: str, style: str, data: dict[str, str], width: float = 0.0
+    ) -> None:
+        stroke = f' stroke-width="{say(width)}"' if width else ""
+        self._parts.append(
+            f'<path class="{style}"{_attributes(data)}{stroke} d="{path}"/>'
+        )
 
 
 def _break_rows(keys: Sequence[Key]) -> list[list[Key]]:
@@ -426,47 +411,6 @@ def _break_rows(keys: Sequence[Key]) -> list[list[Key]]:
             rows.append([])
         rows[-1].append(key)
     return rows
-
-
-def choose_ticks(axis: Axis, length: float, is_upward: bool = False) -> list[float]:
-    """The most round numbers whose words stand apart on an axis of so many units."""
-
-    def stand_apart(numbers: list[float]) -> bool:
-        texts = [axis.write(number) for number in numbers]
-        if not 0 < len(texts) <= _MOST_TICKS or len(set(texts)) < len(texts):
-            return False
-        places = axis.share(np.array(numbers)) * length
-        widths = np.array([len(text) * _LETTER for text in texts])
-        needed = (widths[1:] + widths[:-1]) / 2 + 12
-        if is_upward:
-            needed = np.full(len(widths) - 1, 1.4 * _FONT)
-        return bool(np.all(np.diff(places) >= needed))
-
-    found = [series for series in round_numbers(axis) if stand_apart(series)]
-    return max(found, key=len, default=[])
-
-
-def round_numbers(axis: Axis) -> Iterator[list[float]]:
-    """Series of round numbers along an axis, each from its low to its high end."""
-    low, high = axis.low, axis.high
-    span = high - low if not axis.is_log or high / low < 10 else math.nan
-    if not math.isnan(span):
-        size = math.floor(math.log10(span))
-        for digit in (5.0, 2.5, 2.0, 1.0):
-            for power in (size, size - 1):
-                step = digit * 10.0**power
-                places = np.arange(math.ceil(low / step), math.floor(high / step) + 1)
-                yield [float(f"{place * step:.6g}") for place in places]
-    if not axis.is_log:
-        return
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    sets = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
-    for digits in sets:
-        numbers = [float(f"{d}e{decade}") for decade in decades for d in digits]
-        yield [number for number in numbers if low <= number <= high]
-    for stride in (2, 3, 4, 5, 10, 20):
-        numbers = [10.0**d for d in decades if d % stride == 0]
-        yield [number for number in numbers if low <= number <= high]
 
 
 def _anchor(anchor: str) -> str:

@@ -10,9 +10,10 @@ from etils import epath
 from scalepred.fitting.comparison import Comparison, Group, Pair
 from scalepred.fitting.differences import Difference
 from scalepred.fitting.predict import Estimate
+from scalepred.report import arms_words, elements, format
 from scalepred.report import compare_words as words
-from scalepred.report import elements, format
 from scalepred.report.elements import Section
+from scalepred.report.page import ask
 from scalepred.report.page import families_charts as charts
 from scalepred.report.page.cards import write_cards
 from scalepred.report.page.page import document
@@ -22,6 +23,7 @@ from scalepred.runtime.files import write_whole
 # What the colours of cards say of the group that is held against the baseline.
 _VERDICTS = {"second": "yes", "first": "care", "none": "unchecked"}
 _MOST_CARDS = 12
+_MOST_SCALES = 40  # of a pair that are listed, the largest
 # What the script of a page reads; here it has no law to ask and no run to point at.
 _BLOCK = {"law": None, "points": None}
 _NAMED = 3  # groups in a title
@@ -46,7 +48,9 @@ def make_page(found: Comparison, links: Mapping[str, str], title: str = "") -> s
     title = title or _title(found)
     sections = [
         _curves(found),
+        _multipliers(found),
         _differences(found),
+        _measured(found),
         _side_by_side(found),
         _crossings(found),
         _groups(found, links),
@@ -90,15 +94,19 @@ def _cards(found: Comparison) -> str:
 def _card(pair: Pair, found: Comparison) -> Card:
     place = pair.headline
     said = [words.describe_difference(place, pair, found)]
-    if multiplier := words.describe_multiplier(place, pair, found):
-        said.append(multiplier)
-    said.append(words.describe_crossing(pair, found))
+    if place.verdict == "none":
+        said.append(words.describe_multiplier(place, pair, found))
+    said += [
+        arms_words.describe_order(pair, found),
+        arms_words.describe_decision(pair, found),
+        words.describe_crossing(pair, found),
+    ]
     return Card(
         name="pair",
         question=f"Is {pair.second} better than {pair.first}?",
         verdict=_VERDICTS[place.verdict],
-        headline=words.headline(pair),
-        sentences=tuple(said),
+        headline=arms_words.describe_verdict(pair, found),
+        sentences=tuple(text for text in said if text),
     )
 
 
@@ -107,15 +115,64 @@ def _curves(found: Comparison) -> Section:
     along = "the least that each budget can buy"
     if found.axis != "compute":
         along = f"the law along {words.axis_name(found)}"
+    names = {f"series:{name}": text for name, text in charts.names(found).items()}
     pictures = elements.figure(
         charts.overlay(found),
         f"lines: {along}; bands: 90% intervals; marks: fitted runs",
+        f'<fieldset class="shown live" hidden>{ask.show_boxes(names)}</fieldset>\n',
     ) + elements.figure(
         charts.differences(found),
         f"difference from {found.groups[0].name}, with 90% intervals; below zero a "
         "group is better",
     )
     return Section("curves", "Side by side", f'<div class="pair">\n{pictures}</div>\n')
+
+
+def _multipliers(found: Comparison) -> Section:
+    """How many times less each group needs, along the compared sizes."""
+    first, axis = found.groups[0].name, words.axis_name(found)
+    note = f"times less {axis} for the value that {first} has there, with 90% intervals"
+    if any(pair.scales for pair in found.pairs):
+        note += "; marks: measured pairs of runs, by the slope of the law there"
+    picture = elements.figure(charts.multipliers(found), note)
+    said = [
+        f"{pair.second} and {pair.first}: {text}"
+        for pair in found.pairs
+        for text in arms_words.describe_evidence(pair, found)
+    ]
+    beside = f"<div>\n{_list(said)}</div>\n" if said else ""
+    body = f'<div class="pair">\n{picture}{beside}</div>\n'
+    return Section("multiplier", f"Times less {axis}", body)
+
+
+def _measured(found: Comparison) -> Section:
+    """The paired differences of each size."""
+    rows = []
+    for pair in found.pairs:
+        for scale in pair.scales[-_MOST_SCALES:]:
+            at = {"params": scale.params, "data": scale.data}
+            rows.append(
+                [
+                    words.describe_sizes(at, found),
+                    pair.second,
+                    words.size(found, scale.compute),
+                    f"{scale.runs:,}",
+                    words.relative_cell(scale.relative),
+                    words.multiplier_cell(scale.multiplier),
+                ]
+            )
+    if not rows:
+        return Section("measured", "Measured pairs", "")
+    name = words.axis_name(found)
+    table = elements.table(
+        f"measured differences from {found.groups[0].name} at shared sizes, with 90% "
+        "intervals of Student's t",
+        ["at", "group", name, "pairs of runs", "difference", f"times less {name}"],
+        rows,
+        text_columns=(0, 1),
+    )
+    summary = f"{len(rows)} measured differences, size by size"
+    return Section("measured", "Measured pairs", elements.folded(summary, table))
 
 
 def _differences(found: Comparison) -> Section:
@@ -249,7 +306,16 @@ def _how(found: Comparison) -> Section:
         for pair in found.pairs
         if (text := words.describe_pairing(pair))
     ]
+    if said:
+        said.append(
+            "where runs have the same sizes the difference itself has a law, learnt "
+            "from them; the group's law is the baseline's times that"
+        )
     said += found.notes
+    said.append(
+        "a group is called better, or worse, where the 90% interval of the difference "
+        "leaves out zero at the first of the places: with probability 95% or more"
+    )
     said.append(
         "every interval holds the truth with probability 90% by itself, so about one "
         "in ten comparisons of equals may show a difference"

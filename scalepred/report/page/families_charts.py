@@ -6,13 +6,16 @@ from scalepred.fitting.comparison import Comparison
 from scalepred.fitting.differences import Curve
 from scalepred.report import compare_words as words
 from scalepred.report import format
-from scalepred.report.page.chart import MOST_SHAPES, Axis, Chart, Key, extent
+from scalepred.report.page.axis import Axis, extent
+from scalepred.report.page.chart import MOST_SHAPES, Chart, Key
 
 _SERIES = 8  # colours that can be told apart
 _SHAPES = ("circle", "square", "diamond", "cross")
 _LONGEST_NAME = 24  # in a legend
 # More than this of a difference is cut: a far end of a band hides all that is near.
 _MOST_ROOM = 3.0
+# A multiplier beyond this, or below one by it, is cut.
+_MOST_TIMES = 100.0
 
 
 def overlay(found: Comparison) -> str:
@@ -104,6 +107,55 @@ def differences(found: Comparison) -> str:
     return chart.draw(f"Difference from {order[0]} at {at}: {said}.")
 
 
+def multipliers(found: Comparison) -> str:
+    """How many times less each group needs than the first, along the sizes."""
+    pairs = found.pairs[: _SERIES - 1]
+    sizes, order = found.pairs[0].sizes, [group.name for group in found.groups]
+    room = _MOST_TIMES
+    curves = [np.clip(pair.multiplier, 1 / room, room) for pair in pairs]
+    measured = [
+        np.clip([scale.multiplier.value for scale in pair.scales], 1 / room, room)
+        for pair in pairs
+    ]
+    known = [curve[np.isfinite(curve)] for curve in (*curves, *measured)]
+    axis = Axis(
+        *extent(*known, 1.0, room=0.08), _needs(found), words.times, "multiplier"
+    )
+    keys, styles = [], []
+    for pair in pairs:
+        styles.append(f"s{order.index(pair.second) + 1}")
+        keys.append(
+            Key("line", f"{styles[-1]} line", _short(pair.second), series=pair.second)
+        )
+    chart = Chart("multipliers", _size_axis(found, sizes), axis, keys)
+    chart.line(sizes[[0, -1]], np.ones(2), "plain thin")
+    for pair, color, curve, points in zip(pairs, styles, curves, measured, strict=True):
+        own = {"series": pair.second}
+        chart.band(sizes, curve[1], curve[2], f"{color} band", **own)
+        at = np.array([scale.compute for scale in pair.scales])
+        ends = np.clip(
+            [(scale.multiplier.lower, scale.multiplier.upper) for scale in pair.scales],
+            1 / room,
+            room,
+        ).reshape(-1, 2)
+        chart.bars(at, ends[:, 0], ends[:, 1], f"{color} thin faint", **own)
+        shape = _SHAPES[order.index(pair.second) % 4]
+        chart.marks(at, points, shape, f"{color} open", size=3.2, **own)
+        chart.line(sizes, curve[0], f"{color} line", **own)
+    common = min(float(group.sizes.max()) for group in found.groups)
+    chart.vertical(common, "all fitted up to here")
+    said = "; ".join(
+        f"{pair.second} {words.multiplier_cell(pair.headline.multiplier)}"
+        for pair in pairs
+    )
+    at = words.describe_place(found.pairs[0].headline, found)
+    return chart.draw(f"Times less than {order[0]} at {at}: {said}.")
+
+
+def _needs(found: Comparison) -> str:
+    return f"times less {words.axis_name(found)} than {_short(found.groups[0].name)}"
+
+
 def _curves_by_name(found: Comparison) -> dict[str, Curve]:
     first = found.pairs[0]
     return {first.first: first.curves[0]} | {
@@ -120,6 +172,11 @@ def _size_axis(found: Comparison, sizes: np.ndarray) -> Axis:
         return Axis(low, high, "model size m (parameters)", format.count, "params")
     unit = format.printable(found.unit[:_LONGEST_NAME])
     return Axis(low, high, f"data size n ({unit})", format.count, "data")
+
+
+def names(found: Comparison) -> dict[str, str]:
+    """What stands for each group that is drawn, by its name."""
+    return {group.name: _short(group.name) for group in found.groups[:_SERIES]}
 
 
 def _short(name: str) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 
 from scalepred.report import format, words
 from scalepred.report.frontier import Frontier
-from scalepred.report.page.chart import Chart, Key, extent
+from scalepred.report.page.axis import extent
+from scalepred.report.page.chart import Chart, Key
 from scalepred.report.page.results_axes import (
     compute_axis,
     draw_runs,
@@ -60,7 +61,7 @@ def value_against_compute(results: Results, frontier: Frontier | None) -> str:
         band = ", 90% interval" if words.has_intervals(results) else ""
         keys.append(Key("line", "tgt line", line.name + band))
     values = [] if line is None else [line.value]
-    chart = Chart("compute", axis, value_axis(results, *values), keys)
+    chart = Chart("compute", axis, value_axis(results, *values), keys, zooms=True)
     if line is not None:
         chart.band(line.x, line.lower, line.upper, "tgt band")
     draw_runs(chart, points.runs, column, "measured")

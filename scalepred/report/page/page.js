@@ -1,9 +1,9 @@
 /* What reacts on the page: controls, the chosen run in every chart, the legend, copying.
-   It follows law.js and runs.js in one script. All data stand in
+   It follows law.js, runs.js and zoom.js in one script. All data stand in
    <script type="application/json" id="block">; text is set as text, never as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
-const find = (selector) => document.querySelector(selector);
+const find = (selector, root = document) => root.querySelector(selector);
 const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 function make(tag, attributes = {}, text = "") {
@@ -21,30 +21,48 @@ function set(element, attributes) {
   return element;
 }
 
+const tenth = (units) => Math.round(10 * units) / 10;
+
+/** Where a pointer is, in the units of a picture. */
+function toUnits(svg, event) {
+  const there = new DOMPoint(event.clientX, event.clientY);
+  return there.matrixTransform(svg.getScreenCTM().inverse());
+}
+
 /** One direction of a chart, as data-x or data-y tells it. */
 class Direction {
   constructor(svg, name) {
-    const [low, high, from, to, kind] = svg.dataset[name].split(" ");
+    const ends = svg.dataset[name].split(" ");
+    const [low, high, from, to] = ends.map(Number);
     this.shows = svg.dataset[`${name}Shows`];
-    this.form = kind === "log" ? Math.log : (x) => x;
-    this.ends = [this.form(Number(low)), this.form(Number(high))];
-    this.from = Number(from);
-    this.to = Number(to);
+    Object.assign(this, { from, to });
+    this.look({ low, high, isLog: ends[4] === "log" });
   }
 
-  share(number) {
-    return (this.form(number) - this.ends[0]) / (this.ends[1] - this.ends[0]);
+  /** Reaches from low to high. */
+  look({ low, high, isLog }) {
+    Object.assign(this, { low, high, isLog });
+    const [form, back] = isLog ? [Math.log, Math.exp] : [Number, Number];
+    const [first, scale] = [form(low), (this.to - this.from) / (form(high) - form(low))];
+    this.place = (number) => this.from + (form(number) - first) * scale;
+    this.number = (place) => back(first + (place - this.from) / scale);
+  }
+
+  /** The place, or the nearer end where it lies outside. */
+  inside(place) {
+    const [least, most] = [this.from, this.to].sort((a, b) => a - b);
+    return Math.min(Math.max(place, least), most);
   }
 
   /** Units of the picture; NaN where the number lies outside. */
   at(number) {
-    const share = this.share(number);
-    return share >= -1e-3 && share <= 1.001 ? this.from + share * (this.to - this.from) : NaN;
+    const place = this.place(number);
+    return Math.abs(place - this.inside(place)) < 0.5 ? place : NaN;
   }
 
   /** Likewise, but the nearer end where it lies outside. */
   clip(number) {
-    return this.from + Math.min(Math.max(this.share(number), 0), 1) * (this.to - this.from);
+    return this.inside(this.place(number));
   }
 }
 
@@ -55,7 +73,7 @@ class Chart {
     this.x = new Direction(svg, "x");
     this.y = new Direction(svg, "y");
     const ink = { stroke: "currentColor", fill: "currentColor", "stroke-width": 2 };
-    this.mark = svg.querySelector(".marker").appendChild(makeSvg("path", ink));
+    this.mark = find(".marker", svg).appendChild(makeSvg("path", ink));
   }
 
   /** A diamond and its 90% bar; a line where the chart shows what a new run has not. */
@@ -217,7 +235,6 @@ class Controls {
 class Legend {
   constructor() {
     this.hidden = new Set();
-    this.addBoxes();
     this.boxes = findAll("[data-toggle]");
     for (const box of this.boxes)
       box.addEventListener("change", () => this.toggle(box.dataset.toggle, box.checked));
@@ -227,24 +244,6 @@ class Legend {
       key.setAttribute("cursor", "pointer");
       key.addEventListener("click", () => this.toggle(name, this.hidden.has(name)));
     }
-  }
-
-  /** Boxes for the families of the first chart that has some; a legend has no keyboard. */
-  addBoxes() {
-    const svg = find("svg:has(.key[data-series])");
-    if (!svg) return;
-    const shown = make("fieldset", { class: "shown" });
-    shown.append(make("legend", {}, "Show"));
-    for (const key of findAll(".key[data-series]", svg)) {
-      const name = this.namesOf(key).pop();
-      const label = make("label");
-      label.append(
-        make("input", { type: "checkbox", checked: "", "data-toggle": name }),
-        ` ${key.textContent}`,
-      );
-      shown.append(label);
-    }
-    svg.after(shown);
   }
 
   namesOf({ dataset }) {
@@ -293,7 +292,6 @@ function startCopying(points) {
     (table.closest(".scroll") || table).before(button);
   }
   for (const button of findAll("button[data-copy]")) {
-    button.hidden = false;
     makeCopying(button, () => document.getElementById(button.dataset.copy).textContent);
   }
 }
@@ -306,13 +304,15 @@ function start() {
   if (block.points) {
     const runs = new Runs(block);
     Pointing.tip = find("#tip");
-    for (const chart of charts) new Pointing(chart, runs, legend);
+    const pointing = charts.map((chart) => new Pointing(chart, runs, legend));
+    const zoomed = charts.findIndex(({ svg }) => find(".plot", svg));
+    if (zoomed >= 0)
+      new Zoom(charts[zoomed], block.metric, pointing[zoomed], () => controls?.show());
     const table = find("#points-table");
     if (table) points = new PointsTable(block, runs, table);
   }
-  if (block.law) new Controls(block, charts);
-  const controls = find("#controls");
-  if (controls) controls.hidden = false;
+  const controls = block.law && new Controls(block, charts);
+  for (const part of findAll(".live")) part.hidden = false;
   startCopying(points);
 }
 

@@ -14,13 +14,12 @@ from typing import Any
 
 from etils import epath
 
-from scalepred.fitting.warn import SEVERITIES
 from scalepred.report import elements, format, verdict
 from scalepred.report.elements import Section
 from scalepred.report.frontier import Frontier, trace_frontier
 from scalepred.report.page import cards, chart, glossary
 from scalepred.report.page.answers import answers
-from scalepred.report.page.ask import controls, data_block, script
+from scalepred.report.page.ask import controls, data_block, script, view
 from scalepred.report.page.frontier_chart import value_against_compute
 from scalepred.report.page.header import header, title
 from scalepred.report.page.law import law
@@ -35,7 +34,7 @@ from scalepred.report.page.size_charts import (
 )
 from scalepred.report.page.surface_chart import surface
 from scalepred.report.page.trust import trust
-from scalepred.report.page.warnings import warnings
+from scalepred.report.page.warnings import alarm, warnings
 from scalepred.report.results import Results
 from scalepred.runtime.files import write_whole
 
@@ -54,13 +53,9 @@ def make_page(results: Results) -> str:
     """The page as text; see `write_page`."""
     frontier, table = trace_frontier(results), make_law_table(results)
     three = verdict.cards(results)
-    # A refusal is explained before anything else is said.
-    first = Section("", "", "")
-    if three[0].verdict == "no":
-        first = warnings(results, SEVERITIES[:1])
     sections = [
         _ask(results, frontier, table),
-        warnings(results, SEVERITIES[1:], "more") if first.body else warnings(results),
+        warnings(results),
         answers(results),
         trust(results),
         _sizes(results, frontier),
@@ -70,8 +65,10 @@ def make_page(results: Results) -> str:
         provenance(results),
     ]
     words = glossary.glossary()
+    # A refusal is explained before anything else is said.
+    first = alarm(results) if three[0].verdict == "no" else ""
     main = f"{first}{cards.write_cards(three)}{''.join(map(str, sections))}"
-    body = header(results, [first, *sections, words])
+    body = header(results, [*sections, words])
     body += f"<main>\n{glossary.link_words(main)}{words}</main>\n"
     return document(title(results), body, data_block(results, table))
 
@@ -86,6 +83,7 @@ def _ask(
         f"the {metric} of every run; line and band: what the law expects"
         f"{' of the best split' if frontier else ''}, and its 90% interval; dashed: "
         "where the fitted and the checked runs end",
+        view(),
     )
     body = f'<div class="row">\n{picture}{controls(results, table)}</div>\n'
     return Section("ask", "Ask the law", body)

@@ -8,7 +8,10 @@ _SLACK = 0.2  # units that a line may be drawn beside its place
 
 
 def draw_shape(shape: str, x: float, y: float, size: float) -> str:
-    """The outline of a mark about a place, as path data."""
+    """The outline of a mark about a place, as path data.
+
+    A diamond and a star begin at the place itself, so that it can be moved (zoom.js).
+    """
     r = say(size)
     if shape == "circle":
         # All around but for a tenth, which "z" closes; flags, 1 and 0, need no gap.
@@ -24,7 +27,10 @@ def draw_shape(shape: str, x: float, y: float, size: float) -> str:
     corners, inner = (4, 1.0) if shape == "diamond" else (10, 0.45)
     angles = np.arange(corners) * 2 * math.pi / corners - math.pi / 2
     radius = np.where(np.arange(corners) % 2, size * inner, size)
-    return trace(x + radius * np.cos(angles), y + radius * np.sin(angles)) + "z"
+    around = np.stack([radius * np.cos(angles), radius * np.sin(angles)]).round(1)
+    steps = np.diff(around).T.ravel()
+    start = f"M{say(x)} {say(y)}m0 {say(around[1, 0])}"
+    return f"{start}l{' '.join(map(say, steps))}z"
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

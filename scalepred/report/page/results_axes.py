@@ -10,7 +10,8 @@ import numpy as np
 
 from scalepred.fitting.estimate import knows_split
 from scalepred.report import format, words
-from scalepred.report.page.chart import MOST_SHAPES, Axis, Chart, Key, extent
+from scalepred.report.page.axis import Axis, extent
+from scalepred.report.page.chart import MOST_SHAPES, Chart, Key
 from scalepred.report.plot_data import Points
 from scalepred.report.results import Results
 

@@ -59,11 +59,9 @@ class Pointing {
     this.svg = svg;
     this.runs = runs;
     this.legend = legend;
+    this.axes = [x, y];
     this.place = null;
-    this.places = runs.all
-      .map((run) => ({ run, x: x.at(run[x.shows]), y: y.at(run[y.shows]) }))
-      .filter((place) => !Number.isNaN(place.x + place.y))
-      .sort((a, b) => a.x - b.x);
+    this.locate();
     const ink = { stroke: "currentColor", fill: "none", "stroke-width": 2, r: 8 };
     this.ring = svg.appendChild(makeSvg("circle", { ...ink, display: "none" }));
     set(svg, { tabindex: 0, "aria-describedby": "tip" });
@@ -72,6 +70,17 @@ class Pointing {
     svg.addEventListener("blur", () => Pointing.shown === this && this.tell(null));
     svg.addEventListener("click", (event) => this.tell(this.nearest(event), true));
     svg.addEventListener("keydown", (event) => this.press(event));
+  }
+
+  /** Finds the runs that lie between the ends of the axes. */
+  locate() {
+    const [x, y] = this.axes;
+    const run = Pointing.shown === this && this.place?.run;
+    this.places = this.runs.all
+      .map((run) => ({ run, x: tenth(x.at(run[x.shows])), y: tenth(y.at(run[y.shows])) }))
+      .filter((place) => !Number.isNaN(place.x + place.y))
+      .sort((a, b) => a.x - b.x);
+    if (run) this.tell(this.places.find((place) => place.run === run) || null, Pointing.isPinned);
   }
 
   seen() {
@@ -83,8 +92,7 @@ class Pointing {
   }
 
   nearest(event) {
-    const there = new DOMPoint(event.clientX, event.clientY);
-    const at = there.matrixTransform(this.svg.getScreenCTM().inverse());
+    const at = toUnits(this.svg, event);
     let [found, least] = [null, 18];
     for (const place of this.seen()) {
       const far = Math.hypot(place.x - at.x, place.y - at.y);

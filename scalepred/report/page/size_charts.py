@@ -3,7 +3,8 @@
 import numpy as np
 
 from scalepred.report import format, words
-from scalepred.report.page.chart import Axis, Chart, Key
+from scalepred.report.page.axis import Axis
+from scalepred.report.page.chart import Chart, Key
 from scalepred.report.page.results_axes import (
     data_unit,
     draw_runs,

@@ -7,7 +7,8 @@ import numpy as np
 
 from scalepred.report import format
 from scalepred.report.frontier import Frontier
-from scalepred.report.page.chart import Axis, Chart, Key, round_numbers
+from scalepred.report.page.axis import Axis, round_numbers
+from scalepred.report.page.chart import Chart, Key
 from scalepred.report.page.results_axes import (
     data_unit,
     draw_runs,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.report import format, words
-from scalepred.report.page.chart import Axis, Chart, Key, extent
+from scalepred.report.page.axis import Axis, extent
+from scalepred.report.page.chart import Chart, Key
 from scalepred.report.page.results_axes import (
     draw_runs,
     draw_targets,

@@ -15,21 +15,27 @@ _TITLES = {
 }
 
 
-def warnings(
-    results: Results, severities: Sequence[str] = SEVERITIES, id: str = "warnings"
-) -> Section:
-    """The warnings of the fit, the gravest first.
-
-    Args:
-        results: of a study.
-        severities: which of them.
-        id: of the section.
-    """
-    found = sorted(results.fit.warnings, key=lambda one: one.rank)
-    body = "".join(_write_group(severity, found) for severity in severities)
-    if not found and severities == SEVERITIES:
+def warnings(results: Results) -> Section:
+    """The warnings of the fit, the gravest first."""
+    found = results.fit.warnings
+    body = "".join(_write_group(severity, found) for severity in SEVERITIES)
+    if not found:
         body = elements.paragraph("no warnings about this fit")
-    return Section(id, "Warnings" if id == "warnings" else "Other warnings", body)
+    return Section("warnings", "Warnings", body)
+
+
+def alarm(results: Results) -> str:
+    """One line that leads to the warnings which stop a fit; nothing without them."""
+    found = [one.code for one in results.fit.warnings if one.severity == "stops"]
+    if not found:
+        return ""
+    counted = "One warning stops" if len(found) == 1 else f"{len(found)} warnings stop"
+    codes = ", ".join(sorted({code.replace("_", " ") for code in found}))
+    return (
+        f'<p class="warnings alarm" data-severity="stops"><strong>{counted} this fit'
+        f"</strong> ({elements.escape(codes)}): "
+        '<a href="#warnings">what is wrong, and what to do</a></p>\n'
+    )
 
 
 def _write_group(severity: str, found: Sequence[Warn]) -> str:
