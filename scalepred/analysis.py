@@ -88,7 +88,7 @@ def fit_table(
         is_through=is_through,
     )
     if losses is not None:  # which road was taken
-        notes = (fit.estimate.notes[0], *notes)
+        notes = (fit.estimate.notes[0], *surface.notes)
         surface = dataclasses.replace(surface, notes=notes)
     prepare_workdir(workdir, record, "measurements")
     steps.begin(f"drawing intervals from {settings.resamples:,} resamples")

@@ -138,7 +138,8 @@ def test_the_order_of_rows_does_not_matter():
 @pytest.mark.parametrize("name", LINKS)
 def test_a_link_finds_its_own_numbers(name):
     weights = np.array([float(name == one) for one in LINKS])
-    numbers = Numbers(*np.log([0.2, 0.8, 3.0]), 2.5)
+    floor, ceiling, steepness = np.log([0.2, 0.8, 3.0])
+    numbers = Numbers(floor, ceiling, steepness, 2.5)
     loss = np.linspace(1.5, 4.0, 40)
     noise = np.exp(0.005 * np.random.default_rng(0).standard_normal(40))
     error = np.exp(np.asarray(log_error(weights, numbers, np.log(loss)))) * noise

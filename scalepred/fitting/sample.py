@@ -43,8 +43,9 @@ def notes(surface: Surface, most: int) -> tuple[str, ...]:
     count = len(surface)
     if not most or count <= most:
         return ()
+    folds = FOLD_POINTS if most == REFIT_POINTS else most
     return (
         f"the law is fitted to all {count:,} points; back-tests and corners "
-        f"refit it to a random sample of {most:,}, folds to {min(most, FOLD_POINTS):,} "
+        f"refit it to a random sample of {most:,}, folds to {folds:,} "
         f"(--refit_points={count} takes all)",
     )
