@@ -89,7 +89,9 @@ def test_values_that_rise_are_not_trusted_and_look_so(look):
 def test_what_stops_a_fit_is_one_line_above_the_cards_and_told_below(show):
     page = show("rising")
     line = page.locator(".alarm")
-    assert re.match(r"(One|\d) warnings? stops? this fit \(.*back test", line.inner_text())
+    assert re.match(
+        r"(One|\d) warnings? stops? this fit \(.*back test", line.inner_text()
+    )
     boxes = [one.bounding_box() for one in (line, page.locator(".cards"))]
     assert boxes[0] is not None
     assert boxes[1] is not None

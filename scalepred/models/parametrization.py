@@ -153,8 +153,8 @@ def parametrize(standard: Model, ratios: Ratios | None, roles: Roles) -> Model:
         return standard
     if standard.restart:
         raise UserError(
-            "family: a model that reads on from window to window has no parametrization "
-            "but the standard one; leave it out"
+            "family: a model that reads on from window to window has no "
+            "parametrization but the standard one; leave it out"
         )
     r, q = ratios.width, ratios.depth
 
