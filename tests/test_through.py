@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import scalepred
-from scalepred.commands.fit import main
+from scalepred.commands.fit import FLAGS, main
 from scalepred.config import UserError
 from scalepred.fitting import law_record
 from scalepred.fitting.link import LINKS, Numbers, fit_link, log_error
@@ -138,7 +138,8 @@ def test_the_order_of_rows_does_not_matter():
 @pytest.mark.parametrize("name", LINKS)
 def test_a_link_finds_its_own_numbers(name):
     weights = np.array([float(name == one) for one in LINKS])
-    numbers = Numbers(*np.log([0.2, 0.8, 3.0]), 2.5)
+    floor, ceiling, steepness = np.log([0.2, 0.8, 3.0])
+    numbers = Numbers(floor, ceiling, steepness, 2.5)
     loss = np.linspace(1.5, 4.0, 40)
     noise = np.exp(0.005 * np.random.default_rng(0).standard_normal(40))
     error = np.exp(np.asarray(log_error(weights, numbers, np.log(loss)))) * noise
@@ -197,6 +198,9 @@ def test_the_command_says_which_road_it_took(tmp_path, monkeypatch, capsys):
         "--metric=accuracy", "--resamples=30", "--target=params=1e10,data=2e11",
         "--json",
     ]  # fmt: skip
+    FLAGS.unparse_flags()
+    for name in FLAGS:  # lists grow from one call to the next
+        FLAGS[name].value = FLAGS[name].default
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as ended:
         main()

@@ -39,6 +39,7 @@ from scalepred.fitting.design.cells import NextCell, make_cells
 from scalepred.fitting.design.choose import next_cells
 from scalepred.fitting.estimate import Settings, estimate, knows_epochs
 from scalepred.fitting.laws import Law
+from scalepred.fitting.offsets import Offset, find_offset
 from scalepred.fitting.predict import FittedLaw
 from scalepred.fitting.scaling import NotScaling, judge
 from scalepred.fitting.warn import Warn
@@ -232,6 +233,13 @@ class Fit:
         """
         self._check_sizes(params, data, epochs)
         return self.fitted.predict(params, data, num_seeds, epochs)
+
+    def offset_at(
+        self, params: float, data: float, epochs: float | None = None
+    ) -> Offset | None:
+        """What a prediction owes to its exact size of model; see `offsets`."""
+        self._check_sizes(params, data, epochs)
+        return find_offset(self.fitted, params, data, epochs)
 
     def probability(
         self,

@@ -197,7 +197,8 @@ class Auto:
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
         """Held-out folds, predicted by the weighted mean of the members."""
-        surface = self.surface.where(sample.choose(self.surface, self.refit_points))
+        chosen = sample.choose_for_folds(self.surface, self.refit_points)
+        surface = self.surface.where(chosen)
         least, refit = self.refit(surface)
         return backtest.cross_validate(len(surface), least, refit, self.seed)
 
