@@ -167,7 +167,7 @@ def _print_trial(
         why = f"tried: {len(tried)} of {len(plan.packs)} programs"
     seconds = sum(
         known.get(pack.describe(), pace.seconds(_count_flops(pack)))
-        * sum(_count_steps_of_cell(cell, dataset) for cell in pack.queue)
+        * _count_steps_of_pack(pack, dataset)
         for pack in plan.packs
     )
     each = [trial.compile_seconds for trial in found]
@@ -194,6 +194,12 @@ def _count_flops(pack: Pack) -> float:
     """Of an optimiser step of one lane: all shards and micro batches."""
     micro_batches = pack.queue[0].batch_size / pack.key.batch_size
     return pack.step_flops * pack.data_shards * micro_batches
+
+
+def _count_steps_of_pack(pack: Pack, dataset: Dataset) -> float:
+    """Of all its cells with their scores, those of trunks once."""
+    shared = sum(cell.steps for cell in pack.queue) - pack.live_lane_steps
+    return sum(_count_steps_of_cell(cell, dataset) for cell in pack.queue) - shared
 
 
 def _count_steps_of_cell(cell: Cell, dataset: Dataset) -> float:
