@@ -56,7 +56,9 @@ def list_stretches(chain: Chain) -> list[int]:
         return [chain[0].steps]
     starts = [cell.cooldown_start for cell in chain[:-1]]
     stretches = np.diff([0, *starts]).tolist()
-    stretches += [cell.steps - start for cell, start in zip(chain, starts, strict=False)]
+    stretches += [
+        cell.steps - start for cell, start in zip(chain, starts, strict=False)
+    ]
     return [*stretches, chain[-1].steps - starts[-1]]
 
 

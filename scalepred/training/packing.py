@@ -184,8 +184,7 @@ class _Planner:
             for lanes in self._lane_choices(work, axis)
         )
         true_flops = sum(
-            self.cost_of(key).flops * count_steps(members)
-            for key, members in part
+            self.cost_of(key).flops * count_steps(members) for key, members in part
         )
         padded_flops = shards * cost.flops * work.total
         turns = self._count_turns(work, lanes, axis)

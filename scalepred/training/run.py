@@ -353,4 +353,3 @@ def _pack_all_args(
             packed[cell, True] = pack_args(trunk_args(args, cell))
     packed[None, False] = pack_args(idle_args())
     return packed
-

@@ -33,12 +33,16 @@ class Spare:
         """The state of all lanes, with what was put aside where a chunk begins so."""
         if not any(chunk.taken_back):
             return state
-        return self._choose(put(np.array(chunk.taken_back), self._mesh), self._state, state)
+        return self._choose(
+            put(np.array(chunk.taken_back), self._mesh), self._state, state
+        )
 
     def put_aside(self, chunk: Chunk, state: LaneState) -> None:
         """Keeps the state of the lanes that cool down from here on."""
         if chunk.put_aside:
-            self._state = self._choose(self._mark(chunk.put_aside, state), state, self._state)
+            self._state = self._choose(
+                self._mark(chunk.put_aside, state), state, self._state
+            )
 
     def count(self, chunk: Chunk, seconds: MutableMapping[Cell, float]) -> None:
         """Begins the time of cells that go on from a trunk with that of the trunk.
