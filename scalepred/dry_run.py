@@ -13,9 +13,9 @@ from scalepred.data.dataset import Dataset
 from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.models.model import build_for
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.table.rows import Measurement
-from scalepred.training import aot, cost, device_data, ensemble, trials
+from scalepred.training import aot, cost, device_data, ensemble, trials, work
 from scalepred.training.chunks import predict_utilization
 from scalepred.training.plan import Pack, Plan
 
@@ -106,6 +106,10 @@ def print_plan(study: Study, machines: aot.Machines | None = None) -> Pace | Non
             f"  {pack.explain()}, up to {_count_params(pack, dataset):,} "
             f"parameters, {format.flops(flops)} FLOPs"
         )
+    branches = [cell for pack in plan.packs for cell in pack.queue if cell.branch]
+    if branches:
+        alone = sum(work.count_flops(cell, dataset) for cell in branches)
+        print(words.describe_spent(work.count_spent(branches, dataset), alone))
     if machines:
         _print_compiled(plan, dataset, machines)
         return None

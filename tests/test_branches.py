@@ -327,7 +327,7 @@ def test_what_diverges_costs_its_own_rows_alone(step, length, lost):
     ]
     assert {one.trunk for one in ill} == {cell.trunk}
     assert {one.steps for one in ill} == lost
-    assert len(got.rows) == len(compiled.pack.queue)
+    assert len(got.rows) == got.last.num_done == len(compiled.pack.queue)
     names = {one.cell_id for one in ill}
     for name, one in got.values().items():
         assert name in names or one == expected.values()[name]

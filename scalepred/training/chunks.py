@@ -113,6 +113,8 @@ def make_chunks(
         marks = [[False] * pack.lanes for _ in range(3)]
         fresh, resumed, taken_back = marks
         given_up = _find_cells(chains, diverged)
+        for lane, _ in given_up:
+            chains[lane] = chains[lane][1:]
         for lane in [*ended, *(lane for lane, _ in given_up)]:
             if chains[lane]:  # the next of its trunk
                 taken_back[lane] = lane in aside

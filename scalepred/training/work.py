@@ -1,5 +1,7 @@
 """What a cell is and takes, counted and not measured: parameters, FLOPs, time."""
 
+from collections.abc import Sequence
+
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.models.model import Model, build_for
@@ -23,6 +25,15 @@ def count_flops(cell: Cell, dataset: Dataset) -> float:
     model = build(cell, dataset)
     forward = model.count_forward_flops(dataset.input_spec) * dataset.task.views
     return 3 * forward * cell.steps * cell.batch_size
+
+
+def count_spent(cells: Sequence[Cell], dataset: Dataset) -> float:
+    """Training FLOPs that cells take together, the steps of a trunk counted once."""
+    return sum(
+        count_flops(cell, dataset) * own / cell.steps
+        for chain in find_chains(cells)
+        for cell, own in zip(chain, count_own_steps(chain), strict=True)
+    )
 
 
 def estimate_work(plan: Plan, dataset: Dataset) -> dict[str, float]:
