@@ -386,6 +386,14 @@ def describe_compute(results: Results) -> str:
     )
 
 
+def describe_spent(spent: float, alone: float) -> str:
+    """What branches of trunks took, beside what their runs would have taken alone."""
+    return (
+        f"{format.flops(spent)} FLOPs spent, as branches share their trunks; trained "
+        f"separately the runs would have taken {format.flops(alone)}"
+    )
+
+
 def describe_cost(results: Results) -> str:
     """What a run costs by its sizes, how well that fits, and how far it is used."""
     reading = results.fit.cost_reading
