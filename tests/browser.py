@@ -23,7 +23,7 @@ from scalepred.report.page import page as pages
 from scalepred.report.results import Results, write_results
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 _PUBLISHED = {
     "chinchilla": ("chinchilla_epoch", {}),
@@ -111,11 +111,16 @@ def _results(name: str, request: pytest.FixtureRequest) -> Results:
 
 def _open(browser: "Browser", path: pathlib.Path, said: list[str], **about) -> "Page":
     """A page in a context of its own; what it says or asks for is added to `said`."""
+
+    def note(request: "Request") -> None:
+        if request.url != path.as_uri():
+            said.append(request.url)
+
     page = browser.new_context(offline=True, **about).new_page()
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("dialog", lambda dialog: said.append(dialog.message))
-    page.on("request", lambda one: one.url == path.as_uri() or said.append(one.url))
+    page.on("request", note)
     page.goto(path.as_uri())
     return page
 
