@@ -224,7 +224,7 @@ class Experiment:
     name: str = ""
     # Module in `scalepred.data` or `scalepred.models`, or dotted path of one's own.
     dataset: str = "digits"
-    family: str = "mlp"
+    family: str = "mlp"  # with options: "mlp(parametrization='mup')"
     # What is fitted, of those that every row has; "": the first of the dataset's task.
     # Classification: error (top-1, 0 to 1), loss (cross-entropy, nats); text: loss,
     # error; regression: mse, mae; on a further test set NAME: NAME_error and so on.

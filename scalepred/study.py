@@ -246,7 +246,10 @@ def fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | 
     """The fit of the evidence, its forecast sealed; targets have the best rates."""
     if study.table is None or not {"fit", "verify"} & {*stages}:
         return study, None
-    study = study.with_rates(choose_rates(study))
+    rates = choose_rates(study)
+    for note in rates.notes:
+        log(study.workdir, note)
+    study = study.with_rates(rates)
     if "fit" not in stages:
         return study, None
     fit = fit_evidence(study)
@@ -322,8 +325,8 @@ def _collect(
     if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
         surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
     _, said = leave_out(fit.called, fit.surface, study.experiment.questions)
-    said = [*said, *(study.rates.notes if study.rates else ())]
-    surface = dataclasses.replace(surface, notes=(*surface.notes, *said))
+    of_rates = study.rates.notes if study.rates else ()
+    surface = dataclasses.replace(surface, notes=(*of_rates, *surface.notes, *said))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]

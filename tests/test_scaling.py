@@ -23,7 +23,8 @@ def _bench():
     sys.path.insert(0, str(_SCRIPTS))
     try:
         spec = importlib.util.find_spec("bench_scaling")
-        assert spec and spec.loader
+        assert spec
+        assert spec.loader
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:
@@ -182,7 +183,8 @@ def test_the_command_says_so_and_ends_well(tmp_path, monkeypatch, capsys):
     lines = [f"{m:g},{n:g},{value:.5f}" for m, n, value in rows]
     table.write_text("\n".join(["params,data,loss", *lines]))
     arguments = [
-        "scalepred-fit", str(table), f"--workdir={tmp_path / 'out'}", "--law=chinchilla",
+        "scalepred-fit", str(table), f"--workdir={tmp_path / 'out'}",
+        "--law=chinchilla",
         "--resamples=30", "--target=params=1e11,data=1e11", "--json",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", arguments)

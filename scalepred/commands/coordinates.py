@@ -32,7 +32,7 @@ size, it does not.
   --optimizer      as in an experiment (default: adam)
   --learning_rate  default: 0.003
   --batch_size     examples a step (default: 16)
-  --seeds          starts and batches, for the intervals (default: 3)
+  --seeds          starts and batches, for the intervals (default: 5)
   --out            PNG of the changes over size (default: coordinates.png)
 
 A slope is that of ln(mean |change|) over ln(size) after the last step, with a 90 %
@@ -47,7 +47,7 @@ _STEPS = flags.DEFINE_integer("steps", 10, "Of training.", flag_values=FLAGS)
 _OPTIMIZER = flags.DEFINE_string("optimizer", "adam", "Optimiser.", flag_values=FLAGS)
 _RATE = flags.DEFINE_float("learning_rate", 0.003, "Rate.", flag_values=FLAGS)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Examples.", flag_values=FLAGS)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Of starts.", flag_values=FLAGS)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Of starts.", flag_values=FLAGS)
 _OUT = flags.DEFINE_string("out", "coordinates.png", "Picture.", flag_values=FLAGS)
 
 

@@ -180,7 +180,7 @@ class Auto:
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
             misfit=self.misfit,
-            growth=backtest.learn_growth(self.inner_tests),
+            growth=backtest.learn_growth(self.inner_tests, may_narrow=is_grid),
             noise=self.noise,
             seed=self.seed,
             highest=self.surface.highest,
