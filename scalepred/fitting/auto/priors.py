@@ -93,7 +93,7 @@ LOSS = Settings(
         Prior("model_exponent", 0.32, 0.29),  # 0.24 to 0.43
         Prior("B", 0.23, 1.7),  # likewise of the data, within a factor of 5
         Prior("data_exponent", 0.44, 0.39),  # 0.30 to 0.65
-        Prior("floor", 1.06, 1.15, is_log=False),  # 0.48 to 0.90 of the smallest
+        Prior("floor", 1.06, 0.9, is_log=False),  # 0.48 to 0.90 of the smallest
         Prior("top", -0.5, 2.0, is_log=False),  # 1.6 times the largest value
         Prior("bend", 1.85, 0.155),  # near Rosenfeld's 2
         Prior("hardness", 0.92, 0.55),  # near Chinchilla's 1
