@@ -47,6 +47,9 @@ class Grid:
     data_per_param: tuple[float, ...] = ()
     # Independent repeats: each has its own split, subset, start and batch order.
     seeds: int = 1
+    # The data sizes of a model and seed share one run at the full rate, the trunk, and
+    # cool down from it, each at its length. For schedule wsd and one epoch.
+    branches: bool = False
     # Rates to choose from at each point; none: `training.learning_rate` alone.
     learning_rates: tuple[float, ...] = ()
     # Likewise for `training.weight_decay`.

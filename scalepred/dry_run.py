@@ -13,9 +13,9 @@ from scalepred.data.dataset import Dataset
 from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.models.model import build_for
-from scalepred.report import format
+from scalepred.report import format, words
 from scalepred.table.rows import Measurement
-from scalepred.training import aot, cost, device_data, ensemble, trials
+from scalepred.training import aot, cost, device_data, ensemble, trials, work
 from scalepred.training.chunks import predict_utilization
 from scalepred.training.plan import Pack, Plan
 
@@ -106,6 +106,10 @@ def print_plan(study: Study, machines: aot.Machines | None = None) -> Pace | Non
             f"  {pack.explain()}, up to {_count_params(pack, dataset):,} "
             f"parameters, {format.flops(flops)} FLOPs"
         )
+    branches = [cell for pack in plan.packs for cell in pack.queue if cell.branch]
+    if branches:
+        alone = sum(work.count_flops(cell, dataset) for cell in branches)
+        print(words.describe_spent(work.count_spent(branches, dataset), alone))
     if machines:
         _print_compiled(plan, dataset, machines)
         return None
@@ -167,7 +171,7 @@ def _print_trial(
         why = f"tried: {len(tried)} of {len(plan.packs)} programs"
     seconds = sum(
         known.get(pack.describe(), pace.seconds(_count_flops(pack)))
-        * sum(_count_steps_of_cell(cell, dataset) for cell in pack.queue)
+        * _count_steps_of_pack(pack, dataset)
         for pack in plan.packs
     )
     each = [trial.compile_seconds for trial in found]
@@ -194,6 +198,12 @@ def _count_flops(pack: Pack) -> float:
     """Of an optimiser step of one lane: all shards and micro batches."""
     micro_batches = pack.queue[0].batch_size / pack.key.batch_size
     return pack.step_flops * pack.data_shards * micro_batches
+
+
+def _count_steps_of_pack(pack: Pack, dataset: Dataset) -> float:
+    """Of all its cells with their scores, those of trunks once."""
+    shared = sum(cell.steps for cell in pack.queue) - pack.live_lane_steps
+    return sum(_count_steps_of_cell(cell, dataset) for cell in pack.queue) - shared
 
 
 def _count_steps_of_cell(cell: Cell, dataset: Dataset) -> float:

@@ -14,7 +14,7 @@ from scalepred.config import Experiment
 from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.own import find_sources
-from scalepred.report import console
+from scalepred.report import console, words
 from scalepred.report.progress import Progress
 from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute
@@ -24,7 +24,7 @@ from scalepred.table.rows import Table
 from scalepred.training import device_data, ensemble, weights
 from scalepred.training.curves import Curves
 from scalepred.training.plan import Plan
-from scalepred.training.work import estimate_work
+from scalepred.training.work import count_flops, count_spent, estimate_work
 
 # Folders of runs that are half done: of the evidence, of what is verified.
 _CHECKPOINTS = ("checkpoints", "checkpoints_verify")
@@ -133,7 +133,17 @@ def train(
             f"{news.compile_seconds:.1f} s, waiting for it {news.wait_seconds:.1f} s, "
             f"lanes busy {news.lane_utilization:.1%}",
         )
+        _tell_spent(study, plan)
     return news
+
+
+def _tell_spent(study: Study, plan: Plan) -> None:
+    """What branches saved, where there are some."""
+    cells = [cell for pack in plan.packs for cell in pack.queue]
+    if any(cell.branch for cell in cells):
+        alone = sum(count_flops(cell, study.dataset) for cell in cells)
+        spent = count_spent(cells, study.dataset)
+        console.print_line(f"{words.describe_spent(spent, alone)}.")
 
 
 class _Owner(NamedTuple):

@@ -9,13 +9,14 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, UserError
 from scalepred.data.dataset import Dataset
 from scalepred.models.model import build_for, find_family
-from scalepred.recipe import find_recipe
+from scalepred.recipe import Recipe, check_branches, find_recipe
 
 
 class ProgramKey(NamedTuple):
@@ -29,7 +30,7 @@ class ProgramKey(NamedTuple):
     optimizer: str
     nesterov: bool
     schedule: str
-    # Words for what only some programs do: clip, smooth, average, micro, crop,
+    # Words for what only some programs do: clip, smooth, average, micro, branch, crop,
     # crop_flip, fast, bfloat16.
     extras: tuple[str, ...] = ()
 
@@ -81,6 +82,9 @@ class Cell:
     # Random words of the run that this one is compared with, in 16 hex digits: both
     # have one start, where shapes allow, and one order of batches. "": its own.
     pair: str = ""
+    # Whether it branches off a trunk: an epoch in the seed's own order of the data, so
+    # that its steps before the cooldown are those of any longer branch.
+    branch: bool = False
 
     @functools.cached_property
     def cell_id(self) -> str:
@@ -92,12 +96,36 @@ class Cell:
         """Two 32-bit words that seed the run, whatever lane or pack it is put in.
 
         The metric, the first of the task, is left out: what is read off a run does not
-        change the run.
+        change the run. Branches of one trunk have the same words.
         """
-        fields = self._fields()
+        fields = self._fields_of_trunk() if self.branch else self._fields()
         del fields["metric"]
         digits = self.pair or _hash(fields)
         return int(digits[:8], 16), int(digits[8:16], 16)
+
+    @functools.cached_property
+    def trunk(self) -> str:
+        """What branches of one trunk have in common: all but their length.
+
+        Of the warm-up that is its steps: two arms may differ in nothing else.
+        """
+        warmup = round(self.warmup_fraction * self.steps)
+        return _hash({**self._fields_of_trunk(), "warmup_steps": warmup})
+
+    @property
+    def cooldown_start(self) -> int:
+        """Steps of a branch that are the trunk's, all at the full rate.
+
+        The rate falls from (1 - cooldown_fraction) steps on; one step less, so that
+        rounding never makes it fall before.
+        """
+        return max(0, math.floor((1 - self.cooldown_fraction) * self.steps) - 1)
+
+    def _fields_of_trunk(self) -> dict[str, Any]:
+        fields = self._fields()
+        for name in ("dataset_size", "steps", "warmup_fraction"):
+            fields.pop(name, None)
+        return fields
 
     def _fields(self) -> dict[str, Any]:
         """Fields without those that have their default."""
@@ -135,6 +163,7 @@ class Cell:
             "smooth": self.label_smoothing > 0,
             "average": self.average_fraction > 0,
             "micro": self.micro_batch_size > 0,
+            "branch": self.branch,
             self.augment: self.augment != "none",
             self.precision: self.precision != "float32",
         }
@@ -290,6 +319,7 @@ def _cross(
         "family": str(find_family(experiment.family)),
         "metric": next(iter(dataset.task.metrics)),
         "validation_size": _validation_size(experiment, dataset),
+        "branch": experiment.grid.branches,
     }
     cells = []
     for depth, width in itertools.product(depths, widths):
@@ -298,11 +328,16 @@ def _cross(
             return build_for(dataset, experiment.family, width, depth).num_params
 
         sizes = _find_sizes(experiment, dataset, fractions, num_params)
+        runs: list[tuple[dict[str, Any], Recipe]] = []
         for size in sizes:
             run: dict[str, Any] = {**settings, "width": int(width)}
             run["depth"] = int(depth)
             run["dataset_size"] = size
-            recipe = find_recipe(training, run, dataset.units_per_example, num_params)
+            units = dataset.units_per_example
+            runs.append((run, find_recipe(training, run, units, num_params)))
+        if experiment.grid.branches:
+            check_branches(training, [recipe for _, recipe in runs])
+        for run, recipe in runs:
             rates = itertools.product(learning_rates, weight_decays)
             for (rate, decay), seed in itertools.product(rates, range(seeds)):
                 scaled = {

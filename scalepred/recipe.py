@@ -7,7 +7,7 @@ import ast
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scalepred.config import Training, UserError
@@ -75,6 +75,49 @@ def find_recipe(
         find_factor("training.learning_rate_rule", training.learning_rate_rule, sizes),
         find_factor("training.weight_decay_rule", training.weight_decay_rule, sizes),
     )
+
+
+def check_branches(training: Training, recipes: Sequence[Recipe]) -> None:
+    """Whether runs of several lengths can share their first steps.
+
+    Args:
+        training: their settings.
+        recipes: of one model at each of its data sizes.
+
+    Raises:
+        UserError: the first steps of a short run are not those of a long one.
+    """
+    cooldown = training.cooldown_fraction
+    for field, good, accepted in (
+        ("schedule", training.schedule == "wsd", "wsd, constant before the cooldown"),
+        ("epochs", training.epochs == 1, "1: a branch reads on in the data"),
+        ("cooldown_fraction", cooldown > 0, "above 0: it is what branches off"),
+        ("warmup_fraction", training.warmup_fraction == 0, "0; use warmup_steps"),
+        (
+            "average_fraction",
+            training.average_fraction <= cooldown,
+            f"at most training.cooldown_fraction={cooldown}",
+        ),
+    ):
+        if not good:
+            raise UserError(
+                f"grid.branches: training.{field}={getattr(training, field)!r} must be "
+                f"{accepted}; or leave grid.branches out"
+            )
+    shared = [(one.settings["batch_size"], *one[1:]) for one in recipes]
+    if len(set(shared)) > 1:
+        raise UserError(
+            "grid.branches: batch size and rates must not depend on the length of a "
+            "run; write training.batch_size_rule, learning_rate_rule and "
+            "weight_decay_rule in width, depth and params alone"
+        )
+    steps = min(one.settings["steps"] for one in recipes)
+    if training.warmup_steps > max(0, math.floor((1 - cooldown) * steps) - 1):
+        raise UserError(
+            f"grid.branches: training.warmup_steps={training.warmup_steps} must end "
+            f"before the shortest run of {steps} steps cools down; lower it, or leave "
+            "out the smallest of grid.data_fractions"
+        )
 
 
 def find_factor(field: str, rule: str, sizes: Mapping[str, float]) -> float:

@@ -9,6 +9,7 @@ on disk, so a study may be stopped anywhere, resumed, widened, or only refitted.
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -43,6 +44,7 @@ from scalepred.runtime.workdir import log
 from scalepred.table.rows import Measurement, Table
 from scalepred.training import aot
 from scalepred.training.run import Progress
+from scalepred.training.work import count_spent
 
 STAGES = ("train", "fit", "forecast", "verify", "report")
 
@@ -294,6 +296,21 @@ def report(
     return Outcome(forecast, verified, found, judge(fit, gates), table)
 
 
+def _count_spent(study: Study, rows: Sequence[Measurement]) -> float:
+    """FLOPs of these runs, trunks counted once; NaN where none is a branch.
+
+    What is forecast is trained by itself, with trunks of its own.
+    """
+    done = {row.cell_id for row in rows}
+    parts = [
+        [cell for cell in cells if cell.cell_id in done]
+        for cells in (study.parts.evidence, study.parts.to_verify)
+    ]
+    if not any(cell.branch for cells in parts for cell in cells):
+        return math.nan
+    return sum(count_spent(cells, study.dataset) for cells in parts)
+
+
 def _collect(
     study: Study,
     fit: Fit,
@@ -337,7 +354,7 @@ def _collect(
         fit,
         _answer(study, fit),
         targets=[*asked, *targets.ask_plain(study, fit.cost)],
-        training=Training.of(rows, news),
+        training=Training.of(rows, news, _count_spent(study, rows)),
         forecast=forecast,
         verified=verified,
     )

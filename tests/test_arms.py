@@ -179,6 +179,9 @@ def test_every_arm_has_a_folder_that_is_a_study(outcome, workdir):
         assert len(outcome.arms[name].table) == 20
         assert json.loads((folder / "config.json").read_text())["kind"] == "experiment"
     assert [group.name for group in outcome.comparison.groups] == list(ARMS)
+    page = (workdir / "report.html").read_text()
+    assert "What was said before" in page
+    assert 'href="faster/report.html"' in page
     assert not (workdir / "measurements.csv").exists()
     assert not (workdir / "checkpoints").exists()
 

@@ -13,6 +13,7 @@ from scalepred.config import UserError
 from scalepred.fitting.recipe import Sweep, fit_sweep, read_sweeps
 from scalepred.fitting.recipe.backtest import hide_largest
 from scalepred.fitting.recipe.bowl import bowl
+from scalepred.fitting.recipe.narrowing import narrow
 from scalepred.fitting.recipe.sampler import draw
 from scalepred.recipe import find_factor
 from scalepred.report import recipe_figure, recipe_words
@@ -194,6 +195,23 @@ def test_what_cannot_be_is_refused(law):
         law.best(1e5, -1)
     with pytest.raises(UserError, match=r"width=3: the law .* knows nothing of it"):
         law.best(1e5, width=3)
+
+
+def test_a_further_sweep_narrows_as_much_as_it_is_said(law):
+    target = {"params": 1e9, "data": 1e7}
+    said = narrow(law, target)
+    best = law.best(**target)
+    assert said.before == pytest.approx(best.upper / best.lower, rel=0.15)
+    assert said.after < said.before
+    assert said.sizes == {"params": 4e6, "data": 1e7}  # towards the target
+    params, data, rates, value, _ = make_runs()
+    more = make_runs(np.array(said.settings), np.array([4e6]), np.array([1e7]))
+    sizes = {
+        "params": np.r_[params, more[0]], "data": np.r_[data, more[1]],
+    }  # fmt: skip
+    wider = Sweep.from_arrays(sizes, np.r_[rates, more[2]], np.r_[value, more[3]])
+    again = fit_sweep(wider).best(**target)
+    assert again.upper / again.lower == pytest.approx(said.after, rel=0.25)
 
 
 def test_the_bowl_is_zero_and_flat_at_the_best_and_linear_far_from_it():

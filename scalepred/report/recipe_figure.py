@@ -104,12 +104,12 @@ def _draw_law(axes: Axes, law: RecipeLaw, name: str, targets: Sequence[Best]) ->
     for sizes, color in zip(fixed, colors, strict=False):
         if others and any(sizes == one for one in fixed[: fixed.index(sizes)]):
             continue
-        said = [law.best(**{**sizes, name: float(at)}) for at in along]
+        said = [law.interval({**law.largest, **sizes, name: at}) for at in along]
         text = ", ".join(
             f"{recipe_words.symbol(other)} = {format.count(size)}"
             for other, size in sizes.items()
         )
-        axes.plot(along, [one.middle for one in said], color=color, label=text or "law")
+        axes.plot(along, [one.value for one in said], color=color, label=text or "law")
         ends = [one.lower for one in said], [one.upper for one in said]
         axes.fill_between(along, *ends, color=color, alpha=0.15, lw=0)
     edges = [edge.sizes for edge in law.edges]

@@ -8,12 +8,15 @@ import numpy as np
 from scalepred.fitting.predict import Estimate
 from scalepred.fitting.recipe.backtest import Hidden
 from scalepred.fitting.recipe.law import Best, RecipeLaw, Regret
+from scalepred.fitting.recipe.narrowing import narrow
 from scalepred.report import format
 from scalepred.table import numbers
 
 _SYMBOLS = {"params": "m", "data": "n", "epochs": "epochs"}
 # Sizes that go together to this correlation are not told apart.
 _TOGETHER = 0.98
+# A sweep is worth naming if it narrows the interval to this share.
+_WORTH = 0.95
 
 
 def name_knob(law: RecipeLaw) -> str:
@@ -84,6 +87,14 @@ def describe_best(law: RecipeLaw, best: Best) -> list[str]:
         f"size of the sweep, is {how} the best there: to keep it costs "
         f"{_percent(kept)}{_chance(kept)}."
     )
+    more = narrow(law, best.sizes)
+    if more.after < _WORTH * more.before:
+        tried = ", ".join(setting(one) for one in more.settings)
+        lines.append(
+            f"To narrow that, sweep {tried} at {_sizes(law, more.sizes)}: the ends of "
+            f"the interval would then differ by a factor of about {more.after:.2g}, "
+            f"not {more.before:.2g}."
+        )
     return lines
 
 

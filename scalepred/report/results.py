@@ -95,8 +95,8 @@ class Training:
     Attributes:
         num_runs: rows with status ok.
         num_failed: rows with another status.
-        flops: of all runs.
-        seconds: wall time of all runs, without compilation.
+        flops: of all runs, each from its first step.
+        seconds: wall time of all runs, without compilation; likewise.
         devices: kinds, as in the table.
         num_programs: compiled programs.
         compile_seconds: of this call, summed over programs, which compile side by
@@ -104,6 +104,7 @@ class Training:
         wait_seconds: of this call, in which nothing was trained for want of a
             program; or NaN.
         lane_utilization: live lane-steps over all lane-steps of this call, or NaN.
+        spent: FLOPs with the steps of a trunk counted once; NaN: all are plain runs.
     """
 
     num_runs: int
@@ -115,14 +116,20 @@ class Training:
     compile_seconds: float
     wait_seconds: float
     lane_utilization: float
+    spent: float = math.nan
 
     @staticmethod
-    def of(rows: "Sequence[Measurement]", news: "Progress | None") -> "Training":
+    def of(
+        rows: "Sequence[Measurement]",
+        news: "Progress | None",
+        spent: float = math.nan,
+    ) -> "Training":
         """What the rows of the table cost, and how the last call went.
 
         Args:
             rows: of the study, failed ones too.
             news: the last of this call; None: nothing was trained.
+            spent: see `Training`.
         """
         good = [row for row in rows if row.status == "ok"]
         return Training(
@@ -135,6 +142,7 @@ class Training:
             compile_seconds=news.compile_seconds if news else math.nan,
             wait_seconds=news.wait_seconds if news else math.nan,
             lane_utilization=news.lane_utilization if news else math.nan,
+            spent=spent,
         )
 
 

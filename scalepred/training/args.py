@@ -22,6 +22,7 @@ class Options:
     smooth: bool  # labels
     average: bool  # weights, over the last part of the run
     micro: bool  # gradients of several micro-batches are averaged
+    branch: bool  # the run is one of several of a trunk, see `branches`
     augment: str  # none | crop | crop_flip
     bfloat16: bool  # forward and backward pass
 
@@ -38,6 +39,7 @@ class Options:
             smooth="smooth" in key.extras,
             average="average" in key.extras,
             micro="micro" in key.extras,
+            branch="branch" in key.extras,
             augment=changes.pop() if changes else "none",
             bfloat16="bfloat16" in key.extras,
         )
@@ -85,7 +87,7 @@ def lane_args(cell: Cell, model: int, order: int) -> LaneArgs:
         dataset_size=np.uint32(cell.dataset_size),
         validation_size=np.int32(cell.validation_size),
         steps=np.int32(cell.steps),
-        marks=curves.choose_marks(cell.steps),
+        marks=curves.marks_of(cell),
         micro_batches=np.int32(cell.batch_size // micro_batch_size),
         learning_rate=np.float32(cell.learning_rate),
         momentum=np.float32(cell.momentum),

@@ -6,10 +6,12 @@ early: the host learns of it while later chunks run, and plans those to come wit
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from scalepred.grid import Cell
+from scalepred.training.branches import Chain, find_chains, find_stop
 from scalepred.training.plan import Pack, Plan
 
 
@@ -19,9 +21,12 @@ class Chunk:
 
     Attributes:
         num_steps: optimiser steps of every lane that is not done before.
-        cells: the cell of each lane, None where it is idle [lanes].
+        chains: what each lane has still to train, the first of it now; nothing where it
+            is idle [lanes].
         fresh: lanes whose cell starts now [lanes].
         resumed: lanes whose cell goes on now, having been begun elsewhere [lanes].
+        taken_back: lanes whose cell goes on now from the state of the trunk that was
+            put aside for it [lanes].
         given_up: lanes whose cell diverged and was taken out before the chunk, and the
             cell.
         steps_done: of each lane's cell, after the chunk [lanes].
@@ -29,12 +34,36 @@ class Chunk:
     """
 
     num_steps: int
-    cells: tuple[Cell | None, ...]
+    chains: tuple[Chain, ...]
     fresh: tuple[bool, ...]
     resumed: tuple[bool, ...]
+    taken_back: tuple[bool, ...]
     given_up: tuple[tuple[int, Cell], ...]
     steps_done: tuple[int, ...]
     num_steps_of_lanes: tuple[int, ...]
+
+    @functools.cached_property
+    def cells(self) -> tuple[Cell | None, ...]:
+        """The cell of each lane, None where it is idle [lanes]."""
+        return tuple(chain[0] if chain else None for chain in self.chains)
+
+    @functools.cached_property
+    def in_trunk(self) -> tuple[bool, ...]:
+        """Lanes on the way to where their cell cools down, others to follow [lanes]."""
+        return tuple(
+            len(chain) > 1 and steps <= chain[0].cooldown_start
+            for chain, steps in zip(self.chains, self.steps_done, strict=True)
+        )
+
+    @property
+    def put_aside(self) -> list[int]:
+        """Lanes whose state is put aside before the chunk, as they cool down in it."""
+        lanes = zip(self.chains, self.steps_before, self.in_trunk, strict=True)
+        return [
+            lane
+            for lane, (chain, before, in_trunk) in enumerate(lanes)
+            if len(chain) > 1 and before == chain[0].cooldown_start and not in_trunk
+        ]
 
     @property
     def steps_before(self) -> tuple[int, ...]:
@@ -66,33 +95,42 @@ def make_chunks(
 
     Args:
         pack: what to train.
-        begun: cells of the queue that were begun before, and their steps; they go
-            first.
+        begun: last cells of chains that were begun before, and the steps done, which
+            are the trunk's where others come before; they go first.
         limit: steps that the next chunk may have at most; asked before each.
         diverged: cells that are known to have diverged; looked at before each chunk,
             so it may grow. They give up their lanes.
     """
     begun = begun or {}
-    cells: list[Cell | None] = [None] * pack.lanes
+    chains: list[Chain] = [()] * pack.lanes
     steps_done = [0] * pack.lanes
-    queue = sorted(pack.queue, key=lambda cell: cell not in begun)
+    aside: dict[int, int] = {}  # steps of the states put aside, by lane
+    ended: list[int] = []  # lanes whose cell ended in the chunk before
+    queue = sorted(find_chains(pack.queue), key=lambda chain: chain[-1] not in begun)
     queue.reverse()
 
     while True:
-        given_up = _find_cells(cells, diverged)
+        marks = [[False] * pack.lanes for _ in range(3)]
+        fresh, resumed, taken_back = marks
+        given_up = _find_cells(chains, diverged)
         for lane, _ in given_up:
-            cells[lane] = None
-        fresh, resumed = [False] * pack.lanes, [False] * pack.lanes
+            chains[lane] = chains[lane][1:]
+        for lane in [*ended, *(lane for lane, _ in given_up)]:
+            if chains[lane]:  # the next of its trunk
+                taken_back[lane] = lane in aside
+                fresh[lane] = lane not in aside
+                steps_done[lane] = aside.get(lane, 0)
         for lane in _order_lanes(pack):
-            if cells[lane] is None and queue:
-                cells[lane] = cell = queue.pop()
-                steps_done[lane] = begun.get(cell, 0)
-                resumed[lane] = cell in begun
-                fresh[lane] = cell not in begun
+            if not chains[lane] and queue:
+                chains[lane] = chain = queue.pop()
+                steps_done[lane] = begun.get(chain[-1], 0)
+                resumed[lane] = chain[-1] in begun
+                fresh[lane] = chain[-1] not in begun
+                aside.pop(lane, None)
         left = {
-            lane: cell.steps - steps_done[lane]
-            for lane, cell in enumerate(cells)
-            if cell is not None
+            lane: find_stop(chain, steps_done[lane]) - steps_done[lane]
+            for lane, chain in enumerate(chains)
+            if chain
         }
         if not left and not given_up:
             return
@@ -102,28 +140,29 @@ def make_chunks(
         steps_done = [sum(both) for both in zip(steps_done, steps, strict=True)]
         chunk = Chunk(
             num_steps,
-            tuple(cells),
-            tuple(fresh),
-            tuple(resumed),
+            tuple(chains),
+            *map(tuple, marks),
             given_up,
             tuple(steps_done),
             tuple(steps),
         )
+        aside |= {lane: chunk.steps_before[lane] for lane in chunk.put_aside}
         yield chunk
-        for lane, _ in chunk.finished:
-            cells[lane] = None
+        ended = [lane for lane, _ in chunk.finished]
+        for lane in ended:
+            chains[lane] = chains[lane][1:]
 
 
 def _find_cells(
-    cells: Sequence[Cell | None], wanted: Collection[Cell]
+    chains: Sequence[Chain], wanted: Collection[Cell]
 ) -> tuple[tuple[int, Cell], ...]:
-    """Lanes that hold one of the wanted cells, and the cell."""
+    """Lanes that hold one of the wanted cells now, and the cell."""
     if not wanted:  # hashing all would take a while
         return ()
     return tuple(
-        (lane, cell)
-        for lane, cell in enumerate(cells)
-        if cell is not None and cell in wanted
+        (lane, chain[0])
+        for lane, chain in enumerate(chains)
+        if chain and chain[0] in wanted
     )
 
 

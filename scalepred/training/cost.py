@@ -205,6 +205,7 @@ def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
     num_params = model.num_params_total
     state = jax.eval_shape(functools.partial(lane_lib.start, setup), _IDLE)
     carried = sum(leaf.size for leaf in jax.tree.leaves(state))
+    copies = 2 if setup.options.branch else 1  # that of the trunk is put aside
     residuals, has_convolution = _trace_backward(setup)
     patches = 0.0
     if len(dataset.input_shape) == 3:  # images
@@ -214,7 +215,7 @@ def _trace(key: ProgramKey, dataset: Dataset) -> ProgramCost:
     forward = model.count_forward_flops(dataset.input_spec)
     return ProgramCost(
         flops=3 * forward * dataset.task.views * key.batch_size,
-        state_bytes=4.0 * carried,
+        state_bytes=4.0 * carried * copies,
         work_bytes=4.0 * num_params + patches,
         kept_bytes=residuals - patches,
         has_convolution=has_convolution,

@@ -23,10 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from scalepred.grid import Cell
 from scalepred.runtime.files import is_digest, list_files, remove_abandoned, write_whole
 
 # Of a run that is no shorter.
 NUM_POINTS = 48
+# Of a branch, those in its cooldown; and the step from which a trunk has no more.
+_COOLDOWN_POINTS = 7
+_LAST_OF_TRUNK = 1 << 24
 # So many files become one.
 _MOST_FILES = 64
 
@@ -40,19 +44,50 @@ class Curve(NamedTuple):
     losses: np.ndarray
 
 
+def marks_of(cell: Cell) -> np.ndarray:
+    """Steps at which a run has points, int32 [NUM_POINTS + 1]."""
+    if cell.branch:
+        return choose_branch_marks(cell.steps, cell.cooldown_start)
+    return choose_marks(cell.steps)
+
+
 @functools.lru_cache(maxsize=4096)
-def choose_marks(steps: int) -> np.ndarray:
-    """Steps at which a run has points: every one at first, then log-spaced.
+def choose_branch_marks(steps: int, cooldown_start: int) -> np.ndarray:
+    """The points of a branch: those of its trunk, then its own.
+
+    Points of trunks are the same for all lengths, so that what was added up on the way
+    is right for every branch: a branch has them as far as its cooldown, a point where
+    this begins, and the others equally spaced over it.
+
+    Args:
+        steps: of the branch.
+        cooldown_start: steps of the trunk.
+
+    Returns:
+        As `choose_marks`.
+    """
+    of_trunk = choose_marks(_LAST_OF_TRUNK, NUM_POINTS - _COOLDOWN_POINTS - 1)
+    shared = [int(mark) for mark in of_trunk if mark < cooldown_start]
+    of_cooldown = np.linspace(cooldown_start, steps, _COOLDOWN_POINTS + 1)
+    marks = [*shared, *map(round, of_cooldown)]
+    marks += [steps] * (NUM_POINTS + 1 - len(marks))
+    return np.array(marks, np.int32)
+
+
+@functools.lru_cache(maxsize=4096)
+def choose_marks(steps: int, num_points: int = NUM_POINTS) -> np.ndarray:
+    """Points of a run of so many steps: every one at first, then log-spaced.
 
     Args:
         steps: of the run.
+        num_points: to be chosen.
 
     Returns:
-        0, then the points, the last of them `steps`, int32 [NUM_POINTS + 1]. A shorter
+        0, then the points, the last of them `steps`, int32 [num_points + 1]. A shorter
         run repeats its last one.
     """
     marks = [0]
-    for left in range(NUM_POINTS, 0, -1):
+    for left in range(num_points, 0, -1):
         last = marks[-1]
         ratio = (steps / max(last, 1)) ** (1 / left)
         marks.append(min(steps, max(last + 1, round(last * ratio))))
@@ -86,14 +121,13 @@ def add_loss(
     return sums + jnp.where(is_here, loss, 0.0)
 
 
-def finish(steps: int, sums: np.ndarray) -> Curve:
+def finish(marks: np.ndarray, sums: np.ndarray) -> Curve:
     """The curve of a run that is done, or that diverged.
 
     Args:
-        steps: of the run.
+        marks: of the run, see `marks_of`.
         sums: as `add_loss` left them, float32 [NUM_POINTS].
     """
-    marks = choose_marks(steps)
     counts = np.diff(marks)
     is_point = counts > 0
     losses = (sums[is_point] / counts[is_point]).astype(np.float32)

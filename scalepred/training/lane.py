@@ -95,7 +95,8 @@ def make_setup(
 
     Raises:
         UserError: images are to be changed where there are none, labels smoothed that
-            are no classes, or batches do not hold whole groups.
+            are no classes, batches do not hold whole groups, or runs are to branch
+            whose model reads on from window to window.
     """
     options, task = Options.of(key), dataset.task
     if options.augment != "none" and dataset.inputs.ndim != 4:
@@ -112,6 +113,11 @@ def make_setup(
         raise UserError(
             f"training.batch_size={key.batch_size}: {task.name} judges groups of "
             f"{task.group} examples; choose a multiple of {task.group * data_shards}"
+        )
+    if options.branch and any(model.restart for model in models):
+        raise UserError(
+            f"grid.branches: family {key.family} reads on in stretches of the data "
+            "that depend on their size; leave grid.branches out"
         )
     prepare = dataset.prepare or (lambda x: x)
     return Setup(

@@ -92,7 +92,7 @@ def make_optimizer(
     options: Options, args: LaneArgs, step: jax.Array
 ) -> optax.GradientTransformation:
     """The optimiser at this step; optax takes traced numbers where it takes floats."""
-    rate = learning_rate_at(options.schedule, args, step)
+    rate = learning_rate_at(options.schedule, args, step, options.branch)
     optimizer = _make(options, args, rate)
     if options.clip:
         clip = optax.clip_by_global_norm(args.clip_norm)
@@ -145,7 +145,9 @@ def evaluated_params(params: Any, opt_state: Any) -> Any:
     return params
 
 
-def learning_rate_at(schedule: str, args: LaneArgs, step: jax.Array) -> jax.Array:
+def learning_rate_at(
+    schedule: str, args: LaneArgs, step: jax.Array, branch: bool = False
+) -> jax.Array:
     """Learning rate of step `step`, a function of the fraction of the run done.
 
     Warm-up rises linearly to the peak over the first `warmup_fraction` of the steps.
@@ -155,6 +157,9 @@ def learning_rate_at(schedule: str, args: LaneArgs, step: jax.Array) -> jax.Arra
     stays and falls linearly to 0 over the last `cooldown_fraction`, rsqrt falls as the
     root of steps once the warm-up, or the first hundredth, is over. A function of
     one's own is given the fraction done, the step and all steps.
+
+    The warm-up of a branch is counted in steps, as rounding of fractions would depend
+    on the length of the run.
     """
     # The middle of the step, so that neither the first nor the last is wasted on 0.
     done = (step + 0.5) / jnp.maximum(args.steps, 1)
@@ -176,6 +181,8 @@ def learning_rate_at(schedule: str, args: LaneArgs, step: jax.Array) -> jax.Arra
         falling = jnp.sqrt(begin / jnp.maximum(done, begin))
     else:
         falling = find_schedule(schedule)(done, step, args.steps)
+    if branch:
+        done, warmup = step + 0.5, jnp.round(warmup * args.steps)
     rising = done / jnp.maximum(warmup, 1e-9)
     return args.learning_rate * jnp.where(done < warmup, rising, falling)
 

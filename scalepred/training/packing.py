@@ -4,14 +4,21 @@ Pure Python, once the programs are traced.
 """
 
 import dataclasses
+import functools
 import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
 
 from scalepred.config import Packing, UserError
 from scalepred.grid import Cell, ProgramKey
+from scalepred.training.branches import (
+    Chain,
+    count_chain_steps,
+    count_steps,
+    find_chains,
+    list_stretches,
+)
 from scalepred.training.cost import CPU, Machine, ProgramCost, split_batch
 from scalepred.training.plan import Choice, Pack, Plan
 
@@ -94,18 +101,31 @@ def _group(
     return list(groups.values())
 
 
-class _Work(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Work:
     """What one program has to do."""
 
     key: ProgramKey
     cost: ProgramCost  # of one lane on one device
     queue: tuple[Cell, ...]  # longest first
+    chains: list[Chain]  # the same, as lanes take them
     groups: int  # of devices, each with lanes of its own
+
+    @functools.cached_property
+    def lengths(self) -> list[int]:
+        """Steps of each chain, the longest first."""
+        return [count_chain_steps(chain) for chain in self.chains]
+
+    @functools.cached_property
+    def stretches(self) -> list[int]:
+        """Steps that lanes do without having to wait for each other."""
+        found = [list_stretches(chain) for chain in self.chains]
+        return [steps for chain in found for steps in chain if steps]
 
     @property
     def total(self) -> int:
         """Steps of all cells."""
-        return sum(cell.steps for cell in self.queue)
+        return sum(self.lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,14 +178,13 @@ class _Planner:
             axis = machine.choose_axis(whole)
         shards = self._count_shards(key, whole, axis)
         cost, groups = split_batch(whole, shards), self.num_devices // shards
-        work = _Work(key, cost, queue, groups)
+        work = _Work(key, cost, queue, find_chains(queue), groups)
         seconds, lanes = min(
             (self._seconds(work, lanes, axis), lanes)
             for lanes in self._lane_choices(work, axis)
         )
         true_flops = sum(
-            self.cost_of(key).flops * sum(cell.steps for cell in members)
-            for key, members in part
+            self.cost_of(key).flops * count_steps(members) for key, members in part
         )
         padded_flops = shards * cost.flops * work.total
         turns = self._count_turns(work, lanes, axis)
@@ -196,8 +215,8 @@ class _Planner:
         self, work: _Work, lanes: int, axis: str, turns: int
     ) -> dict[str, int]:
         """Steps of the shortest and the longest chunk, and of a block."""
-        machine, queue = self.machine, work.queue
-        longest, shortest = queue[0].steps, queue[-1].steps
+        machine, stretches = self.machine, work.stretches
+        longest, shortest = work.lengths[0], min(stretches)
         step_seconds = turns * machine.seconds(work.cost, lanes, axis)
         in_a_second = math.ceil(_CHUNK_SECONDS / step_seconds)
         most = min(longest, max(math.ceil(longest / _CHUNKS_PER_RUN), in_a_second))
@@ -206,7 +225,7 @@ class _Planner:
             most = min(most, self._count_batches(work) // lanes)
         most_of_block = int(_BLOCK_SECONDS / step_seconds)
         block_steps = _choose_block(
-            queue, max(1, min(machine.block_steps, most_of_block))
+            stretches, max(1, min(machine.block_steps, most_of_block))
         )
         if axis == "vmap" and most > block_steps:  # whole blocks
             most -= most % block_steps
@@ -278,11 +297,11 @@ class _Planner:
         The host's work is by the chunk, and a chunk is no longer than a run. On a CPU
         only: an accelerator takes more lanes at once.
         """
-        machine, cost, queue = self.machine, work.cost, work.queue
+        machine, cost, lengths = self.machine, work.cost, work.lengths
         if not machine.is_cpu or self.packing.lanes or machine.stream_rows:
             return 1
-        run_seconds = queue[0].steps * machine.seconds(cost, lanes, axis)
-        most = len(queue) // (_RUNS_A_LANE * lanes * work.groups)
+        run_seconds = lengths[0] * machine.seconds(cost, lanes, axis)
+        most = len(lengths) // (_RUNS_A_LANE * lanes * work.groups)
         turns = max(1, min(int(_CHUNK_SECONDS / run_seconds), most))
         while turns > 1 and not machine.fits(cost, axis, lanes, turns):
             turns -= 1
@@ -302,21 +321,21 @@ class _Planner:
 
     def _seconds(self, work: _Work, lanes: int, axis: str) -> float:
         """Until the last cell is done."""
-        queue, total = work.queue, work.total
+        lengths, total = work.lengths, work.total
         if axis == "map":
-            steps = max(total / work.groups, queue[0].steps)
+            steps = max(total / work.groups, lengths[0])
             return steps * self.machine.seconds(work.cost, 1, axis)
-        steps = _last_end(queue, total, lanes * work.groups)
+        steps = _last_end(lengths, total, lanes * work.groups)
         return steps * self.machine.seconds(work.cost, lanes, axis)
 
     def _lane_choices(self, work: _Work, axis: str) -> list[int]:
         """Lanes a device that fit and may be of use, at least one.
 
-        More than sum(steps) / max(steps) make nothing shorter: the longest cell takes
+        More than sum(steps) / max(steps) make nothing shorter: the longest chain takes
         as long as the rest.
         """
-        cost, queue = work.cost, work.queue
-        useful = min(round(work.total / queue[0].steps), len(queue))
+        cost, lengths = work.cost, work.lengths
+        useful = min(round(work.total / lengths[0]), len(lengths))
         most = math.ceil(useful / work.groups)
         most = min(most, self.packing.lanes or self.machine.most_lanes)
         if self.machine.stream_rows:
@@ -340,19 +359,19 @@ class _Planner:
         return counts
 
 
-def _last_end(queue: Sequence[Cell], total: int, lanes: int) -> float:
+def _last_end(lengths: Sequence[int], total: int, lanes: int) -> float:
     """Steps until all lanes are done, each taking the next of the queue."""
-    if len(queue) > _MANY_A_LANE * lanes:  # see above
-        return max(total / lanes, queue[0].steps)
+    if len(lengths) > _MANY_A_LANE * lanes:  # see above
+        return max(total / lanes, lengths[0])
     ends = [0] * lanes
-    for cell in queue:
-        heapq.heapreplace(ends, ends[0] + cell.steps)
+    for steps in lengths:
+        heapq.heapreplace(ends, ends[0] + steps)
     return max(ends)
 
 
-def _choose_block(queue: Sequence[Cell], most: int) -> int:
+def _choose_block(stretches: Sequence[int], most: int) -> int:
     """Steps a block, half of the most at least: those that mask least of the runs."""
-    runs = Counter(cell.steps for cell in queue)
+    runs = Counter(stretches)
 
     def count_masked(block: int) -> int:
         return sum(-steps % block * count for steps, count in runs.items())

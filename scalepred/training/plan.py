@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from scalepred.grid import Cell, ProgramKey
+from scalepred.training.branches import count_steps
 
 
 class Choice(NamedTuple):
@@ -74,8 +75,8 @@ class Pack:
 
     @property
     def live_lane_steps(self) -> int:
-        """Optimiser steps its cells need."""
-        return sum(cell.steps for cell in self.queue)
+        """Optimiser steps its cells need, those of trunks once."""
+        return count_steps(self.queue)
 
     def count_lane_steps(self, steps: Sequence[int]) -> int:
         """Lane-steps that pass while the lanes do so many steps each.

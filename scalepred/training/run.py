@@ -21,10 +21,11 @@ from scalepred.runtime import processes
 from scalepred.runtime.preemption import Stopped
 from scalepred.table.rows import Measurement
 from scalepred.training import chunks, pace
-from scalepred.training.args import LaneArgs, idle_args, lane_args
+from scalepred.training.args import idle_args, lane_args
+from scalepred.training.branches import can_go_on, find_chains, trunk_args
 from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.chunks import Chunk
-from scalepred.training.curves import Curve
+from scalepred.training.curves import Curve, marks_of
 from scalepred.training.curves import finish as finish_curve
 from scalepred.training.devices import put, put_lanes
 from scalepred.training.engine import Engine
@@ -34,6 +35,7 @@ from scalepred.training.pace import Pace, Request
 from scalepred.training.plan import Pack
 from scalepred.training.row import make_row
 from scalepred.training.score import Scores
+from scalepred.training.spare import Spare
 from scalepred.training.streaming import open_data
 from scalepred.training.weights import cut, make_taker
 
@@ -144,23 +146,24 @@ class PackRun:
         self._pack, self._engine = pack, engine
         self._totals, self._checkpoints = totals, checkpoints
         self._save, self._take_weights = save, make_taker(pack, engine)
-        args: dict[Cell | None, LaneArgs] = {
-            cell: lane_args(
-                cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
-            )
-            for cell in pack.queue
-        }
-        args[None] = idle_args()
-        self._args_of = {cell: pack_args(one) for cell, one in args.items()}
-        self._placed_cells: tuple[Cell | None, ...] = ()  # whose args are on devices
+        self._args_of = _pack_all_args(pack, order_of_seed)
+        self._placed_args: Any = None  # whose args are on devices
         self._placed: Any = None
         self._state = engine.idle()
         self._curves: Any = None  # after the last chunk that was sent
+        chains = find_chains(pack.queue)
+        self._spare = Spare(engine) if max(map(len, chains), default=0) > 1 else None
         begun = checkpoints.restore(pack, engine.shapes) if checkpoints else []
+        last = {chain[-1]: chain for chain in chains}
+        begun = [
+            run
+            for run in begun
+            if run.cell in last and can_go_on(last[run.cell], run.steps)
+        ]
         self._begun = {run.cell: run.steps for run in begun}
         self._waiting = {run.cell: run for run in begun}
         self._seconds: dict[Cell, float] = collections.defaultdict(float)
-        self._seconds.update((run.cell, run.seconds) for run in begun)
+        self._seconds.update((last[run.cell][0], run.seconds) for run in begun)
         self._diverged: set[Cell] = set()  # that still hold a lane
         self._requested = Request.NONE
         self._sent: collections.deque[_Sent] = collections.deque()
@@ -196,13 +199,18 @@ class PackRun:
         engine, mesh = self._engine, self._engine.mesh
         self._restore_lanes(chunk)
         request = pace.make_request(self._checkpoints) | self._pace.request
-        if chunk.cells != self._placed_cells:
-            rows = [self._args_of[cell] for cell in chunk.cells]
-            self._placed, self._placed_cells = put_lanes(rows, mesh), chunk.cells
+        wanted = chunk.cells, chunk.in_trunk
+        if wanted != self._placed_args:
+            rows = [self._args_of[which] for which in zip(*wanted, strict=True)]
+            self._placed, self._placed_args = put_lanes(rows, mesh), wanted
+        if self._spare:
+            self._state = self._spare.take_back(chunk, self._state)
         state, placed = self._state, self._placed
         given_up_curves = self._curves if chunk.given_up else None
         if any(chunk.fresh):
             state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
+        if self._spare:
+            self._spare.put_aside(chunk, state)
         data = self._feed.hold_steps(
             chunk.cells, chunk.steps_before, chunk.num_steps_of_lanes
         )
@@ -229,9 +237,9 @@ class PackRun:
     def _restore_lanes(self, chunk: Chunk) -> None:
         """Puts unfinished cells of a checkpoint into the lanes they go on in."""
         saved = {
-            lane: self._waiting.pop(cell).state
-            for lane, cell in enumerate(chunk.cells)
-            if cell is not None and chunk.resumed[lane]
+            lane: self._waiting.pop(chain[-1]).state
+            for lane, chain in enumerate(chunk.chains)
+            if chunk.resumed[lane]
         }
         if saved:
             self._state = _put_back(self._state, saved, self._engine.mesh)
@@ -273,13 +281,15 @@ class PackRun:
         """Adds a cell to those that are done; it holds no lane any more."""
         seconds = self._seconds.pop(cell)
         done.rows.append(make_row(cell, self._pack, self._engine, scores, seconds))
-        done.curves[cell.cell_id] = finish_curve(cell.steps, sums)
+        done.curves[cell.cell_id] = finish_curve(marks_of(cell), sums)
         self._diverged.discard(cell)
 
     def _count(self, chunk: Chunk, passed: float) -> None:
         """Adds a chunk that took so many seconds to the totals."""
         steps = chunk.num_steps_of_lanes
         num_lane_steps = sum(steps)
+        if self._spare:
+            self._spare.count(chunk, self._seconds)
         for cell, num_steps in zip(chunk.cells, steps, strict=True):
             if cell is not None:
                 self._seconds[cell] += passed * num_steps / num_lane_steps
@@ -291,9 +301,11 @@ class PackRun:
     def _save_or_stop(self, chunk: Chunk) -> None:
         """Saves what is unfinished after a chunk, and ends where that was asked for."""
         if self._checkpoints:
-            held = _find_unfinished(chunk, self._seconds)
+            held, state = _find_unfinished(chunk, self._seconds), self._state
+            if self._spare:
+                held, state = self._spare.hold(chunk, held, state)
             waiting = list(self._waiting.values())
-            self._checkpoints.save(self._pack, self._state, held, waiting)
+            self._checkpoints.save(self._pack, state, held, waiting)
         if Request.STOP in self._requested:
             if self._checkpoints:
                 self._checkpoints.finish()
@@ -319,9 +331,25 @@ def _put_back(state: LaneState, saved: Mapping[int, LaneState], mesh: Mesh) -> A
 
 
 def _find_unfinished(chunk: Chunk, seconds: Mapping[Cell, float]) -> dict[int, Held]:
-    lanes = zip(chunk.cells, chunk.steps_done, strict=True)
+    """By lane. Those of a trunk are named by the last of its branches."""
+    lanes = zip(chunk.chains, chunk.steps_done, strict=True)
     return {
-        lane: Held(cell, steps, seconds[cell])
-        for lane, (cell, steps) in enumerate(lanes)
-        if cell is not None and steps < cell.steps
+        lane: Held(chain[-1], steps, seconds[chain[0]])
+        for lane, (chain, steps) in enumerate(lanes)
+        if chain and steps < chain[0].steps
     }
+
+
+def _pack_all_args(
+    pack: Pack, order_of_seed: Mapping[int, int]
+) -> dict[tuple[Cell | None, bool], np.ndarray]:
+    """The args of each cell, to its end and, of branches, in their trunk."""
+    packed: dict[tuple[Cell | None, bool], np.ndarray] = {}
+    for cell in pack.queue:
+        model = pack.widths.index(cell.width)
+        args = lane_args(cell, model, order_of_seed[cell.seed])
+        packed[cell, False] = pack_args(args)
+        if cell.branch:
+            packed[cell, True] = pack_args(trunk_args(args, cell))
+    packed[None, False] = pack_args(idle_args())
+    return packed

@@ -34,12 +34,12 @@ def start() -> Cursor:
 
 
 def draw_batch(
-    words: jax.Array, cursor: Cursor, size: jax.Array, batch_size: int
+    words: jax.Array | None, cursor: Cursor, size: jax.Array, batch_size: int
 ) -> tuple[jax.Array, Cursor]:
     """The next batch; it may straddle epochs, and n may be smaller than the batch.
 
     Args:
-        words: key of the order, uint32 [2].
+        words: key of the order, uint32 [2]; None: every epoch counts from 0 to n-1.
         cursor: where the lane stands.
         size: n, at least 1, uint32 [].
         batch_size: examples to draw.
@@ -49,7 +49,11 @@ def draw_batch(
         example comes once an epoch.
     """
     position = cursor.position + jnp.arange(batch_size, dtype=jnp.uint32)
-    examples = permute(words, cursor.epoch + position // size, position % size, size)
+    if words is None:
+        examples = (position % size).astype(jnp.int32)
+    else:
+        epoch = cursor.epoch + position // size
+        examples = permute(words, epoch, position % size, size)
     return examples, advance(cursor, size, batch_size)
 
 
@@ -85,7 +89,7 @@ def draw_consecutive(
 
 
 def find_draws(
-    words: np.ndarray,
+    words: np.ndarray | None,
     first: int,
     count: int,
     size: int,
@@ -95,7 +99,7 @@ def find_draws(
     """What a lane draws, told on the host.
 
     Args:
-        words: key of the order, uint32 [2].
+        words: as `draw_batch` takes them.
         first: batches drawn before.
         count: batches.
         size: n.
@@ -111,6 +115,8 @@ def find_draws(
         examples = (np.arange(batch_size) * length + position) % size
         return examples.astype(np.int32).reshape(-1)
     number = first * batch_size + np.arange(count * batch_size)
+    if words is None:
+        return (number % size).astype(np.int32)
     epoch, position = (part.astype(np.uint32) for part in np.divmod(number, size))
     return permute(words, epoch, position, np.uint32(size))
 

@@ -154,9 +154,14 @@ def draw(
         return None
     batch_size = setup.options.batch_size
     drawn, _ = sampling.draw_batch(
-        args.words, state.cursor, args.dataset_size, steps * batch_size
+        _order_words(setup, args), state.cursor, args.dataset_size, steps * batch_size
     )
     return drawn.reshape(steps, batch_size)
+
+
+def _order_words(setup: Setup, args: LaneArgs) -> jax.Array | None:
+    """Key of the order of batches; None: the seed's own, whose prefixes are shared."""
+    return None if setup.options.branch else args.words
 
 
 def _next_batch(
@@ -175,7 +180,8 @@ def _next_batch(
     elif drawn is not None:
         batch, cursor = drawn, sampling.advance(cursor, size, batch_size)
     else:
-        batch, cursor = sampling.draw_batch(args.words, cursor, size, batch_size)
+        words = _order_words(setup, args)
+        batch, cursor = sampling.draw_batch(words, cursor, size, batch_size)
     return batch, cursor, model_state
 
 

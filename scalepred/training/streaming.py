@@ -136,7 +136,7 @@ class Stream(Resident):
         batch_size = cell.program_key.batch_size
         each = cell.batch_size // batch_size
         drawn = sampling.find_draws(
-            np.array(cell.random_words, np.uint32),
+            None if cell.branch else np.array(cell.random_words, np.uint32),
             steps_done * each,
             num_steps * each,
             cell.dataset_size,

@@ -1,8 +1,11 @@
 """What a cell is and takes, counted and not measured: parameters, FLOPs, time."""
 
+from collections.abc import Sequence
+
 from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.models.model import Model, build_for
+from scalepred.training.branches import count_own_steps, find_chains
 from scalepred.training.cost import STEP_OVERHEAD_FLOPS
 from scalepred.training.plan import Plan
 
@@ -24,15 +27,32 @@ def count_flops(cell: Cell, dataset: Dataset) -> float:
     return 3 * forward * cell.steps * cell.batch_size
 
 
+def count_spent(cells: Sequence[Cell], dataset: Dataset) -> float:
+    """Training FLOPs that cells take together, the steps of a trunk counted once."""
+    return sum(
+        count_flops(cell, dataset) * own / cell.steps
+        for chain in find_chains(cells)
+        for cell, own in zip(chain, count_own_steps(chain), strict=True)
+    )
+
+
 def estimate_work(plan: Plan, dataset: Dataset) -> dict[str, float]:
-    """Relative time of each planned cell, by id; for the time left, nothing else."""
-    cells = [cell for pack in plan.packs for cell in pack.queue]
-    keys = {cell.program_key: cell for cell in cells}
+    """Relative time of each planned cell, by id; for the time left, nothing else.
+
+    Of a branch, of what it adds to those before it.
+    """
+    chains = [chain for pack in plan.packs for chain in find_chains(pack.queue)]
+    steps = {
+        cell: own
+        for chain in chains
+        for cell, own in zip(chain, count_own_steps(chain), strict=True)
+    }
+    keys = {cell.program_key: cell for cell in steps}
     num_params = {
         key: build(cell, dataset).num_params_total for key, cell in keys.items()
     }
     return {
-        cell.cell_id: cell.steps
+        cell.cell_id: own
         * (6.0 * num_params[cell.program_key] * cell.batch_size + STEP_OVERHEAD_FLOPS)
-        for cell in cells
+        for cell, own in steps.items()
     }

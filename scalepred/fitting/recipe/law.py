@@ -216,16 +216,22 @@ class RecipeLaw:
             float(np.mean(self._cost(log_setting, bottoms))) for log_setting in tried
         ]
         setting = float(np.exp(tried[int(np.argmin(cost))]))
-        lower, middle, upper = np.exp(np.quantile(bottoms, (_TAILS[0], 0.5, _TAILS[1])))
+        found = self.interval(sizes)
         return Best(
             self.knob,
             sizes,
             setting,
-            float(middle),
-            float(lower),
-            float(upper),
+            found.value,
+            found.lower,
+            found.upper,
             self.regret(setting, **sizes),
         )
+
+    def interval(self, sizes: Mapping[str, float]) -> Estimate:
+        """The best setting at a size, all axes of the law, with its 90 % interval."""
+        tails = (_TAILS[0], 0.5, _TAILS[1])
+        lower, middle, upper = np.exp(np.quantile(self._draw_bottoms(sizes), tails))
+        return Estimate(float(middle), float(lower), float(upper))
 
     def regret(
         self,
@@ -317,22 +323,30 @@ class RecipeLaw:
         found = draws.center[:, None] + draws.exponents @ offsets.T
         return found + self.posterior.shift
 
-    def _draw_bottoms(self, sizes: Mapping[str, float]) -> np.ndarray:
-        """ln of the best setting at one size, its own deviation with it [draws].
+    def draw_law(self, sizes: Mapping[str, float]) -> np.ndarray:
+        """ln of the best setting at one size by the law alone [draws]."""
+        return self._law(self._offset(sizes)[None])[:, 0]
+
+    def growth(self, sizes: Mapping[str, float]) -> float:
+        """Factor on the deviation of a size beyond the sweep; 1 inside.
 
         A law that is off by a deviation at the ends of its range is off by so many
-        more beyond as the target lies ranges away.
+        more beyond as the size lies ranges away.
         """
-        logs = np.log([sizes[name] for name in self.axes])
-        offset = logs - self.posterior.middle
-        own = self.posterior.offsets
+        offset, own = self._offset(sizes), self.posterior.offsets
         low, high = own.min(axis=0), own.max(axis=0)
         beyond = np.maximum(0, np.maximum(offset - high, low - offset))
         span = high - low
         ranges = beyond[span > 0] / span[span > 0]
-        growth = math.sqrt(1 + float(np.sum(ranges**2)))
+        return math.sqrt(1 + float(np.sum(ranges**2)))
+
+    def _offset(self, sizes: Mapping[str, float]) -> np.ndarray:
+        return np.log([sizes[name] for name in self.axes]) - self.posterior.middle
+
+    def _draw_bottoms(self, sizes: Mapping[str, float]) -> np.ndarray:
+        """ln of the best setting at one size, its own deviation with it [draws]."""
         wander = self.wander * self.draws.deviation
-        return self._law(offset[None])[:, 0] + growth * wander
+        return self.draw_law(sizes) + self.growth(sizes) * wander
 
     def _fill(
         self, params: float | None, data: float | None, more: Mapping[str, float]

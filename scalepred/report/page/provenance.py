@@ -37,10 +37,14 @@ def _trained(results: Results) -> list[str]:
     if done is None:
         return ["the measurements came from a table; nothing was trained here"]
     devices = ", ".join(done.devices) or "unknown devices"
+    shared = []
+    if math.isfinite(done.spent):
+        shared = [words.describe_spent(done.spent, done.flops)]
     return [
         f"{done.num_runs:,} runs ended well, {done.num_failed:,} did not",
         f"{format.flops(done.flops)} FLOPs in {format.duration(done.seconds)} on "
         f"{devices}, beside compilation",
+        *shared,
         f"{done.num_programs:,} compiled programs; compilation in this call took "
         f"{format.duration(done.compile_seconds)}, of which training waited for "
         f"{format.duration(done.wait_seconds)}",
