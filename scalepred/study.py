@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from etils import epath
 
-from scalepred import config, dry_run, own, sweep
+from scalepred import dry_run, own, sweep, validation
 from scalepred.analysis import ask, finish, leave_out
 from scalepred.config import Experiment, UserError
 from scalepred.fill import open_table, train
@@ -177,7 +177,7 @@ def check_asked(
     goal: loop.Goal | None,
 ) -> None:
     """A mistake must not wait for the training to end."""
-    config.validate(experiment)
+    validation.validate(experiment)
     if experiment.arms:
         raise UserError("arms: are compared by `scalepred.run`, not here")
     named = ",".join(stages)
@@ -385,7 +385,7 @@ def rounds(
     Raises:
         UserError: the config, the workdir or the goal cannot be used.
     """
-    config.validate(experiment)
+    validation.validate(experiment)
     loop.check(experiment, goal)
     yield from _rounds(open_table(prepare(experiment, workdir)), goal, [])
 

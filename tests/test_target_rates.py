@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 from test_forecast import make_experiment, read_forecasts
 
-from scalepred import config, study
+from scalepred import config, study, validation
 from scalepred.config import UserError
 from scalepred.forecasting.tuning import Tuning
 
@@ -60,7 +60,7 @@ def test_or_keep_that_of_the_largest_evidence_or_what_is_given(trained):
     for one in _told(trained, learning_rate=0.2):
         assert one["setting"] == 0.2
     with pytest.raises(UserError, match=r"targets\.rates_from='best': must be one of"):
-        config.validate(_experiment(rates_from="best"))
+        validation.validate(_experiment(rates_from="best"))
 
 
 def test_where_no_law_can_be_fitted_it_is_said(tmp_path):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from scalepred.config import Experiment, Grid, Training, UserError, validate
+from scalepred.config import Experiment, Grid, Training, UserError
 from scalepred.runtime import command, steps
 from scalepred.runtime.files import open_path, write_whole
+from scalepred.validation import validate
 
 if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
     from collections.abc import Sequence

@@ -129,7 +129,7 @@ def _open_workdir() -> epath.Path:
 
 def _settings() -> tuple[Fitting, bool]:
     """Of a fit, and whether the law is to follow FLOPs alone."""
-    from scalepred import config
+    from scalepred import config, validation
     from scalepred.fitting.estimate import knows_epochs
 
     law = str(flags.LAW.value)
@@ -143,7 +143,7 @@ def _settings() -> tuple[Fitting, bool]:
         seed=flags.SEED.value,
         refit_points=flags.REFIT_POINTS.value,
     )
-    config.check_residual(fitting, "--")
+    validation.check_residual(fitting, "--")
     if flags.DATA_COUNTS.value != "auto" and not knows_epochs(law):
         raise UserError(
             f"--data_counts={flags.DATA_COUNTS.value}: of no use with "
