@@ -235,7 +235,7 @@ def test_killed_anywhere_it_goes_on_with_the_same_bits(
 
 def test_without_a_checkpoint_a_chain_begins_again():
     compiled, expected = compile_form("map"), train_form("map")
-    news = compiled.run().train()
+    news: Any = compiled.run().train()
     first = next(news).rows + next(news).rows
     news.close()
     done = {row.cell_id for row in first}
@@ -285,7 +285,10 @@ class Poisoned:
     """
 
     def __init__(self, step_lanes: Any, cell: Cell, step: int, length: int):
-        self._step_lanes, self._words = step_lanes, np.uint32(cell.random_words)
+        self._step_lanes, self._words = (
+            step_lanes,
+            np.array(cell.random_words, np.uint32),
+        )
         self._step, self._length = step, length
 
     def __call__(self, state: Any, rows: Any, *args: Any) -> Any:
