@@ -123,7 +123,7 @@ def _print_compiled(plan: Plan, dataset: Dataset, machines: aot.Machines) -> Non
     """What the programs need of another machine, as compiled for it."""
     kind, room = machines.devices[0].device_kind, machines.memory_bytes
     print(f"compiled for {kind}, with {room / 1e6:,.0f} MB each:")
-    num_seeds = len({cell.seed for pack in plan.packs for cell in pack.queue})
+    num_seeds = len({cell.order_key for pack in plan.packs for cell in pack.queue})
     for pack in plan.packs:
         found = aot.compile_to_fit(pack, dataset, num_seeds, machines)
         fewer = f", with {found.pack.lanes} lanes" if found.pack is not pack else ""

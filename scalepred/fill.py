@@ -143,7 +143,7 @@ def _tell_spent(study: Study, plan: Plan) -> None:
     if any(cell.branch for cell in cells):
         alone = sum(count_flops(cell, study.dataset) for cell in cells)
         spent = count_spent(cells, study.dataset)
-        console.print_line(f"{words.describe_spent(spent, alone)}.")
+        console.print_line(words.describe_spent(spent, alone))
 
 
 class _Owner(NamedTuple):

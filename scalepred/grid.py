@@ -82,8 +82,8 @@ class Cell:
     # Random words of the run that this one is compared with, in 16 hex digits: both
     # have one start, where shapes allow, and one order of batches. "": its own.
     pair: str = ""
-    # Whether it branches off a trunk: an epoch in the seed's own order of the data, so
-    # that its steps before the cooldown are those of any longer branch.
+    # Whether it branches off a trunk: an epoch in an order of the data that is the same
+    # for all lengths, so that its steps before the cooldown are a longer branch's.
     branch: bool = False
 
     @functools.cached_property
@@ -102,6 +102,11 @@ class Cell:
         del fields["metric"]
         digits = self.pair or _hash(fields)
         return int(digits[:8], 16), int(digits[8:16], 16)
+
+    @property
+    def order_key(self) -> int:
+        """Names the order of the examples: the seed, or below 0 that of branches."""
+        return ~self.seed if self.branch else self.seed
 
     @functools.cached_property
     def trunk(self) -> str:

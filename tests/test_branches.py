@@ -18,7 +18,7 @@ from scalepred.runtime.preemption import Stopped
 from scalepred.training import branches, chunks, curves, optimizer, sampling
 from scalepred.training.args import LaneArgs, idle_args, lane_args
 from scalepred.training.checkpoint import Checkpoints
-from scalepred.training.device_data import put_data
+from scalepred.training.device_data import find_order, put_data
 from scalepred.training.devices import put, put_lanes
 from scalepred.training.engine import Engine, compile_pack
 from scalepred.training.ensemble import plan_cells
@@ -75,7 +75,7 @@ class Compiled(NamedTuple):
     def train_alone(self, cell: Cell) -> tuple[Any, Any]:
         """State and scores of a cell from its first step to its last, one call."""
         model = self.pack.widths.index(cell.width)
-        args = lane_args(cell, model, self.order[cell.seed])
+        args = lane_args(cell, model, self.order[cell.order_key])
         return self._step(args, cell.steps)
 
     def step_alone(self, args: LaneArgs, steps: int) -> Any:
@@ -164,7 +164,7 @@ def test_branches_share_the_trunks_state():
     states = []
     (chain, *_) = branches.find_chains(compiled.pack.queue)
     for cell in (chain[-1], chain[2]):
-        args = lane_args(cell, 0, compiled.order[cell.seed])
+        args = lane_args(cell, 0, compiled.order[cell.order_key])
         states += [
             compiled.step_alone(given, 63)
             for given in (args, branches.trunk_args(args, cell))
@@ -235,7 +235,7 @@ def test_killed_anywhere_it_goes_on_with_the_same_bits(
 
 def test_without_a_checkpoint_a_chain_begins_again():
     compiled, expected = compile_form("map"), train_form("map")
-    news = compiled.run().train()
+    news: Any = compiled.run().train()
     first = next(news).rows + next(news).rows
     news.close()
     done = {row.cell_id for row in first}
@@ -285,7 +285,10 @@ class Poisoned:
     """
 
     def __init__(self, step_lanes: Any, cell: Cell, step: int, length: int):
-        self._step_lanes, self._words = step_lanes, np.uint32(cell.random_words)
+        self._step_lanes, self._words = (
+            step_lanes,
+            np.array(cell.random_words, np.uint32),
+        )
         self._step, self._length = step, length
 
     def __call__(self, state: Any, rows: Any, *args: Any) -> Any:
@@ -469,7 +472,7 @@ def test_arms_that_differ_in_their_warmup_alone_have_trunks_of_their_own():
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [(80, 4), (21, 4), (3, 4)])
-def test_a_branch_reads_on_in_the_order_of_its_seed(size, batch_size):
+def test_a_branch_reads_on_in_the_order_it_has(size, batch_size):
     """On the device and, for data that are streamed, on the host."""
     cursor, drawn = sampling.start(), []
     for _ in range(-(-size // batch_size)):
@@ -494,3 +497,21 @@ def test_points_of_a_trunk_are_shared(steps):
     short, _, long = found
     shared = short[short < starts[0]]
     np.testing.assert_array_equal(shared, long[: len(shared)])
+
+
+def test_the_order_of_branches_is_shuffled():
+    """Nested subsets as they come; the test part stays the test part."""
+    own, shuffled = find_order(DATASET, 3), find_order(DATASET, ~3)
+    num_train = DATASET.num_train
+    np.testing.assert_array_equal(own, DATASET.order(3))
+    np.testing.assert_array_equal(own[num_train:], shuffled[num_train:])
+    np.testing.assert_array_equal(np.sort(own), np.sort(shuffled))
+    assert (shuffled[:num_train] != own[:num_train]).mean() > 0.9
+
+    def count_equal(order: np.ndarray) -> float:
+        """Share of tens of examples that hold every class."""
+        tens = DATASET.labels[order[: num_train // 10 * 10]].reshape(-1, 10)
+        return np.mean([len(set(ten)) == 10 for ten in tens.tolist()])
+
+    assert count_equal(shuffled) < 0.05 < 0.5 < count_equal(own)
+    np.testing.assert_array_equal(shuffled, find_order(DATASET, ~3))

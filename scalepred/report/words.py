@@ -387,10 +387,10 @@ def describe_compute(results: Results) -> str:
 
 
 def describe_spent(spent: float, alone: float) -> str:
-    """What branches of trunks took, beside what their runs would have taken alone."""
+    """What branches of trunks take, beside what their runs would take alone."""
     return (
-        f"{format.flops(spent)} FLOPs spent, as branches share their trunks; trained "
-        f"separately the runs would have taken {format.flops(alone)}"
+        f"branches share their trunks: {format.flops(spent)} FLOPs in all; trained "
+        f"separately the runs take {format.flops(alone)}"
     )
 
 

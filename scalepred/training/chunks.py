@@ -8,7 +8,7 @@ early: the host learns of it while later chunks run, and plans those to come wit
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from scalepred.grid import Cell
 from scalepred.training.branches import Chain, find_chains, find_stop
@@ -101,69 +101,99 @@ def make_chunks(
         diverged: cells that are known to have diverged; looked at before each chunk,
             so it may grow. They give up their lanes.
     """
-    begun = begun or {}
-    chains: list[Chain] = [()] * pack.lanes
-    steps_done = [0] * pack.lanes
-    aside: dict[int, int] = {}  # steps of the states put aside, by lane
-    ended: list[int] = []  # lanes whose cell ended in the chunk before
-    queue = sorted(find_chains(pack.queue), key=lambda chain: chain[-1] not in begun)
-    queue.reverse()
-
+    lanes = _Lanes(pack, begun or {})
     while True:
-        marks = [[False] * pack.lanes for _ in range(3)]
-        fresh, resumed, taken_back = marks
-        given_up = _find_cells(chains, diverged)
-        for lane, _ in given_up:
-            chains[lane] = chains[lane][1:]
-        for lane in [*ended, *(lane for lane, _ in given_up)]:
-            if chains[lane]:  # the next of its trunk
-                taken_back[lane] = lane in aside
-                fresh[lane] = lane not in aside
-                steps_done[lane] = aside.get(lane, 0)
-        for lane in _order_lanes(pack):
-            if not chains[lane] and queue:
-                chains[lane] = chain = queue.pop()
-                steps_done[lane] = begun.get(chain[-1], 0)
-                resumed[lane] = chain[-1] in begun
-                fresh[lane] = chain[-1] not in begun
-                aside.pop(lane, None)
-        left = {
-            lane: find_stop(chain, steps_done[lane]) - steps_done[lane]
-            for lane, chain in enumerate(chains)
-            if chain
-        }
+        given_up = lanes.give_up(diverged)
+        fresh, resumed, taken_back = lanes.refill()
+        left = lanes.count_left()
         if not left and not given_up:
             return
         # The last cells may all have been given up: then nothing is stepped.
         num_steps = _choose_length(pack, left.values(), limit()) if left else 0
         steps = [min(left.get(lane, 0), num_steps) for lane in range(pack.lanes)]
-        steps_done = [sum(both) for both in zip(steps_done, steps, strict=True)]
+        both = zip(lanes.steps_done, steps, strict=True)
         chunk = Chunk(
             num_steps,
-            tuple(chains),
-            *map(tuple, marks),
+            tuple(lanes.chains),
+            fresh,
+            resumed,
+            taken_back,
             given_up,
-            tuple(steps_done),
+            tuple(map(sum, both)),
             tuple(steps),
         )
-        aside |= {lane: chunk.steps_before[lane] for lane in chunk.put_aside}
+        lanes.advance(chunk)
         yield chunk
-        ended = [lane for lane, _ in chunk.finished]
-        for lane in ended:
-            chains[lane] = chains[lane][1:]
 
 
-def _find_cells(
-    chains: Sequence[Chain], wanted: Collection[Cell]
-) -> tuple[tuple[int, Cell], ...]:
-    """Lanes that hold one of the wanted cells now, and the cell."""
-    if not wanted:  # hashing all would take a while
-        return ()
-    return tuple(
-        (lane, chain[0])
-        for lane, chain in enumerate(chains)
-        if chain and chain[0] in wanted
-    )
+class _Lanes:
+    """What the lanes hold, as the host knows without asking."""
+
+    def __init__(self, pack: Pack, begun: Mapping[Cell, int]):
+        """All idle; see `make_chunks`."""
+        self.chains: list[Chain] = [()] * pack.lanes
+        self.steps_done = [0] * pack.lanes
+        self._begun = begun
+        # Those that were begun at the end, as they are taken from there.
+        chains = find_chains(pack.queue)
+        self._queue = sorted(chains, key=lambda chain: chain[-1] not in begun)[::-1]
+        self._order = _order_lanes(pack)
+        self._aside: dict[int, int] = {}  # steps of the states put aside, by lane
+        self._left: set[int] = set()  # lanes whose cell is over since the last chunk
+
+    def give_up(self, diverged: Collection[Cell]) -> tuple[tuple[int, Cell], ...]:
+        """Ends the cells that are known to have diverged: lanes and cells."""
+        if not diverged:  # hashing all would take a while
+            return ()
+        given_up = tuple(
+            (lane, chain[0])
+            for lane, chain in enumerate(self.chains)
+            if chain and chain[0] in diverged
+        )
+        for lane, _ in given_up:
+            self._end(lane)
+        return given_up
+
+    def refill(self) -> tuple[tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]]:
+        """Gives lanes their next cell: those that start it, resume it, or go on with it
+        from the trunk that was put aside.
+        """
+        lanes = len(self.chains)
+        fresh, resumed, taken_back = ([False] * lanes for _ in range(3))
+        for lane in self._order:
+            if not self.chains[lane] and self._queue:
+                self.chains[lane] = chain = self._queue.pop()
+                self.steps_done[lane] = self._begun.get(chain[-1], 0)
+                resumed[lane] = chain[-1] in self._begun
+                fresh[lane] = chain[-1] not in self._begun
+                self._aside.pop(lane, None)
+            elif self.chains[lane] and lane in self._left:
+                self.steps_done[lane] = self._aside.get(lane, 0)
+                taken_back[lane] = lane in self._aside
+                fresh[lane] = lane not in self._aside
+        self._left.clear()
+        return tuple(fresh), tuple(resumed), tuple(taken_back)
+
+    def count_left(self) -> dict[int, int]:
+        """Steps until a lane has to wait, of those that hold a cell."""
+        return {
+            lane: find_stop(chain, done) - done
+            for lane, (chain, done) in enumerate(
+                zip(self.chains, self.steps_done, strict=True)
+            )
+            if chain
+        }
+
+    def advance(self, chunk: Chunk) -> None:
+        """Takes note of a chunk."""
+        self.steps_done = list(chunk.steps_done)
+        self._aside |= {lane: chunk.steps_before[lane] for lane in chunk.put_aside}
+        for lane, _ in chunk.finished:
+            self._end(lane)
+
+    def _end(self, lane: int) -> None:
+        self.chains[lane] = self.chains[lane][1:]
+        self._left.add(lane)
 
 
 def _choose_length(pack: Pack, left: Collection[int], limit: float) -> int:

@@ -22,6 +22,9 @@ _MOST_RESIDENT = 0.5
 # Share of a device's memory for the rows it holds; rows on their way take as much.
 _HELD = 0.25
 
+# Sets their order apart from other random numbers of the seed.
+_OF_BRANCHES = 1
+
 
 def place_data(machine: cost.Machine, dataset: Dataset, stream: str) -> cost.Machine:
     """The machine, less the data that stand on it."""
@@ -84,18 +87,36 @@ def row_bytes(dataset: Dataset) -> int:
 def put_data(
     plan: Plan, dataset: Dataset, devices: Sequence[Any]
 ) -> tuple[LaneData, dict[int, int]]:
-    """The dataset on every device, and the row of each seed's order.
+    """The dataset on every device, and the row of each order, by `Cell.order_key`.
 
     Where data are streamed only the order: the rest comes with the chunks.
     """
-    seeds = sorted({cell.seed for pack in plan.packs for cell in pack.queue})
-    data = LaneData(None, None, np.stack([dataset.order(seed) for seed in seeds]))
+    keys = sorted({cell.order_key for pack in plan.packs for cell in pack.queue})
+    data = LaneData(None, None, np.stack([find_order(dataset, key) for key in keys]))
     if not plan.is_streamed:
         inputs, labels = np.asarray(dataset.inputs), dataset.labels
         data = data._replace(inputs=widen(inputs), labels=widen(labels))
     everywhere = NamedSharding(make_mesh(devices), EVERYWHERE)
-    order_of_seed = {seed: row for row, seed in enumerate(seeds)}
+    order_of_seed = {key: row for row, key in enumerate(keys)}
     return processes.put(data, everywhere), order_of_seed
+
+
+def find_order(dataset: Dataset, key: int) -> np.ndarray:
+    """Examples as a run sees them: train part, then test part, int32 [examples].
+
+    Of branches, which read the train part from the first on, it is shuffled: as a seed
+    orders it batches would hold equally many of each class, or neighbours in a text,
+    and would not be those of plain runs.
+
+    Args:
+        dataset: with the examples.
+        key: `Cell.order_key`.
+    """
+    if key >= 0:
+        return dataset.order(key)
+    train, test = np.split(dataset.order(~key), [dataset.num_train])
+    random = np.random.default_rng([~key, _OF_BRANCHES])
+    return np.concatenate([random.permutation(train), test])
 
 
 def widen(values: np.ndarray) -> np.ndarray:

@@ -138,7 +138,7 @@ class PackRun:
         Args:
             pack: what to train.
             engine: compiled for it.
-            order_of_seed: row of each seed's order of examples.
+            order_of_seed: row of each order of examples, by `Cell.order_key`.
             totals: of the whole plan, added to.
             checkpoints: where unfinished cells are kept; None: nowhere.
             save: whether the final weights of a cell are wanted.
@@ -347,7 +347,7 @@ def _pack_all_args(
     packed: dict[tuple[Cell | None, bool], np.ndarray] = {}
     for cell in pack.queue:
         model = pack.widths.index(cell.width)
-        args = lane_args(cell, model, order_of_seed[cell.seed])
+        args = lane_args(cell, model, order_of_seed[cell.order_key])
         packed[cell, False] = pack_args(args)
         if cell.branch:
             packed[cell, True] = pack_args(trunk_args(args, cell))

@@ -160,7 +160,7 @@ def draw(
 
 
 def _order_words(setup: Setup, args: LaneArgs) -> jax.Array | None:
-    """Key of the order of batches; None: the seed's own, whose prefixes are shared."""
+    """Key of the order of batches; None: as the data stand, so prefixes are shared."""
     return None if setup.options.branch else args.words
 
 

@@ -73,7 +73,7 @@ class Stream(Resident):
         self._batch = score_lib.evaluation_batch(pack.key, engine.dataset)
         self._reads_on = engine.models[pack.widths[-1]].restart is not None
         order = np.asarray(engine.data.order)
-        self._order = {seed: order[row] for seed, row in order_of_seed.items()}
+        self._order = {key: order[row] for key, row in order_of_seed.items()}
         self._shelves = [
             _Shelf(self._rows, len(engine.dataset.labels))
             for _ in range(pack.num_devices)
@@ -143,7 +143,7 @@ class Stream(Resident):
             batch_size,
             self._reads_on,
         )
-        return self._order[cell.seed][drawn]
+        return self._order[cell.order_key][drawn]
 
     def _find_parts(self, cell: Cell) -> list[tuple[int, int]]:
         num_own = min(cell.dataset_size, self._dataset.num_test)
@@ -164,7 +164,7 @@ class Stream(Resident):
                 self._batch,
                 reads_on=self._reads_on,
             )
-            found.append(self._order[cell.seed][first + position.reshape(-1)])
+            found.append(self._order[cell.order_key][first + position.reshape(-1)])
         return np.concatenate(found)
 
     def _hold(self, wanted: Sequence[Sequence[np.ndarray]]) -> LaneData:

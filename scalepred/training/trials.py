@@ -127,7 +127,7 @@ def _start_lanes(
     cells = [pack.queue[lane % len(pack.queue)] for lane in range(pack.lanes)]
     args = [
         lane_args(
-            cell, pack.widths.index(cell.width), order_of_seed[cell.seed]
+            cell, pack.widths.index(cell.width), order_of_seed[cell.order_key]
         )._replace(steps=np.int32(2**30))
         for cell in cells
     ]
