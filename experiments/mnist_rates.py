@@ -6,8 +6,13 @@ most 1/30 of the largest m n. Which rate does it say for one of 512 units that l
 from 40,500, 230 times the m n of the largest of the ten, and what does following it
 cost beside keeping the rate that was best at the largest of them?
 
-Command: scalepred --config=experiments/mnist_rates.py --workdir=runs/mnist_rates --verify
+Command: scalepred --config=experiments/mnist_rates.py --workdir=runs/rates --verify
 Data: scripts/prepare_data.py --dataset=mnist
+Hardware: two CPU cores.
+Time: 2 minutes of a core for all 126 runs, ten beside much other work.
+Answer: the law says 6.36e-4 (2.9e-4 to 0.0014); kept was 0.003, said to cost 32 %.
+Trained then, 6.36e-4 errs on 2.08 %, 0.001 on 2.00 %, 0.003 on 2.45 % of the digits.
+See docs/results/recipes.md.
 """
 
 from scalepred import config

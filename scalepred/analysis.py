@@ -45,6 +45,8 @@ def fit_table(
     figure_process: FigureProcess | None = None,
     title: str = "",
     table: str = "",
+    losses: Surface | None = None,
+    is_through: bool = False,
 ) -> tuple[results.Results, list[Verdict]]:
     """The right half alone, for a table from outside.
 
@@ -60,43 +62,42 @@ def fit_table(
         figure_process: draws beside what is computed here; None: a new one.
         title: of the report; empty: the task, else the table's name.
         table: where the table was read.
+        losses: see `fitting.fit`.
+        is_through: likewise.
 
     Raises:
         UserError: before anything is fitted: the workdir is of another study, or the
             law cannot answer a question.
     """
-    points = surface.where(in_fit)
-    targets = [complete_target(target, points, settings.law) for target in targets]
-    check_questions(settings.law, points, questions, targets, gates)
+    law, points = settings.law, surface.where(in_fit)
+    targets = [complete_target(target, points, law) for target in targets]
+    check_questions(law, points, questions, targets, gates)
     check_workdir(workdir, record, "measurements")
-    questions, said = leave_out(settings.law, points, questions, targets)
-    surface, in_fit, apart = _drop_elsewhere(surface, in_fit, settings.law)
-    notes = (*surface.notes, *said, *apart)
-    surface = dataclasses.replace(surface, notes=notes)
-    steps.begin(f"fitting {int(np.sum(in_fit)):,} points, law {settings.law}")
+    questions, said = leave_out(law, points, questions, targets)
+    surface, in_fit, apart = _drop_elsewhere(surface, in_fit, law)
+    surface = dataclasses.replace(surface, notes=(*surface.notes, *said, *apart))
+    steps.begin(f"fitting {int(np.sum(in_fit)):,} points, law {law}")
     fit = fitting.fit(
         surface.where(in_fit),
-        settings.law,
+        law,
         residual=solver.Residual.of(settings),
         resamples=settings.resamples,
         seed=settings.seed,
         refit_points=settings.refit_points,
+        losses=losses,
+        is_through=is_through,
     )
+    if losses is not None:  # which road was taken
+        notes = (fit.estimate.notes[0], *surface.notes)
+        surface = dataclasses.replace(surface, notes=notes)
     prepare_workdir(workdir, record, "measurements")
     steps.begin(f"drawing intervals from {settings.resamples:,} resamples")
     answers = answer_about(fit, questions, surface)
     asked = [ask_size(fit, *target) for target in targets]
     told = _seal(fit, asked, workdir, record, questions, answers)
-    found = results.make_results(
-        title or surface.task or pathlib.PurePath(table).stem or "Measurements",
-        surface,
-        in_fit,
-        fit,
-        answers,
-        targets=asked,
-        forecast=told,
-        table=table,
-    )
+    title = title or surface.task or pathlib.PurePath(table).stem or "Measurements"
+    about = {"targets": asked, "forecast": told, "table": table}
+    found = results.make_results(title, surface, in_fit, fit, answers, **about)
     finish(workdir, found, True, figure_process)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
     return found, judge(fit, gates)

@@ -42,12 +42,14 @@ class Case(NamedTuple):
         in_fit: the fit region [points].
         questions: to be answered.
         targets: (params, data), or (params, data, epochs).
+        losses: beside the errors of a task, through which they may be predicted.
     """
 
     surface: Surface
     in_fit: np.ndarray
     questions: config.Questions
     targets: list[tuple[float, ...]]
+    losses: Surface | None = None
 
 
 class Asked(NamedTuple):

@@ -110,8 +110,12 @@ class Cell:
 
     @functools.cached_property
     def trunk(self) -> str:
-        """What branches of one trunk have in common: all but their length."""
-        return _hash(self._fields_of_trunk())
+        """What branches of one trunk have in common: all but their length.
+
+        Of the warm-up that is its steps: two arms may differ in nothing else.
+        """
+        warmup = round(self.warmup_fraction * self.steps)
+        return _hash({**self._fields_of_trunk(), "warmup_steps": warmup})
 
     @property
     def cooldown_start(self) -> int:

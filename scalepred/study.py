@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from etils import epath
 
-from scalepred import config, dry_run, own, sweep
+from scalepred import dry_run, own, sweep, validation
 from scalepred.analysis import ask, finish, leave_out
 from scalepred.config import Experiment, UserError
 from scalepred.fill import open_table, train
@@ -177,7 +177,7 @@ def check_asked(
     goal: loop.Goal | None,
 ) -> None:
     """A mistake must not wait for the training to end."""
-    config.validate(experiment)
+    validation.validate(experiment)
     if experiment.arms:
         raise UserError("arms: are compared by `scalepred.run`, not here")
     named = ",".join(stages)
@@ -248,7 +248,10 @@ def fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | 
     """The fit of the evidence, its forecast sealed; targets have the best rates."""
     if study.table is None or not {"fit", "verify"} & {*stages}:
         return study, None
-    study = study.with_rates(choose_rates(study))
+    rates = choose_rates(study)
+    for note in rates.notes:
+        log(study.workdir, note)
+    study = study.with_rates(rates)
     if "fit" not in stages:
         return study, None
     fit = fit_evidence(study)
@@ -339,8 +342,8 @@ def _collect(
     if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
         surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
     _, said = leave_out(fit.called, fit.surface, study.experiment.questions)
-    said = [*said, *(study.rates.notes if study.rates else ())]
-    surface = dataclasses.replace(surface, notes=(*surface.notes, *said))
+    of_rates = study.rates.notes if study.rates else ()
+    surface = dataclasses.replace(surface, notes=(*of_rates, *surface.notes, *said))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
     sizes = zip(surface.params.tolist(), surface.data.tolist(), strict=True)
     rows = [study.rows[one] for one in known if one in study.rows]
@@ -382,7 +385,7 @@ def rounds(
     Raises:
         UserError: the config, the workdir or the goal cannot be used.
     """
-    config.validate(experiment)
+    validation.validate(experiment)
     loop.check(experiment, goal)
     yield from _rounds(open_table(prepare(experiment, workdir)), goal, [])
 

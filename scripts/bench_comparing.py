@@ -45,25 +45,27 @@ def measure(trial: int, number: int, seeds: int, shared: float) -> Surface:
     )
 
 
-def times(surface: Surface, factor: float, is_paired: bool) -> Surface:
-    """The same runs with all values so many times as large."""
+def times(surface: Surface, factor: float, data: float) -> Surface:
+    """The same runs with all values, and data sizes, so many times as large."""
     return dataclasses.replace(
         surface,
         value=factor * surface.value,
         seed_values=factor * surface.seed_values,
-        seed_names=surface.seed_names if is_paired else None,
+        data=data * surface.data,
     )
 
 
 def compare(arguments: argparse.Namespace, difference: float, is_paired: bool) -> str:
     """A row of the table."""
     pairs: list[Pair] = []
+    apart = 0.0 if is_paired else 1e-4
     for trial in range(arguments.trials):
         about = arguments.seeds, arguments.shared
         factors = 1.0, 1.0 + difference
         fits = {
             name: scalepred.fit(
-                times(measure(trial, number, *about), factor, is_paired),
+                # Runs of no common sizes are not paired.
+                times(measure(trial, number, *about), factor, 1 + apart * number),
                 arguments.law,
                 resamples=arguments.resamples,
             )

@@ -8,7 +8,7 @@ of the sweeps too high a rate diverges. Asks for the best rate at 10 and 100 tim
 largest m n. Prints how many of the 90 % intervals hold the truth, how wide they are,
 and what it costs to follow the law or to keep the best rate of the largest size.
 
-    python scripts/bench_recipe.py [--sweeps=100] [--sweeps_seed=0]
+    python scripts/bench_recipe.py [--sweeps=100] [--sweeps_seed=0] [--few]
 """
 
 import math
@@ -22,6 +22,7 @@ from scalepred.fitting.recipe import Sweep, fit_sweep
 
 _SWEEPS = flags.DEFINE_integer("sweeps", 100, "Sweeps drawn.")
 _SEED = flags.DEFINE_integer("sweeps_seed", 0, "Of the sweeps.")
+_FEW = flags.DEFINE_bool("few", False, "Of 3 or 6 sizes.")
 _FARTHER = (10.0, 100.0)
 
 Bowl = Callable[[np.ndarray], np.ndarray]
@@ -69,11 +70,19 @@ def draw_bowl(rng: np.random.Generator, form: int) -> tuple[str, Bowl]:
     return "powers", powers
 
 
-def draw_truth(seed: int, number: int) -> Truth:
-    """The sweep of this number: the forms take turns, the rest is drawn."""
+def draw_truth(seed: int, number: int, is_few: bool = False) -> Truth:
+    """The sweep of this number: the forms take turns, the rest is drawn.
+
+    Args:
+        seed: of all sweeps.
+        number: of this one.
+        is_few: it has 3 or 6 sizes.
+    """
     rng = np.random.default_rng([seed, number])
     form, bowl = draw_bowl(rng, number % 3)
     num_m, num_n = int(rng.integers(2, 5)), int(rng.integers(3, 6))
+    if is_few:
+        num_m, num_n = int(rng.integers(1, 3)), 3
     m = 1e5 * rng.uniform(2, 4) ** np.arange(num_m)
     n = 1e6 * rng.uniform(2, 4) ** np.arange(num_n)
     params, data = (size.ravel() for size in np.meshgrid(m, n))
@@ -201,7 +210,7 @@ def _main(_: Sequence[str]) -> None:
     held: list[Held] = []
     costs: list[Cost] = []
     for number in range(_SWEEPS.value):
-        told, paid = ask(draw_truth(_SEED.value, number), number)
+        told, paid = ask(draw_truth(_SEED.value, number, _FEW.value), number)
         held += told
         costs += paid
     print("\n".join(describe(held, costs)))

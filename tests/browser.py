@@ -23,7 +23,7 @@ from scalepred.report.page import page as pages
 from scalepred.report.results import Results, write_results
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 _PUBLISHED = {
     "chinchilla": ("chinchilla_epoch", {}),
@@ -109,24 +109,51 @@ def _results(name: str, request: pytest.FixtureRequest) -> Results:
     return made()
 
 
+def _open(browser: "Browser", path: pathlib.Path, said: list[str], **about) -> "Page":
+    """A page in a context of its own; what it says or asks for is added to `said`."""
+
+    def note(request: "Request") -> None:
+        if request.url != path.as_uri():
+            said.append(request.url)
+
+    page = browser.new_context(offline=True, **about).new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.on("request", note)
+    page.goto(path.as_uri())
+    return page
+
+
+@pytest.fixture(scope="session")
+def look(chromium, made) -> Callable[[str], "Page"]:
+    """The wide page of a name, opened once for all tests that change nothing on it."""
+    said: list[str] = []
+
+    @functools.cache
+    def open_once(name: str) -> "Page":
+        return _open(chromium, made(name)[1], said, viewport=WIDE)
+
+    def find(name: str) -> "Page":
+        page = open_once(name)
+        assert said == []
+        return page
+
+    return find
+
+
 @pytest.fixture
 def show(chromium, made) -> Iterator[Callable[..., "Page"]]:
     """Opens a page; what is said on the console or asked of a network fails a test."""
-    contexts, said = [], []
+    pages: list[Page] = []
+    said: list[str] = []
 
     def open_page(name: str, size=WIDE, path: pathlib.Path | None = None, **about):
         path = path or made(name)[1]
-        context = chromium.new_context(viewport=size, offline=True, **about)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.on("request", lambda one: one.url == path.as_uri() or said.append(one.url))
-        page.goto(path.as_uri())
-        return page
+        pages.append(_open(chromium, path, said, viewport=size, **about))
+        return pages[-1]
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.context.close()
     assert said == []

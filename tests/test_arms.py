@@ -179,6 +179,9 @@ def test_every_arm_has_a_folder_that_is_a_study(outcome, workdir):
         assert len(outcome.arms[name].table) == 20
         assert json.loads((folder / "config.json").read_text())["kind"] == "experiment"
     assert [group.name for group in outcome.comparison.groups] == list(ARMS)
+    page = (workdir / "report.html").read_text()
+    assert "What was said before" in page
+    assert 'href="faster/report.html"' in page
     assert not (workdir / "measurements.csv").exists()
     assert not (workdir / "checkpoints").exists()
 
@@ -252,6 +255,31 @@ def test_runs_of_a_size_that_were_there_are_no_test():
     assert after.outcome == "hindsight"
     assert "no test" in after.sentence
     assert order._score(*about[:3], [{0: 1.0}, {1: 1.0}], False) is None
+
+
+def test_arms_that_sweep_rates_have_paired_targets(tmp_path):
+    """Each with the rate of its own, and yet one start and one order of batches."""
+    swept = small_study(
+        grid=config.Grid(
+            widths=(4, 8), data_fractions=(1 / 64, 1 / 16, 1 / 4), seeds=1
+        ),
+        training=config.Training(learning_rate=0.05, steps=30),
+        targets=config.Targets(widths=(16,), data_fractions=(0.5,), seeds=1),
+        arms={
+            "a": {"grid.learning_rates": (0.05, 0.1)},
+            "b": {"grid.learning_rates": (0.02, 0.2), "training.clip_norm": 1.0},
+        },
+    )
+    folder = epath.Path(tmp_path / "work")
+    found = arms.run(swept, folder, [*study.STAGES])
+    (one,) = found.order
+    assert one.num_pairs == 1
+    assert not one.was_there
+    for name, outcome in found.arms.items():
+        assert len(outcome.table) == 12 + 1
+        assert (folder / name / "envelope.csv").exists()
+    again = arms.run(swept, folder, [*study.STAGES])
+    assert [len(other.table) for other in again.arms.values()] == [13, 13]
 
 
 def test_an_arm_equal_to_another_is_trained_once(tmp_path):

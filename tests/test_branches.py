@@ -462,6 +462,15 @@ def test_rates_and_arms_have_trunks_of_their_own():
     assert {cell.random_words for cell in paired} == words
 
 
+def test_arms_that_differ_in_their_warmup_alone_have_trunks_of_their_own():
+    """They share every random number, and yet not a step."""
+    cells = grid.make_cells(make_experiment(), DATASET)
+    warmer = grid.make_cells(make_experiment({"warmup_steps": 5}), DATASET)
+    assert {cell.random_words for cell in warmer} == {c.random_words for c in cells}
+    assert len(branches.find_chains(cells)) == 4
+    assert len(branches.find_chains([*cells, *warmer])) == 8
+
+
 @pytest.mark.parametrize(("size", "batch_size"), [(80, 4), (21, 4), (3, 4)])
 def test_a_branch_reads_on_in_the_order_it_has(size, batch_size):
     """On the device and, for data that are streamed, on the host."""

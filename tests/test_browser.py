@@ -34,8 +34,8 @@ _PAPER = 688
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_page_is_small_and_asks_for_nothing(show, made, name):
-    page = show(name)
+def test_a_page_is_small_and_asks_for_nothing(look, made, name):
+    page = look(name)
     assert page.evaluate("document.querySelectorAll('*').length") <= 4000
     most = 500_000 if name == "many_points" else 150_000
     assert made(name)[1].stat().st_size <= most
@@ -55,8 +55,8 @@ def test_without_scripts_a_page_is_complete(show, name):
 
 
 @pytest.mark.parametrize("name", ["rising", *EVERY])
-def test_cards_stand_above_the_fold_and_the_chart_begins_there(show, name):
-    page = show(name)
+def test_cards_stand_above_the_fold_and_the_chart_begins_there(look, name):
+    page = look(name)
     cards = ["h1", "[data-card=trust]", "[data-card=need]", "[data-card=worth]"]
     for selector in cards:
         box = page.locator(selector).bounding_box()
@@ -69,16 +69,16 @@ def test_cards_stand_above_the_fold_and_the_chart_begins_there(show, name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_trust_card_says_one_of_four_things(show, name):
-    page = show(name)
+def test_the_trust_card_says_one_of_four_things(look, name):
+    page = look(name)
     headline = page.inner_text("[data-card=trust] strong")
     assert re.match("Yes|With care|No|Unchecked", headline)
     verdict = page.get_attribute("[data-card=trust]", "data-verdict")
     assert verdict in ("yes", "care", "no", "unchecked")
 
 
-def test_values_that_rise_are_not_trusted_and_look_so(show):
-    page = show("rising")
+def test_values_that_rise_are_not_trusted_and_look_so(look):
+    page = look("rising")
     assert page.inner_text("[data-card=trust] strong").startswith("No")
     assert page.get_attribute("[data-card=trust]", "data-verdict") == "no"
     color = "element => getComputedStyle(element).color"
@@ -89,7 +89,9 @@ def test_values_that_rise_are_not_trusted_and_look_so(show):
 def test_what_stops_a_fit_is_one_line_above_the_cards_and_told_below(show):
     page = show("rising")
     line = page.locator(".alarm")
-    assert line.inner_text().startswith("One warning stops this fit (back test failed)")
+    assert re.match(
+        r"(One|\d) warnings? stops? this fit \(.*back test", line.inner_text()
+    )
     boxes = [one.bounding_box() for one in (line, page.locator(".cards"))]
     assert boxes[0] is not None
     assert boxes[1] is not None
@@ -103,9 +105,9 @@ def test_what_stops_a_fit_is_one_line_above_the_cards_and_told_below(show):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_answers_stand_beside_what_was_measured(show, made, name):
+def test_answers_stand_beside_what_was_measured(look, made, name):
     results, _ = made(name)
-    page = show(name)
+    page = look(name)
     known = [one for one in results.answers if beside(results, one)]
     assert page.locator("[data-measured]").count() == len(known)
     if name == "grid":
@@ -139,10 +141,10 @@ def test_the_best_split_is_said_in_the_words_of_the_terminal(show, made, name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_code_of_the_page_gives_the_predictions(show, made, name):
+def test_code_of_the_page_gives_the_predictions(look, made, name):
     results, _ = made(name)
     names: dict = {}
-    exec(show(name).text_content("#law-code"), names)
+    exec(look(name).text_content("#law-code"), names)
     rows = results.predictions[:200]
     sizes = [
         np.array([getattr(row, size) for row in rows]) for size in ("params", "data")
@@ -154,8 +156,8 @@ def test_code_of_the_page_gives_the_predictions(show, made, name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_headings_pictures_and_tables_are_told_to_who_cannot_see_them(show, name):
-    page = show(name)
+def test_headings_pictures_and_tables_are_told_to_who_cannot_see_them(look, name):
+    page = look(name)
     levels = page.evaluate(
         "[...document.querySelectorAll('h1,h2,h3,h4')].map((h) => Number(h.tagName[1]))"
     )
@@ -258,10 +260,10 @@ def test_print_cuts_nothing(show, name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_printed_page_holds_every_column_and_the_last_row(show, name, tmp_path):
+def test_a_printed_page_holds_every_column_and_the_last_row(look, name, tmp_path):
     if shutil.which("pdftotext") is None:
         pytest.skip("no pdftotext: apt-get install poppler-utils")
-    page = show(name)
+    page = look(name)
     path = tmp_path / "report.pdf"
     page.pdf(path=path, format="A4")
     text = subprocess.run(
@@ -308,8 +310,8 @@ def test_text_is_written_as_people_write_it(show, made, name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_links_lead_somewhere(show, made, name):
-    page = show(name)
+def test_links_lead_somewhere(look, made, name):
+    page = look(name)
     targets = page.eval_on_selector_all(
         "a[href]", "all => all.map((a) => a.getAttribute('href'))"
     )
@@ -322,8 +324,8 @@ def test_links_lead_somewhere(show, made, name):
     assert len(ids) == len(set(ids))
 
 
-def test_one_script_runs_and_text_from_a_file_does_not(show, made):
-    page = show("nasty")  # a dialog would fail it
+def test_one_script_runs_and_text_from_a_file_does_not(look, made):
+    page = look("nasty")  # a dialog would fail it
     assert page.locator("h1").inner_text().startswith(example_results.NASTY[:10])
     scripts = page.locator("script:not([type])")
     assert scripts.count() == 1
@@ -354,9 +356,9 @@ def words_of_need(page: "Page") -> str:
 
 
 @pytest.mark.parametrize("name", ["grid", "repeated"])
-def test_every_target_is_drawn(show, made, name):
+def test_every_target_is_drawn(look, made, name):
     results, _ = made(name)
-    page = show(name)
+    page = look(name)
     count = len(words.targets(results))
     for chart in ("compute", "surface"):
         assert page.locator(f"[data-chart={chart}] [data-target]").count() == count

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from scalepred import config
+from scalepred import config, validation
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[1] / "experiments"
 
@@ -75,11 +75,11 @@ def test_a_bad_value_is_named(path, value):
     owner, _, field = path.rpartition(".")
     setattr(getattr(experiment, owner) if owner else experiment, field, value)
     with pytest.raises(config.UserError, match=path):
-        config.validate(experiment)
+        validation.validate(experiment)
 
 
 def test_a_good_config_is_accepted():
-    config.validate(_good())
+    validation.validate(_good())
 
 
 def test_one_rule_draws_the_fit_region():
@@ -87,16 +87,16 @@ def test_one_rule_draws_the_fit_region():
     experiment.fit.max_compute_ratio = 50
     experiment.fit.max_data_ratio = 8
     with pytest.raises(config.UserError, match="max_compute_ratio=50"):
-        config.validate(experiment)
+        validation.validate(experiment)
 
 
 def test_law_auto_has_a_residual_of_its_own():
     experiment = _good()
     experiment.fit.law = "auto"
-    config.validate(experiment)
+    validation.validate(experiment)
     experiment.fit.residual = "huber"
     with pytest.raises(config.UserError, match=r"fit\.residual=huber: law=auto has"):
-        config.validate(experiment)
+        validation.validate(experiment)
 
 
 def test_every_field_can_be_overridden_by_a_flag():
@@ -116,7 +116,7 @@ def test_every_field_can_be_overridden_by_a_flag():
     assert experiment.grid.widths == (4, 8)
     assert experiment.training.learning_rate == 0.5
     assert experiment.packing.lane_axis == "vmap"
-    config.validate(experiment)
+    validation.validate(experiment)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda p: p.stem)
@@ -124,7 +124,7 @@ def test_every_experiment_is_valid(path):
     names: dict = {}
     exec(compile(path.read_text(), str(path), "exec"), names)
     experiment = names["get_config"]()
-    config.validate(experiment)
+    validation.validate(experiment)
     assert experiment.name.startswith(path.stem)
     assert names["__doc__"]
     assert dataclasses.is_dataclass(experiment)
@@ -135,4 +135,4 @@ def test_epochs_of_questions_are_whole_passes_or_none(epochs):
     experiment = config.Experiment(name="x", training=config.Training(steps=1))
     experiment.questions.at_epochs = epochs
     with pytest.raises(config.UserError, match=r"questions\.at_epochs"):
-        config.validate(experiment)
+        validation.validate(experiment)

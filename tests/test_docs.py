@@ -26,14 +26,6 @@ FILES = dict(
 )
 
 
-@pytest.fixture(params=FILES)
-def study(request, tmp_path) -> tuple[pathlib.Path, pathlib.Path]:
-    """A file of the page in a folder of its own, and a workdir."""
-    path = tmp_path / request.param
-    path.write_text(FILES[request.param])
-    return path, tmp_path / "work"
-
-
 def scalepred(path: pathlib.Path, workdir: pathlib.Path, *flags: str) -> str:
     command = [sys.executable, "-m", "scalepred", f"--config={path}"]
     done = subprocess.run(
@@ -46,6 +38,15 @@ def scalepred(path: pathlib.Path, workdir: pathlib.Path, *flags: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module", params=FILES)
+def study(request, tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path, str]:
+    """A file of the page in a folder of its own, its workdir, and what it printed."""
+    folder = tmp_path_factory.mktemp("study")
+    path = folder / request.param
+    path.write_text(FILES[request.param])
+    return path, folder / "work", scalepred(path, folder / "work")
+
+
 def read_rows(workdir: pathlib.Path) -> dict[str, Measurement]:
     return Table(workdir / "measurements.csv").rows
 
@@ -55,8 +56,7 @@ def test_the_page_has_files():
 
 
 def test_it_trains_fits_and_learns(study, monkeypatch):
-    path, workdir = study
-    out = scalepred(path, workdir)
+    path, workdir, out = study
     assert "  trust    " in out
     monkeypatch.syspath_prepend(path.parent)
     module = __import__(path.stem)
@@ -75,10 +75,9 @@ def test_it_trains_fits_and_learns(study, monkeypatch):
     assert np.mean([row.read(loss) for row in largest]) < 0.7 * guess
 
 
-def test_packed_is_alone(study, monkeypatch):
+def test_packed_is_alone(study):
     """The run in the midst of the grid is the run of a grid of its own."""
-    path, workdir = study
-    scalepred(path, workdir, "--stages=train")
+    path, workdir, _ = study
     alone = ["--config.grid.widths=(4,)", "--config.packing.lanes=1",
              "--config.packing.width_bucket=1.0"]  # fmt: skip
     scalepred(path, workdir.parent / "alone", "--stages=train", *alone)

@@ -12,7 +12,7 @@ import sys
 import pytest
 from etils import epath
 
-from scalepred import config, grid, study
+from scalepred import config, grid, study, validation
 from scalepred.data.loading import load_dataset
 from scalepred.models.model import build_model
 
@@ -146,7 +146,7 @@ def test_headers_say_what_a_user_needs(name):
 @pytest.mark.parametrize("name", EVERY_FORM)
 def test_every_form_is_valid_and_can_be_built(name):
     experiment = _load(name)
-    config.validate(experiment)
+    validation.validate(experiment)
     assert experiment.name.startswith(name.partition(":")[0])
     dataset = load_dataset(experiment.dataset, outline=True)
     cells = grid.make_cells(experiment, dataset)

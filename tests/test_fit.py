@@ -236,7 +236,7 @@ def test_back_tests_widen_intervals_of_a_wrong_law():
     assert "back_test_failed" in codes(found)
 
 
-def test_growth_is_learnt_and_never_below_one():
+def test_growth_is_learnt_and_below_one_from_many_back_tests_only():
     def test_of(surprise):
         return backtest.InnerTest(3.0, 20, 10, 0.1, surprise)
 
@@ -245,6 +245,14 @@ def test_growth_is_learnt_and_never_below_one():
     assert backtest.learn_growth([test_of(1.0)] * 3) == pytest.approx(1.0)
     assert 1.5 < backtest.learn_growth([test_of(3.0)]) < 3.0
     assert backtest.learn_growth([test_of(3.0)] * 5) > 2.0
+    once, often = (
+        backtest.learn_growth([test_of(0.1)] * count, may_narrow=True)
+        for count in (1, 5)
+    )
+    assert 0.9 < once < 1.0
+    assert 0.6 < often < 0.8
+    assert backtest.learn_growth([], may_narrow=True) == 1.0
+    assert backtest.learn_growth([test_of(3.0)], may_narrow=True) > 1.5
 
 
 def corner_surface(**changes) -> Surface:

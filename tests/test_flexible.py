@@ -174,8 +174,8 @@ def test_level_of_an_error_is_fitted_only_where_nobody_gave_it():
 
     found = scalepred.fit(part, resamples=0)
     by_name = {member.name: member for member in found.members}
-    assert by_name["level below 1"].weight > 0.9
-    assert found.parameters["random_guess"].value == pytest.approx(0.5, rel=0.03)
+    assert by_name["level below 1"].weight > 0.7
+    assert found.parameters["random_guess"].value == pytest.approx(0.5, rel=0.08)
     assert any("fitted by one member" in note for note in found.notes)
     for guess in (0.5, 1.0):
         told = scalepred.fit(dataclasses.replace(part, random_guess=guess), resamples=0)
@@ -193,16 +193,44 @@ def test_members_that_failed_have_no_weight():
         return [BackTest(3.0, mask, difference, np.full(3, 0.01))]
 
     good, worse, broken = map(back_test, (0.02, 0.04, np.nan))
-    usable = np.array([True, True, False, True, True, True])
+    prior, usable = prior[:6], np.array([True, True, False, True, True, True])
     weights = weigh(prior, [broken, good, good, worse, good, worse], usable)
     assert weights.sum() == pytest.approx(1.0)
     assert weights[0] == weights[2] == 0.0
-    assert weights[1] == weights[4] > 100 * weights[3] > 0.0
+    assert weights[1] == weights[4] > 3 * weights[3] > 0.0
     untested: list[list[BackTest]] = [[] for _ in prior]
     for tests in (untested, [good, *untested[1:]]):  # one alone says nothing
         weights = weigh(prior, tests, usable)
         assert weights[2] == 0.0
-        assert weights[0] == pytest.approx(0.5 / 0.9)
+        assert weights[0] == pytest.approx(0.3 / 0.7)
+
+
+def test_one_back_test_decides_little_and_several_alike_much():
+    mask = np.array([True, False, False, False])
+
+    def tests(error: float, sd: float, count: int) -> list[BackTest]:
+        difference = np.array([0.0, error, error, error])
+        return [
+            BackTest(ratio, mask, difference, np.full(4, sd))
+            for ratio in (3.0, 6.0, 12.0, 25.0, 50.0)[:count]
+        ]
+
+    def odds(count: int, first: tuple[float, float], second: tuple[float, float]):
+        both = [tests(*first, count), tests(*second, count)]
+        weights = weigh(np.full(2, 0.5), both, np.ones(2, bool))
+        return weights[0] / weights[1]
+
+    # Of two that promise alike: a third smaller an error is luck once, news five times.
+    assert 1.0 < odds(1, (0.02, 0.02), (0.03, 0.02)) < 2.5
+    assert odds(5, (0.02, 0.02), (0.03, 0.02)) == pytest.approx(
+        odds(1, (0.02, 0.02), (0.03, 0.02)) ** 5
+    )
+    # As wrong, but one knew it.
+    assert odds(1, (0.04, 0.04), (0.04, 0.01)) > 2
+    # As right, but one promised less.
+    assert odds(1, (0.005, 0.005), (0.005, 0.05)) > 2
+    # One point far off does not decide alone.
+    assert odds(1, (0.0, 0.01), (10.0, 0.01)) < 1e13
 
 
 def test_a_prediction_is_the_mean_of_the_members():
@@ -260,7 +288,8 @@ def test_draws_where_points_say_much_are_as_wide_as_to_first_order():
     covariance = found.estimate.covariance[found.best]
     sd = np.sqrt(np.einsum("ij,jk,ik->i", slopes, covariance, slopes))
     np.testing.assert_allclose(np.std(values, axis=0), sd, rtol=0.25)
-    middle = np.median(values, axis=0) - points.log_value - found.differences
+    own = predict.evaluate(found.law, theta, points.x, points.y, found.scale)[0]
+    middle = np.median(values, axis=0) - own
     assert np.all(np.abs(middle) < 0.25 * sd)
 
 
@@ -304,7 +333,7 @@ def test_checkpoints_of_a_run_count_for_less_though_other_runs_lie_between(persi
         assert widths[1] > 1.3 * widths[0]
     else:
         assert min(shares) > 0.7
-        assert widths[1] == pytest.approx(widths[0], rel=0.15)
+        assert widths[1] == pytest.approx(widths[0], rel=0.25)
 
 
 def test_checkpoints_before_the_end_of_a_schedule_count_for_less():
@@ -330,7 +359,7 @@ def test_checkpoints_before_the_end_of_a_schedule_count_for_less():
         notes.append([note for note in fit.notes if "checkpoints" in note])
         error.append(float(fit.predict(*target).value) / truth - 1)
     assert [len(own) for own in notes] == [0, 1]
-    assert abs(error[1]) < 0.5 * abs(error[0])
+    assert abs(error[1]) < 0.8 * abs(error[0])
 
 
 def test_runs_of_a_grid_are_no_checkpoints():

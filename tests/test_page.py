@@ -225,7 +225,7 @@ def test_a_refusal_is_explained_above_the_cards(monkeypatch):
         for name in ("data-severity", "data-card")
         if name in own
     ]
-    assert marks == ["stops", *["data-card"] * 3, "weakens"]
+    assert marks == ["stops", *["data-card"] * 3, "stops", "weakens"]
 
 
 def test_few_large_runs_are_next():

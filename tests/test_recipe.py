@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalepred import config, grid
+from scalepred import config, grid, validation
 from scalepred.config import UserError
 from scalepred.data import digits, markov
 from scalepred.models.model import build_model
@@ -71,7 +71,7 @@ def _cells(dataset, grid_changes=None, **training):
         ),
         training=config.Training(**training),
     )  # fmt: skip
-    config.validate(experiment)
+    validation.validate(experiment)
     return experiment, grid.make_cells(experiment, dataset)
 
 

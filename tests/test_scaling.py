@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from scalepred.commands.fit import main
+from scalepred.commands.fit import FLAGS, main
 from scalepred.fitting.scaling import judge
 from scalepred.table.surface import Surface
 
@@ -23,7 +23,8 @@ def _bench():
     sys.path.insert(0, str(_SCRIPTS))
     try:
         spec = importlib.util.find_spec("bench_scaling")
-        assert spec and spec.loader
+        assert spec
+        assert spec.loader
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:
@@ -182,9 +183,13 @@ def test_the_command_says_so_and_ends_well(tmp_path, monkeypatch, capsys):
     lines = [f"{m:g},{n:g},{value:.5f}" for m, n, value in rows]
     table.write_text("\n".join(["params,data,loss", *lines]))
     arguments = [
-        "scalepred-fit", str(table), f"--workdir={tmp_path / 'out'}", "--law=chinchilla",
+        "scalepred-fit", str(table), f"--workdir={tmp_path / 'out'}",
+        "--law=chinchilla",
         "--resamples=30", "--target=params=1e11,data=1e11", "--json",
     ]  # fmt: skip
+    FLAGS.unparse_flags()
+    for name in FLAGS:  # lists grow from one call to the next
+        FLAGS[name].value = FLAGS[name].default
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as ended:
         main()

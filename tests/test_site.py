@@ -51,10 +51,10 @@ def test_links_lead_somewhere(page):
 
 
 def flags_of_commands() -> set[str]:
-    from scalepred.commands import curves, fit, train
+    from scalepred.commands import curves, fit, recipe, train
 
     known: set[str] = {"help", "version"}
-    for module in (fit, train, curves):
+    for module in (fit, train, curves, recipe):
         known |= set(getattr(module, "FLAGS", ()))
     for script in (ROOT / "scripts").rglob("*"):
         if script.is_file():

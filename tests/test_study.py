@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from scalepred import config, study
+from scalepred import config, study, validation
 from scalepred.config import UserError
 from scalepred.data.loading import load_dataset
 from scalepred.forecasting.parts import split_cells
@@ -257,7 +257,7 @@ def load_experiment(name: str) -> config.Experiment:
 
 def test_digits_have_the_size_they_say():
     experiment = load_experiment("digits_mlp")
-    config.validate(experiment)
+    validation.validate(experiment)
     widths = experiment.grid.widths
     assert len(widths) >= 7
     assert all(b == 2 * a for a, b in itertools.pairwise(widths))

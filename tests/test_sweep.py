@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_measurements import make_row
 
-from scalepred import config, grid, study, sweep
+from scalepred import config, grid, study, sweep, validation
 from scalepred.config import UserError
 from scalepred.data import digits, teacher
 from scalepred.data.dataset import Dataset
@@ -207,7 +207,7 @@ def test_the_validation_part_is_not_trained_on():
 )
 def test_bad_sweeps(field, value):
     with pytest.raises(UserError, match=rf"grid\.{field}="):
-        config.validate(_experiment(**{field: value}))
+        validation.validate(_experiment(**{field: value}))
 
 
 def test_a_validation_part_that_leaves_nothing():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scalepred import config
+from scalepred import validation
 from scalepred.config import Experiment, UserError
 from scalepred.grid import is_sweep
 from scalepred.runtime.workdir import is_taken
@@ -67,7 +67,7 @@ def _change(
             )
         setattr(owner, last, _convert(name, field, value, getattr(owner, last)))
     try:
-        config.validate(made)
+        validation.validate(made)
     except UserError as error:
         raise UserError(f"arms.{name}: {error}") from None
     return made

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from scalepred.config import Experiment, Grid, Training, UserError, validate
+from scalepred.config import Experiment, Grid, Training, UserError
 from scalepred.runtime import command, steps
 from scalepred.runtime.files import open_path, write_whole
+from scalepred.validation import validate
 
 if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ size, it does not.
   --optimizer      as in an experiment (default: adam)
   --learning_rate  default: 0.003
   --batch_size     examples a step (default: 16)
-  --seeds          starts and batches, for the intervals (default: 3)
+  --seeds          starts and batches, for the intervals (default: 5)
   --out            PNG of the changes over size (default: coordinates.png)
 
 A slope is that of ln(mean |change|) over ln(size) after the last step, with a 90 %
@@ -47,7 +48,7 @@ _STEPS = flags.DEFINE_integer("steps", 10, "Of training.", flag_values=FLAGS)
 _OPTIMIZER = flags.DEFINE_string("optimizer", "adam", "Optimiser.", flag_values=FLAGS)
 _RATE = flags.DEFINE_float("learning_rate", 0.003, "Rate.", flag_values=FLAGS)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Examples.", flag_values=FLAGS)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Of starts.", flag_values=FLAGS)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Of starts.", flag_values=FLAGS)
 _OUT = flags.DEFINE_string("out", "coordinates.png", "Picture.", flag_values=FLAGS)
 
 
@@ -110,6 +111,8 @@ def _read_sizes(flag: str, words: Sequence[str]) -> tuple[int, ...]:
 
 def format_check(family: str, check: Check) -> list[str]:
     """What is printed of one family: a line a layer, then how many transfer."""
+    from scalepred.report.format import fixed
+
     about = f"{check.axis}s {check.sizes[0]} to {check.sizes[-1]}"
     lines = [f"{family}, {about}: change of activations after {check.steps} steps"]
     wide = max(len(moves.layer) for moves in check.moves)
@@ -118,18 +121,12 @@ def format_check(family: str, check: Check) -> list[str]:
     for moves in check.moves:
         slope = check.find_slope(moves)
         verdicts.append(slope.verdict)
-        said = _say(slope.value)
+        said = fixed(slope.value)
         if math.isfinite(slope.low):
-            said += f" ({_say(slope.low)} to {_say(slope.high)})"
+            said += f" ({fixed(slope.low)} to {fixed(slope.high)})"
         lines.append(f"  {moves.layer:{wide}}  {said:25}  {slope.verdict}")
     moved = verdicts.count("transfers")
     return [*lines, f"{moved} of {len(verdicts)} layers transfer"]
-
-
-def _say(slope: float) -> str:
-    if math.isnan(slope):
-        return "\N{EN DASH}"
-    return f"{slope:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def main() -> None:

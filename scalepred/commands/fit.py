@@ -129,7 +129,7 @@ def _open_workdir() -> epath.Path:
 
 def _settings() -> tuple[Fitting, bool]:
     """Of a fit, and whether the law is to follow FLOPs alone."""
-    from scalepred import config
+    from scalepred import config, validation
     from scalepred.fitting.estimate import knows_epochs
 
     law = str(flags.LAW.value)
@@ -143,7 +143,7 @@ def _settings() -> tuple[Fitting, bool]:
         seed=flags.SEED.value,
         refit_points=flags.REFIT_POINTS.value,
     )
-    config.check_residual(fitting, "--")
+    validation.check_residual(fitting, "--")
     if flags.DATA_COUNTS.value != "auto" and not knows_epochs(law):
         raise UserError(
             f"--data_counts={flags.DATA_COUNTS.value}: of no use with "
@@ -178,7 +178,8 @@ def _read_case(
 
         targets = [place_on_ladder(surface, target) for target in targets]
         surface = along_compute(surface)
-    return Case(surface, _fit_region(surface), questions, targets)
+    losses = None if is_ladder or flags.BY.value else _read_losses(path, surface)
+    return Case(surface, _fit_region(surface), questions, targets, losses)
 
 
 def _compare(
@@ -192,7 +193,10 @@ def _compare(
     from scalepred.forecasting.gate import check_arms, judge_arms
     from scalepred.report import machine
 
-    for name, is_asked in (("gate", gates), ("plan", flags.PLAN.value)):
+    is_through = flags.THROUGH.value not in ("", "auto", "none")
+    for name, is_asked in (
+        ("gate", gates), ("plan", flags.PLAN.value), ("through", is_through)
+    ):  # fmt: skip
         if is_asked:
             raise UserError(
                 f"--{name}: is asked of one fit; leave it out, and ask the fit of "
@@ -238,6 +242,8 @@ def _fit_one(
         figure_process,
         title=flags.TITLE.value,
         table=table,
+        losses=case.losses,
+        is_through=flags.THROUGH.value != "auto",
     )
     report = str(workdir / "report.html")
     console.print_answers(found, verbose=flags.VERBOSE.value, report=report)
@@ -283,13 +289,31 @@ def _read_table(path: str, with_epochs: bool, where: Sequence[str] = ()) -> Surf
     return dataclasses.replace(surface, data_unit=flags.DATA_UNIT.value)
 
 
+def _read_losses(path: str, surface: Surface) -> Surface | None:
+    """The losses beside the errors of a task, if they are to be followed."""
+    from scalepred.table.losses import read_losses
+    from scalepred.table.naming import parse_columns
+
+    epochs = None if surface.epochs is None else flags.DATA_COUNTS.value
+    return read_losses(
+        path,
+        surface,
+        flags.THROUGH.value,
+        parse_columns(flags.COLUMNS.value),
+        task=flags.TASK.value,
+        data_counts=epochs,
+        decimal=flags.DECIMAL.value,
+        where=flags.WHERE.value,
+    )
+
+
 # What only fitting needs; the fit that is asked has it already.
 _OF_FITTING = (
     flags.LAW, flags.RESIDUAL, flags.ABOVE, flags.METRIC, flags.TASK,
     flags.RANDOM_GUESS, flags.COMPUTE_RATIO, flags.MAX_PARAMS, flags.MAX_DATA,
     flags.DATA_COUNTS, flags.RESAMPLES, flags.SEED, flags.COLUMNS, flags.DECIMAL,
     flags.WHERE, flags.REFIT_POINTS, flags.DATA_UNIT, flags.TITLE, flags.BY,
-    flags.BASELINE,
+    flags.BASELINE, flags.THROUGH,
 )  # fmt: skip
 
 

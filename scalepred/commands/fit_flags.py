@@ -50,6 +50,9 @@ The table
   --decimal       the decimal mark of the table, "." or ",", where it is not clear
   --where         COLUMN=VALUE that rows must have; may be given more than once
   --metric, --task  which of several in one table
+  --through       for the error or accuracy of a task: loss predicts it through the loss
+                  in the same rows (sizes -> loss -> error), none directly, auto
+                  (default) as back-tests say; or the name of the column of losses
   --data_unit     what data counts (tokens, images); the table's own word unless given
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
   --data_counts   for laws of repeated data, what the column data counts: unique (each
@@ -157,6 +160,7 @@ RESIDUAL = _string("residual", "relative")
 ABOVE = _float("above", 1.0)
 METRIC = _string("metric")
 TASK = _string("task")
+THROUGH = _string("through", "auto")
 TITLE = _string("title", "")
 DATA_UNIT = _string("data_unit", "")
 VERBOSE = flags.DEFINE_bool("verbose", False, "verbose", flag_values=FLAGS)

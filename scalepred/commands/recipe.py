@@ -135,6 +135,7 @@ def describe(
     law: RecipeLaw, targets: list[Best], hidden: list[Hidden]
 ) -> dict[str, Any]:
     """A law and what it says of targets, for programs; all that JSON can hold."""
+    from scalepred.fitting.recipe.narrowing import narrow
     from scalepred.report import recipe_words
     from scalepred.runtime.files import jsonable
 
@@ -157,6 +158,7 @@ def describe(
             {
                 **best._asdict(),
                 "regret": best.regret._asdict(),
+                "next_sweep": narrow(law, best.sizes)._asdict(),
                 "regret_of_largest": law.regret(
                     law.largest_setting, **best.sizes
                 )._asdict(),

@@ -205,14 +205,12 @@ def budget_suffices(
     on_average = float(fitted.probability(value, params, data, math.inf))
     one_run = float(fitted.probability(value, params, data, 1))
     epochs = _epochs_asked(fitted)
-    wanted = numbers.write_value(value)
-    if is_bounded(metric):
-        wanted = f"{numbers.write_value(100 * value)}%"
     is_known = not math.isnan(on_average)
     says = f"with probability {on_average:.2f}" if is_known else _NOT_KNOWN
     why = (
-        f"with {numbers.write_flops(budget)} FLOPs the {metric} is {wanted} or less "
-        f"{says}, best at {_split(params, data, unit)}{_seen(epochs)}"
+        f"with {numbers.write_flops(budget)} FLOPs the {metric} is "
+        f"{_say_value(value, metric)} or less {says}, best at "
+        f"{_split(params, data, unit)}{_seen(epochs)}"
     )
     mean = fitted.predict(params, data)
     return Answer(
@@ -382,6 +380,12 @@ def _floor(
 def _limit_sentence(value: float, held: str, floor: tuple[float, float, float]) -> str:
     wanted, end = numbers.write_value(value), numbers.write_value(floor[0])
     return f"{wanted} is out of reach {held}: the law ends at {end}"
+
+
+def _say_value(value: float, metric: str) -> str:
+    if is_bounded(metric):
+        return f"{numbers.write_value(100 * value)}%"
+    return numbers.write_value(value)
 
 
 def _split(params: float, data: float, unit: str) -> str:

@@ -25,6 +25,9 @@ _RATIOS = (3.0, 6.0, 12.0, 25.0, 50.0)
 _INDEPENDENT = 2.0
 # Strength of the belief, before any back-test, that intervals are right.
 _PRIOR_WEIGHT = 3.0
+# The same where they were narrower than promised: a lucky back-test or two is no reason
+# to promise more than the fit does, five that all were right are.
+NARROWING_WEIGHT = 10.0
 # Shares of fitted points in the errors of others that are held at once.
 _MOST_SHARES = 2**22
 
@@ -280,17 +283,25 @@ def back_tests(
     return tests
 
 
-def learn_growth(tests: list[InnerTest]) -> float:
+def learn_growth(tests: list[InnerTest], may_narrow: bool = False) -> float:
     """Factor on predicted deviations that makes the back-tests' errors unsurprising.
 
-    At least 1: a lucky back-test is no reason to promise more than the fit does.
+    Args:
+        tests: inside the fit region.
+        may_narrow: the factor may be below 1.
     """
     weights = [min(_INDEPENDENT, test.num_hidden) for test in tests]
     squares = sum(
         weight * test.surprise**2 for weight, test in zip(weights, tests, strict=True)
     )
-    variance = (squares + _PRIOR_WEIGHT) / (sum(weights) + _PRIOR_WEIGHT)
-    return float(np.sqrt(max(1.0, variance)))
+
+    def variance(prior: float) -> float:
+        return (squares + prior) / (sum(weights) + prior)
+
+    grown = variance(_PRIOR_WEIGHT)
+    if grown >= 1:
+        return math.sqrt(grown)
+    return math.sqrt(variance(NARROWING_WEIGHT)) if may_narrow else 1.0
 
 
 def linearise(

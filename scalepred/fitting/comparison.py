@@ -98,6 +98,7 @@ class Comparison:
         metric: what the laws predict.
         data_unit: what data count.
         notes: what else is to be known.
+        outcomes: what became of orders that were said before, a sentence each.
     """
 
     groups: tuple[Group, ...]
@@ -106,6 +107,7 @@ class Comparison:
     metric: str
     data_unit: str
     notes: tuple[str, ...]
+    outcomes: tuple[str, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -131,6 +133,8 @@ class Comparison:
         ]
         about = {"axis": self.axis, "unit": self.unit, "metric": self.metric}
         record = {**about, "groups": groups, "pairs": pairs, "notes": self.notes}
+        if self.outcomes:
+            record["outcomes"] = self.outcomes
         return {name: jsonable(part) for name, part in record.items()}
 
     def __repr__(self) -> str:

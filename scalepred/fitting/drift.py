@@ -51,7 +51,7 @@ _LEVELS = np.geomspace(1e-3, 1.0, 7)
 _TILTS = (0.05, 0.2, 0.8)
 _WANDERS = ((0.0, 0), (0.1, 0), (0.3, 0), (0.1, 1), (0.3, 1))  # size, which length
 _LENGTHS = (3.0, 0.3)  # decades
-_WANDER_CHANCES = (0.5, 0.15, 0.1, 0.15, 0.1)
+_WANDER_CHANCES = (0.6, 0.12, 0.08, 0.12, 0.08)
 # Powers of the compute that the noise goes with, and their chances.
 _FALLS, _FALL_CHANCES = (-0.2, -0.1, 0.0, 0.1), (0.15, 0.2, 0.5, 0.15)
 _NOISES = np.geomspace(0.125, 4.0, 16)  # times a first guess
@@ -405,11 +405,15 @@ def _decades(shared: Shared, params: np.ndarray, data: np.ndarray) -> np.ndarray
 
 
 def _likeness(places: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Correlation of g, for each length [lengths, places, places]."""
-    apart = sum(
-        np.abs(np.subtract.outer(np.log10(sizes), np.log10(sizes))) for sizes in places
-    )
-    return np.exp(-np.asarray(apart) / np.array(_LENGTHS)[:, None, None])
+    """Correlation of g, for each length [lengths, places, places].
+
+    Over the long one it is smooth (Matern with 3/2), so that one odd size does not bend
+    its neighbours; over the short one a size may be odd by itself.
+    """
+    apart = [np.abs(np.subtract.outer(own, own)) for own in map(np.log10, places)]
+    far = [math.sqrt(3) * own / _LENGTHS[0] for own in apart]
+    smooth = np.prod([(1 + own) * np.exp(-own) for own in far], axis=0)
+    return np.stack([smooth, np.exp(-sum(apart) / _LENGTHS[1])])
 
 
 def _levels(

@@ -28,6 +28,8 @@ from scalepred.fitting import (
     saved,
     solver,
     summary,
+    through,
+    two_stage,
 )
 from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.auto import weights as auto_weights
@@ -37,6 +39,7 @@ from scalepred.fitting.design.cells import NextCell, make_cells
 from scalepred.fitting.design.choose import next_cells
 from scalepred.fitting.estimate import Settings, estimate, knows_epochs
 from scalepred.fitting.laws import Law
+from scalepred.fitting.offsets import Offset, find_offset
 from scalepred.fitting.predict import FittedLaw
 from scalepred.fitting.scaling import NotScaling, judge
 from scalepred.fitting.warn import Warn
@@ -56,7 +59,9 @@ class Fit:
         called: the name that the law was asked by.
     """
 
-    estimate: least_squares.LeastSquares | auto_fit.Auto | saved.Saved
+    estimate: (
+        least_squares.LeastSquares | auto_fit.Auto | through.TwoStage | saved.Saved
+    )
     extra_warnings: tuple[Warn, ...] = ()
     called: str = ""
 
@@ -132,19 +137,21 @@ class Fit:
     @functools.cached_property
     def condition_number(self) -> float:
         """Large: the points cannot tell some parameters apart."""
-        if isinstance(self.estimate, saved.Saved):
+        if isinstance(self.estimate, saved.Saved | through.TwoStage):
             return self.estimate.condition_number
         return health.condition_number(self.estimate)
 
     @functools.cached_property
     def not_scaling(self) -> NotScaling | None:
         """Why the points do not scale as a law; None: nothing speaks against it."""
-        return judge(self.surface)
+        told, is_direct = judge(self.surface), self.law.name != two_stage.NAME
+        # That an error bends is what its second stage is for.
+        return told if told and (is_direct or told.code == "does_not_scale") else None
 
     @functools.cached_property
     def warnings(self) -> tuple[Warn, ...]:
         """What makes this fit less than it seems."""
-        if isinstance(self.estimate, saved.Saved):
+        if isinstance(self.estimate, saved.Saved | through.TwoStage):
             return (*self.estimate.warnings, *self.extra_warnings)
         return (*health.check(self.estimate), *self.extra_warnings)
 
@@ -226,6 +233,13 @@ class Fit:
         """
         self._check_sizes(params, data, epochs)
         return self.fitted.predict(params, data, num_seeds, epochs)
+
+    def offset_at(
+        self, params: float, data: float, epochs: float | None = None
+    ) -> Offset | None:
+        """What a prediction owes to its exact size of model; see `offsets`."""
+        self._check_sizes(params, data, epochs)
+        return find_offset(self.fitted, params, data, epochs)
 
     def probability(
         self,
@@ -422,6 +436,8 @@ def fit(
     starts: int = multistart.STARTS,
     seed: int = 0,
     refit_points: int = sample.REFIT_POINTS,
+    losses: Surface | None = None,
+    is_through: bool = False,
 ) -> Fit:
     """Fits a law to every point of a surface.
 
@@ -440,6 +456,10 @@ def fit(
         seed: of starts, folds and resamples.
         refit_points: of a table with more points a random sample is refitted in
             back-tests, folds and corners, as a note says; 0: all are.
+        losses: of runs of the same sizes, where the surface is of a task's error: it
+            may then be predicted through them (`through.py`), if back-tests say that
+            this errs less.
+        is_through: predicts it through the losses, whatever back-tests say.
 
     Raises:
         UserError: if the points cannot determine the law.
@@ -452,7 +472,10 @@ def fit(
         surface = Surface.from_frame(surface, data_counts=counts)
     settings = Settings(residual, weights, resamples, starts, seed, refit_points)
     called = law if isinstance(law, str) else law.name
-    return Fit(estimate(surface, law, settings), called=called)
+    if losses is None:
+        return Fit(estimate(surface, law, settings), called=called)
+    found = through.fit(surface, losses, law, settings, is_through)
+    return Fit(found, called=called)
 
 
 def load(path: os.PathLike | str) -> Fit:

@@ -1,10 +1,13 @@
 """What makes a fit less than it seems: codes for programs, sentences for people."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scalepred.fitting import multistart, outliers, solver
 from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.auto.fit import MIN_POINTS, Auto
+from scalepred.fitting.backtest import InnerTest
 from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
 from scalepred.fitting.scaling import judge
@@ -101,15 +104,7 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
         )
     found += _flat_directions(result)
     found += _points_apart(result)
-    surprising = [test for test in result.inner_tests if test.surprise > 3]
-    if surprising:
-        worst = max(surprising, key=lambda test: test.surprise)
-        add(
-            "back_test_failed",
-            f"hiding the top {worst.ratio:g} times of compute, the law missed it by "
-            f"{worst.error:.1%}, {worst.surprise:.1f} times what its fit promised"
-            + ("" if result.members else "; intervals are widened for it"),
-        )
+    found += _failed_tests(result.inner_tests, widens=not result.members)
     if not result.inner_tests:
         add(
             "no_back_test",
@@ -310,3 +305,29 @@ def _moved_exponents(
         [(name, float(before[name][0]), float(after[name][i])) for name in names]
         for i in range(len(thetas))
     ]
+
+
+def check_two_stage(surface: Surface, tests: Sequence[InnerTest]) -> tuple[Warn, ...]:
+    """What makes an error that follows from a loss less than it seems.
+
+    That it bends is what the second stage is for; its back-tests are of both stages.
+    """
+    scaling = judge(surface)
+    found = []
+    if scaling is not None and scaling.code == "does_not_scale":
+        found.append(Warn(scaling.code, scaling.sentence))
+    return (*found, *_failed_tests(tests, widens=True))
+
+
+def _failed_tests(tests: Sequence[InnerTest], widens: bool) -> list[Warn]:
+    """The back-test that missed by most of what it promised, if one did by far."""
+    surprising = [test for test in tests if test.surprise > 3]
+    if not surprising:
+        return []
+    worst = max(surprising, key=lambda test: test.surprise)
+    sentence = (
+        f"hiding the top {worst.ratio:g} times of compute, the law missed it by "
+        f"{worst.error:.1%}, {worst.surprise:.1f} times what its fit promised"
+    )
+    more = "; intervals are widened for it" if widens else ""
+    return [Warn("back_test_failed", sentence + more)]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scalepred.config import UserError
+from scalepred.fitting import two_stage
 from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.auto import mean as auto_mean
 from scalepred.fitting.laws import Law, find_law
@@ -28,6 +29,9 @@ def describe(law: Law, called: str) -> dict[str, Any]:
     Raises:
         UserError: the law has no name it can be found by.
     """
+    inner = two_stage.find_inner(law)
+    if inner is not None:
+        return {"through": describe(inner, called)}
     if law.parts:
         return {"mean_of": [describe(part, called) for part in law.parts]}
     if law.name == "flexible":
@@ -52,6 +56,8 @@ def describe(law: Law, called: str) -> dict[str, Any]:
 
 def build(record: dict[str, Any]) -> Law:
     """The law that `describe` told of."""
+    if "through" in record:
+        return two_stage.make_law(build(record["through"]))
     if "mean_of" in record:
         return auto_mean.make_law(tuple(map(build, record["mean_of"])))
     if "levels" in record:

@@ -128,7 +128,8 @@ class LeastSquares:
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
         """Held-out folds."""
-        surface = self._sample
+        chosen = sample.choose_for_folds(self.surface, self.refit_points)
+        surface = self.surface.where(chosen)
         least, refit = self.refit(surface)
         return backtest.cross_validate(len(surface), least, refit, self.seed)
 

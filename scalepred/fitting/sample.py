@@ -9,6 +9,9 @@ import numpy as np
 from scalepred.table.surface import Surface
 
 REFIT_POINTS = 3000  # unless something else is asked for
+# Folds leave each point out once, ten fits of nine tenths: their mean error is known
+# from fewer.
+FOLD_POINTS = 1000
 
 
 def choose(surface: Surface, most: int) -> np.ndarray:
@@ -29,12 +32,20 @@ def choose(surface: Surface, most: int) -> np.ndarray:
     return chosen
 
 
+def choose_for_folds(surface: Surface, refit_points: int) -> np.ndarray:
+    """Mask of the points that are cross-validated [points]."""
+    is_default = refit_points == REFIT_POINTS
+    return choose(surface, FOLD_POINTS if is_default else refit_points)
+
+
 def notes(surface: Surface, most: int) -> tuple[str, ...]:
     """What is said of it: nothing where all points are taken."""
     count = len(surface)
     if not most or count <= most:
         return ()
+    folds = FOLD_POINTS if most == REFIT_POINTS else most
     return (
-        f"the law is fitted to all {count:,} points; back-tests, folds and corners "
-        f"refit it to a random sample of {most:,} (--refit_points={count} takes all)",
+        f"the law is fitted to all {count:,} points; back-tests and corners "
+        f"refit it to a random sample of {most:,}, folds to {folds:,} "
+        f"(--refit_points={count} takes all)",
     )

@@ -21,6 +21,7 @@ from scalepred.fitting import (
     predict,
     sample,
     solver,
+    two_stage,
 )
 from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.auto import weights as auto_weights
@@ -90,6 +91,11 @@ class Saved:
     @functools.cached_property
     def again(self) -> "LeastSquares | auto_fit.Auto | Saved":
         """The same, fitted anew: for what takes refitting."""
+        if self.law.name == two_stage.NAME:
+            raise UserError(
+                "a saved fit of two stages keeps no losses to be refitted to; fit the "
+                "table again"
+            )
         is_auto = self.called == "auto"
         settings = Settings(
             residual=solver.RELATIVE if is_auto else self.residual,

@@ -161,5 +161,4 @@ def _describe(
         how = study.experiment.targets.rates_from
         how = "given" if _is_given(study, name) else how
         notes += recipe_words.describe_choice(law, own[name], sizes, how)
-        notes += recipe_words.warnings(law)
     return notes

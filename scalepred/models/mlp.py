@@ -21,6 +21,7 @@ from scalepred.models.parametrization import (
     INPUT,
     OUTPUT,
     VECTOR,
+    Roles,
     find_ratios,
     parametrize,
 )
@@ -73,11 +74,15 @@ def build(
         lambda rngs: MLP(num_inputs, width, depth, num_classes, rngs),
         can_be_padded=True,
     )
-    roles = {
+    return parametrize(model, ratios, make_roles(depth))
+
+
+def make_roles(depth: int) -> Roles:
+    """Of the weights of so many hidden layers."""
+    return {
         "layers.0.kernel": INPUT,
         f"layers.{depth}.kernel": OUTPUT,
         f"layers.{depth}.bias": FIXED,
         "layers.*.kernel": HIDDEN,
         "layers.*.bias": VECTOR,
     }
-    return parametrize(model, ratios, roles)

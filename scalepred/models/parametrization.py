@@ -147,12 +147,15 @@ def parametrize(standard: Model, ratios: Ratios | None, roles: Roles) -> Model:
         roles: of all its weights.
 
     Raises:
-        ValueError: a weight has no role, or the model reads on from window to window.
+        UserError: a weight has no role, or the model reads on from window to window.
     """
     if ratios is None:
         return standard
     if standard.restart:
-        raise ValueError("a model that reads on has its state's axes for rows")
+        raise UserError(
+            "family: a model that reads on from window to window has no "
+            "parametrization but the standard one; leave it out"
+        )
     r, q = ratios.width, ratios.depth
 
     def init(key: jax.Array) -> Variables:
@@ -199,12 +202,15 @@ def _outline_with_ratio(standard: Model) -> Callable[[], Variables]:
 
 
 def find_role(roles: Roles, path: Any) -> Role:
-    """Of the weight at that path of jax's; raises ValueError if it has none."""
+    """Of the weight at that path of jax's; raises UserError if it has none."""
     name = jax.tree_util.keystr(path, simple=True, separator=".")
     for pattern, role in roles.items():
         if fnmatch.fnmatchcase(name, pattern):
             return role
-    raise ValueError(f"weight {name} has no role; the roles name {', '.join(roles)}")
+    raise UserError(
+        f"family: weight {name} has no role in the parametrization; add a pattern for "
+        f"it to {', '.join(roles)}"
+    )
 
 
 def multiplier(role: Role, r: Any, q: float) -> Any:

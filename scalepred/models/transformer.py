@@ -37,7 +37,7 @@ from scalepred.models.parametrization import (
 )
 
 _HEAD = 16  # features
-_ROLES = {
+ROLES = {
     "embedding.table": INPUT,
     **BLOCK_ROLES,
     "norm.scale": VECTOR,
@@ -117,7 +117,7 @@ def build(
         "transformer", parametrization, (width, base_width), (depth, base_depth)
     )
     model = build_decoder(width, depth, input_shape, num_classes)
-    return parametrize(model, ratios, _ROLES)
+    return parametrize(model, ratios, ROLES)
 
 
 def build_decoder(

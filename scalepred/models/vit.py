@@ -38,7 +38,7 @@ from scalepred.models.parametrization import (
 
 _PATCH = 4  # pixels
 _HEAD = 16  # features
-_ROLES = {
+ROLES = {
     "patches.kernel": INPUT,
     "positions": INPUT,
     **BLOCK_ROLES,
@@ -127,4 +127,4 @@ def build(
         lambda rngs: VisionTransformer(width, depth, input_shape, num_classes, rngs),
         can_be_padded=width >= _HEAD,
     )
-    return parametrize(model, ratios, _ROLES)
+    return parametrize(model, ratios, ROLES)

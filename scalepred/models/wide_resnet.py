@@ -32,7 +32,7 @@ from scalepred.models.parametrization import (
     parametrize,
 )
 
-_ROLES = {
+ROLES = {
     "stem.conv.kernel": INPUT,
     "stem.norm.*": VECTOR,
     "blocks.*.shortcut.conv.kernel": HIDDEN,
@@ -127,4 +127,4 @@ def build(
         lambda rngs: WideResNet(width, depth // 6, input_shape[-1], num_classes, rngs),
         can_be_padded=True,
     )
-    return parametrize(model, ratios, _ROLES)
+    return parametrize(model, ratios, ROLES)

@@ -54,7 +54,7 @@ def describe_order(pair: Pair, comparison: Comparison) -> str:
     ahead = second if verdict == "second" else first
     likely = far.better if verdict == "second" else 1 - far.better
     return (
-        f"{ahead} stays better at {words.describe_place(far, comparison)} with "
+        f"at {words.describe_place(far, comparison)} {ahead} stays better with "
         f"probability {words.likely(likely)}"
     )
 

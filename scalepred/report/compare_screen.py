@@ -24,6 +24,7 @@ def describe(comparison: Comparison) -> list[str]:
     for pair in comparison.pairs:
         lines.append(f"{arms_words.describe_verdict(pair, comparison)}.")
         lines += [f"  {format.sentence(text)}" for text in sentences(pair, comparison)]
+    lines += [format.sentence(outcome) for outcome in comparison.outcomes]
     lines += [f"note: {format.printable(note)}" for note in comparison.notes]
     return lines
 

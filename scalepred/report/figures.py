@@ -217,6 +217,26 @@ def _draw_surface(plot: PlotData) -> Figure:
             data, params, fitted, levels=levels, colors="white", linewidths=0.7
         )
         axes.clabel(lines, inline_spacing=2, fmt=form, fontsize=7.5)
+    _scatter_runs(axes, points, style)
+    axes.grid(False)
+    _set_log(axes.xaxis, data[0], data[-1], format.count)
+    _set_log(axes.yaxis, params[0], params[-1], format.count)
+    axes.set(xlabel=f"data size n ({_plain(plot.data_unit)})")
+    axes.set(ylabel="model size m (parameters)")
+    bar = figure.colorbar(mesh, ax=axes, pad=0.02)
+    _set_log(bar.ax.yaxis, low, high, form)
+    bar.set_label(format.metric_label(metric))
+    axes.set_title(plot.said)
+    legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_array(None)
+            handle.set_facecolor("#777777")
+    return figure
+
+
+def _scatter_runs(axes: Axes, points: Points, style: dict[str, Any]) -> None:
+    """Every run and target on the map, in the colours of its scale."""
     # White with a dark rim: seen on every colour of the map. Of very many points it
     # would hide the others.
     rim = [patheffects.withStroke(linewidth=2.4, foreground="#222222")]
@@ -242,21 +262,6 @@ def _draw_surface(plot: PlotData) -> Figure:
             rasterized=len(points.region) > _MOST_LINES,
             **style,
         )
-    axes.grid(False)
-    _set_log(axes.xaxis, data[0], data[-1], format.count)
-    _set_log(axes.yaxis, params[0], params[-1], format.count)
-    axes.set(xlabel=f"data size n ({_plain(plot.data_unit)})")
-    axes.set(ylabel="model size m (parameters)")
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02)
-    _set_log(bar.ax.yaxis, low, high, form)
-    bar.set_label(format.metric_label(metric))
-    axes.set_title(plot.said)
-    legend = figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
-    for handle in legend.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_array(None)
-            handle.set_facecolor("#777777")
-    return figure
 
 
 def _draw_curves(plot: PlotData) -> Figure:

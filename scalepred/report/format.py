@@ -82,6 +82,13 @@ def number(value: float, digits: int = 4) -> str:
     return _digits(value, digits, keep_zeros=False)
 
 
+def fixed(value: float, decimals: int = 2) -> str:
+    """With so many decimals, such as a slope: −0.03."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    return _real_minus(f"{value:.{decimals}f}")
+
+
 def mean_and_std(mean: float, std: float) -> str:
     """−4.5% ± 4.7%."""
     if math.isnan(mean):
@@ -207,6 +214,10 @@ _MEANINGS = {
     "B": "size of the data term; {unit} times n to its exponent",
     "bend": "how sharply the law bends towards the random guess; no unit",
     "hardness": "1: both terms add; large: the larger term counts alone; no unit",
+    "floor": "the error that no loss gets below; fraction",
+    "ceiling": "the error of what has learnt nothing; fraction",
+    "steepness": "k, how fast the error follows the loss; per unit of the loss",
+    "middle_loss": "L0, the loss where the error is half way; as the loss",
     "R_D*": "repeats of the data after which more are worth little; passes",
     "R_N*": "excess of m over what n can use after which more is worth little; times",
 }
@@ -214,7 +225,9 @@ _MEANINGS = {
 
 def describe_parameter(name: str, metric: str) -> str:
     """Meaning and unit, or nothing for the parameter of a law of one's own."""
-    return _MEANINGS.get(name, "").format(unit=find_unit(metric) or "no unit")
+    own = name.removeprefix("loss ")
+    unit = "as the loss" if own != name else find_unit(metric) or "no unit"
+    return _MEANINGS.get(own, "").format(unit=unit)
 
 
 def thing(surface: Surface) -> str:

@@ -181,7 +181,7 @@ def _say(number: float | Sequence[Any]) -> str:
 
 
 _CODE_OF_OWN = """\
-# {law} is a law of your own, so its code is where you wrote it. The fit is saved:
+# {law} is no law of a few lines, or one of your own. The fit is saved:
 import scalepred
 
 

@@ -1,6 +1,7 @@
 """What both commands say to machines: one object, and whether a gate is shut."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,20 @@ def describe_answers(results: Results) -> dict[str, Any]:
     return {
         "verdict": [card._asdict() for card in cards(results)],
         "scaling": describe_scaling(results.fit),
+        "offsets": describe_offsets(results),
         "answers": answers,
     }
+
+
+def describe_offsets(results: Results) -> list[dict[str, Any]]:
+    """Targets whose size of model has an offset of its own, or lies beside one."""
+    told = []
+    for row in words.targets(results):
+        epochs = row.epochs if math.isfinite(row.epochs) else None
+        found = results.fit.offset_at(row.params, row.data, epochs)
+        if found is not None:
+            told.append({"params": row.params, "data": row.data, **found._asdict()})
+    return told
 
 
 def describe_scaling(fit: Fit) -> dict[str, Any]:

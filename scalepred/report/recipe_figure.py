@@ -18,9 +18,10 @@ from scalepred.report import format, recipe_words
 
 _DPI = 150
 _MOST_BOWLS = 6  # that are told apart by eye
-_HIGHEST = 0.5  # share of the value up to which bowls are shown
+_SHOWN = (1 / 8, 8.0)  # times the best: bowls are shown as high as they are there
 _SHADES = mpl.colormaps["viridis"]
-_LAW, _TARGET = "#0072B2", "#D55E00"
+_TARGET = "#D55E00"
+_LIGHT = 0.75  # of the colours, that of the largest size
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -62,24 +63,27 @@ def _draw_bowls(axes: Axes, law: RecipeLaw) -> None:
     count = min(_MOST_BOWLS, len(order))
     chosen = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
     shades = _SHADES(np.linspace(0, 0.88, count))
+    # What is far from the best would hide where it lies.
+    highest = float(np.expm1(max(np.median(law.cost_of(f)) for f in _SHOWN)))
     for i, shade in zip(chosen, shades, strict=True):
         tried = points.log_setting[i]
         known = np.isfinite(points.mean[i])
         cost = np.expm1(points.mean[i] - law.levels[i])
         axes.plot(np.exp(tried[known]), cost[known], "o", color=shade, markersize=4)
         bad = points.diverged[i]
-        axes.plot(np.exp(tried[bad]), np.full(bad.sum(), _HIGHEST), "x", color=shade)
+        axes.plot(
+            np.exp(tried[bad]), np.full(bad.sum(), 0.97 * highest), "x", color=shade
+        )
         ends = np.nanmin(tried), np.nanmax(tried)
         along = np.linspace(*ends, 100)
         line = np.expm1(law.draw_bowl(i, along))
         sizes = [format.count(float(size[i])) for size in points.sizes.values()]
         axes.plot(np.exp(along), line, color=shade, lw=1.2, label=", ".join(sizes))
-    top = np.nanmax(np.expm1(points.mean - law.levels[:, None]))
-    axes.set(xscale="log", ylim=(-0.02 * min(top, _HIGHEST), 1.05 * min(top, _HIGHEST)))
+    axes.set(xscale="log", ylim=(-0.04 * highest, highest))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{100 * y:g}%"))
     axes.set_xlabel(recipe_words.name_knob(law))
     axes.set_ylabel(f"{law.sweep.metric.replace('_', ' ')} over the best")
-    axes.set_title("Bowls (points: runs; x: diverged)")
+    axes.set_title("Bowls (x: diverged)")
     title = ", ".join(recipe_words.symbol(name) for name in law.axes)
     axes.legend(title=title, title_fontsize=8)
     _set_settings(axes.xaxis)
@@ -96,22 +100,22 @@ def _draw_law(axes: Axes, law: RecipeLaw, name: str, targets: Sequence[Best]) ->
         for pick in (np.min, np.max)
     ][: 2 if others else 1]
     fixed += [{other: best.sizes[other] for other in others} for best in targets[:1]]
-    colors = [*_SHADES([0.0, 0.75])[: 2 if others else 1], _TARGET]
+    colors = [*_SHADES([0.0, _LIGHT])[: 2 if others else 1], _TARGET]
     for sizes, color in zip(fixed, colors, strict=False):
         if others and any(sizes == one for one in fixed[: fixed.index(sizes)]):
             continue
-        said = [law.best(**{**sizes, name: float(at)}) for at in along]
+        said = [law.interval({**law.largest, **sizes, name: at}) for at in along]
         text = ", ".join(
             f"{recipe_words.symbol(other)} = {format.count(size)}"
             for other, size in sizes.items()
         )
-        axes.plot(along, [one.middle for one in said], color=color, label=text or "law")
+        axes.plot(along, [one.value for one in said], color=color, label=text or "law")
         ends = [one.lower for one in said], [one.upper for one in said]
         axes.fill_between(along, *ends, color=color, alpha=0.15, lw=0)
-    for one in law.bottoms:
-        at_edge = any(edge.sizes == one.sizes for edge in law.edges)
-        face = "white" if at_edge else "#555555"
-        axes.plot(one.sizes[name], one.tried, "o", ms=4, color="#555555", mfc=face)
+    edges = [edge.sizes for edge in law.edges]
+    for one, shade in zip(law.bottoms, _shade(law, others), strict=True):
+        face = "white" if one.sizes in edges else shade
+        axes.plot(one.sizes[name], one.tried, "o", ms=4, color=shade, mfc=face)
     for best in targets:
         axes.plot(best.sizes[name], best.setting, "*", color=_TARGET, markersize=11)
     axes.set(xscale="log", yscale="log")
@@ -123,6 +127,14 @@ def _draw_law(axes: Axes, law: RecipeLaw, name: str, targets: Sequence[Best]) ->
     _set_settings(axes.yaxis)
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: format.count(x)))
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _shade(law: RecipeLaw, others: Sequence[str]) -> np.ndarray:
+    """A colour for each size of the sweep, by the first of its other sizes."""
+    if not others:
+        return np.tile(_SHADES([0.0]), (len(law.bottoms), 1))
+    logs = np.log(law.points.sizes[others[0]])
+    return _SHADES(_LIGHT * (logs - logs.min()) / np.ptp(logs))
 
 
 def _set_settings(axis: Axis) -> None:

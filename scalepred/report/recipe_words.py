@@ -8,12 +8,15 @@ import numpy as np
 from scalepred.fitting.predict import Estimate
 from scalepred.fitting.recipe.backtest import Hidden
 from scalepred.fitting.recipe.law import Best, RecipeLaw, Regret
+from scalepred.fitting.recipe.narrowing import narrow
 from scalepred.report import format
 from scalepred.table import numbers
 
 _SYMBOLS = {"params": "m", "data": "n", "epochs": "epochs"}
 # Sizes that go together to this correlation are not told apart.
 _TOGETHER = 0.98
+# A sweep is worth naming if it narrows the interval to this share.
+_WORTH = 0.95
 
 
 def name_knob(law: RecipeLaw) -> str:
@@ -43,6 +46,11 @@ def describe(law: RecipeLaw) -> list[str]:
             "not told apart; the law holds along that line."
         )
     lines.append(_costs(law))
+    base, rule = law.rule()
+    lines.append(
+        f'For the next grid: training.{law.knob}={base:g}, training.{law.knob}_rule="'
+        f'{rule}"'
+    )
     lines += warnings(law)
     return lines
 
@@ -79,6 +87,14 @@ def describe_best(law: RecipeLaw, best: Best) -> list[str]:
         f"size of the sweep, is {how} the best there: to keep it costs "
         f"{_percent(kept)}{_chance(kept)}."
     )
+    more = narrow(law, best.sizes)
+    if more.after < _WORTH * more.before:
+        tried = ", ".join(setting(one) for one in more.settings)
+        lines.append(
+            f"To narrow that, sweep {tried} at {_sizes(law, more.sizes)}: the ends of "
+            f"the interval would then differ by a factor of about {more.after:.2g}, "
+            f"not {more.before:.2g}."
+        )
     return lines
 
 
@@ -162,15 +178,11 @@ def _title(law: RecipeLaw) -> str:
 
 def _formula(law: RecipeLaw) -> str:
     """learning rate = 0.0031 (m / 85,002)^-0.41 (n / 1M)^-0.19."""
-    middle = {
-        name: float(f"{math.exp(log):.2g}")
-        for name, log in zip(law.axes, law.posterior.middle, strict=True)
-    }
-    at = law.best(**middle)
-    text = f"{name_knob(law)} = {setting(at.middle)}"
+    base, _ = law.rule()
+    text = f"{name_knob(law)} = {setting(base)}"
     for name in law.seen:
-        power = format.number(law.exponents[name].value, 2)
-        text += f" ({symbol(name)} / {format.count(middle[name])})^{power}"
+        power = _power(law.exponents[name].value)
+        text += f" ({symbol(name)} / {format.count(law.middle[name])})^{power}"
     return text
 
 

@@ -1,6 +1,5 @@
 """Pictures of transfer: activations over size, and loss over the rate at each size."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,8 +48,8 @@ def _draw_layer(panel: Axes, check: Check, moves: Moves) -> None:
         colour = _COLOURS(0.9 * step / check.steps)
         panel.plot(check.sizes, means, "o-", ms=3, lw=1, color=colour, label=str(step))
     slope = check.find_slope(moves)
-    said = "no number" if math.isnan(slope.value) else format.number(slope.value, 2)
-    panel.set_title(f"{moves.layer}\nslope {said}: {slope.verdict}", fontsize=7)
+    said = f"slope {format.fixed(slope.value)}: {slope.verdict}"
+    panel.set_title(f"{moves.layer}\n{said}", fontsize=7)
     panel.set_xlabel(check.axis, fontsize=7)
     panel.set_xticks(check.sizes, [str(size) for size in check.sizes], fontsize=6)
     panel.minorticks_off()
@@ -99,5 +98,5 @@ def _draw_group(panel: Axes, group: Group) -> None:
             )
             panel.plot(bowl.rate.value, bowl.value, "o", ms=7, mfc="none", color=colour)
     panel.set_xlabel("learning rate")
-    panel.set_title(f"{group.family}, depth {group.depth}", fontsize=8)
+    panel.set_title(f"{group.family}\ndepth {group.depth}", fontsize=7)
     panel.legend(fontsize=7)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scalepred.fitting.answers import Answer
     from scalepred.fitting.design.cells import NextCell
     from scalepred.fitting.design.rounds import Round
+    from scalepred.fitting.fit import Fit
     from scalepred.forecasting.forecast import Verified
     from scalepred.report.results import PredictionRow, Results, Score
     from scalepred.table.surface import Surface
@@ -230,9 +231,28 @@ def describe_target(row: PredictionRow, results: Results) -> str:
     ) + (f" (90% interval {ends})" if ends else "")
     if results.fit.not_scaling is not None:
         text += f", {NO_FORECAST}"
+    text += describe_offset(results.fit, row.params, row.data, row.epochs)
     if math.isnan(row.measured):
         return text
     return f"{text}; measured {format.measured(row.measured, surface.metric)}"
+
+
+def describe_offset(fit: Fit, params: float, data: float, epochs: float | None) -> str:
+    """That a size of model has an offset of its own, or lies beside one; or ""."""
+    known = epochs is not None and math.isfinite(epochs)
+    found = fit.offset_at(params, data, epochs if known else None)
+    if found is None:
+        return ""
+    change = format.percent(found.share)
+    change = change if found.share < 0 else f"+{change}"
+    if found.is_own:
+        return (
+            f"; this size of model was fitted, and has an offset of its own: {change}"
+        )
+    return (
+        f"; a new size of model, without the offset ({change}) of the fitted "
+        f"{format.count(found.size)} parameters"
+    )
 
 
 def headline(results: Results) -> str:

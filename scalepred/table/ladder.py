@@ -66,7 +66,8 @@ def place_on_ladder(surface: Surface, target: tuple[float, ...]) -> tuple[float,
         )
     largest = int(np.argmax(surface.work))
     factor = _flops(surface)[largest] / surface.work[largest]
-    return 1.0, float(factor * params * data)
+    # Of floats of Python, which are infinite beyond the largest.
+    return 1.0, float(factor) * float(params) * float(data)
 
 
 def _flops(surface: Surface) -> np.ndarray:

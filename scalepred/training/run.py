@@ -163,7 +163,7 @@ class PackRun:
         self._begun = {run.cell: run.steps for run in begun}
         self._waiting = {run.cell: run for run in begun}
         self._seconds: dict[Cell, float] = collections.defaultdict(float)
-        self._seconds.update((run.cell, run.seconds) for run in begun)
+        self._seconds.update((last[run.cell][0], run.seconds) for run in begun)
         self._diverged: set[Cell] = set()  # that still hold a lane
         self._requested = Request.NONE
         self._sent: collections.deque[_Sent] = collections.deque()

@@ -19,9 +19,6 @@ _MORE_POINTS = 2  # than parameters, at least
 # Points a parameter of a form that no back-test could try: with fewer a break may hide
 # behind the last point.
 _UNTRIED_POINTS = 1.4
-# A curve has two or three back-tests, which are luck as much as news: weights go as one
-# over the square of their errors.
-_SHARPNESS = 2.0
 _FORMS = {
     "params": (one_axis.m4_params, one_axis.bnsl_params),
     "data": (one_axis.m4, one_axis.bnsl),
@@ -129,7 +126,6 @@ def with_published_forms(curve: auto.Auto) -> auto.Auto:
         np.ones(len(others) + 1),
         [curve.back_tests, *(part.back_tests for part in others)],
         np.ones(len(others) + 1, bool),
-        _SHARPNESS,
     )
     fields = {
         field.name: getattr(curve, field.name) for field in dataclasses.fields(curve)

@@ -180,7 +180,7 @@ class Auto:
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
             misfit=self.misfit,
-            growth=backtest.learn_growth(self.inner_tests),
+            growth=backtest.learn_growth(self.inner_tests, may_narrow=is_grid),
             noise=self.noise,
             seed=self.seed,
             highest=self.surface.highest,
@@ -197,7 +197,8 @@ class Auto:
     @functools.cached_property
     def cross_validation(self) -> backtest.CrossValidation:
         """Held-out folds, predicted by the weighted mean of the members."""
-        surface = self.surface.where(sample.choose(self.surface, self.refit_points))
+        chosen = sample.choose_for_folds(self.surface, self.refit_points)
+        surface = self.surface.where(chosen)
         least, refit = self.refit(surface)
         return backtest.cross_validate(len(surface), least, refit, self.seed)
 

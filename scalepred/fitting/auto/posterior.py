@@ -6,7 +6,7 @@ beyond the largest. The noise and the spread of the offsets are learnt in turns 
 the parameters: an empirical Bayes estimate.
 
     -2 ln posterior = sum w rho(d / sigma) + sum p (theta - mean)^2
-                      + 2 (sum w + strength) ln sigma + strength (expected / sigma)^2
+                      + 2 sum w ln sigma + what `_sigma_penalty` says
                       + 2 levels ln(offset sd, slope sd)                         (1)
 """
 
@@ -28,9 +28,11 @@ _ROUNDS = 4  # of: fit, then re-estimate the noise and the spread of the offsets
 _ITERATIONS = 15
 _FIRST_SIGMA = 0.03
 KNEE = 2.0  # residuals beyond so many sigmas count linearly
+# Noise tried, times the expected one.
+_SIGMAS = np.geomspace(0.01, 100.0, 185)
 _FROZEN = 1e12  # precision of a prior that is no choice
 
-NUM_STARTS = 3  # the prior's mean, and draws this far around it, in its deviations
+NUM_STARTS = 2  # the prior's mean, and a draw this far around it, in its deviations
 _START_SPREAD = 0.8
 _WIDEST_START = 1.5
 
@@ -124,7 +126,9 @@ def estimate(
         )
     else:
         theta = np.where(np.isfinite(near.theta), near.theta, mean)
-    problem = _make_problem(points, masks, lanes, settings, mean, scale)
+    equal = np.array([member.is_equal for member in members])
+    power = np.where(equal, 0.0, settings.compute_power)[lanes]
+    problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
     solution, problem, spreads = _learn(
         law, problem, theta, settings, core_sd, has_level
     )
@@ -132,8 +136,8 @@ def estimate(
     weight = np.asarray(problem.weight)
     objective = (  # Eq. (1)
         solution.objective
-        + 2 * np.log(sigma) * (weight.sum(axis=1) + settings.sigma_strength)
-        + settings.sigma_strength * (settings.sigma / sigma) ** 2
+        + 2 * np.log(sigma) * weight.sum(axis=1)
+        + _sigma_penalty(settings, sigma)
         + 2 * has_level.sum(axis=1) * np.log(offset_sd * slope_sd)
     )
     residual = solver.Residual("robust", KNEE, settings.above)
@@ -191,7 +195,8 @@ def _make_problem(
     points: Points,
     masks: np.ndarray,
     lanes: np.ndarray,
-    settings: Settings,
+    power: np.ndarray,
+    above: float,
     mean: np.ndarray,
     scale: Scale,
 ) -> solver.Problem:
@@ -201,7 +206,8 @@ def _make_problem(
         points: all points.
         masks: of each subset [subsets, points].
         lanes: the subset of each lane [lanes].
-        settings: priors and weights.
+        power: a point weighs its compute to this power [lanes].
+        above: weight of a residual above the law.
         mean: of the priors [lanes, parameters].
         scale: of each subset.
     """
@@ -214,11 +220,11 @@ def _make_problem(
         x=x,
         y=y,
         log_value=np.broadcast_to(points.log_value, x.shape),
-        weight=masks[lanes] * points.weight * work**settings.compute_power,
+        weight=masks[lanes] * points.weight * work ** power[:, None],
         prior_mean=mean,
         prior_precision=np.zeros_like(mean),
         scale=Scale(*(np.asarray(leaf)[lanes] for leaf in scale)),
-        above=np.full(len(lanes), settings.above),
+        above=np.full(len(lanes), above),
     )
 
 
@@ -314,14 +320,36 @@ def _noise(
     known: solver.Information,
     covariance: np.ndarray,
 ) -> np.ndarray:
-    """sigma of each lane, from its weighted residuals and the expected one."""
+    """sigma of each lane [lanes], from its weighted residuals and the expected one.
+
+    The mean of ln sigma, not its likeliest value: with a point or two more than
+    parameters the residuals may be next to nothing by chance.
+    """
     weight = np.asarray(problem.weight)
     used = np.einsum("lij,lji->l", known.of_data, covariance)
-    freedom = np.maximum(weight.sum(axis=1) - used, 1.0)
     # Robust weights are below 1; 1.2 makes up for that under normal noise.
     squares = 1.2 * np.sum(known.weight * known.difference**2, axis=1)
-    expected = settings.sigma_strength * settings.sigma**2
-    return np.sqrt((squares + expected) / (freedom + settings.sigma_strength))
+    freedom = np.maximum(weight.sum(axis=1) - used, 0.0)
+    tried = settings.sigma * _SIGMAS
+    score = (
+        2 * freedom[:, None] * np.log(tried)
+        + squares[:, None] / tried**2
+        + _sigma_penalty(settings, tried)
+    )
+    chance = np.exp((score.min(axis=1, keepdims=True) - score) / 2)
+    return np.exp(chance @ np.log(tried) / chance.sum(axis=1))
+
+
+def _sigma_penalty(settings: Settings, sigma: np.ndarray) -> np.ndarray:
+    """Minus twice the log of sigma's prior, up to a constant.
+
+    Upwards the inverse gamma form, which holds as so many points would; downwards
+    Student's, since a table that is a hundred times cleaner than others may say so.
+    """
+    distance = np.log(sigma / settings.sigma)
+    up = 2 * distance + np.expm1(-2 * np.maximum(distance, 0.0))
+    down = 2 * np.log1p(settings.sigma_strength * distance**2)
+    return np.where(distance > 0, settings.sigma_strength * up, down)
 
 
 def _covariance(known: solver.Information, shares: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ LOSS = Settings(
         Prior("model_exponent", 0.32, 0.29),  # 0.24 to 0.43
         Prior("B", 0.23, 1.7),  # likewise of the data, within a factor of 5
         Prior("data_exponent", 0.44, 0.39),  # 0.30 to 0.65
-        Prior("floor", 1.06, 0.9, is_log=False),  # 0.74 of the smallest value
+        Prior("floor", 1.06, 0.9, is_log=False),  # 0.48 to 0.90 of the smallest
         Prior("top", -0.5, 2.0, is_log=False),  # 1.6 times the largest value
         Prior("bend", 1.85, 0.155),  # near Rosenfeld's 2
         Prior("hardness", 0.92, 0.55),  # near Chinchilla's 1
@@ -137,6 +137,7 @@ class Member:
         mean: inner values at which core parameters are held, by name.
         widen: factor on the standard deviations of the priors.
         is_below: the level of an error is fitted, from the largest value to 1.
+        is_equal: every point weighs the same, whatever its compute.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Member:
     mean: tuple[tuple[str, float], ...] = ()
     widen: float = 1.0
     is_below: bool = False
+    is_equal: bool = False
 
     def prior(self, settings: Settings, is_loss: bool) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the core parameters."""
@@ -160,13 +162,29 @@ class Member:
 
 # The usual laws are corners of this one, with the same weak priors on the rest.
 MEMBERS = (
-    Member("flexible", 0.5),
+    Member("flexible", 0.3),
     Member("envelope (Rosenfeld)", 0.1, (("bend", np.log(2.0)), ("hardness", 0.0))),
     Member("rational", 0.1, (("bend", 0.0), ("hardness", 0.0))),
     Member("sum (Chinchilla)", 0.1, (("top", 7.0), ("bend", 0.0), ("hardness", 0.0))),
     Member("scarcer of the two", 0.1, (("hardness", np.log(3.0)),)),
     # Where nothing is like the studies that the priors come from.
     Member("wide priors", 0.1, widen=4.0),
+    # Where a usual law is right down to the smallest runs, each of them tells as much
+    # of it as the largest.
+    Member(
+        "Rosenfeld, equal weights",
+        0.02,
+        (("bend", np.log(2.0)), ("hardness", 0.0)),
+        widen=3.0,
+        is_equal=True,
+    ),
+    Member(
+        "Chinchilla, equal weights",
+        0.02,
+        (("top", 7.0), ("bend", 0.0), ("hardness", 0.0)),
+        widen=3.0,
+        is_equal=True,
+    ),
 )
 # Of errors whose random-guess level nobody gave: a choice among four is wrong in three
 # of four, and what starts there falls later and faster than from 1.
@@ -184,7 +202,7 @@ def for_curves(settings: Settings) -> Settings:
         priors=priors,
         compute_power=0.5,
         above=1.0,
-        sigma=0.001,
+        sigma=0.01,
         sigma_strength=2.0,
     )
 

@@ -1,4 +1,8 @@
-"""Weights of the models of the average, by how they did in back-tests."""
+"""Weights of the models of the average, by how they did in back-tests.
+
+Stacking by predictive density, with few observations and a prior (pseudo-BMA: Yao et
+al. 2018).
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,8 +11,8 @@ import numpy as np
 
 from scalepred.fitting import backtest
 
-# A model of 10 % smaller back-test errors counts 2.6 times more.
-_SHARPNESS = 10.0
+_FREEDOM = 3.0  # degrees of, of Student's t
+TEMPER = 0.75  # observations that a back-test counts for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +43,36 @@ class MemberScore:
 
 
 def weigh(
-    prior: np.ndarray,
-    tests: list[list[backtest.BackTest]],
-    usable: np.ndarray,
-    sharpness: float = _SHARPNESS,
+    prior: np.ndarray, tests: list[list[backtest.BackTest]], usable: np.ndarray
 ) -> np.ndarray:
-    """Weights of the members: prior over their back-tests' errors to a power [members].
+    """Weights of the members: prior times the density of what was hidden [members].
+
+    Points hidden together err together, so a back-test counts as one observation: the
+    mean of its points' log densities. What few back-tests say moves weights little,
+    and a member that was wrong but said so loses less than one that was sure.
 
     Members that did not fit (`usable` [members]) have none, nor those with a back-test
     that did not, while another has no such. Only back-tests that all have count.
     """
     prior = prior * usable
-    errors = [{test.ratio: test.score().error for test in own} for own in tests]
-    common = [ratio for ratio in errors[0] if all(ratio in own for own in errors)]
+    by_ratio = [{test.ratio: test for test in own} for own in tests]
+    common = [ratio for ratio in by_ratio[0] if all(ratio in own for own in by_ratio)]
     if common:
-        known = np.array([[own[ratio] for ratio in common] for own in errors])
-        score = np.mean(np.log(known + 1e-6), axis=1)
-        score = np.where(np.isfinite(score) & usable, score, np.inf)
+        score = np.array(
+            [sum(_log_density(own[ratio]) for ratio in common) for own in by_ratio]
+        )
+        score = np.where(np.isfinite(score) & usable, score, -np.inf)
         if np.any(np.isfinite(score)):
-            prior *= np.exp(-sharpness * (score - score.min()))
+            prior = prior * np.exp(TEMPER * (score - score.max()))
     return prior / prior.sum()
+
+
+def _log_density(test: backtest.BackTest) -> float:
+    """Mean log predictive density of the hidden points, up to a constant.
+
+    Of Student's t: one point far off must not decide alone.
+    """
+    difference, sd = test.difference[~test.mask], test.sd[~test.mask]
+    squares = (difference / sd) ** 2 / _FREEDOM
+    density = -np.log(sd) - (_FREEDOM + 1) / 2 * np.log1p(squares)
+    return float(np.mean(density))

@@ -43,7 +43,7 @@ def hide_largest(sweep: Sweep, ratio: float, seed: int = 0) -> list[Hidden]:
     Raises:
         UserError: too few sizes are left, or none is hidden.
     """
-    work = sum(np.log(size) for size in sweep.sizes.values())
+    work = np.sum([np.log(size) for size in sweep.sizes.values()], axis=0)
     is_kept = work <= work.max() - math.log(ratio) + 1e-9
     if is_kept.all():
         raise UserError(f"hide={ratio:g}: hides no size; give a number above 1")
@@ -80,7 +80,9 @@ def _find_best(points: Points, number: int) -> tuple[float, float]:
     mean, tried = points.mean[number], points.log_setting[number]
     best = int(np.nanargmin(mean))
     steps = np.diff(tried[np.isfinite(tried)])
-    return float(np.exp(tried[best])), float(steps[max(best - 1, 0) : best + 1].max())
+    return float(f"{math.exp(tried[best]):.12g}"), float(
+        steps[max(best - 1, 0) : best + 1].max()
+    )
 
 
 def _measure(points: Points, number: int, setting: float) -> float:

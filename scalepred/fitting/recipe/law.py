@@ -22,7 +22,7 @@ from scalepred.fitting.recipe.reading import read_sweeps
 from scalepred.fitting.recipe.sweep import Points, Sweep
 
 _TAILS = (0.05, 0.95)
-_WALKERS, _BURN_IN, _STEPS, _KEEP_EVERY = 48, 250, 350, 10
+_WALKERS, _BURN_IN, _STEPS, _KEEP_EVERY = 40, 120, 300, 10
 # What a run that diverges is taken to cost, in ln of the value, when a setting is
 # chosen: nobody keeps such a run.
 _DIVERGED = 1.0
@@ -130,6 +130,12 @@ class RecipeLaw:
             found[name] = Estimate(float(middle), float(lower), float(upper))
         return found
 
+    @functools.cached_property
+    def middle(self) -> dict[str, float]:
+        """Round sizes in the middle of the sweep."""
+        middle = zip(self.axes, self.posterior.middle, strict=True)
+        return {name: float(f"{math.exp(log):.2g}") for name, log in middle}
+
     @property
     def deviation(self) -> float:
         """By what factor - 1 a size's best is off the law, a standard deviation."""
@@ -159,7 +165,7 @@ class RecipeLaw:
             Bottom(
                 {name: float(size[i]) for name, size in points.sizes.items()},
                 float(np.exp(law[i])),
-                float(np.exp(points.log_setting[i, best[i]])),
+                _as_written(points.log_setting[i, best[i]]),
             )
             for i in range(len(best))
         ]
@@ -170,11 +176,23 @@ class RecipeLaw:
         found = []
         for row, one in zip(self.points.log_setting, self.bottoms, strict=True):
             # Beyond a run that diverged there is nothing to be tried.
-            tried = np.exp(row[np.isfinite(row)])
-            for side, end in (("below", tried.min()), ("above", tried.max())):
-                if math.isclose(one.tried, float(end)):
-                    found.append(Edge(one.sizes, side, float(end)))
+            for side, log_end in (("below", np.nanmin(row)), ("above", np.nanmax(row))):
+                if one.tried == (end := _as_written(log_end)):
+                    found.append(Edge(one.sizes, side, end))
         return found
+
+    def rule(self) -> tuple[float, str]:
+        """The law as settings of a study: a number, and the rule that multiplies it.
+
+        They go to `training.learning_rate` and `training.learning_rate_rule`, or those
+        of weight_decay and batch_size: every cell then has the best setting by the law.
+        """
+        factors = [
+            f"({name} / {self.middle[name]:g})**{self.exponents[name].value:.3f}"
+            for name in self.seen
+        ]
+        text = " * ".join(factors).replace("e+0", "e").replace("e+", "e")
+        return float(f"{self.best(**self.middle).middle:.3g}"), text
 
     def best(
         self, params: float | None = None, data: float | None = None, **more: float
@@ -198,16 +216,22 @@ class RecipeLaw:
             float(np.mean(self._cost(log_setting, bottoms))) for log_setting in tried
         ]
         setting = float(np.exp(tried[int(np.argmin(cost))]))
-        lower, middle, upper = np.exp(np.quantile(bottoms, (_TAILS[0], 0.5, _TAILS[1])))
+        found = self.interval(sizes)
         return Best(
             self.knob,
             sizes,
             setting,
-            float(middle),
-            float(lower),
-            float(upper),
+            found.value,
+            found.lower,
+            found.upper,
             self.regret(setting, **sizes),
         )
+
+    def interval(self, sizes: Mapping[str, float]) -> Estimate:
+        """The best setting at a size, all axes of the law, with its 90 % interval."""
+        tails = (_TAILS[0], 0.5, _TAILS[1])
+        lower, middle, upper = np.exp(np.quantile(self._draw_bottoms(sizes), tails))
+        return Estimate(float(middle), float(lower), float(upper))
 
     def regret(
         self,
@@ -299,22 +323,30 @@ class RecipeLaw:
         found = draws.center[:, None] + draws.exponents @ offsets.T
         return found + self.posterior.shift
 
-    def _draw_bottoms(self, sizes: Mapping[str, float]) -> np.ndarray:
-        """ln of the best setting at one size, its own deviation with it [draws].
+    def draw_law(self, sizes: Mapping[str, float]) -> np.ndarray:
+        """ln of the best setting at one size by the law alone [draws]."""
+        return self._law(self._offset(sizes)[None])[:, 0]
+
+    def growth(self, sizes: Mapping[str, float]) -> float:
+        """Factor on the deviation of a size beyond the sweep; 1 inside.
 
         A law that is off by a deviation at the ends of its range is off by so many
-        more beyond as the target lies ranges away.
+        more beyond as the size lies ranges away.
         """
-        logs = np.log([sizes[name] for name in self.axes])
-        offset = logs - self.posterior.middle
-        own = self.posterior.offsets
+        offset, own = self._offset(sizes), self.posterior.offsets
         low, high = own.min(axis=0), own.max(axis=0)
         beyond = np.maximum(0, np.maximum(offset - high, low - offset))
         span = high - low
         ranges = beyond[span > 0] / span[span > 0]
-        growth = math.sqrt(1 + float(np.sum(ranges**2)))
+        return math.sqrt(1 + float(np.sum(ranges**2)))
+
+    def _offset(self, sizes: Mapping[str, float]) -> np.ndarray:
+        return np.log([sizes[name] for name in self.axes]) - self.posterior.middle
+
+    def _draw_bottoms(self, sizes: Mapping[str, float]) -> np.ndarray:
+        """ln of the best setting at one size, its own deviation with it [draws]."""
         wander = self.wander * self.draws.deviation
-        return self._law(offset[None])[:, 0] + growth * wander
+        return self.draw_law(sizes) + self.growth(sizes) * wander
 
     def _fill(
         self, params: float | None, data: float | None, more: Mapping[str, float]
@@ -339,6 +371,11 @@ class RecipeLaw:
         from scalepred.report import recipe_words
 
         return "\n".join(recipe_words.describe(self))
+
+
+def _as_written(log_setting: float) -> float:
+    """A setting of the table, without what ln and exp do to its last digits."""
+    return float(f"{math.exp(log_setting):.12g}")
 
 
 def fit_sweep(sweep: Sweep, seed: int = 0) -> RecipeLaw:

@@ -139,6 +139,9 @@ class Sweep(NamedTuple):
 
     def _group_rates(self, runs: Sequence[int]) -> "_Place":
         """One size: its settings, and the mean of each with the seeds' own part out."""
+        # In an order of their own, so that sums do not depend on the table's.
+        keys = np.nan_to_num(self.value[runs]), self.seed[runs], self.setting[runs]
+        runs = [runs[i] for i in np.lexsort(keys)]
         setting, log_value = self.setting[runs], np.log(self.value[runs])
         tried = np.unique(setting)
         which = np.searchsorted(tried, setting)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-from scalepred import config
+from scalepred import config, validation
 from scalepred.fitting.laws import Array
 
 
@@ -66,7 +66,7 @@ class Residual:
         Raises:
             UserError: they name none.
         """
-        return Residual(*config.parse_residual(settings.residual), settings.above)
+        return Residual(*validation.parse_residual(settings.residual), settings.above)
 
     def __str__(self) -> str:
         """Kind and width, and what is not usual."""

@@ -47,6 +47,7 @@ def make_page(found: Comparison, links: Mapping[str, str], title: str = "") -> s
     """The page as text; see `write_page`."""
     title = title or _title(found)
     sections = [
+        _outcomes(found),
         _curves(found),
         _multipliers(found),
         _differences(found),
@@ -108,6 +109,12 @@ def _card(pair: Pair, found: Comparison) -> Card:
         headline=arms_words.describe_verdict(pair, found),
         sentences=tuple(text for text in said if text),
     )
+
+
+def _outcomes(found: Comparison) -> Section:
+    """Orders that were sealed before, beside what was measured since."""
+    body = elements.bullets(found.outcomes) if found.outcomes else ""
+    return Section("outcomes", "What was said before", body)
 
 
 def _curves(found: Comparison) -> Section:

@@ -4,6 +4,7 @@ import csv
 import io
 
 from scalepred.config import UserError
+from scalepred.table.readers import chart
 from scalepred.table.readers.raw import Raw, Row
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -33,6 +34,7 @@ def parse(path: object, text: str) -> Raw:
     if delimiter == "|":
         body = "\n".join(_strip_bars(line) for line in lines[start:])
     header, rows = _read_rows(path, body, delimiter, start)
+    header, rows = chart.keep_one_run(path, header, rows)
     if not rows:
         raise UserError(f"{path}: a header but no rows; add at least one point")
     if len(set(header)) < len(header):
