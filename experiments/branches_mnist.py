@@ -8,7 +8,8 @@ Command: scalepred --config=experiments/branches_mnist.py --workdir=runs/branche
          (each alone: --config=experiments/branches_mnist.py:separate)
 Data: scripts/prepare_data.py --dataset=mnist
 Hardware: two CPU cores.
-Answer: see docs/results/branches.md
+Answer: losses of branches are 0.9 % lower, standard deviation 3.3 %; the law holds for
+neither beyond the fit. See docs/results/branches.md.
 """
 
 from scalepred import config
