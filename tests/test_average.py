@@ -10,6 +10,7 @@ from scalepred.fitting import backtest, predict
 from scalepred.fitting.auto import curves as auto_curves
 from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.auto import mean as auto_mean
+from scalepred.fitting.auto import weights as auto_weights
 from scalepred.fitting.laws import Scale, one_axis
 from scalepred.table.surface import Surface
 
@@ -98,12 +99,21 @@ def test_a_prediction_is_the_mean_of_the_parts(axis):
     np.testing.assert_allclose(chosen.mean(axis=0), found.weights, atol=0.12)
     assert np.all((said.lower < whole.value) & (whole.value < said.upper))
     assert fit.inner_tests
-    # Weights go as one over the square of the errors in the back-tests that all have.
-    scores = [{one.ratio: one.score() for one in p.back_tests} for p in found.parts]
-    shared = set.intersection(*(set(own) for own in scores))
-    errors = [np.mean([np.log(own[ratio].error) for ratio in shared]) for own in scores]
-    expected = np.exp(-2 * np.array(errors))
-    np.testing.assert_allclose(found.weights, expected / expected.sum(), rtol=1e-3)
+    # Weights go as the density of what all parts' back-tests hid, by hand.
+    hidden = [{one.ratio: one for one in part.back_tests} for part in found.parts]
+    shared = set.intersection(*(set(own) for own in hidden))
+    scores = []
+    for own in hidden:
+        tests = [own[ratio] for ratio in shared]
+        far = [(t.difference / t.sd)[~t.mask] for t in tests]
+        scale = [np.log(t.sd[~t.mask]) for t in tests]
+        freedom = auto_weights._FREEDOM
+        scores.append(sum(
+            np.mean(-one - (freedom + 1) / 2 * np.log1p(z**2 / freedom))
+            for one, z in zip(scale, far, strict=True)
+        ))  # fmt: skip
+    expected = np.exp(auto_weights.TEMPER * (np.array(scores) - max(scores)))
+    np.testing.assert_allclose(found.weights, expected / expected.sum(), rtol=1e-6)
     assert np.all(np.abs(np.expm1(found.differences)) < 0.02)
 
 

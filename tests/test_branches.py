@@ -511,7 +511,7 @@ def test_the_order_of_branches_is_shuffled():
     def count_equal(order: np.ndarray) -> float:
         """Share of tens of examples that hold every class."""
         tens = DATASET.labels[order[: num_train // 10 * 10]].reshape(-1, 10)
-        return np.mean([len(set(ten)) == 10 for ten in tens.tolist()])
+        return float(np.mean([len(set(ten)) == 10 for ten in tens.tolist()]))
 
     assert count_equal(shuffled) < 0.05 < 0.5 < count_equal(own)
     np.testing.assert_array_equal(shuffled, find_order(DATASET, ~3))

@@ -207,7 +207,7 @@ def test_a_cell_that_diverges_gives_up_its_lane(axis, monkeypatch):
 
     rows, curves, num_steps = train()
     with monkeypatch.context() as without:
-        without.setattr(chunks, "_find_cells", lambda *_: ())
+        without.setattr(chunks._Lanes, "give_up", lambda *_: ())
         whole_rows, whole_curves, all_steps = train()
     assert all_steps == sum(cell.steps for cell in cells)
     assert num_steps < all_steps - 5 * 1900
