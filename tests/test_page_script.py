@@ -276,13 +276,13 @@ def test_spaces_are_left_out_of_the_script_where_they_say_nothing():
       /** Not a word. */
       function say(x, y) {
         const text = `${x} and (${y})`; const other = "a = b, c"; // why
-        return x < y ? [x, -y, x - y] : { text, other };
+        return x < y ? [x, -y, x - y + -x] : { text, other };
       }
     """
     assert ask.squeeze(told).splitlines() == [
         "function say(x,y){",
         'const text = `${x} and (${y})`; const other = "a = b, c"; // why',
-        "return x<y?[x,-y,x - y]:{text,other};",
+        "return x<y?[x,-y,x-y + -x]:{text,other};",
         "}",
     ]
 

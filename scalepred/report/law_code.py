@@ -181,7 +181,7 @@ def _say(number: float | Sequence[Any]) -> str:
 
 
 _CODE_OF_OWN = """\
-# {law} is no law of a few lines, or one of your own. The fit is saved:
+# {law} is a law of your own, or too long to write here. The fit is saved:
 import scalepred
 
 

@@ -46,7 +46,10 @@ def _squeeze_line(line: str) -> str:
     if re.search(r"[/\\]", line) or line.count("`") > 2:
         return line
     parts = re.split(r'("[^"]*"|`[^`]*`)', line)
-    parts[::2] = [re.sub(r" ?([=<>{}(),;:?&|*]) ?", r"\1", part) for part in parts[::2]]
+    for i in range(0, len(parts), 2):
+        plain = re.sub(r" ?([=<>{}(),;:?&|*]) ?", r"\1", parts[i])
+        # Not between two signs, which would become one.
+        parts[i] = re.sub(r"(?<![+-]) ([+-]) (?![+-])", r"\1", plain)
     return "".join(parts)
 
 

@@ -341,7 +341,7 @@ class Chart:
             across = say(self.at_x(number))
             lines.append(f"M{across} {self.top}V{self.bottom}")
             words.append(
-                f'<text x="{across}" y="{self.bottom + 20}"{_anchor("middle")}>'
+                f'<text x="{across}" y="{self.bottom + 20}">'
                 f"{escape(self.x.write(number))}</text>"
             )
         for number in self._y_ticks:
@@ -358,7 +358,7 @@ class Chart:
             f"{escape(self.y.title)}</text>"
         )
         ticks = f'<path class="grid" d="{"".join(lines)}"/>{"".join(words)}'
-        return f'<g class="ticks">{ticks}</g>{titles}'
+        return f'<g class="ticks"{_anchor("middle")}>{ticks}</g>{titles}'
 
     def _legend(self) -> list[str]:
         """Its entries from left to right."""

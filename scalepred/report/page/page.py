@@ -118,7 +118,7 @@ def document(name: str, body: str, block: dict[str, Any]) -> str:
     style = (resources.files("scalepred.report.page") / "page.css").read_text("utf-8")
     # Its comments and lines are for who reads the source.
     style = re.sub(r"/\*.*?\*/|\s+", " ", style + chart.STYLE, flags=re.DOTALL)
-    style = re.sub(r" ?([{};,]) ?", r"\1", style)
+    style = re.sub(r" ?([{};,]) ?", r"\1", style).replace(": ", ":")
     program = script()
     digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
     policy = (
