@@ -35,9 +35,6 @@ _LINES_SHARE = 1 / 3
 # A line of its own has so many points at least; lines that only share f have fewer.
 _LONG_LINE, _SHORT_LINE = 6, 3
 _FEWEST, _MOST_KNOTS = 5, 8  # points in all; knots
-# Where no lines share the other size, what it does is followed by so many knots; that
-# takes so many points.
-_LEVEL_KNOTS, _SCATTERED = 6, 25
 _APART, _APART_SHARE = math.log(1.1), 0.03  # between knots: ln size; of their range
 _LEAST_NOISE = 1e-6  # of ln value: tables have so many digits
 # No trend: so likely at least were the slopes all zero. So near random guess less will
@@ -77,7 +74,6 @@ class _Line(NamedTuple):
         size: ln of it [points].
         value: ln of the value [points].
         line: number of each point's line [points].
-        other: ln of the other size, where no lines share it [points]; None: they do.
         noise: standard deviation of ln value by the seeds; 0: not known.
     """
 
@@ -85,29 +81,22 @@ class _Line(NamedTuple):
     size: np.ndarray
     value: np.ndarray
     line: np.ndarray
-    other: np.ndarray | None
     noise: float
 
     def where(self, mask: np.ndarray) -> "_Line":
         _, line = np.unique(self.line[mask], return_inverse=True)
-        other = None if self.other is None else self.other[mask]
-        return self._replace(
-            size=self.size[mask], value=self.value[mask], line=line, other=other
-        )
+        return self._replace(size=self.size[mask], value=self.value[mask], line=line)
 
     @property
     def num_levels(self) -> int:
         """Numbers that `level` takes."""
-        hats = 0 if self.other is None else _hats(self.other).shape[1] - 1
-        return int(self.line.max()) + 1 + hats
+        return int(self.line.max()) + 1
 
     def without_level(self, columns: np.ndarray) -> np.ndarray:
         """Columns less what the level of Eq. (1) can follow [points, columns]."""
-        columns = _less_means(columns, self.line)
-        if self.other is None:
-            return columns
-        hats = _less_means(_hats(self.other)[:, 1:], self.line)
-        return columns - hats @ np.linalg.lstsq(hats, columns, rcond=None)[0]
+        counts = np.bincount(self.line)
+        means = [np.bincount(self.line, column) / counts for column in columns.T]
+        return columns - np.stack(means, axis=1)[self.line]
 
 
 class _Profile(NamedTuple):
@@ -197,15 +186,12 @@ def _lines(surface: Surface) -> list[_Line]:
         line = line.reshape(-1)
         long = np.bincount(line)[line] >= _SHORT_LINE
         if np.sum(long) >= max(_FEWEST, len(surface) / 2):
-            whole = _Line(axis, sizes[axis], value, line, None, typical)
+            whole = _Line(axis, sizes[axis], value, line, typical)
             found.append(whole.where(long))
-        elif surface.epochs is None and len(surface) >= _SCATTERED:
-            line, other = np.zeros(len(surface), int), sizes[name]
-            found.append(_Line(axis, sizes[axis], value, line, other, typical))
     size = sizes["params"] + sizes["data"]
     if not found and surface.epochs is None and np.ptp(size) > 0:
         line = np.zeros(len(surface), int)
-        found.append(_Line("compute", size, value, line, None, typical))
+        found.append(_Line("compute", size, value, line, typical))
     return found
 
 
@@ -237,18 +223,9 @@ def _place_knots(size: np.ndarray, most: int) -> np.ndarray:
     return np.array(knots)
 
 
-def _hats(size: np.ndarray, knots: np.ndarray | None = None) -> np.ndarray:
-    """Hat functions that add up to 1 [points, knots]; None: a few knots of its own."""
-    if knots is None:
-        knots = np.unique(np.quantile(size, np.linspace(0, 1, _LEVEL_KNOTS)))
+def _hats(size: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Hat functions that add up to 1 [points, knots]."""
     return np.stack([np.interp(size, knots, one) for one in np.eye(len(knots))], axis=1)
-
-
-def _less_means(columns: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """Columns less their mean in each line [points, columns]."""
-    counts = np.bincount(line)
-    means = [np.bincount(line, column) / counts for column in columns.T]
-    return columns - np.stack(means, axis=1)[line]
 
 
 def _rise(view: _Line, surface: Surface, chance: float) -> NotScaling | None:
@@ -261,7 +238,7 @@ def _rise(view: _Line, surface: Surface, chance: float) -> NotScaling | None:
         return _say(found, view, surface, "")
     own = np.bincount(view.line)
     long = np.flatnonzero(own >= _LONG_LINE)
-    if num_lines == 1 or len(long) < 2 or view.other is not None:
+    if num_lines == 1 or len(long) < 2:
         return None
     alone = [view.where(view.line == number) for number in long]
     profiles = [_fit_profile(one, _most_knots(len(one.size))) for one in alone]

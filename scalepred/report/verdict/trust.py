@@ -94,13 +94,10 @@ def trust_card(results: Results) -> Card:
 def _refuted(results: Results) -> list[str]:
     """Why no number of this fit should be used: in a few words, then in full."""
     told = results.fit.not_scaling
-    # Of data seen several times a rise is over-fitting, and larger runs may meet a law
-    # that knows of epochs all the same.
-    is_tested = results.surface.epochs is not None and bool(results.checks)
-    if told is not None and told.code == "does_not_scale" and not is_tested:
-        return ["this does not scale as a law", told.sentence]
+    # Where larger runs were held out they judge the law, and this is a doubt.
     if told is not None and not results.checks:
-        return ["this does not scale as a law yet", told.sentence]
+        yet = "" if told.code == "does_not_scale" else " yet"
+        return [f"this does not scale as a law{yet}", told.sentence]
     falls = share_that_falls(results)
     thing = results.surface.metric.replace("_", " ")
     if falls < _FALLS:
