@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -277,7 +278,7 @@ def test_a_study_from_python(tmp_path):
 def test_a_study_in_a_notebook(tmp_path):
     """JAX has started, and a loop of events runs in the same thread."""
 
-    async def cell() -> scalepred.Outcome:
+    async def cell() -> Any:
         return scalepred.run(_experiment(), tmp_path / "work", stages=["train", "fit"])
 
     assert jax.devices()
