@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scalepred.api import run
+    from scalepred.arms.run import Compared
     from scalepred.config import Experiment, UserError
     from scalepred.data.dataset import Dataset
     from scalepred.data.task import Task
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 # Imported when first asked for: most of it takes jax, which takes seconds.
 _HOMES = {
     "api": ("run",),
+    "arms.run": ("Compared",),
     "config": ("Experiment", "UserError"),
     "data.dataset": ("Dataset",),
     "data.task": ("Task",),
@@ -47,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "Answer",
+    "Compared",
     "Comparison",
     "Dataset",
     "Experiment",
