@@ -421,7 +421,8 @@ def test_one_size_that_varies_makes_a_curve(axis, metric):
     assert 0.3 < found.parameters[exponent].value < 0.5
     assert other not in found.parameters
     said = found.predict(surface.params, surface.data)
-    np.testing.assert_allclose(said.value, value, rtol=0.03)
+    # Sixteen times beyond; a point of noise is expected of curves, and there is none.
+    np.testing.assert_allclose(said.value, value, rtol=0.04)
     assert coverage(value, said.lower, said.upper) >= 0.8
     assert np.isfinite(found.cross_validation.std)
     assert found.corners(surface)
