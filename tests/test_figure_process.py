@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import pathlib
 import signal
 import subprocess
@@ -99,7 +100,9 @@ def test_a_fit_that_is_ended_with_all_its_processes(tmp_path, number, when):
     assert "Traceback" not in said
     if when == "drawing":
         assert command.returncode == (130 if number == signal.SIGINT else 143)
-        assert said.strip().startswith("scalepred-fit: ")
-        assert said.strip().count("\n") == 0
+        # On a busy machine it has said before what it was doing.
+        *steps, sentence = said.strip().splitlines()
+        assert sentence.startswith("scalepred-fit: ")
+        assert all(re.search(r" \.\.\. \d+:\d\d", step) for step in steps)
     else:
         assert command.returncode == -number
