@@ -264,15 +264,17 @@ def await_forecast(study: Study) -> Study:
     """All processes have the first one's targets, of which something was said."""
     if study.table is not None:
         check_forecast(study)
-    processes.wait_for_first("forecast")
+    processes.wait_for_first(f"forecast {study.arm}")  # a name is waited for once
     cells = study.parts.targets
+    if not cells:
+        return study
     own = [(cell.learning_rate, cell.weight_decay) for cell in cells]
     # As bytes: JAX would round them to 32 bits, and with them the cells' ids.
     sent = processes.same_everywhere(np.array(own, np.float64).view(np.uint8))
     rates = sent.astype(np.uint8).view(np.float64).reshape(-1, 2).tolist()
     chosen = study.rates or TargetRates([])
     of_cells = [(rate, decay) for rate, decay in rates]
-    return study.with_rates(chosen._replace(of_cells=of_cells)) if cells else study
+    return study.with_rates(chosen._replace(of_cells=of_cells))
 
 
 def report(

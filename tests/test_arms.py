@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from etils import epath
 
+import scalepred
 from scalepred import config, grid, study
 from scalepred.arms import make, order
 from scalepred.arms import run as arms
 from scalepred.config import UserError
 from scalepred.data.loading import load_dataset
+from scalepred.forecasting import gate as gates
+from scalepred.forecasting import loop
 from scalepred.table.rows import Table
 from scalepred.training import ensemble
 
@@ -229,6 +232,7 @@ def test_the_order_is_sealed_before_and_scored_after(outcome, workdir):
         assert one.score.measured.value == pytest.approx(math.expm1(np.mean(steps)))
         assert one.outcome in ("confirmed", "refuted", "undecided")
         assert "sealed before" in one.sentence
+        assert one.describe()["outcome"] == one.outcome
 
 
 def test_a_record_that_was_changed_does_not_count(outcome, workdir, capsys):
@@ -280,6 +284,58 @@ def test_arms_that_sweep_rates_have_paired_targets(tmp_path):
         assert (folder / name / "envelope.csv").exists()
     again = arms.run(swept, folder, [*study.STAGES])
     assert [len(other.table) for other in again.arms.values()] == [13, 13]
+
+
+def tiny_study(**changes) -> config.Experiment:
+    """Two arms of six short runs."""
+    experiment = small_study(
+        grid=config.Grid(widths=(4, 8), data_fractions=(1 / 64, 1 / 16, 1 / 4)),
+        training=config.Training(learning_rate=0.05, steps=20),
+        targets=config.Targets(),
+        arms={"plain": {}, "faster": {"training.learning_rate": 0.1}},
+    )
+    return dataclasses.replace(experiment, **changes)
+
+
+def test_an_arm_that_diverges_costs_the_others_nothing(tmp_path, capsys):
+    lost = {"plain": {}, "lost": {"training.learning_rate": 1e30}}
+    folder = epath.Path(tmp_path / "work")
+    found = arms.run(tiny_study(arms=lost), folder)
+    assert "arm lost is left out: " in capsys.readouterr().err
+    assert list(found.arms) == ["plain"]
+    assert found.comparison is None
+    assert (folder / "plain" / "report.html").exists()
+    rows = Table(folder / "lost" / "measurements.csv").rows.values()
+    assert {row.status for row in rows} == {"diverged"}
+    both = {"a": {"training.learning_rate": 1e31}, "b": lost["lost"]}
+    with pytest.raises(UserError):
+        arms.run(tiny_study(arms=both), epath.Path(tmp_path / "none"))
+
+
+def test_arms_that_cannot_be_compared_have_their_reports(tmp_path, capsys):
+    """On a ladder sizes rise together, and no split of a budget can be told."""
+    ladder = tiny_study(
+        grid=config.Grid(widths=(4, 6, 8, 12, 16), data_per_param=(0.5,)),
+        fit=config.Fitting(law="auto", resamples=20),
+    )
+    folder = epath.Path(tmp_path / "work")
+    found = arms.run(ladder, folder)
+    assert "the arms are not compared: " in capsys.readouterr().err
+    assert found.comparison is None
+    for name in found.arms:
+        assert (folder / name / "report.html").exists()
+    text = "arm=faster better than plain at budget=1e7 probability=0.9"
+    gate = gates.parse_arm_gate(text)
+    with pytest.raises(UserError, match="rise together"):
+        arms.run(ladder, folder, gates=[gate])
+
+
+def test_the_loop_is_refused(tmp_path):
+    goal = loop.Goal(0.1, 1e9, "flops", 0.0)
+    with pytest.raises(UserError, match="of a study without arms"):
+        list(study.rounds(small_study(), epath.Path(tmp_path / "work"), goal))
+    with pytest.raises(UserError, match="of a study without arms"):
+        scalepred.run(small_study(), tmp_path / "w", until_width=0.1, budget=1e9)
 
 
 def test_an_arm_equal_to_another_is_trained_once(tmp_path):
@@ -357,10 +413,14 @@ def test_the_command_compares_arms(tmp_path):
     )
     assert "12 cells, 12 to train" in done.stdout
     assert not (tmp_path / "work").exists()
-    gates = ["--gate=arm=nesterov better than plain at budget=1e7 probability=0.999"]
-    gated = subprocess.run([*command, *gates], capture_output=True, text=True, cwd=root)
+    gate = "--gate=arm=nesterov better than plain at budget=1e7 probability=0.999"
+    gated = subprocess.run(
+        [*command, gate, "--json"], capture_output=True, text=True, cwd=root
+    )
     assert gated.returncode in (0, 3), gated.stderr
-    assert "nesterov" in gated.stdout
+    said = json.loads(gated.stdout)
+    assert said["comparison"]["pairs"][0]["second"] == "nesterov"
+    assert said["gates"][0]["passed"] == (gated.returncode == 0)
     assert (tmp_path / "work" / "report.html").exists()
     wrong = subprocess.run(
         [*command, "--until_width=0.1", "--budget=1e9"],

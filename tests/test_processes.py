@@ -177,6 +177,36 @@ def test_two_processes_train_the_targets_after_the_firsts_forecast(tmp_path):
     assert (workdir / "verification.csv").read_text().count("\n") == 2
 
 
+ARMS = """
+from scalepred import config
+
+def get_config():
+    return config.Experiment(
+        name="arms",
+        metric="loss",
+        grid=config.Grid(widths=(4, 8), data_fractions=(1 / 64, 1 / 32, 1 / 16)),
+        training=config.Training(steps=20, learning_rate=0.05),
+        fit=config.Fitting(resamples=20),
+        targets=config.Targets(widths=(16,), data_fractions=(0.25,)),
+        arms={"plain": {}, "lost": {"training.learning_rate": 1e30},
+              "faster": {"training.learning_rate": 0.1}},
+    )
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_arms_and_their_targets(tmp_path):
+    """Also where only the first knows that an arm cannot be fitted."""
+    (tmp_path / "arms.py").write_text(ARMS)
+    workdir = tmp_path / "work"
+    stages = "train,fit,forecast,verify,report"
+    for process in start_pair(tmp_path / "arms.py", workdir, stages=stages):
+        finish(process)
+    for name, number in (("plain", 7), ("faster", 7), ("lost", 6)):
+        assert len(Table(workdir / name / "measurements.csv").rows) == number
+    assert "What was said before" in (workdir / "report.html").read_text()
+
+
 def end_in_mistakes(pair: Sequence[subprocess.Popen]) -> list[str]:
     """The last line that each prints before it ends with status 2."""
     outputs = [process.communicate(timeout=120)[0] for process in pair]

@@ -1,5 +1,6 @@
 """Arms: forms of a study that are trained side by side, paired, and compared.
 
-experiment.arms -> make: a study an arm -> pair: runs that share start and batches
-    -> run: one training for all -> a fit an arm -> the comparison, and its order
+The path is `run.py`: a study an arm (`make.py`), runs that share start and batches
+(`scalepred.pairs`), one training for all, a fit an arm, the comparison, and the order
+that is said of targets before they are trained (`order.py`).
 """

@@ -89,7 +89,7 @@ def _convert(name: str, field: str, value: Any, old: Any) -> Any:
 
 
 def parse(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Arms as a flag has them: "muon: training.optimizer=muon; grid.seeds=2".
+    """Arms as a flag has them: "muon: training.optimizer=muon; training.momentum=0".
 
     Args:
         texts: one an arm; words need no quotes.

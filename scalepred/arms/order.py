@@ -6,8 +6,8 @@ Beside the record of the comparison it names the forecast of each arm, and how m
 of each target there were already: above 0 it is no forecast.
 """
 
+import dataclasses
 import datetime
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,6 @@ from scalepred.runtime.files import list_files, write_whole
 from scalepred.runtime.workdir import warn
 from scalepred.table.rows import Measurement
 
-_DIGITS = 16
 _SAME_SIZE = 1e-3
 
 
@@ -77,6 +76,12 @@ class Scored(NamedTuple):
             f"{runs}: {_WORDS[self.outcome]}"
         )
 
+    def describe(self) -> dict[str, Any]:
+        """For JSON; NaN as it is."""
+        names = ("first", "second", "params", "data", "said", "num_pairs", "outcome")
+        measured = dataclasses.asdict(self.score.measured)
+        return {name: getattr(self, name) for name in names} | {"measured": measured}
+
 
 _WORDS = {
     "confirmed": "the predicted order is confirmed",
@@ -107,8 +112,8 @@ def seal(workdir: epath.Path, found: Comparison, arms: Sequence[Study]) -> None:
     record = {
         "arms": {arm.arm: _newest(arm) for arm in arms},
         "num_measured": [
-            {"params": params, "data": data, "runs": len(runs)}
-            for (params, data), runs in _find_measured(arms).items()
+            {"params": params, "data": data, "runs": sum(map(len, by_arm.values()))}
+            for (params, data), by_arm in _find_measured(arms).items()
         ],
         "comparison": found.to_record(),
     }
@@ -118,7 +123,7 @@ def seal(workdir: epath.Path, found: Comparison, arms: Sequence[Study]) -> None:
         return
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     text = json.dumps({"created": now, **record}, indent=1, allow_nan=False) + "\n"
-    write_whole(folder / f"{_digest(text.encode())}.json", text)
+    write_whole(folder / f"{forecasts.name_of(text.encode())}.json", text)
 
 
 def _newest(arm: Study) -> str | None:
@@ -140,7 +145,7 @@ def read(workdir: epath.Path) -> list[dict[str, Any]]:
     found = []
     for path in list_files(workdir / "forecasts", ".json"):
         content = path.read_bytes()
-        if f"{_digest(content)}.json" != path.name:
+        if f"{forecasts.name_of(content)}.json" != path.name:
             warn(workdir, f"{path}: changed since it was sealed; it does not count")
             continue
         found.append(json.loads(content))
@@ -220,7 +225,3 @@ def _score(
     values = [[own[seed] for seed in shared] for own in runs]
     found = score_order(said, *values)
     return Scored(*names, *place, said, len(shared), was_there, found)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:_DIGITS]

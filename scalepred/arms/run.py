@@ -10,6 +10,7 @@ its forecasts, its report. What is in the workdir itself is about all of them.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from etils import epath
 
 from scalepred import comparing, dry_run, own, study
@@ -25,7 +26,7 @@ from scalepred.forecasting import targets
 from scalepred.forecasting.gate import ArmGate, Verdict, check_arms, judge_arms
 from scalepred.forecasting.parts import Parts, Study, split_cells
 from scalepred.runtime import processes, steps
-from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
+from scalepred.runtime.workdir import check_workdir, log, prepare_workdir, warn
 from scalepred.table.rows import Table
 from scalepred.training import aot
 
@@ -180,15 +181,14 @@ def _run_stages(
     if not verifies:
         processes.part()
     steps.begin("fitting a law to each arm, sealing the forecasts")
-    fitted = [study.fit_and_forecast(arm, stages) for arm in arms]
-    arms = [arm for arm, _ in fitted]
-    fits = {arm.arm: fit for arm, fit in fitted if fit is not None}
-    found = _compare(arms, fits) if len(fits) == len(arms) else None
+    all_arms = arms
+    arms, fits = _fit(workdir, all_arms, stages)
+    found = _compare(workdir, arms, fits, gates) if len(fits) > 1 else None
     if found is not None and "forecast" in stages:
         order.seal(workdir, found, arms)
     steps.end()
     if verifies:
-        arms = [study.await_forecast(arm) for arm in arms]
+        arms = _await(all_arms, arms)
         todo = {arm.arm: study.to_verify(arm, with_targets) for arm in arms}
         _train(experiment, workdir, arms, todo, "checkpoints_verify")
         processes.part()
@@ -203,6 +203,40 @@ def _run_stages(
         _report(workdir, experiment.name, found, scored, "report" in stages)
     log(workdir, "ended")
     return Compared(outcomes, found, scored, verdicts)
+
+
+def _fit(
+    workdir: epath.Path, arms: Sequence[Study], stages: Sequence[str]
+) -> tuple[list[Study], dict[str, Fit]]:
+    """The arms that can be fitted, with their fits and forecasts sealed.
+
+    One that cannot, as most of its runs diverged, is told and left out: what the
+    others say counts none the less.
+
+    Raises:
+        UserError: none can.
+    """
+    fitted, errors = {}, {}
+    for arm in arms:
+        try:
+            fitted[arm.arm] = study.fit_and_forecast(arm, stages)
+        except UserError as error:
+            errors[arm.arm] = error
+    if errors and len(errors) == len(arms):
+        raise next(iter(errors.values()))
+    for name, error in errors.items():
+        warn(workdir, f"arm {name} is left out: {error}")
+    fits = {name: fit for name, (_, fit) in fitted.items() if fit is not None}
+    return [arm for arm, _ in fitted.values()], fits
+
+
+def _await(all_arms: Sequence[Study], fitted: Sequence[Study]) -> list[Study]:
+    """The arms that the first process could fit, with its targets' rates."""
+    processes.wait_for_first("fits")
+    known = {arm.arm: arm for arm in fitted}
+    good = processes.same_everywhere(np.array([one.arm in known for one in all_arms]))
+    kept = [one.arm for one, is_good in zip(all_arms, good, strict=True) if is_good]
+    return [study.await_forecast(known[name]) for name in kept]
 
 
 def _train(
@@ -252,22 +286,39 @@ def _print_plan(
         dry_run.print_plan(joined, machines)
 
 
-def _compare(arms: Sequence[Study], fits: Mapping[str, Fit]) -> Comparison:
-    """The fits beside each other, at the targets that all arms have."""
+def _compare(
+    workdir: epath.Path,
+    arms: Sequence[Study],
+    fits: Mapping[str, Fit],
+    gates: Sequence[ArmGate],
+) -> Comparison | None:
+    """The fits beside each other, at the targets that all arms have.
+
+    None, and a sentence, where they cannot be compared: each arm has its report.
+
+    Raises:
+        UserError: so, and a gate was to be judged.
+    """
     questions = arms[0].experiment.questions
     sizes = [
         {(one.params, one.data) for one in targets.ask(arm) if one.kind == "target"}
         | {(one.params, one.data) for one in targets.ask_plain(arm, fits[arm.arm].cost)}
         for arm in arms
     ]
-    return compare(
-        fits,
-        baseline=arms[0].arm,
-        budgets=[questions.budget] if questions.budget else [],
-        targets=sorted(set.intersection(*sizes)),
-        values=[questions.target_value] if questions.target_value else [],
-        seed=arms[0].experiment.fit.seed,
-    )
+    try:
+        return compare(
+            fits,
+            baseline=arms[0].arm,
+            budgets=[questions.budget] if questions.budget else [],
+            targets=sorted(set.intersection(*sizes)),
+            values=[questions.target_value] if questions.target_value else [],
+            seed=arms[0].experiment.fit.seed,
+        )
+    except UserError as error:
+        if gates:
+            raise
+        warn(workdir, f"the arms are not compared: {error}")
+        return None
 
 
 def _report(

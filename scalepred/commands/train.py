@@ -194,7 +194,7 @@ def _compare_arms(
     said = {}
     if outcome.comparison is not None:
         said["comparison"] = outcome.comparison.to_record()
-    said["order"] = [one._asdict() for one in outcome.order]
+    said["order"] = [one.describe() for one in outcome.order]
     return machine.make_command_result(None, (), outcome.verdicts, said)
 
 

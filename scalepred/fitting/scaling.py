@@ -143,7 +143,7 @@ def judge(surface: Surface) -> NotScaling | None:
     lines = _lines(surface)
     if not lines:
         return None
-    flat = _flat(surface)
+    flat = _flat(surface, lines)
     if flat is not None:
         return flat
     chance = _CHANCE / len(lines)
@@ -317,7 +317,7 @@ def _say(shape: _Shape, view: _Line, surface: Surface, where: str) -> NotScaling
     return NotScaling(shape.kind, view.axis, sentence)
 
 
-def _flat(surface: Surface) -> NotScaling | None:
+def _flat(surface: Surface, lines: Sequence[_Line]) -> NotScaling | None:
     """No slope along any size that chance would not have."""
     guess, middle = surface.random_guess, float(np.median(surface.value))
     at_chance = bool(guess) and abs(middle / guess - 1) < _NEAR_GUESS
@@ -330,7 +330,7 @@ def _flat(surface: Surface) -> NotScaling | None:
         if _find_chance(one, by) < chance:
             return None
     # A slope is not all that there may be: a fall that ends, or a peak, is seen below.
-    for view in _lines(surface):
+    for view in lines:
         profile = _fit_profile(view, _most_knots(len(view.size)))
         if profile is not None and (
             np.any(profile.falls(chance)) or np.any(profile.rises(chance))

@@ -291,7 +291,7 @@ def seal(folder: epath.Path, record: dict[str, Any], fit: Fit) -> Forecast:
         raise gone(folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
     content = saved.to_bytes(fit)
-    name = f"fit-{_digest(content)}.npz"
+    name = f"fit-{name_of(content)}.npz"
     record = {**record, "fit": {**record["fit"], "file": name}}
     for forecast in read_all(folder)[0]:
         if _same(forecast.record, record):
@@ -300,12 +300,13 @@ def seal(folder: epath.Path, record: dict[str, Any], fit: Fit) -> Forecast:
         write_whole(folder / name, content)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     text = json.dumps({"created": now, **record}, indent=1, allow_nan=False) + "\n"
-    found = Forecast(_digest(text.encode()), json.loads(text))
+    found = Forecast(name_of(text.encode()), json.loads(text))
     write_whole(folder / f"{found.digest}.json", text)
     return found
 
 
-def _digest(content: bytes) -> str:
+def name_of(content: bytes) -> str:
+    """The digest that a sealed file is named by."""
     return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
@@ -332,12 +333,12 @@ def read(path: os.PathLike | str) -> Forecast:
     if not path.exists() or path.is_dir():
         raise UserError(f"{path}: there is no such forecast")
     content = path.read_bytes()
-    if _digest(content) != path.name.removesuffix(".json"):
+    if name_of(content) != path.name.removesuffix(".json"):
         raise UserError(
             f"{path}: its name is not the digest of what it says, so it was renamed or "
             "changed since it was sealed, and does not count"
         )
-    return Forecast(_digest(content), json.loads(content))
+    return Forecast(name_of(content), json.loads(content))
 
 
 def read_all(folder: epath.Path) -> tuple[list[Forecast], list[str]]:

@@ -62,6 +62,8 @@ def check(experiment: Experiment, goal: Goal) -> None:
     Raises:
         UserError: names the flag, its value and what would be accepted.
     """
+    if experiment.arms:
+        raise UserError("--until_width: of a study without arms; leave it out")
     until_width, budget, cost, price = goal
     if not (math.isfinite(budget) and budget > 0):
         raise UserError(
