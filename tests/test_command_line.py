@@ -1,5 +1,6 @@
 """Help, versions and the slips of who types: said at once, and with a way out."""
 
+import os
 import subprocess
 import sys
 
@@ -40,6 +41,34 @@ def test_help_and_version_wait_for_nothing():
         )
         assert done.stdout.startswith(said), done.stderr
         assert done.stdout.endswith("0\nset()\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "more"),
+    [
+        ("scalepred", ["--help"]),
+        ("scalepred.commands.fit", ["--version"]),
+        ("scalepred.commands.recipe", ["--help"]),
+        ("scalepred.commands.fit", []),
+    ],
+)
+def test_who_reads_no_more_is_told_nothing(tmp_path, module, more):
+    """As after `| head -1`: no traceback, and what was to be written is."""
+    if not more:
+        table = tmp_path / "points.csv"
+        write_points(table)
+        more = [str(table), f"--workdir={tmp_path / 'work'}", "--law=chinchilla"]
+        more += ["--resamples=10"]
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", module, *more]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == 141
+    if len(more) > 1:
+        assert (tmp_path / "work" / "report.html").exists()
 
 
 def test_a_table_needs_no_name(capsys, tmp_path):

@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import re
+import select
 import signal
 import sys
 import sysconfig
@@ -27,6 +28,7 @@ USER_MISTAKE = 2
 GATE_NOT_PASSED = 3
 INTERRUPTED = 130
 STOPPED = 128 + signal.SIGTERM
+READ_NO_MORE = 128 + signal.SIGPIPE
 
 # Of the machine, not of ours: no space, no rights, a disk that is gone.
 _DISK_ERRORS = {
@@ -82,6 +84,7 @@ def run(
     steps.show()
     more = {"positional": positional, "keeps_rows": keeps_rows}
     status = status_of(name, usage, known, listening, before, sys.argv, **more)
+    _is_read_no_more()
     sys.stdout.flush()
     sys.stderr.flush()
     if status in (MACHINE_FAILED, STOPPED):
@@ -121,15 +124,15 @@ def status_of(
     keeps_rows: bool = True,
 ) -> int:
     """Like `run`, returning the exit status."""
-    if HELP & {*argv[1:]}:
-        print(usage)
-        return 0
-    if "--version" in argv[1:]:
-        print(f"scalepred {scalepred.__version__}")
-        return 0
-    invocation.remember(name, argv[1:])
 
     def start() -> int:
+        if HELP & {*argv[1:]}:
+            print(usage)
+            return 0
+        if "--version" in argv[1:]:
+            print(f"scalepred {scalepred.__version__}")
+            return 0
+        invocation.remember(name, argv[1:])
         try:
             before(argv)
             _parse(known, argv, positional)
@@ -168,6 +171,8 @@ def _end_well(name: str, body: Callable[[], int], go_on: str) -> int:
         print(f"{name}: {error}; {go_on}", file=sys.stderr)
         return MACHINE_FAILED
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _is_read_no_more():
+            return READ_NO_MORE
         if error.errno not in _DISK_ERRORS:
             raise
         where = f" ({error.filename})" if error.filename else ""
@@ -184,6 +189,21 @@ def _end_well(name: str, body: Callable[[], int], go_on: str) -> int:
             file=sys.stderr,
         )
         return MACHINE_FAILED
+
+
+def _is_read_no_more() -> bool:
+    """Whether what is printed goes nowhere, as after `| head`; nothing is told then."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # of a notebook
+        return False
+    look = select.poll()
+    look.register(number, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in look.poll(0)):
+        return False
+    # Else Python would tell, when it ends, what it could not write.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 def _is_of_device(error: RuntimeError) -> bool:
