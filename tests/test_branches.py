@@ -8,13 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
-from scalepred import config, grid, pairs
+from scalepred import config, grid, pairs, study
+from scalepred.arms import run as arms
 from scalepred.config import UserError
 from scalepred.data.loading import load_dataset
 from scalepred.grid import Cell
 from scalepred.runtime import preemption
 from scalepred.runtime.preemption import Stopped
+from scalepred.table.rows import Table
 from scalepred.training import branches, chunks, curves, optimizer, sampling
 from scalepred.training.args import LaneArgs, idle_args, lane_args
 from scalepred.training.checkpoint import Checkpoints
@@ -515,3 +518,25 @@ def test_the_order_of_branches_is_shuffled():
 
     assert count_equal(shuffled) < 0.05 < 0.5 < count_equal(own)
     np.testing.assert_array_equal(shuffled, find_order(DATASET, ~3))
+
+
+def test_streamed_data_sweeps_and_arms_have_the_same_branches(tmp_path):
+    experiment = make_experiment()
+    folder = epath.Path(tmp_path)
+
+    def train(name: str, changed: config.Experiment) -> dict[str, float]:
+        study.run(changed, folder / name, ["train"])
+        rows = Table(folder / name / "measurements.csv").rows.values()
+        return {row.cell_id: row.value for row in rows}
+
+    plain = train("plain", experiment)
+    assert len(plain) == 20
+    streamed = dataclasses.replace(experiment.packing, stream="true")
+    assert train("stream", dataclasses.replace(experiment, packing=streamed)) == plain
+    rates = dataclasses.replace(experiment.grid, learning_rates=(0.01, 0.03))
+    assert len(train("sweep", dataclasses.replace(experiment, grid=rates))) == 40
+    pair = {"same": {}, "faster": {"training.learning_rate": 0.03}}
+    with_arms = dataclasses.replace(experiment, arms=pair)
+    found = arms.run(with_arms, folder / "arms", ["train"])
+    assert {row.cell_id: row.value for row in found.arms["same"].table} == plain
+    assert len(found.arms["faster"].table) == 20

@@ -228,6 +228,31 @@ def test_the_words_say_what_the_numbers_say(lower: Comparison) -> None:
         assert bad not in text
 
 
+@pytest.mark.parametrize("smallest", [1.0, 0.95])
+def test_what_no_run_could_see_has_no_number(
+    lower: Comparison, smallest: float
+) -> None:
+    """Far out no difference is sure, and a flat law makes any multiplier."""
+    pair, place = lower.pairs[0], lower.pairs[0].headline
+    assert place.power is not None
+    zero = dataclasses.replace(place.relative, lower=-0.1, upper=0.1)
+
+    def say(**changes: float) -> str:
+        assert place.power is not None
+        power = dataclasses.replace(place.power, **changes)
+        open_one = dataclasses.replace(place, relative=zero, power=power)
+        changed = dataclasses.replace(pair, places=(open_one,), targets=())
+        return arms_words.describe_decision(changed, lower)
+
+    told = say(smallest=smallest, multiplier=1e304, more_seeds=0.0)
+    assert "no difference would have been sure; one more seed tells most at" in told
+    assert "0 more" not in told
+    near = say(smallest=0.02, multiplier=1e304, more_seeds=math.inf)
+    assert "seen a difference of 2.0% with probability 80%" in near
+    assert "multiplier" not in near
+    assert "a thousand more seeds would not decide it" in near
+
+
 def test_the_page_has_the_multiplier_and_the_measured_pairs(lower: Comparison) -> None:
     page = families.make_page(lower, {})
     picture = page[page.index('data-chart="multipliers"') :].split("</svg>")[0]

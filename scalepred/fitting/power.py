@@ -28,8 +28,8 @@ class Power:
     """What these runs could see at one place, and what would decide it.
 
     Attributes:
-        smallest: relative difference that had been seen with probability 80 %; infinite
-            where none would be, so far from the runs.
+        smallest: relative difference that had been seen with probability 80 %; 1 where
+            none would be, so far from the runs.
         multiplier: the same as times less of the compared size; infinite likewise.
         more_seeds: further seeds of every size that would show the difference that is
             estimated, with probability 80 %; 0: it is seen; infinite: a thousand would

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scalepred.fitting.pairing import Scale
     from scalepred.fitting.predict import Estimate
 
+# A difference that must be as large to be seen, or such a multiplier, is none to name.
+_HUGE, _MANY_TIMES = 0.9, 1e3
 # A form of the difference that is less likely than this is not named.
 _CLEARLY = 0.5
 _FORMS = {
@@ -89,31 +91,34 @@ def describe_decision(pair: Pair, comparison: Comparison) -> str:
     if not open_ones:
         return ""
     place = open_ones[0] if pair.headline.verdict == "none" else open_ones[-1]
-    return "; ".join([_say_seen(place, comparison), _say_more(place, comparison)])
+    said = [_say_seen(place, comparison), *_say_more(place, comparison)]
+    return "; ".join(said)
 
 
 def _say_seen(place: Difference, comparison: Comparison) -> str:
     at, power = words.describe_place(place, comparison), place.power
     assert power is not None
-    if math.isinf(power.smallest):
+    if power.smallest > _HUGE:
         return f"at {at}, so far from the runs, no difference would have been sure"
     seen = f"a difference of {format.percent(power.smallest)}"
-    if math.isfinite(power.multiplier):
+    if power.multiplier < _MANY_TIMES:
         seen += f" (a multiplier of {words.times(power.multiplier)})"
     return f"at {at} these runs would have seen {seen} with probability 80%"
 
 
-def _say_more(place: Difference, comparison: Comparison) -> str:
+def _say_more(place: Difference, comparison: Comparison) -> list[str]:
     power = place.power
     assert power is not None
     where = {"params": power.params, "data": power.data}
     at = words.describe_sizes(where, comparison)
     most = f"one more seed tells most at {at}"
     if math.isinf(power.more_seeds):
-        return f"a thousand more seeds would not decide it; {most}"
+        return ["a thousand more seeds would not decide it", most]
     count = int(power.more_seeds)
+    if not count:  # by the split of the first it is decided, by their own it is not
+        return [most]
     seeds = "one more seed" if count == 1 else f"{count:,} more seeds"
-    return f"{seeds} of every size would decide it, if it is as estimated; {most}"
+    return [f"{seeds} of every size would decide it, if it is as estimated", most]
 
 
 def describe_form(pair: Pair) -> str:
