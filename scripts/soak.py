@@ -115,7 +115,7 @@ STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
     "forecast": lambda die: _before(forecast, "make_record", _later(die, 0.1)),
     "forecast write": lambda die: _in_forecast_write(die, ".json"),
     "forecast's fit write": lambda die: _in_forecast_write(die, ".npz"),
-    "verify": lambda die: _before(study, "_await_forecast", _later(die, 0.5)),
+    "verify": lambda die: _before(study, "await_forecast", _later(die, 0.5)),
     "score": lambda die: _before(forecast, "format_scores", die),
     "report": lambda die: _before(study, "finish", _later(die, 0.3)),
 }

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 from etils import epath
@@ -118,6 +119,19 @@ def test_a_disk_that_fills_up(config, expected, small_disk):
     process.join()
     assert process.exitcode == 0
     assert soak.read_table(workdir) == expected
+
+
+def test_every_stage_is_a_place_in_the_code():
+    """What a stage is put in front of may be renamed; in a process of its own."""
+    code = "from scripts import soak; [put(print) for put in soak.STAGES.values()]"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=pathlib.Path(soak.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
