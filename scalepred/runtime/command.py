@@ -100,7 +100,7 @@ def cache_programs() -> None:
     """Keeps compiled programs on disk, so that the next start does not wait for them.
 
     JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=0
-    switches it off.
+    switches it off; JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS says what is kept.
     """
     import jax  # which takes a second, and --help has none of it
 
@@ -108,8 +108,9 @@ def cache_programs() -> None:
         root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = os.path.join(root, "scalepred", "programs")
         jax.config.update("jax_compilation_cache_dir", folder)
-    # Ours are many and small.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    name = "jax_persistent_cache_min_compile_time_secs"
+    if name.upper() not in os.environ:
+        jax.config.update(name, 0.1)  # ours are many and small
 
 
 def status_of(
