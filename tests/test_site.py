@@ -123,9 +123,7 @@ GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.html"))
 @pytest.mark.parametrize("page", GALLERY, ids=lambda page: page.stem)
 def test_pages_of_the_gallery_are_small_and_whole(page):
     text = page.read_text()
-    # A law of three sizes takes a table more.
-    most = 152_000 if page.stem == "repeated_data" else 150_000
-    assert len(text.encode()) <= most
+    assert len(text.encode()) <= 150_000
     assert f"gallery/{page.name}" in (ROOT / "docs" / "gallery.md").read_text()
     for link in re.findall(r'<a href="([^"]*)"', text):
         assert link.startswith("#"), f"{link} is not beside the page"
