@@ -141,6 +141,13 @@ def test_the_gallery_has_a_script_that_says_how(tmp_path):
     assert "no such page: nothing" in done.stderr
 
 
+def test_pages_beside_the_documents_link_to_what_is_there():
+    for page in (ROOT / "docs").rglob("*.html"):
+        for link in re.findall(r'<a href="([^"#]+)', page.read_text()):
+            is_there = re.match("https?:", link) or (page.parent / link).exists()
+            assert is_there, f"{page.name}: {link}"
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> pathlib.Path:
     """The site, built; skipped where its packages are not installed."""
