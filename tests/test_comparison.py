@@ -16,7 +16,8 @@ from scalepred.config import UserError
 from scalepred.fitting import differences, pairing
 from scalepred.fitting.comparison import Comparison, Pair, compare
 from scalepred.fitting.fit import Fit
-from scalepred.report import compare_screen
+from scalepred.fitting.predict import Estimate
+from scalepred.report import arms_words, compare_screen, compare_words
 from scalepred.report.page import families
 from scalepred.table.surface import Surface
 from tests.test_commands import assert_refused, run_fit
@@ -518,3 +519,34 @@ def test_the_command_says_what_cannot_be_compared(tmp_path, capsys) -> None:
     ):
         assert_refused(run_fit(capsys, *arguments, to), part)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((2.0, 1.5, 3.0), "1.5 to 3 times less"),
+        ((0.8, 0.5, 0.9), "1.11 to 2 times as much"),
+        ((1.1, 0.8, 1.25), "1.25 times as much to 1.25 times less"),
+        ((0.5, 0.0, 0.8), "perhaps never to 1.25 times as much"),
+        ((1.5, 1.0, 2.0), "as much to 2 times less"),
+    ],
+)
+def test_how_much_less_is_said_from_the_smaller_to_the_larger(ends, said):
+    assert compare_words.span(Estimate(*ends), compare_words.say_times) == said
+
+
+def test_the_one_that_needs_more_is_named():
+    """As `it` would be the better one."""
+    rng = np.random.default_rng(0)
+    fits = {}
+    for name, factor in (("a", 1.0), ("b", 1.2)):
+        m, n = (x.ravel() for x in np.meshgrid(*(np.geomspace(1e4, 1e7, 5),) * 2))
+        value = 1 + factor * 50 * m**-0.35 + 50 * n**-0.35
+        value *= np.exp(1e-3 * rng.standard_normal(len(m)))
+        surface = scalepred.Surface.from_arrays(m, n, value, metric="loss")
+        fits[name] = scalepred.fit(surface, law="chinchilla", resamples=100)
+    found = scalepred.compare(fits, budgets=[1e16])
+    (pair,) = found.pairs
+    said = arms_words.describe_verdict(pair, found)
+    assert said.startswith("a is better than b: b needs 1.")
+    assert "times as much compute" in said

@@ -203,7 +203,7 @@ def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
     if not len(result.fitted.draws):
         return []
     wide = [
-        f"{name.replace('_', ' ')} from {numbers.write(estimate.lower)} to "
+        f"{_say(name)} from {numbers.write(estimate.lower)} to "
         f"{numbers.write(estimate.upper)}"
         for name, estimate in result.fitted.parameters().items()
         if estimate.upper > _FLAT * estimate.lower > 0
@@ -262,9 +262,14 @@ def _find_outliers(result: LeastSquares | Auto) -> tuple[np.ndarray, np.ndarray]
     return apart, result.without(~apart[None]) if np.any(apart) else result.theta[None]
 
 
+def _say(parameter: str) -> str:
+    """model exponent, R_D*."""
+    return parameter.replace("_exponent", " exponent")
+
+
 def _say_moved(moved: list[tuple[str, float, float]]) -> str:
     return ", ".join(
-        f"the {name.replace('_', ' ')} would be {after:.3g} instead of {before:.3g}"
+        f"the {_say(name)} would be {after:.3g} instead of {before:.3g}"
         for name, before, after in moved
     )
 
