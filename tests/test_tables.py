@@ -274,7 +274,20 @@ def rates(extra="lr", values=("1e-4", "3e-4", "1e-3"), seeds=1):
 
 
 @pytest.mark.parametrize(
-    "extra", ["lr", "learning_rate", "weight_decay", "bs", "optimizer", "architecture"]
+    "extra",
+    [
+        "lr",
+        "learning_rate",
+        "weight_decay",
+        "bs",
+        "optimizer",
+        "architecture",
+        "eta",
+        "ema_decay",
+        "grad_accum_steps",
+        "gradient_clipping",
+        "opt_id",
+    ],
 )
 def test_tries_are_no_seeds(tmp_path, extra):
     surface = read(tmp_path, rates(extra))
@@ -341,6 +354,69 @@ def test_rows_are_chosen_by_the_names_of_the_table_and_by_ours(tmp_path):
     text = lines(header="N,D,loss")
     for column in ("N", "params"):
         assert len(read(tmp_path, text, where=[f"{column}=1e7"])) == 5
+
+
+@pytest.mark.parametrize("word", ["OOM", "diverged", "crashed", "n.a.", "?", "\u2013"])
+def test_words_in_the_place_of_a_value_say_that_a_run_failed(tmp_path, word):
+    rows = [
+        (m, n, word if n == SIZES_N[0] and m == SIZES_M[0] else v) for m, n, v in ROWS
+    ]
+    surface = read(tmp_path, lines("{m},{n},{v}", rows=rows))
+    assert len(surface) == 24
+    assert "1 of 25 runs are left out (1 without a value)" in surface.left_out.sentence
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad", "said"),
+    [
+        ("diverged", "False", "True", "1 diverged"),
+        ("is_failed", "0", "1", "1 failed"),
+        ("converged", "True", "False", "1 not converged"),
+        ("Finished", "yes", "no", "1 not finished"),
+    ],
+)
+def test_flags_say_that_a_run_failed(tmp_path, column, good, bad, said):
+    rows = [(m, n, f"{v},{good}") for m, n, v in ROWS]
+    rows[3] = (*rows[3][:2], f"50.0,{bad}")
+    text = lines("{m},{n},{v}", f"params,data,value,{column}", rows)
+    surface = read(tmp_path, text)
+    assert len(surface) == 24
+    assert surface.value.max() < 6
+    assert f"1 of 25 runs are left out ({said})" in surface.left_out.sentence
+    # A time is no flag.
+    dated = text.replace(f",{good}", ",2024-01-01").replace(f"50.0,{bad}", "3.0,2024")
+    assert len(read(tmp_path, dated)) == 25
+
+
+def test_a_row_of_means_is_left_out_without_a_size(tmp_path):
+    surface = read(tmp_path, lines() + "\nmean,,3.1")
+    assert surface.notes[-1] == "1 of 26 runs are left out (1 without data)"
+    assert not surface.left_out.is_many
+
+
+@pytest.mark.parametrize("name", ["model", "size", "Model name", "scale"])
+def test_models_named_by_their_size_alone(tmp_path, name):
+    rows = [(f"{m / 1e6:g}M", n, v) for m, n, v in ROWS]
+    assert_whole(read(tmp_path, lines("{m},{n},{v}", f"{name},tokens,loss", rows)))
+
+
+@pytest.mark.parametrize(("name", "before"), [("model", "pythia-"), ("variant", "")])
+def test_a_column_that_may_be_the_missing_size_is_asked_about(tmp_path, name, before):
+    """And not taken for a setting of which the best one counts."""
+    text = lines(before + "{m:g},{n:.0f},{v}", f"{name},tokens,loss")
+    with pytest.raises(UserError, match="no column of params, and") as told:
+        read(tmp_path, text)
+    assert f"say --columns=params={name} if it is that" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("bytes", "bytes"), ("num_bytes", "bytes"), ("sequences", "sequences")],
+)
+def test_other_things_that_data_count(tmp_path, name, unit):
+    surface = read(tmp_path, lines(header=f"params,{name},loss"))
+    assert_whole(surface)
+    assert surface.data_unit == unit
 
 
 def test_columns_can_be_said(tmp_path):
