@@ -285,7 +285,10 @@ def rates(extra="lr", values=("1e-4", "3e-4", "1e-3"), seeds=1):
         "eta",
         "ema_decay",
         "grad_accum_steps",
-        "gradient_clipping",
+        [
+            *("lr", "learning_rate", "weight_decay", "bs", "optimizer", "architecture"),
+            *("eta", "ema_decay", "grad_accum_steps", "gradient_clipping", "opt_id"),
+        ],
         "opt_id",
     ],
 )
