@@ -11,9 +11,10 @@ import pytest
 
 import scalepred
 from scalepred.fitting import drift, sides
-from scalepred.fitting.comparison import Comparison, compare
+from scalepred.fitting.comparison import Comparison, Outcome, compare
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.pairing import Shared, find_shared
+from scalepred.fitting.predict import Estimate
 from scalepred.report import arms_words, compare_screen
 from scalepred.report.page import families
 from scalepred.table.surface import Surface
@@ -226,6 +227,33 @@ def test_the_words_say_what_the_numbers_say(lower: Comparison) -> None:
     assert "measured in pairs, b is" in text.lower()
     for bad in ("nan", "inf ", "e+", "1 times"):
         assert bad not in text
+
+
+def test_what_was_measured_since_goes_before_the_fits(lower: Comparison) -> None:
+    def told(value: float, low: float, high: float) -> Comparison:
+        measured = Estimate(value, low, high)
+        sentence = "b against a: sealed before, measured since"
+        outcome = Outcome("a", "b", "10B parameters and 200B data", measured, sentence)
+        return dataclasses.replace(lower, outcomes=(outcome,))
+
+    refuted = told(0.149, 0.115, 0.184)
+    verdict = arms_words.describe_verdict(lower.pairs[0], refuted)
+    assert verdict.startswith("b is better than a: it needs ")
+    assert verdict.endswith(
+        ", but is 14.9% worse at 10B parameters and 200B data, measured since"
+    )
+    assert 'data-card="pair" data-verdict="care"' in families.make_page(refuted, {})
+    lines = compare_screen.describe(refuted)
+    places = [
+        next(i for i, line in enumerate(lines) if line.startswith(words))
+        for words in ("B against a: sealed", "b is better than a")
+    ]
+    assert places == sorted(places)
+    record = json.loads(json.dumps(refuted.to_record()))["outcomes"][0]
+    assert record["measured"] == {"value": 0.149, "lower": 0.115, "upper": 0.184}
+
+    for same in (told(-0.05, -0.06, -0.04), told(0.1, -0.1, 0.3)):
+        assert "measured since" not in arms_words.describe_verdict(same.pairs[0], same)
 
 
 @pytest.mark.parametrize("smallest", [1.0, 0.95])
