@@ -29,15 +29,18 @@ from scalepred.training.curves import Curve, marks_of
 from scalepred.training.curves import finish as finish_curve
 from scalepred.training.devices import put, put_lanes
 from scalepred.training.engine import Engine
+from scalepred.training.hopeless import Judge, cut
 from scalepred.training.lane import LaneState
 from scalepred.training.lane_axis import choose_lanes, pack_args
+from scalepred.training.outlook import Outlook
 from scalepred.training.pace import Pace, Request
 from scalepred.training.plan import Pack
 from scalepred.training.row import make_row
 from scalepred.training.score import Scores
 from scalepred.training.spare import Spare
 from scalepred.training.streaming import open_data
-from scalepred.training.weights import cut, make_taker
+from scalepred.training.weights import cut as cut_weights
+from scalepred.training.weights import make_taker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,7 @@ class _News(NamedTuple):
     diverged: Any  # bool [lanes]
     requests: Any  # int32 [lanes], see `pace.Request`
     scores: Scores | None  # None where no cell finishes
-    curves: Any  # of cells that finish [lanes, points]; None where there are none
+    curves: Any  # [lanes, points]; None where no cell finishes, or may be stopped
     given_up_curves: Any  # of cells given up before the chunk, likewise
 
 
@@ -132,6 +135,7 @@ class PackRun:
         totals: Totals,
         checkpoints: Checkpoints | None,
         save: Callable[[Cell], bool] = lambda cell: False,
+        judge: Judge | None = None,
     ):
         """Restores what a checkpoint holds, and sends nothing yet.
 
@@ -142,7 +146,9 @@ class PackRun:
             totals: of the whole plan, added to.
             checkpoints: where unfinished cells are kept; None: nowhere.
             save: whether the final weights of a cell are wanted.
+            judge: which cells are to be stopped; None: none.
         """
+        self._judge = judge
         self._pack, self._engine = pack, engine
         self._totals, self._checkpoints = totals, checkpoints
         self._save, self._take_weights = save, make_taker(pack, engine)
@@ -164,7 +170,9 @@ class PackRun:
         self._waiting = {run.cell: run for run in begun}
         self._seconds: dict[Cell, float] = collections.defaultdict(float)
         self._seconds.update((last[run.cell][0], run.seconds) for run in begun)
-        self._diverged: set[Cell] = set()  # that still hold a lane
+        # That diverged or are to be stopped, and still hold a lane.
+        self._over: set[Cell] = set()
+        self._outlooks: dict[Cell, Outlook] = {}  # of those to be stopped
         self._requested = Request.NONE
         self._sent: collections.deque[_Sent] = collections.deque()
         self._last_read = time.perf_counter()
@@ -181,7 +189,11 @@ class PackRun:
             Stopped: SIGTERM came; what is unfinished is in a checkpoint.
         """
         course = chunks.make_chunks(
-            self._pack, self._begun, lambda: self._pace.steps, self._diverged
+            self._pack,
+            self._begun,
+            lambda: self._pace.steps,
+            self._over,
+            *([self._judge.get_references] if self._judge else []),
         )
         for chunk in course:
             self._send(chunk)
@@ -217,10 +229,10 @@ class PackRun:
         num_steps = np.int32(chunk.num_steps)
         self._state, seen = engine.step_lanes(state, placed, num_steps, data)
         self._curves = seen.curve
-        scores, curves, weights = None, None, {}
+        scores, weights = None, {}
+        curves = seen.curve if chunk.finished or self._judge else None
         if chunk.finished:
             scores = self._feed.score(self._state, placed, dict(chunk.finished))
-            curves = seen.curve
             weights = {
                 cell: self._take_weights(self._state, lane)
                 for lane, cell in chunk.finished
@@ -262,27 +274,47 @@ class PackRun:
         self._last_read = now
         for lane in np.flatnonzero(news.diverged):
             if cell := chunk.cells[lane]:
-                self._diverged.add(cell)
+                self._over.add(cell)
+        if self._judge:
+            self._look(chunk, self._judge, news.curves)
         done = _Done([], {}, {})
         for lane, cell in chunk.given_up:
             self._finish(done, cell, None, news.given_up_curves[lane])
         for lane, cell in chunk.finished:
             scores = Scores(*(value[lane] for value in news.scores))
             self._finish(done, cell, scores, news.curves[lane])
-            if cell in sent.weights and not scores.diverged:
+            if cell in sent.weights and done.rows[-1].status == "ok":
                 taken = jax.device_get(sent.weights[cell])
                 model = self._engine.models[cell.width]
-                done.weights[cell] = cut(model, taken, self._pack.key.batch_size)
+                size = self._pack.key.batch_size
+                done.weights[cell] = cut_weights(model, taken, size)
         return done
 
     def _finish(
         self, done: _Done, cell: Cell, scores: Scores | None, sums: np.ndarray
     ) -> None:
         """Adds a cell to those that are done; it holds no lane any more."""
-        seconds = self._seconds.pop(cell)
-        done.rows.append(make_row(cell, self._pack, self._engine, scores, seconds))
-        done.curves[cell.cell_id] = finish_curve(marks_of(cell), sums)
-        self._diverged.discard(cell)
+        seconds, outlook = self._seconds.pop(cell), self._outlooks.pop(cell, None)
+        row = make_row(cell, self._pack, self._engine, scores, seconds, outlook)
+        curve = finish_curve(marks_of(cell), sums)
+        done.rows.append(row)
+        done.curves[cell.cell_id] = cut(curve, row.steps)
+        if self._judge:
+            self._judge.end(cell.cell_id, curve if row.status == "ok" else None)
+        self._over.discard(cell)
+
+    def _look(self, chunk: Chunk, judge: Judge, sums: np.ndarray) -> None:
+        """Takes note of cells that are to be stopped."""
+        for lane, cell in enumerate(chunk.cells):
+            if cell is None:
+                continue
+            # What was found before a checkpoint is not in it.
+            before = 0 if chunk.resumed[lane] else chunk.steps_before[lane]
+            steps = before, chunk.steps_done[lane]
+            found = judge.look(cell, steps, sums[lane])
+            if found is not None:
+                self._outlooks.setdefault(cell, found)
+                self._over.add(cell)
 
     def _count(self, chunk: Chunk, passed: float) -> None:
         """Adds a chunk that took so many seconds to the totals."""
