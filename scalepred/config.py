@@ -18,8 +18,8 @@ RESIDUALS, WIDE_RESIDUALS = ("relative", "log"), ("huber", "robust")
 RESIDUAL_WIDTH = 1e-3
 CONVOLUTIONS = ("auto", "canonical", "native", "patches")
 MAX_DECAY_POINTS = 8
-# Runs that see their data more often are never stopped (`stop_hopeless`): their training
-# loss goes on falling where the validation part says that they learn it by heart.
+# Runs that see their data more often are never stopped (`stop_hopeless`): the training
+# loss goes on falling where the validation part says that they learn them by heart.
 MOST_EPOCHS = 4
 
 
