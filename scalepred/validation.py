@@ -122,8 +122,8 @@ def _validate_stopping(experiment: Experiment) -> None:
     field = "packing.stop_hopeless=True"
     if len(grid.learning_rates) < 2:
         raise UserError(
-            f"{field}: only runs of a sweep are stopped, whose rate cannot be the best; "
-            "give several grid.learning_rates, or leave it out"
+            f"{field}: only runs whose rate cannot be the best are stopped, so a sweep "
+            "is needed; give several grid.learning_rates, or leave it out"
         )
     if grid.branches:
         raise UserError(
