@@ -8,14 +8,13 @@ come without it.
 
 import dataclasses
 import functools
-import heapq
 import math
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from scalepred.grid import Cell
 from scalepred.training.branches import Chain, find_chains, find_stop
 from scalepred.training.plan import Pack, Plan
+from scalepred.training.waiting import Queue
 
 # A cell that may be stopped is looked at so often at least; else it would end first.
 _LOOKS_PER_RUN = 10
@@ -107,7 +106,8 @@ def make_chunks(
         limit: steps that the next chunk may have at most; asked before each.
         over: cells that are known to have diverged or to be stopped; looked at before
             each chunk, so it may grow. They give up their lanes.
-        awaits: cells that must be over before a cell starts; it may then be stopped.
+        awaits: cells that must be over before a cell starts, or, where an idle lane
+            costs as much as a busy one, must have started; it may then be stopped.
     """
     lanes = _Lanes(pack, begun or {}, awaits)
     while True:
@@ -150,20 +150,7 @@ class _Lanes:
         self.steps_done = [0] * pack.lanes
         self._begun = begun
         self._awaits = awaits
-        chains = find_chains(pack.queue)
-        # Those that were begun go first; a heap of numbers, as some have to wait.
-        self._queue = sorted(chains, key=lambda chain: chain[-1] not in begun)
-        self._ready: list[int] = []
-        self._num_awaited: dict[int, int] = {}  # by number of a chain that waits
-        self._waiting: dict[str, list[int]] = defaultdict(list)  # by id of the awaited
-        there = {cell.cell_id for cell in pack.queue}
-        for number, chain in enumerate(self._queue):
-            awaited = {one.cell_id for cell in chain for one in awaits(cell)} & there
-            self._num_awaited[number] = len(awaited)
-            for cell_id in awaited:
-                self._waiting[cell_id].append(number)
-            if not awaited:
-                self._ready.append(number)
+        self._queue = Queue(find_chains(pack.queue), begun, awaits)
         self._order = _order_lanes(pack)
         self._aside: dict[int, int] = {}  # steps of the states put aside, by lane
         self._left: set[int] = set()  # lanes whose cell is over since the last chunk
@@ -187,9 +174,9 @@ class _Lanes:
         """
         lanes = len(self.chains)
         fresh, resumed, taken_back = ([False] * lanes for _ in range(3))
+        early = self._pack.lane_axis == "vmap"
         for lane in self._order:
-            if not self.chains[lane] and self._ready:
-                chain = self._queue[heapq.heappop(self._ready)]
+            if not self.chains[lane] and (chain := self._queue.take(early)):
                 self.chains[lane] = chain
                 self.steps_done[lane] = self._begun.get(chain[-1], 0)
                 resumed[lane] = chain[-1] in self._begun
@@ -227,10 +214,7 @@ class _Lanes:
             self._end(lane)
 
     def _end(self, lane: int) -> None:
-        for number in self._waiting.pop(self.chains[lane][0].cell_id, ()):
-            self._num_awaited[number] -= 1
-            if not self._num_awaited[number]:
-                heapq.heappush(self._ready, number)
+        self._queue.end(self.chains[lane][0])
         self.chains[lane] = self.chains[lane][1:]
         self._left.add(lane)
 

@@ -4,21 +4,23 @@ At each size (all that a run is but its learning rate and seed) the middle rate 
 reference. It is trained first, all its seeds, and never stopped. A run at another rate
 is looked at when fixed parts of its steps are done (`outlook.MOMENTS`). It is stopped
 where even the low end of its forecast lies above the end of every reference. So which
-runs are stopped follows from curves alone, whatever lanes, order and machines are.
+runs are stopped follows from curves alone, whatever lanes, order and machines are; one
+that was at its end before this could be noticed is marked all the same.
 
 What is compared is the training loss, of which every run has a curve, though rates are
 chosen by the validation part. The two agree while a run reads its data a few times.
 """
 
 import dataclasses
-from collections import defaultdict
+import functools
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from scalepred.config import MOST_EPOCHS
 from scalepred.grid import Cell
-from scalepred.training.curves import NUM_POINTS, Curve, finish, marks_of
+from scalepred.training.curves import NUM_POINTS, Curve, choose_marks, finish, marks_of
 from scalepred.training.outlook import MOMENTS, Outlook, find_end, forecast_end
 
 
@@ -60,8 +62,10 @@ class Judge:
             references: see `find_references`.
         """
         self._references = references
+        # Ids of those that others are compared with.
         self.awaited = {cell.cell_id for own in references.values() for cell in own}
         self._ended: dict[str, Curve | None] = {}  # of references
+        self._num_seen: Counter[str] = Counter()  # moments, by run
 
     def get_references(self, cell: Cell) -> tuple[Cell, ...]:
         """The runs that must be over before this one starts."""
@@ -72,24 +76,34 @@ class Judge:
         if cell_id in self.awaited:
             self._ended[cell_id] = curve
 
-    def look(
-        self, cell: Cell, steps: tuple[int, int], sums: np.ndarray
-    ) -> Outlook | None:
+    def must_wait(self, cell: Cell) -> bool:
+        """Whether a reference of the cell is not over."""
+        return any(one.cell_id not in self._ended for one in self.get_references(cell))
+
+    def begin(self) -> None:
+        """A pack is begun, perhaps again."""
+        self._num_seen.clear()
+
+    def look(self, cell: Cell, steps: int, sums: np.ndarray) -> Outlook | None:
         """The forecast of a run that is to be stopped, else None.
 
         Args:
             cell: the run.
-            steps: that it had done before, and has now; it is looked at where one of
-                the moments lies between.
-            sums: of its curve now, see `curves.add_loss`.
+            steps: that it has done. Each of the moments is looked at once, when it and
+                all references are over.
+            sums: of its curve, see `curves.add_loss`.
         """
-        before, now = steps
-        parts = [part for part in MOMENTS if before < part * cell.steps <= now]
+        seen = self._num_seen[cell.cell_id]
         references = self.get_references(cell)
+        if not references or seen == len(MOMENTS):
+            return None
+        moments = find_moments(cell.steps)[seen:]
+        parts = MOMENTS[seen : seen + sum(steps >= moment for moment in moments)]
         ended = [self._ended.get(one.cell_id) for one in references]
         curves = [curve for curve in ended if curve is not None]
         if not parts or not curves or len(curves) < len(ended):
             return None
+        self._num_seen[cell.cell_id] += len(parts)
         curve = finish(marks_of(cell), sums)
         ratio = cell.learning_rate / references[0].learning_rate
         hurdle = max(map(find_end, curves))
@@ -98,6 +112,16 @@ class Judge:
             if found is not None and found.low > hurdle:
                 return found
         return None
+
+
+@functools.lru_cache(maxsize=4096)
+def find_moments(steps: int) -> tuple[int, ...]:
+    """Steps after which a run is looked at: the last point of its curve before each.
+
+    So that what is seen there never depends on where a chunk ends.
+    """
+    marks = choose_marks(steps)
+    return tuple(int(marks[marks <= part * steps].max()) for part in MOMENTS)
 
 
 def cut(curve: Curve, steps: int) -> Curve:

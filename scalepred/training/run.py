@@ -149,6 +149,8 @@ class PackRun:
             judge: which cells are to be stopped; None: none.
         """
         self._judge = judge
+        if judge:
+            judge.begin()
         self._pack, self._engine = pack, engine
         self._totals, self._checkpoints = totals, checkpoints
         self._save, self._take_weights = save, make_taker(pack, engine)
@@ -273,22 +275,32 @@ class PackRun:
         self._count(chunk, now - self._last_read)
         self._last_read = now
         for lane in np.flatnonzero(news.diverged):
-            if cell := chunk.cells[lane]:
+            cell, judge = chunk.cells[lane], self._judge
+            if cell and not (judge and judge.must_wait(cell)):
                 self._over.add(cell)
-        if self._judge:
-            self._look(chunk, self._judge, news.curves)
         done = _Done([], {}, {})
         for lane, cell in chunk.given_up:
             self._finish(done, cell, None, news.given_up_curves[lane])
-        for lane, cell in chunk.finished:
-            scores = Scores(*(value[lane] for value in news.scores))
-            self._finish(done, cell, scores, news.curves[lane])
-            if cell in sent.weights and done.rows[-1].status == "ok":
-                taken = jax.device_get(sent.weights[cell])
-                model = self._engine.models[cell.width]
-                size = self._pack.key.batch_size
-                done.weights[cell] = cut_weights(model, taken, size)
+        self._read_finished(done, sent, news)
         return done
+
+    def _read_finished(self, done: _Done, sent: _Sent, news: Any) -> None:
+        """Adds the cells that came to their end in a chunk."""
+        finished, judge = sent.chunk.finished, self._judge
+        # What others are compared with comes before they are looked at.
+        first = [one for one in finished if judge and one[1].cell_id in judge.awaited]
+        rest = [one for one in finished if one not in first] if first else finished
+        for cells in (first, rest):
+            for lane, cell in cells:
+                scores = Scores(*(value[lane] for value in news.scores))
+                self._finish(done, cell, scores, news.curves[lane])
+                if cell in sent.weights and done.rows[-1].status == "ok":
+                    taken = jax.device_get(sent.weights[cell])
+                    model = self._engine.models[cell.width]
+                    size = self._pack.key.batch_size
+                    done.weights[cell] = cut_weights(model, taken, size)
+            if judge and cells is first:
+                self._look(sent.chunk, judge, news.curves)
 
     def _finish(
         self, done: _Done, cell: Cell, scores: Scores | None, sums: np.ndarray
@@ -306,13 +318,8 @@ class PackRun:
     def _look(self, chunk: Chunk, judge: Judge, sums: np.ndarray) -> None:
         """Takes note of cells that are to be stopped."""
         for lane, cell in enumerate(chunk.cells):
-            if cell is None:
-                continue
-            # What was found before a checkpoint is not in it.
-            before = 0 if chunk.resumed[lane] else chunk.steps_before[lane]
-            steps = before, chunk.steps_done[lane]
-            found = judge.look(cell, steps, sums[lane])
-            if found is not None:
+            steps = chunk.steps_done[lane]
+            if cell and (found := judge.look(cell, steps, sums[lane])):
                 self._outlooks.setdefault(cell, found)
                 self._over.add(cell)
 
