@@ -375,5 +375,9 @@ def _parse_row(cells: Sequence[str], other_columns: Sequence[str]) -> Measuremen
         else:
             values[field.name] = text
     others = zip(other_columns, cells[len(COLUMNS) :], strict=True)
-    values["others"] = {n: float(text) if text else math.nan for n, text in others}
+    values["others"] = {
+        name: float(text) if text else math.nan
+        for name, text in others
+        if text or name not in FORECAST_COLUMNS  # which only stopped runs have
+    }
     return Measurement(**values)
