@@ -5,11 +5,12 @@ Pure Python, once the programs are traced.
 
 import dataclasses
 import functools
-import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from scalepred.config import Packing, UserError
 from scalepred.grid import Cell, ProgramKey
@@ -421,11 +422,16 @@ def _last_end(work: _Work, lanes: int) -> float:
     """Steps until all lanes are done, each taking the next of the queue."""
     if work.num_chains > _MANY_A_LANE * lanes:  # see above
         return max(work.total / lanes, work.longest)
-    ends = [0] * lanes
+    ends = np.zeros(lanes, np.int64)  # ascending
     for steps, count in sorted(work.load.lengths.items(), reverse=True):
-        for _ in range(count):
-            heapq.heapreplace(ends, ends[0] + steps)
-    return max(ends)
+        while count:
+            # No lane takes a second cell before all of these have taken one.
+            free = int(np.searchsorted(ends, ends[0] + steps, "right"))
+            free = min(free, count)
+            ends[:free] += steps
+            ends.sort(kind="stable")
+            count -= free
+    return int(ends[-1])
 
 
 def _choose_block(stretches: Counter[int], most: int) -> int:
