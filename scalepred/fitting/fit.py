@@ -211,11 +211,14 @@ class Fit:
         """The paper's extrapolation protocol: the law refitted at every corner.
 
         Args:
-            surface: every measured point, the held-out ones too.
+            surface: every measured point, the held-out ones too. Of very many some are
+                taken, as folds do, and fewer corners.
         """
-        surface = surface.where(sample.choose(surface, self.estimate.refit_points))
+        chosen = sample.choose_for_folds(surface, self.estimate.refit_points)
+        most = backtest.MOST_CORNERS if np.all(chosen) else backtest.FEW_CORNERS
+        surface = surface.where(chosen)
         least, refit = self.estimate.refit(surface)
-        return backtest.corner_array(surface, least, refit, self.law.axes)
+        return backtest.corner_array(surface, least, refit, self.law.axes, most)
 
     def predict(
         self,
