@@ -18,6 +18,8 @@ from scalepred.table.ladder import along_compute, place_on_ladder
 from scalepred.table.naming import parse_columns
 from scalepred.table.surface import Surface
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZES_M = [1e7, 3e7, 1e8, 3e8, 1e9]
 SIZES_N = [2e8, 6e8, 2e9, 6e9, 2e10]
 M, N = (grid.reshape(-1) for grid in np.meshgrid(SIZES_M, SIZES_N, indexing="ij"))
