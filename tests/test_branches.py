@@ -205,8 +205,8 @@ def _stop_after(run: PackRun, count: int, monkeypatch) -> Outcome:
 @pytest.mark.parametrize(
     ("form", "every"),
     [
-        ("map", 5),
-        ("vmap", 7),
+        pytest.param("map", 5, marks=pytest.mark.short),
+        pytest.param("vmap", 7, marks=pytest.mark.short),
         pytest.param("map", 1, marks=pytest.mark.slow),
         pytest.param("vmap", 1, marks=pytest.mark.slow),
     ],

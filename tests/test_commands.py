@@ -19,6 +19,8 @@ from scalepred.runtime import command, preemption
 from scalepred.table.surface import Surface
 from tests import published
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DIGITS = f"--config={ROOT}/experiments/digits_mlp.py"
 

@@ -21,6 +21,8 @@ from scalepred.report.page import families
 from scalepred.table.surface import Surface
 from tests.test_commands import assert_refused, run_fit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 _M, _N = (
     size.ravel()
     for size in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(2e8, 2e10, 5))
@@ -231,6 +233,7 @@ def _count_inside(trials: int, shift: float, names: str, share: float) -> np.nda
     return np.mean(inside, axis=0)
 
 
+@pytest.mark.short
 def test_paired_intervals_hold_the_truth() -> None:
     """Of 12, nine or more: fewer come about once in 200 times at 90 %."""
     assert np.all(_count_inside(12, -0.02, "012", 0.9) >= 9 / 12)

@@ -316,6 +316,7 @@ def _inside(trials: int) -> list[float]:
     return np.mean(held, axis=0).tolist()
 
 
+@pytest.mark.short
 def test_intervals_of_multipliers_hold_the_truth() -> None:
     """Of 6 made-up pairs four or more: fewer come about once in 60 times at 90 %."""
     assert min(_inside(6)) >= 4 / 6

@@ -18,6 +18,8 @@ from scalepred.table.ladder import along_compute, place_on_ladder
 from scalepred.table.naming import parse_columns
 from scalepred.table.surface import Surface
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZES_M = [1e7, 3e7, 1e8, 3e8, 1e9]
 SIZES_N = [2e8, 6e8, 2e9, 6e9, 2e10]
 M, N = (grid.reshape(-1) for grid in np.meshgrid(SIZES_M, SIZES_N, indexing="ij"))
@@ -541,6 +543,7 @@ ANY_TABLE = given(
 )
 
 
+@pytest.mark.short
 @settings(max_examples=100, deadline=None)
 @ANY_TABLE
 def test_any_table_is_read_or_refused(tmp_path_factory, header, rows, delimiter):
@@ -651,6 +654,7 @@ def check_any_flags(folder, capsys, given_flags):
             assert np.all(np.isfinite(ends))
 
 
+@pytest.mark.short
 @settings(
     max_examples=15,
     deadline=None,

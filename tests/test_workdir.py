@@ -20,6 +20,8 @@ from scalepred.training.checkpoint import Checkpoints
 from tests.test_commands import assert_refused, run_fit, write_points
 from tests.test_measurements import make_row
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def small_study(**changes) -> config.Experiment:
     """Four short runs, with a checkpoint after every chunk."""
