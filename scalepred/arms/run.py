@@ -331,7 +331,7 @@ def _report(
     with_page: bool,
 ) -> None:
     """Writes and prints the comparison, and how the order did."""
-    outcomes = tuple(one.sentence for one in scored)
+    outcomes = tuple(one.told for one in scored)
     found = dataclasses.replace(found, outcomes=outcomes)
     folders = {group.name: group.name for group in found.groups}
     comparing.write(found, workdir, folders, title, with_page)
