@@ -335,7 +335,6 @@ def _load_bench():
     return module
 
 
-@functools.cache
 def _is_held(trial: int) -> list[bool]:
     """Whether the intervals of the multiplier of a made-up arm hold the truth."""
     bench = _load_bench()
