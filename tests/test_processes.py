@@ -36,6 +36,19 @@ def get_config():
     )
 """
 
+HOPELESS = """
+from scalepred import config
+
+def get_config():
+    return config.Experiment(
+        name="pair",
+        grid=config.Grid(widths=(8,), data_fractions=(0.5, 1.0), seeds=4,
+                         learning_rates=(0.001, 0.01, 0.1, 1.0)),
+        training=config.Training(epochs=4, batch_size=8),
+        packing=config.Packing(lanes=2, stop_hopeless=True, checkpoint_minutes=1e-4),
+    )
+"""
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -160,6 +173,34 @@ def get_config():
         targets=config.Targets(widths=(32,), seeds=4),
     )
 """
+
+
+@pytest.mark.slow
+def test_two_processes_stop_the_hopeless_runs_that_one_does(tmp_path):
+    """Also when they are killed on the way: references come from the first's table."""
+    path = tmp_path / "pair.py"
+    path.write_text(HOPELESS)
+    one, pair = tmp_path / "one", tmp_path / "pair"
+    finish(start(path, one, 4))
+    killed = start_pair(path, pair)
+    wait_for_rows(pair, killed)
+    killed[0].kill()
+    for process in killed:
+        process.communicate(timeout=60)
+    for process in start_pair(path, pair):
+        finish(process)
+    expected = Table(one / "measurements.csv").rows
+    rows = Table(pair / "measurements.csv").rows
+    assert {name: row.status for name, row in rows.items()} == {
+        name: row.status for name, row in expected.items()
+    }
+    stopped = [row for row in rows.values() if row.status == "stopped"]
+    assert 5 < len(stopped) < len(rows)
+    for row in stopped:
+        assert row.steps == expected[row.cell_id].steps
+        assert row.others == pytest.approx(
+            expected[row.cell_id].others, rel=1e-4, nan_ok=True
+        )
 
 
 @pytest.mark.slow

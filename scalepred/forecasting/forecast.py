@@ -69,8 +69,8 @@ class Evidence(NamedTuple):
     """What a forecast rests on, and what it cost.
 
     Attributes:
-        num_runs: all that were trained for it: seeds, rates, diverged runs.
-        num_failed: of them.
+        num_runs: all that were trained for it: seeds, rates, diverged and stopped runs.
+        num_failed: of them; stopped ones are none.
         flops: of all of them.
         seconds: of devices; NaN where the table does not say.
         rows: digest of the rows of the table.

@@ -8,7 +8,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit
-from scalepred.table import history, meaning, naming, numbers, settings
+from scalepred.table import history, meaning, naming, numbers, settings, stopped
 from scalepred.table.left_out import LeftOut, Run, describe
 from scalepred.table.meaning import Conversion
 from scalepred.table.readers.raw import Raw, Row
@@ -132,12 +132,17 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     rows = [(line, _rename(row, named.columns)) for line, row in rows]
     reader = Reader(path, named, asked.decimal or _find_decimal(raw, rows, named))
     every = [(line, _judge(row, named)) for line, row in rows]
+    every, said = stopped.leave_out(
+        every,
+        lambda run: run[1]["status"] if "cell_id" in run[1] else "",
+        lambda run: tuple(run[1].get(name) for name in _OF_A_SETTING),
+    )
     good = _drop_failed(every, path)
     good = select(good, "task", asked.task, path)
     left_out = _describe_left_out(every, good[0][1])
     good = select_metric(good, asked.metric, path)
     check_no_twins(good, path)
-    notes = list(raw.notes)
+    notes = [*raw.notes, *([said] if said else [])]
     values = [reader.number(line, row, "value", zero=True) for line, row in good]
     metric, conversion, note = _tell_metric(
         good[0][1], named.columns["value"], asked.metric, values, path
@@ -180,6 +185,10 @@ def find_settings(told: Told) -> list[str]:
     return settings.find_settings(told.rows, [*told.reader.named.columns, *_OURS])
 
 
+# What seeds have in common, in tables of ours, which alone have stopped runs.
+_OF_A_SETTING = (
+    "task", "family", "width", "depth", "params", "data", "learning_rate",
+)  # fmt: skip
 # Columns that our own tables have, and that are no settings.
 _OURS = ("data_unit", "unique_data", "unique_tokens", "cell_id", "width", "depth")
 
