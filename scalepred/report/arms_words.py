@@ -151,8 +151,8 @@ def describe_verdict(pair: Pair, comparison: Comparison) -> str:
         return text
     measured = outcome.measured.value
     worse = "worse" if measured > 0 else "better"
-    amount = format.percent(abs(measured))
-    return f"{text}, but is {amount} {worse} at {outcome.at}, measured since"
+    second, amount = words.names(pair)[1], format.percent(abs(measured))
+    return f"{text}, but {second} is {amount} {worse} at {outcome.at}, measured since"
 
 
 def _say_verdict(pair: Pair, comparison: Comparison) -> str:
