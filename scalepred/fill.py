@@ -261,7 +261,7 @@ def _fill(
 ) -> ensemble.Progress | None:
     """Keeps runs as they finish, and shows how far training is; the last news."""
     work = estimate_work(plan, study.dataset)
-    work_done = 0.0
+    all_work, work_done = sum(work.values()), 0.0
     news = None
     try:
         with Progress(plan.num_cells) as progress:
@@ -272,7 +272,7 @@ def _fill(
                 progress.update(
                     num_done=news.num_done,
                     lanes_busy=news.lane_utilization,
-                    share_done=work_done / sum(work.values()),
+                    share_done=work_done / all_work,
                     program=news.program,
                     wait_seconds=news.wait_seconds,
                 )

@@ -10,7 +10,7 @@ from scalepred.fitting.auto.fit import MIN_POINTS, Auto
 from scalepred.fitting.backtest import InnerTest
 from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
-from scalepred.fitting.scaling import judge
+from scalepred.fitting.scaling import NotScaling, judge
 from scalepred.fitting.warn import Warn
 from scalepred.table import numbers
 from scalepred.table.surface import Surface
@@ -36,15 +36,19 @@ _RISE, _RISE_NOISE = 0.01, 4.0
 _SIZES = {"params": "model", "data": "data"}
 
 
-def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
-    """Sentences for what makes this fit less than it seems."""
+def check(result: LeastSquares | Auto, scaling: NotScaling | None) -> tuple[Warn, ...]:
+    """Sentences for what makes this fit less than it seems.
+
+    Args:
+        result: the fit.
+        scaling: what `judge` says of its points.
+    """
     found: list[Warn] = []
 
     def add(code: str, sentence: str) -> None:
         found.append(Warn(code, sentence))
 
     surface, law = result.surface, result.law
-    scaling = judge(surface)
     if scaling is not None:
         add(scaling.code, scaling.sentence)
     parameters = _num_parameters(result)

@@ -8,7 +8,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit
-from scalepred.table import meaning, naming, numbers, settings, stopped
+from scalepred.table import history, meaning, naming, numbers, settings, stopped
 from scalepred.table.left_out import LeftOut, Run, describe
 from scalepred.table.meaning import Conversion
 from scalepred.table.readers.raw import Raw, Row
@@ -125,10 +125,11 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     """
     header = list(raw.rows[0][1])
     named = naming.find(header, asked.columns, asked.metric, path)
-    named = _drop_empty_sizes(named, raw.rows, asked.columns)
+    rows = select_where(raw.rows, asked.where, named.columns, path)
+    rows, named, sparse = history.prepare(rows, named, asked.columns, path)
+    named = _drop_empty_sizes(named, rows, asked.columns)
     _check_named(named, header, path)
-    rows = [(line, _rename(row, named.columns)) for line, row in raw.rows]
-    rows = select_where(rows, asked.where, path)
+    rows = [(line, _rename(row, named.columns)) for line, row in rows]
     reader = Reader(path, named, asked.decimal or _find_decimal(raw, rows, named))
     every = [(line, _judge(row, named)) for line, row in rows]
     every, said = stopped.leave_out(
@@ -150,6 +151,7 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     good, filled = _fill_sizes(good, reader)
     notes += [note] if note else []
     notes += [filled] if filled else []
+    notes += sparse
     failed = [row for row in every if row[1]["status"] != "ok"]
     return Told(good, failed, reader, metric, conversion, notes, left_out)
 
@@ -302,19 +304,13 @@ def _judge(row: Row, named: naming.Naming) -> Row:
             if numbers.is_missing(row[name]) and not _is_ours(row):
                 status = f"without a {name}" if name == "value" else f"without {name}"
                 break
-            # A history begins at step 0.
-            if name == "data" and row[name].strip() in ("0", "0.0"):
-                status = "at step 0" if _is_history(named) else status
+            if name == "data" and history.starts_at_zero(row, named):
+                status = "at step 0"
     return {**row, "status": status}
 
 
 def _is_ours(row: Row) -> bool:
     return "cell_id" in row and row.get("status") == "ok"
-
-
-def _is_history(named: naming.Naming) -> bool:
-    """Whether data are the steps of a run, of which the first has learnt nothing."""
-    return "data" in named.columns and _find_unit(named) in ("steps", "epochs")
 
 
 def _drop_failed(rows: list[tuple[int, Row]], path: object) -> list[tuple[int, Row]]:
