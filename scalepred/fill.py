@@ -20,9 +20,11 @@ from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute
 from scalepred.runtime.sources import Sources, find_changes, refuse
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir, warn
-from scalepred.table.rows import Table
+from scalepred.table.rows import STOPPED, Table
 from scalepred.training import device_data, ensemble, weights
 from scalepred.training.curves import Curves
+from scalepred.training.curves import read as read_curves
+from scalepred.training.hopeless import Judge, as_array, find_references, from_array
 from scalepred.training.plan import Plan
 from scalepred.training.work import count_flops, count_spent, estimate_work
 
@@ -100,6 +102,7 @@ def train(
         [_Owner.of(one) for one in arms or (study,)] if processes.is_first() else []
     )
     plan = _plan_rest(study, cells, owners)
+    judge = _make_judge(arms or (study,), owners)
     packing, workdir = study.experiment.packing, study.workdir
     every = [*study.parts.evidence, *study.parts.to_verify]
     all_news = ensemble.train(
@@ -110,6 +113,7 @@ def train(
         autotune=packing.autotune,
         choices_dir=workdir / "choices",
         save=weights.choose(packing.save_weights, cells, study.dataset, every),
+        judge=judge,
     )
     if not owners:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
@@ -176,7 +180,13 @@ class _Owner(NamedTuple):
 
 def _plan_rest(study: Study, cells: Sequence[Cell], owners: Sequence[_Owner]) -> Plan:
     """The plan for cells without a row, the same in every process."""
-    rows = {name: row for owner in owners for name, row in owner.table.rows.items()}
+    rows = {
+        name: row
+        for owner in owners
+        for name, row in owner.table.rows.items()
+        # What was stopped is trained to its end where nothing is to be stopped.
+        if row.status != STOPPED or owner.study.experiment.packing.stop_hopeless
+    }
     for owner in owners:  # two arms may have a run in common
         lacking = (owner.ids & rows.keys()) - owner.table.rows.keys()
         if lacking:
@@ -185,6 +195,37 @@ def _plan_rest(study: Study, cells: Sequence[Cell], owners: Sequence[_Owner]) ->
     is_done = processes.same_everywhere(is_done)
     done = {cell.cell_id for cell, yes in zip(cells, is_done, strict=True) if yes}
     return ensemble.plan_cells(study.experiment, study.dataset, cells, done=done)
+
+
+def _make_judge(studies: Sequence[Study], owners: Sequence[_Owner]) -> Judge | None:
+    """Which runs are to be stopped, the same in every process; None: none are."""
+    references: dict[str, tuple[Cell, ...]] = {}
+    for study in studies:
+        cells = study.parts.evidence + study.parts.held_out
+        asked = study.experiment.packing.stop_hopeless
+        found = find_references(cells) if asked else {}
+        for name in (cell.cell_id for cell in cells):
+            own = found.get(name, ())
+            if references.setdefault(name, own) != own:
+                references[name] = ()  # it matters to another arm
+    references = {name: own for name, own in references.items() if own}
+    if not references:
+        return None
+    judge = Judge(references)
+    awaited = {c.cell_id: c for own in references.values() for c in own}
+    known = {}
+    for owner in owners:
+        curves = read_curves(owner.study.workdir)
+        rows = owner.table.rows
+        known |= {
+            name: curves[name]
+            for name in awaited
+            if name in curves and name in rows and rows[name].status == "ok"
+        }
+    losses = processes.same_everywhere(as_array(awaited, known))
+    for cell, row in zip(awaited.values(), losses, strict=True):
+        judge.end(cell.cell_id, from_array(cell, row))
+    return judge
 
 
 def _fill(

@@ -21,6 +21,8 @@ from scalepred.report.page import families
 from scalepred.table.surface import Surface
 from tests.test_commands import assert_refused, run_fit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 _M, _N = (
     size.ravel()
     for size in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(2e8, 2e10, 5))

@@ -12,6 +12,8 @@ from scalepred.forecasting import gate
 from tests.test_commands import assert_refused, run_fit
 from tests.test_comparison import _fit_alone, _write_csv
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def _said(
     value=-0.05, lower=-0.06, upper=-0.04, better=0.99, noise: float | None = 0.01

@@ -18,6 +18,8 @@ from scalepred.table.ladder import along_compute, place_on_ladder
 from scalepred.table.naming import parse_columns
 from scalepred.table.surface import Surface
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZES_M = [1e7, 3e7, 1e8, 3e8, 1e9]
 SIZES_N = [2e8, 6e8, 2e9, 6e9, 2e10]
 M, N = (grid.reshape(-1) for grid in np.meshgrid(SIZES_M, SIZES_N, indexing="ij"))
@@ -52,16 +54,6 @@ def assert_whole(surface, rtol=1e-5):
 
 def comma(number):
     return f"{number:.6f}".replace(".", ",")
-
-
-def history(**names):
-    """A run's history as trainers write it: no sizes, and cells that are empty."""
-    steps = [0, *(int(100 * 1.5**k) for k in range(12))]
-    values = [9.0, *(2 + 30 * s**-0.5 for s in steps[1:])]
-    return [
-        {names["step"]: s, names["value"]: round(v, 5)}
-        for s, v in zip(steps, values, strict=True)
-    ]
 
 
 GRIDS = {
@@ -127,6 +119,24 @@ GRIDS = {
             '"run-x","crashed","2024-01-01","3","1e9","2e10",""',
         ]
     ),
+    "MLflow": "\n".join(
+        [
+            "run_id,status,start_time,metrics.val_loss,params.n_params,params.tokens",
+            *(f"{i:08x},FINISHED,2024,{v},{m},{n}" for i, (m, n, v) in enumerate(ROWS)),
+        ]
+    ),
+    "Neptune": "\n".join(
+        [
+            "sys/id,parameters/n_params,parameters/tokens,metrics/val/loss",
+            *(f"R-{i},{m},{n},{v}" for i, (m, n, v) in enumerate(ROWS)),
+        ]
+    ),
+    "Ray": "\n".join(
+        [
+            "trial_id,training_iteration,config/n_params,config/tokens,loss",
+            *(f"{i:04x},{10},{m},{n},{v}" for i, (m, n, v) in enumerate(ROWS)),
+        ]
+    ),
     "Optuna": "\n".join(
         [
             "number,value,datetime_start,duration,params_n_params,params_tokens,state",
@@ -145,36 +155,6 @@ def test_a_grid_is_read_without_a_flag(tmp_path, text):
     surface = read(tmp_path, text)
     assert_whole(surface)
     assert surface.metric == "loss"
-
-
-HISTORIES = {
-    "trainer_state.json": json.dumps(
-        {"log_history": history(step="step", value="eval_loss"), "best_metric": None}
-    ),
-    "metrics.csv": "\n".join(
-        ["epoch,step,train_loss,val_loss"]
-        + [
-            f"0,{h['s']},{h['v'] + 1},\n0,{h['s']},,{h['v']}"
-            for h in history(step="s", value="v")
-        ]
-    ),
-    "scalars.csv": "\n".join(
-        ["Wall time,Step,Value"]
-        + [f"1.7e9,{h['s']},{h['v']}" for h in history(step="s", value="v")]
-    ),
-    "wandb.jsonl": "\n".join(
-        json.dumps(h | {"_runtime": 3.5})
-        for h in history(step="_step", value="val/loss")
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", HISTORIES)
-def test_a_history_is_a_curve_along_its_steps(tmp_path, name):
-    surface = read(tmp_path, HISTORIES[name], name)
-    assert len(surface) == 12  # without step 0
-    assert surface.data_unit == "steps"
-    np.testing.assert_allclose(surface.value, 2 + 30 * surface.data**-0.5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -357,6 +337,12 @@ def test_sizes_made_of_flops_need_not_be_whole(tmp_path):
     rows = [f"{m},{m * 77.7},{loss_at(1e6 * m, 1e9)}" for m in (7, 70, 700, 7000)]
     surface = read(tmp_path, "\n".join(["params,flops,loss", *rows]))
     np.testing.assert_allclose(surface.data, 77.7 / 6)
+
+
+def test_rows_are_chosen_by_the_names_of_the_table_and_by_ours(tmp_path):
+    text = lines(header="N,D,loss")
+    for column in ("N", "params"):
+        assert len(read(tmp_path, text, where=[f"{column}=1e7"])) == 5
 
 
 def test_columns_can_be_said(tmp_path):

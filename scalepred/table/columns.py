@@ -8,7 +8,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit
-from scalepred.table import meaning, naming, numbers, settings
+from scalepred.table import history, meaning, naming, numbers, settings, stopped
 from scalepred.table.left_out import LeftOut, Run, describe
 from scalepred.table.meaning import Conversion
 from scalepred.table.readers.raw import Raw, Row
@@ -125,18 +125,24 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     """
     header = list(raw.rows[0][1])
     named = naming.find(header, asked.columns, asked.metric, path)
-    named = _drop_empty_sizes(named, raw.rows, asked.columns)
+    rows = select_where(raw.rows, asked.where, named.columns, path)
+    rows, named, sparse = history.prepare(rows, named, asked.columns, path)
+    named = _drop_empty_sizes(named, rows, asked.columns)
     _check_named(named, header, path)
-    rows = [(line, _rename(row, named.columns)) for line, row in raw.rows]
-    rows = select_where(rows, asked.where, path)
+    rows = [(line, _rename(row, named.columns)) for line, row in rows]
     reader = Reader(path, named, asked.decimal or _find_decimal(raw, rows, named))
     every = [(line, _judge(row, named)) for line, row in rows]
+    every, said = stopped.leave_out(
+        every,
+        lambda run: run[1]["status"] if "cell_id" in run[1] else "",
+        lambda run: tuple(run[1].get(name) for name in _OF_A_SETTING),
+    )
     good = _drop_failed(every, path)
     good = select(good, "task", asked.task, path)
     left_out = _describe_left_out(every, good[0][1])
     good = select_metric(good, asked.metric, path)
     check_no_twins(good, path)
-    notes = list(raw.notes)
+    notes = [*raw.notes, *([said] if said else [])]
     values = [reader.number(line, row, "value", zero=True) for line, row in good]
     metric, conversion, note = _tell_metric(
         good[0][1], named.columns["value"], asked.metric, values, path
@@ -145,6 +151,7 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     good, filled = _fill_sizes(good, reader)
     notes += [note] if note else []
     notes += [filled] if filled else []
+    notes += sparse
     failed = [row for row in every if row[1]["status"] != "ok"]
     return Told(good, failed, reader, metric, conversion, notes, left_out)
 
@@ -178,6 +185,10 @@ def find_settings(told: Told) -> list[str]:
     return settings.find_settings(told.rows, [*told.reader.named.columns, *_OURS])
 
 
+# What seeds have in common, in tables of ours, which alone have stopped runs.
+_OF_A_SETTING = (
+    "task", "family", "width", "depth", "params", "data", "learning_rate",
+)  # fmt: skip
 # Columns that our own tables have, and that are no settings.
 _OURS = ("data_unit", "unique_data", "unique_tokens", "cell_id", "width", "depth")
 
@@ -293,19 +304,13 @@ def _judge(row: Row, named: naming.Naming) -> Row:
             if numbers.is_missing(row[name]) and not _is_ours(row):
                 status = f"without a {name}" if name == "value" else f"without {name}"
                 break
-            # A history begins at step 0.
-            if name == "data" and row[name].strip() in ("0", "0.0"):
-                status = "at step 0" if _is_history(named) else status
+            if name == "data" and history.starts_at_zero(row, named):
+                status = "at step 0"
     return {**row, "status": status}
 
 
 def _is_ours(row: Row) -> bool:
     return "cell_id" in row and row.get("status") == "ok"
-
-
-def _is_history(named: naming.Naming) -> bool:
-    """Whether data are the steps of a run, of which the first has learnt nothing."""
-    return "data" in named.columns and _find_unit(named) in ("steps", "epochs")
 
 
 def _drop_failed(rows: list[tuple[int, Row]], path: object) -> list[tuple[int, Row]]:

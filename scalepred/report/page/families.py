@@ -94,6 +94,8 @@ def _cards(found: Comparison) -> str:
 
 def _card(pair: Pair, found: Comparison) -> Card:
     place = pair.headline
+    is_reversed = arms_words.find_reversal(pair, found) is not None
+    verdict = "care" if is_reversed else _VERDICTS[place.verdict]
     said = [words.describe_difference(place, pair, found)]
     if place.verdict == "none":
         said.append(words.describe_multiplier(place, pair, found))
@@ -105,7 +107,7 @@ def _card(pair: Pair, found: Comparison) -> Card:
     return Card(
         name="pair",
         question=f"Is {pair.second} better than {pair.first}?",
-        verdict=_VERDICTS[place.verdict],
+        verdict=verdict,
         headline=arms_words.describe_verdict(pair, found),
         sentences=tuple(text for text in said if text),
     )
@@ -113,7 +115,8 @@ def _card(pair: Pair, found: Comparison) -> Card:
 
 def _outcomes(found: Comparison) -> Section:
     """Orders that were sealed before, beside what was measured since."""
-    body = elements.bullets(found.outcomes) if found.outcomes else ""
+    told = [outcome.sentence for outcome in found.outcomes]
+    body = elements.bullets(told) if told else ""
     return Section("outcomes", "What was said before", body)
 
 
