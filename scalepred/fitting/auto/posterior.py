@@ -115,51 +115,26 @@ def estimate(
     starts = NUM_STARTS if near is None else 1
     lanes = np.repeat(np.arange(len(masks)), starts)
     has_level = has_level[lanes]
-    priors = [member.prior(settings, is_loss) for member in members]
-    mean = np.zeros((len(lanes), law.num_parameters))
-    mean[:, :CORE_SIZE] = np.stack([mean for mean, _ in priors])[lanes]
-    core_sd = np.stack([sd for _, sd in priors])[lanes]
-    if near is None:
-        theta = mean.copy()
-        theta[:, :CORE_SIZE] += np.minimum(core_sd, _WIDEST_START) * np.tile(
-            _spread_starts(seed), (len(masks), 1)
-        )
-    else:
-        theta = np.where(np.isfinite(near.theta), near.theta, mean)
+    mean, core_sd = _stack_priors(members, settings, is_loss, law.num_parameters)
+    mean, core_sd = mean[lanes], core_sd[lanes]
+    theta = _start(mean, core_sd, seed, near)
     equal = np.array([member.is_equal for member in members])
     power = np.where(equal, 0.0, settings.compute_power)[lanes]
     problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
     solution, problem, spreads = _learn(
         law, problem, theta, settings, core_sd, has_level
     )
-    sigma, offset_sd, slope_sd = spreads
-    weight = np.asarray(problem.weight)
-    objective = (  # Eq. (1)
-        solution.objective
-        + 2 * np.log(sigma) * weight.sum(axis=1)
-        + _sigma_penalty(settings, sigma)
-        + 2 * has_level.sum(axis=1) * np.log(offset_sd * slope_sd)
-    )
     residual = solver.Residual("robust", KNEE, settings.above)
     known = solver.information(law, problem, solution.theta, residual)
     shares = find_shares(points, known)
-    covariance = _covariance(known, shares)
-    # What an unseen size may have for an offset is part of what is not known.
-    if num_levels := levels.shape[1]:
-        unseen = CORE_SIZE + num_levels
-        covariance[:, unseen, unseen] = offset_sd**2 * (has_level.sum(axis=1) > 0)
-    by_subset = np.where(np.isfinite(objective), objective, np.inf).reshape(
-        len(masks), starts
-    )
-    best = np.argmin(by_subset, axis=1)
-    lowest = by_subset[np.arange(len(masks)), best]
-    chosen = np.arange(len(masks)) * starts + best
-    agree = np.mean(by_subset <= lowest[:, None] + 0.1, axis=1)
+    covariance = _covariance(known, shares, spreads, has_level)
+    objective = _objective(solution, problem, spreads, settings, has_level)
+    chosen, agree = _choose(objective.reshape(len(masks), starts))
     return law, Estimate(
         theta=solution.theta[chosen],
         covariance=covariance[chosen],
-        sigma=sigma[chosen],
-        objective=lowest,
+        sigma=spreads.sigma[chosen],
+        objective=objective[chosen],
         problem=jax.tree.map(lambda leaf: leaf[chosen], problem),
         shares=shares[chosen],
         agree=agree if near is None else near.agree,
@@ -297,11 +272,72 @@ def _largest(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.where(masks, values, -np.inf).max(axis=1, keepdims=True)
 
 
-def _spread_starts(seed: int) -> np.ndarray:
-    """0, then draws around it, in prior deviations [starts, core parameters]."""
+def _stack_priors(
+    members: Sequence[Member], settings: Settings, is_loss: bool, num_parameters: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The prior of each subset; that of offsets is 0 and learnt (`_precision`).
+
+    Returns:
+        Means [subsets, parameters]; standard deviations [subsets, core parameters].
+    """
+    priors = [member.prior(settings, is_loss) for member in members]
+    mean = np.zeros((len(priors), num_parameters))
+    mean[:, :CORE_SIZE] = np.stack([core for core, _ in priors])
+    return mean, np.stack([sd for _, sd in priors])
+
+
+def _start(
+    mean: np.ndarray, core_sd: np.ndarray, seed: int, near: Estimate | None
+) -> np.ndarray:
+    """Where each lane starts: near an estimate, or around the prior's mean.
+
+    Args:
+        mean: of the priors [lanes, parameters].
+        core_sd: of the parameters that every law has [lanes, core parameters].
+        seed: of what is drawn.
+        near: from which to start, one lane a subset; None: `NUM_STARTS` a subset.
+    """
+    if near is not None:
+        return np.where(np.isfinite(near.theta), near.theta, mean)
     normal = np.random.default_rng(seed).standard_normal((NUM_STARTS, CORE_SIZE))
     normal[0] = 0.0
-    return _START_SPREAD * normal
+    spread = np.tile(_START_SPREAD * normal, (len(mean) // NUM_STARTS, 1))
+    theta = mean.copy()
+    theta[:, :CORE_SIZE] += np.minimum(core_sd, _WIDEST_START) * spread
+    return theta
+
+
+def _objective(
+    solution: solver.Solution,
+    problem: solver.Problem,
+    spreads: Spreads,
+    settings: Settings,
+    has_level: np.ndarray,
+) -> np.ndarray:
+    """Eq. (1) of each lane, infinite where its fit failed [lanes]."""
+    sigma, offset_sd, slope_sd = spreads
+    objective = (
+        solution.objective
+        + 2 * np.log(sigma) * np.asarray(problem.weight).sum(axis=1)
+        + _sigma_penalty(settings, sigma)
+        + 2 * has_level.sum(axis=1) * np.log(offset_sd * slope_sd)
+    )
+    return np.where(np.isfinite(objective), objective, np.inf)
+
+
+def _choose(objective: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best start of each subset, and what share of starts is as good.
+
+    Args:
+        objective: [subsets, starts].
+
+    Returns:
+        Its lane [subsets]; the share [subsets].
+    """
+    num_subsets, starts = objective.shape
+    best = np.argmin(objective, axis=1)
+    agree = np.mean(objective <= objective.min(axis=1)[:, None] + 0.1, axis=1)
+    return np.arange(num_subsets) * starts + best, agree
 
 
 def _precision(
@@ -352,10 +388,22 @@ def _sigma_penalty(settings: Settings, sigma: np.ndarray) -> np.ndarray:
     return np.where(distance > 0, settings.sigma_strength * up, down)
 
 
-def _covariance(known: solver.Information, shares: np.ndarray) -> np.ndarray:
-    """Of theta, also where points err together."""
+def _covariance(
+    known: solver.Information,
+    shares: np.ndarray,
+    spreads: Spreads,
+    has_level: np.ndarray,
+) -> np.ndarray:
+    """Of theta, also where points err together [lanes, parameters, parameters]."""
     prior = known.total - known.of_data
-    return np.linalg.inv(shares[:, None, None] * known.of_data + prior)
+    covariance = np.linalg.inv(shares[:, None, None] * known.of_data + prior)
+    # What an unseen size may have for an offset is part of what is not known. It is
+    # in the last slot.
+    if slots := has_level.shape[1]:
+        unseen = CORE_SIZE + slots - 1
+        has_offsets = has_level.sum(axis=1) > 0
+        covariance[:, unseen, unseen] = spreads.offset_sd**2 * has_offsets
+    return covariance
 
 
 def _offset_spreads(
