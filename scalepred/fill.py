@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.config import Experiment
+from scalepred.config import MOST_EPOCHS, Experiment
 from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.own import find_sources
@@ -129,6 +129,10 @@ def train(
             f"All {len(cells)} runs ({what}) are in {where}; nothing to train."
         )
         return None
+    planned = [cell for pack in plan.packs for cell in pack.queue]
+    often = [cell for cell in planned if round(cell.epochs) > MOST_EPOCHS]
+    if packing.stop_hopeless and often:
+        _tell(study, words.describe_never_stopped(len(often), len(planned)))
     news = _fill(study, owners, plan, all_news)
     if news is not None:
         log(
@@ -137,13 +141,34 @@ def train(
             f"{news.compile_seconds:.1f} s, waiting for it {news.wait_seconds:.1f} s, "
             f"lanes busy {news.lane_utilization:.1%}",
         )
-        _tell_spent(study, plan)
+        _tell_spent(study, planned)
+        _tell_stopped(study, owners, planned)
     return news
 
 
-def _tell_spent(study: Study, plan: Plan) -> None:
+def _tell(study: Study, said: str) -> None:
+    console.print_line(said)
+    log(study.workdir, said)
+
+
+def _tell_stopped(
+    study: Study, owners: Sequence["_Owner"], cells: Sequence[Cell]
+) -> None:
+    """What stopping runs saved, where some were."""
+    rows = {name: row for owner in owners for name, row in owner.table.rows.items()}
+    stopped = [cell for cell in cells if rows[cell.cell_id].status == STOPPED]
+    if stopped:
+        alone = sum(count_flops(cell, study.dataset) for cell in cells)
+        saved = sum(
+            count_flops(cell, study.dataset) - rows[cell.cell_id].flops
+            for cell in stopped
+        )
+        share = saved / alone
+        _tell(study, words.describe_stopped(len(stopped), len(cells), share))
+
+
+def _tell_spent(study: Study, cells: Sequence[Cell]) -> None:
     """What branches saved, where there are some."""
-    cells = [cell for pack in plan.packs for cell in pack.queue]
     if any(cell.branch for cell in cells):
         alone = sum(count_flops(cell, study.dataset) for cell in cells)
         spent = count_spent(cells, study.dataset)

@@ -114,6 +114,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.short
 @settings(SETTINGS, max_examples=12)
 @given(kind=KINDS)
 def test_a_table_is_answered_or_refused(tmp_path_factory, capsys, kind):

@@ -241,7 +241,7 @@ def test_what_was_measured_since_goes_before_the_fits(lower: Comparison) -> None
     verdict = arms_words.describe_verdict(lower.pairs[0], refuted)
     assert verdict.startswith("b is better than a: it needs ")
     assert verdict.endswith(
-        ", but is 14.9% worse at 10B parameters and 200B data, measured since"
+        ", but b is 14.9% worse at 10B parameters and 200B data, measured since"
     )
     assert 'data-card="pair" data-verdict="care"' in families.make_page(refuted, {})
     lines = compare_screen.describe(refuted)
@@ -335,7 +335,6 @@ def _load_bench():
     return module
 
 
-@functools.cache
 def _is_held(trial: int) -> list[bool]:
     """Whether the intervals of the multiplier of a made-up arm hold the truth."""
     bench = _load_bench()
@@ -348,6 +347,7 @@ def _inside(trials: int) -> list[float]:
     return np.mean([_is_held(trial) for trial in range(trials)], axis=0).tolist()
 
 
+@pytest.mark.short
 def test_intervals_of_multipliers_hold_the_truth() -> None:
     """Of 6 made-up pairs four or more: fewer come about once in 60 times at 90 %."""
     assert min(_inside(6)) >= 4 / 6

@@ -12,8 +12,6 @@ from scalepred.table.points import LARGEST, MOST_FLOPS, SMALLEST
 from scalepred.table.surface import Surface
 from tests.test_commands import assert_refused, run_fit, write_points
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SIZES = np.repeat([1.0, 10.0, 100.0], 3), np.tile([1.0, 10.0, 100.0], 3)
 
 

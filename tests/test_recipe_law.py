@@ -366,6 +366,7 @@ def _check_calibration(held, costs, least):
     assert np.mean(np.minimum(law, 0.2)) < np.mean(np.minimum(largest, 0.2))
 
 
+@pytest.mark.short
 def test_intervals_hold_what_they_promise_in_short():
     _check_calibration(*_bench(4), least=0.7)
 

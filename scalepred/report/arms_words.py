@@ -151,8 +151,8 @@ def describe_verdict(pair: Pair, comparison: Comparison) -> str:
         return text
     measured = outcome.measured.value
     worse = "worse" if measured > 0 else "better"
-    amount = format.percent(abs(measured))
-    return f"{text}, but is {amount} {worse} at {outcome.at}, measured since"
+    second, amount = words.names(pair)[1], format.percent(abs(measured))
+    return f"{text}, but {second} is {amount} {worse} at {outcome.at}, measured since"
 
 
 def _say_verdict(pair: Pair, comparison: Comparison) -> str:
@@ -161,11 +161,14 @@ def _say_verdict(pair: Pair, comparison: Comparison) -> str:
     if place.verdict == "none" or multiplier is None or math.isnan(multiplier.value):
         return text
     at = words.describe_place(place, comparison)
-    return f"{text}: {_needs(multiplier, words.axis_name(comparison))} at {at}"
+    # "it" is the one that is better.
+    who = "it" if place.verdict == "second" else words.names(pair)[1]
+    needs = _needs(multiplier, words.axis_name(comparison))
+    return f"{text}: {who} {needs} at {at}"
 
 
 def _needs(multiplier: Estimate, axis: str) -> str:
     if multiplier.value == 0:
-        return "it never gets there"
+        return "never gets there"
     ends = words.span(multiplier, words.say_times)
-    return f"it needs {words.say_times(multiplier.value)} {axis} ({ends})"
+    return f"needs {words.say_times(multiplier.value)} {axis} ({ends})"

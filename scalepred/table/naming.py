@@ -24,13 +24,16 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "num train", "train size", "training set size", "training examples",
         "train examples", "num examples", "n examples", "examples", "samples",
         "n samples", "num samples", "samples seen", "examples seen", "images seen",
-        "images", "train samples", "consumed samples",
+        "images", "train samples", "consumed samples", "bytes", "n bytes", "num bytes",
+        "bytes seen", "train bytes", "words", "n words", "sentences", "sequences",
+        "documents",
     ),
     "value": (
         "value", "test loss", "test error", "loss test", "val loss", "validation loss",
         "valid loss", "eval loss", "loss val", "eval validation loss", "loss",
-        "final loss", "error", "error rate", "err", "test err", "val error",
-        "validation error", "eval error", "top1 error", "top 1 error", "test ce",
+        "final loss", "loss mean", "mean loss", "loss nats", "loss bits", "error",
+        "error rate", "err", "test err", "val error", "validation error", "eval error",
+        "top1 error", "top 1 error", "test ce",
         "cross entropy", "ce", "nll", "l", "test bpb", "val bpb", "bpb",
         "bits per byte", "bpc", "bits per character", "perplexity", "test perplexity",
         "val perplexity", "eval perplexity", "ppl", "test ppl", "val ppl",
@@ -66,6 +69,10 @@ _UNITS = {
 _UNIT = re.compile(
     r"\s*(?:[(\[]\s*(?:in\s+)?(\w+)[)\]]|[_ ](?:in[_ ])?([a-z]+))$", re.I
 )
+
+# Columns that may name models by their size alone, as in 70M and 6.9B.
+_NAMED_BY_SIZE = ("model size", "size", "model", "model name", "name", "scale")
+_SIZE = re.compile(r"\d+(\.\d+)? ?[kmbg]", re.I)
 
 SIZES = ("params", "data", "flops")
 
@@ -151,6 +158,20 @@ def find(
         columns["data"] = steps
     guessed = any(ours != theirs for ours, theirs in columns.items())
     return Naming(columns, units, guessed)
+
+
+def find_sizes(named: Naming, rows: Sequence[Mapping[str, str]]) -> Naming:
+    """Where no column is one of params, the one that names models by their size."""
+    if "params" in named.columns:
+        return named
+    for wanted in _NAMED_BY_SIZE:
+        for name in rows[0]:
+            if plain(name) != wanted or name in named.columns.values():
+                continue
+            if all(_SIZE.fullmatch(row[name].strip()) for row in rows):
+                columns = {**named.columns, "params": name}
+                return named._replace(columns=columns, is_guessed=True)
+    return named
 
 
 def _find_usual(

@@ -318,16 +318,16 @@ def _how(found: Comparison) -> Section:
     ]
     if said:
         said.append(
-            "where runs have the same sizes the difference itself has a law, learnt "
+            "Where runs have the same sizes the difference itself has a law, learnt "
             "from them; the group's law is the baseline's times that"
         )
-    said += found.notes
+    said += map(format.sentence, found.notes)
     said.append(
-        "a group is called better, or worse, where the 90% interval of the difference "
+        "A group is called better, or worse, where the 90% interval of the difference "
         "leaves out zero at the first of the places: with probability 95% or more"
     )
     said.append(
-        "every interval holds the truth with probability 90% by itself, so about one "
+        "Every interval holds the truth with probability 90% by itself, so about one "
         "in ten comparisons of equals may show a difference"
     )
     return Section("how", "How it was compared", _list(said))
