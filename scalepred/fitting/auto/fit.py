@@ -48,9 +48,10 @@ class _Kind:
     def of(surface: Surface) -> "_Kind":
         is_loss = not is_bounded(surface.metric)
         fits_guess = is_loss and surface.random_guess is None
+        repeats = () if multistart.have_same_epochs(surface) else ("epochs",)
         axes = varying_axes(surface)
         settings = priors.LOSS if is_loss else priors.ERROR
-        if len(axes) == 1:
+        if len(axes) == 1 and not repeats:
             members = priors.curve_members(axes[0])
             return _Kind(priors.for_curves(settings), members, fits_guess, axes)
         members = priors.MEMBERS
@@ -61,7 +62,7 @@ class _Kind:
             # had that been the end.
             above = min(settings.above, priors.LOSS.above)
             settings = dataclasses.replace(settings, above=above)
-        return _Kind(settings, members, fits_guess, ("params", "data"))
+        return _Kind(settings, members, fits_guess, ("params", "data", *repeats))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Auto:
         draws = self._draw()
         alone = np.eye(1, len(order))
         others = np.concatenate([thetas[1:].reshape(1, -1), alone], axis=1)
-        is_grid = len(self.law.axes) > 1
+        is_grid, knows_epochs = len(self.law.axes) > 1, "epochs" in self.law.axes
         return predict.FittedLaw(
             law=mean.make_law((self.law,) * len(order)),
             theta=np.concatenate([thetas.reshape(-1), self.shares[order]]),
@@ -183,10 +184,14 @@ class Auto:
             growth=backtest.learn_growth(self.inner_tests, may_narrow=is_grid),
             noise=self.noise,
             seed=self.seed,
+            epochs=1.0 if knows_epochs else None,
             highest=self.surface.highest,
             # On a grid the members disagree where they extrapolate, which is most of
             # what back-tests reveal.
-            reach=float(np.max(self.points.x + self.points.y)) if is_grid else -np.inf,
+            # Along epochs, which compute does not tell, it is whole.
+            reach=float(np.max(self.points.x + self.points.y))
+            if is_grid and not knows_epochs
+            else -np.inf,
         )
 
     @property

@@ -19,7 +19,7 @@ import numpy as np
 from scalepred.fitting import solver
 from scalepred.fitting.auto.correlation import find_shares
 from scalepred.fitting.auto.law import CORE_SIZE, LEVEL_COUNTS, find_levels, make_law
-from scalepred.fitting.auto.priors import Member, Settings
+from scalepred.fitting.auto.priors import REPEATS, Member, Settings
 from scalepred.fitting.laws import Law, Scale
 from scalepred.fitting.multistart import Points
 from scalepred.runtime import steps
@@ -115,22 +115,28 @@ def estimate(
     starts = NUM_STARTS if near is None else 1
     lanes = np.repeat(np.arange(len(masks)), starts)
     has_level = has_level[lanes]
-    priors = [member.prior(settings, is_loss) for member in members]
+    repeats = REPEATS if "epochs" in law.axes else ()
+    priors = [member.prior(settings, is_loss, repeats) for member in members]
     mean = np.zeros((len(lanes), law.num_parameters))
-    mean[:, :CORE_SIZE] = np.stack([mean for mean, _ in priors])[lanes]
-    core_sd = np.stack([sd for _, sd in priors])[lanes]
+    # Of what is no offset: the core, and at the end how repeats lose their worth.
+    first = law.num_parameters - len(repeats)
+    own = np.r_[:CORE_SIZE, first : law.num_parameters]
+    mean[:, own] = np.stack([mean for mean, _ in priors])[lanes]
+    own_sd = np.stack([sd for _, sd in priors])[lanes]
     if near is None:
         theta = mean.copy()
-        theta[:, :CORE_SIZE] += np.minimum(core_sd, _WIDEST_START) * np.tile(
-            _spread_starts(seed), (len(masks), 1)
+        theta[:, own] += np.minimum(own_sd, _WIDEST_START) * np.tile(
+            _spread_starts(seed, len(repeats)), (len(masks), 1)
         )
     else:
         theta = np.where(np.isfinite(near.theta), near.theta, mean)
     equal = np.array([member.is_equal for member in members])
     power = np.where(equal, 0.0, settings.compute_power)[lanes]
     problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
+    if "epochs" not in law.axes:
+        problem = problem._replace(z=None)
     solution, problem, spreads = _learn(
-        law, problem, theta, settings, core_sd, has_level
+        law, problem, theta, settings, own_sd, has_level
     )
     sigma, offset_sd, slope_sd = spreads
     weight = np.asarray(problem.weight)
@@ -214,8 +220,10 @@ def _make_problem(
     reference_x, reference_y = references(points, masks)
     x = points.x - reference_x[lanes, None]
     y = points.y - reference_y[lanes, None]
-    work = np.exp(np.minimum(x + y, _largest(x + y, masks[lanes])))
-    work /= np.exp(_largest(x + y, masks[lanes]))
+    z = None if points.z is None else np.broadcast_to(points.z, x.shape)
+    log_work = x + y if z is None else x + y + z
+    work = np.exp(np.minimum(log_work, _largest(log_work, masks[lanes])))
+    work /= np.exp(_largest(log_work, masks[lanes]))
     return solver.Problem(
         x=x,
         y=y,
@@ -225,6 +233,7 @@ def _make_problem(
         prior_precision=np.zeros_like(mean),
         scale=Scale(*(np.asarray(leaf)[lanes] for leaf in scale)),
         above=np.full(len(lanes), above),
+        z=z,
     )
 
 
@@ -233,7 +242,7 @@ def _learn(
     problem: solver.Problem,
     theta: np.ndarray,
     settings: Settings,
-    core_sd: np.ndarray,
+    own_sd: np.ndarray,
     has_level: np.ndarray,
 ) -> tuple[solver.Solution, solver.Problem, Spreads]:
     """Parameters and spreads in turns, each given the other."""
@@ -249,7 +258,7 @@ def _learn(
         steps.tell(done / _ROUNDS)
         problem = problem._replace(
             sigma=spreads.sigma,
-            prior_precision=_precision(core_sd, has_level, spreads),
+            prior_precision=_precision(own_sd, has_level, spreads),
         )
         solution = solver.solve(law, problem, solution.theta, residual, _ITERATIONS)
         known = solver.information(law, problem, solution.theta, residual)
@@ -279,6 +288,7 @@ def predict_points(
         prior_mean=np.zeros(parameters),
         prior_precision=np.zeros(parameters),
         scale=estimate.scale,
+        z=points.z if "epochs" in law.axes else None,
     )
     difference, jacobian = solver.linearise(law, problem, estimate.theta)
     variance = np.einsum("spi,sij,spj->sp", jacobian, estimate.covariance, jacobian)
@@ -297,21 +307,24 @@ def _largest(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.where(masks, values, -np.inf).max(axis=1, keepdims=True)
 
 
-def _spread_starts(seed: int) -> np.ndarray:
-    """0, then draws around it, in prior deviations [starts, core parameters]."""
-    normal = np.random.default_rng(seed).standard_normal((NUM_STARTS, CORE_SIZE))
+def _spread_starts(seed: int, more: int) -> np.ndarray:
+    """0, then draws around it, in prior deviations [starts, core parameters + more]."""
+    rng = np.random.default_rng(seed)
+    sizes = (NUM_STARTS, CORE_SIZE), (NUM_STARTS, more)
+    normal = np.concatenate([rng.standard_normal(size) for size in sizes], axis=1)
     normal[0] = 0.0
     return _START_SPREAD * normal
 
 
 def _precision(
-    core_sd: np.ndarray, has_level: np.ndarray, spreads: Spreads
+    own_sd: np.ndarray, has_level: np.ndarray, spreads: Spreads
 ) -> np.ndarray:
     """Of every parameter's prior; slots without a level are held at 0."""
-    core = core_sd**-2.0
+    own = own_sd**-2.0
     offsets = np.where(has_level > 0, spreads.offset_sd[:, None] ** -2.0, _FROZEN)
     steeper = np.where(has_level > 0, spreads.slope_sd[:, None] ** -2.0, _FROZEN)
-    return np.concatenate([core, offsets, steeper], axis=1)
+    core, others = np.split(own, [CORE_SIZE], axis=1)
+    return np.concatenate([core, offsets, steeper, others], axis=1)
 
 
 def _noise(

@@ -6,6 +6,7 @@ while choosing them.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +128,11 @@ ERROR = Settings(
 )
 
 
+# How fast repeats lose their worth, in the order of `laws.repeated.Decay`, as Muennighoff
+# et al. 2023 found it in the one study there is, and a factor of five either way.
+REPEATS = (Prior("of_data", 15.4, 1.6), Prior("of_params", 5.3, 1.6))
+
+
 @dataclasses.dataclass(frozen=True)
 class Member:
     """One of the models that `law=auto` averages: the law under a prior of its own.
@@ -147,8 +153,10 @@ class Member:
     is_below: bool = False
     is_equal: bool = False
 
-    def prior(self, settings: Settings, is_loss: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the core parameters."""
+    def prior(
+        self, settings: Settings, is_loss: bool, more: Sequence[Prior] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the core parameters, and of any more."""
         mean = settings.mean
         sd = np.where(settings.sd > _HELD_SD, self.widen, 1.0) * settings.sd
         for name, value in self.mean:
@@ -157,7 +165,8 @@ class Member:
         if not is_loss:
             top = CORE.index("top")
             mean[top], sd[top] = _LEVEL_BELOW if self.is_below else _GIVEN_LEVEL
-        return mean, sd
+        mean = np.append(mean, [prior.mean for prior in more])
+        return mean, np.append(sd, [prior.sd for prior in more])
 
 
 # The usual laws are corners of this one, with the same weak priors on the rest.
