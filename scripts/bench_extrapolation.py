@@ -41,7 +41,9 @@ from scalepred.table.surface import Surface
 _DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV files.")
 _RATIOS = flags.DEFINE_list("ratios", ["10", "50", "200", "1000"], "Of compute.")
 _LAWS = flags.DEFINE_list("laws", ["rosenfeld", "chinchilla", "auto"], "Laws.")
-_STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense, other, curves, repeated.")
+_STUDIES = flags.DEFINE_list(
+    "studies", ["main"], "main, dense, other, curves, repeated."
+)
 _OUTLIERS = flags.DEFINE_bool("outliers", False, "Keep what Epoch leaves out, too.")
 
 _MIN_POINTS = 6

@@ -19,7 +19,7 @@ import numpy as np
 from scalepred.fitting import solver
 from scalepred.fitting.auto.correlation import find_shares
 from scalepred.fitting.auto.law import CORE_SIZE, LEVEL_COUNTS, find_levels, make_law
-from scalepred.fitting.auto.priors import REPEATS, Member, Settings
+from scalepred.fitting.auto.priors import Member, Settings
 from scalepred.fitting.laws import Law, Scale
 from scalepred.fitting.multistart import Points
 from scalepred.runtime import steps
@@ -115,29 +115,44 @@ def estimate(
     starts = NUM_STARTS if near is None else 1
     lanes = np.repeat(np.arange(len(masks)), starts)
     has_level = has_level[lanes]
-    repeats = REPEATS if "epochs" in law.axes else ()
-    priors = [member.prior(settings, is_loss, repeats) for member in members]
-    mean = np.zeros((len(lanes), law.num_parameters))
-    # Of what is no offset: the core, and at the end how repeats lose their worth.
-    first = law.num_parameters - len(repeats)
-    own = np.r_[:CORE_SIZE, first : law.num_parameters]
-    mean[:, own] = np.stack([mean for mean, _ in priors])[lanes]
-    own_sd = np.stack([sd for _, sd in priors])[lanes]
+    believed = [member.prior(settings, is_loss) for member in members]
+    mean, sd = (np.stack(part)[lanes] for part in zip(*believed, strict=True))
+    none = np.zeros_like(has_level)
+    mean = _place_offsets(mean, none, none)
     if near is None:
-        theta = mean.copy()
-        theta[:, own] += np.minimum(own_sd, _WIDEST_START) * np.tile(
-            _spread_starts(seed, len(repeats)), (len(masks), 1)
-        )
+        around = _spread_starts(seed, sd.shape[1])
+        moved = np.minimum(sd, _WIDEST_START) * np.tile(around, (len(masks), 1))
+        theta = mean + _place_offsets(moved, none, none)
     else:
         theta = np.where(np.isfinite(near.theta), near.theta, mean)
     equal = np.array([member.is_equal for member in members])
     power = np.where(equal, 0.0, settings.compute_power)[lanes]
     problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
-    if "epochs" not in law.axes:
+    if "epochs" not in axes:
         problem = problem._replace(z=None)
-    solution, problem, spreads = _learn(
-        law, problem, theta, settings, own_sd, has_level
-    )
+    learnt = _learn(law, problem, theta, settings, sd, has_level)
+    found = _conclude(law, points, settings, has_level, *learnt)
+    by_subset = found.objective.reshape(len(masks), starts)
+    best = np.argmin(by_subset, axis=1)
+    lowest = by_subset[np.arange(len(masks)), best]
+    chosen = np.arange(len(masks)) * starts + best
+    agree = np.mean(by_subset <= lowest[:, None] + 0.1, axis=1)
+    found = jax.tree.map(lambda leaf: leaf[chosen], found)
+    return law, found._replace(agree=agree if near is None else near.agree)
+
+
+def _conclude(
+    law: Law,
+    points: Points,
+    settings: Settings,
+    has_level: np.ndarray,
+    solution: solver.Solution,
+    problem: solver.Problem,
+    spreads: Spreads,
+) -> Estimate:
+    """The estimate of each lane, whose `agree` is 1; an objective that is not finite
+    is infinite.
+    """
     sigma, offset_sd, slope_sd = spreads
     weight = np.asarray(problem.weight)
     objective = (  # Eq. (1)
@@ -151,26 +166,33 @@ def estimate(
     shares = find_shares(points, known)
     covariance = _covariance(known, shares)
     # What an unseen size may have for an offset is part of what is not known.
-    if num_levels := levels.shape[1]:
-        unseen = CORE_SIZE + num_levels
+    if slots := has_level.shape[1]:
+        unseen = CORE_SIZE + slots - 1
         covariance[:, unseen, unseen] = offset_sd**2 * (has_level.sum(axis=1) > 0)
-    by_subset = np.where(np.isfinite(objective), objective, np.inf).reshape(
-        len(masks), starts
+    return Estimate(
+        theta=solution.theta,
+        covariance=covariance,
+        sigma=sigma,
+        objective=np.where(np.isfinite(objective), objective, np.inf),
+        problem=problem,
+        shares=shares,
+        agree=np.ones(len(sigma)),
+        status=solution.status,
     )
-    best = np.argmin(by_subset, axis=1)
-    lowest = by_subset[np.arange(len(masks)), best]
-    chosen = np.arange(len(masks)) * starts + best
-    agree = np.mean(by_subset <= lowest[:, None] + 0.1, axis=1)
-    return law, Estimate(
-        theta=solution.theta[chosen],
-        covariance=covariance[chosen],
-        sigma=sigma[chosen],
-        objective=lowest,
-        problem=jax.tree.map(lambda leaf: leaf[chosen], problem),
-        shares=shares[chosen],
-        agree=agree if near is None else near.agree,
-        status=solution.status[chosen],
-    )
+
+
+def _place_offsets(
+    own: np.ndarray, offsets: np.ndarray, steeper: np.ndarray
+) -> np.ndarray:
+    """Numbers in the order of theta: the core's, those of model sizes, the rest's.
+
+    Args:
+        own: of all parameters but those of model sizes [lanes, parameters].
+        offsets: of the offset of each slot [lanes, slots].
+        steeper: of its change of the data exponent [lanes, slots].
+    """
+    core, rest = np.split(own, [CORE_SIZE], axis=1)
+    return np.concatenate([core, offsets, steeper, rest], axis=1)
 
 
 def _find_law(
@@ -307,11 +329,9 @@ def _largest(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.where(masks, values, -np.inf).max(axis=1, keepdims=True)
 
 
-def _spread_starts(seed: int, more: int) -> np.ndarray:
-    """0, then draws around it, in prior deviations [starts, core parameters + more]."""
-    rng = np.random.default_rng(seed)
-    sizes = (NUM_STARTS, CORE_SIZE), (NUM_STARTS, more)
-    normal = np.concatenate([rng.standard_normal(size) for size in sizes], axis=1)
+def _spread_starts(seed: int, parameters: int) -> np.ndarray:
+    """0, then draws around it, in prior deviations [starts, parameters]."""
+    normal = np.random.default_rng(seed).standard_normal((NUM_STARTS, parameters))
     normal[0] = 0.0
     return _START_SPREAD * normal
 
@@ -320,11 +340,9 @@ def _precision(
     own_sd: np.ndarray, has_level: np.ndarray, spreads: Spreads
 ) -> np.ndarray:
     """Of every parameter's prior; slots without a level are held at 0."""
-    own = own_sd**-2.0
     offsets = np.where(has_level > 0, spreads.offset_sd[:, None] ** -2.0, _FROZEN)
     steeper = np.where(has_level > 0, spreads.slope_sd[:, None] ** -2.0, _FROZEN)
-    core, others = np.split(own, [CORE_SIZE], axis=1)
-    return np.concatenate([core, offsets, steeper, others], axis=1)
+    return _place_offsets(own_sd**-2.0, offsets, steeper)
 
 
 def _noise(

@@ -6,7 +6,6 @@ while choosing them.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +57,8 @@ class Settings:
     """Priors and weights for one kind of metric.
 
     Attributes:
-        priors: of the core parameters, in the order of `Core`.
+        priors: of the core parameters, in the order of `Core`; then, where epochs are
+            among the sizes, of how repeats lose their worth.
         compute_power: a point weighs (m n / largest m n) to this power.
         above: weight of a residual above the law.
         sigma: expected standard deviation of ln value about the law.
@@ -79,12 +79,12 @@ class Settings:
 
     @property
     def mean(self) -> np.ndarray:
-        """Of the core parameters [parameters]."""
+        """Of the priors [priors]."""
         return np.array([prior.mean for prior in self.priors])
 
     @property
     def sd(self) -> np.ndarray:
-        """Standard deviations of the core parameters [parameters]."""
+        """Standard deviations of the priors [priors]."""
         return np.array([prior.sd for prior in self.priors])
 
 
@@ -128,11 +128,6 @@ ERROR = Settings(
 )
 
 
-# How fast repeats lose their worth, in the order of `laws.repeated.Decay`, as Muennighoff
-# et al. 2023 found it in the one study there is, and a factor of five either way.
-REPEATS = (Prior("of_data", 15.4, 1.6), Prior("of_params", 5.3, 1.6))
-
-
 @dataclasses.dataclass(frozen=True)
 class Member:
     """One of the models that `law=auto` averages: the law under a prior of its own.
@@ -153,10 +148,8 @@ class Member:
     is_below: bool = False
     is_equal: bool = False
 
-    def prior(
-        self, settings: Settings, is_loss: bool, more: Sequence[Prior] = ()
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the core parameters, and of any more."""
+    def prior(self, settings: Settings, is_loss: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the parameters that have a prior."""
         mean = settings.mean
         sd = np.where(settings.sd > _HELD_SD, self.widen, 1.0) * settings.sd
         for name, value in self.mean:
@@ -165,8 +158,7 @@ class Member:
         if not is_loss:
             top = CORE.index("top")
             mean[top], sd[top] = _LEVEL_BELOW if self.is_below else _GIVEN_LEVEL
-        mean = np.append(mean, [prior.mean for prior in more])
-        return mean, np.append(sd, [prior.sd for prior in more])
+        return mean, sd
 
 
 # The usual laws are corners of this one, with the same weak priors on the rest.
@@ -213,6 +205,23 @@ def for_curves(settings: Settings) -> Settings:
         above=1.0,
         sigma=0.01,
         sigma_strength=2.0,
+    )
+
+
+# How fast repeats lose their worth, in the order of `laws.repeated.Decay`: as
+# Muennighoff et al. 2023 published it, and a factor of five either way.
+_REPEATS = (Prior("of_data", 15.4, 1.6), Prior("of_params", 5.3, 1.6))
+
+
+def for_repeats(settings: Settings) -> Settings:
+    """The settings for points whose data were seen more or less often.
+
+    More epochs are wanted at any compute, not only beyond the largest: it counts half.
+    """
+    return dataclasses.replace(
+        settings,
+        priors=(*settings.priors, *_REPEATS),
+        compute_power=settings.compute_power / 2,
     )
 
 
