@@ -162,9 +162,10 @@ def about_epochs(result: LeastSquares | Auto) -> list[Warn]:
         )
         return [Warn("same_epochs", sentence)]
     if (count := len(np.unique(epochs))) < 3:
-        numbers_of = "one number" if count == 1 else f"{count} numbers"
-        known = "what other studies found" if result.members else "the form of the law"
-        sentence = f"only {numbers_of} of epochs: how repeats lose their worth rests on {known}"
+        many = "one number" if count == 1 else f"{count} numbers"
+        rests = "what other studies found" if result.members else "the form of the law"
+        sentence = f"only {many} of epochs: how repeats lose their worth rests on "
+        sentence += rests
         found.append(Warn("few_epochs", sentence))
     if count > 1 and np.any(surface.data != surface.data[0]):
         correlation = np.corrcoef(np.log(surface.data), np.log(epochs))[0, 1]

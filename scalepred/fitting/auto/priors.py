@@ -151,7 +151,9 @@ class Member:
     def prior(self, settings: Settings, is_loss: bool) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the parameters that have a prior."""
         mean = settings.mean
-        sd = np.where(settings.sd > _HELD_SD, self.widen, 1.0) * settings.sd
+        # What repeats are worth is wide already.
+        is_widened = (settings.sd > _HELD_SD) & (np.arange(len(mean)) < len(CORE))
+        sd = np.where(is_widened, self.widen, 1.0) * settings.sd
         for name, value in self.mean:
             mean[CORE.index(name)] = value
             sd[CORE.index(name)] = _HELD_SD
