@@ -140,7 +140,7 @@ def axes_of(law: str | Law, surface: Surface) -> tuple[str, ...]:
         UserError: there is no such law.
     """
     if law == "auto":
-        return auto_fit.varying_axes(surface)
+        return auto_fit.axes_of(surface)
     law = find_law(law) if isinstance(law, str) else law
     return law.axes
 

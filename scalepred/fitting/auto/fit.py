@@ -38,8 +38,7 @@ class _Kind:
         settings: of the estimate.
         members: that are weighed.
         fits_guess: the random-guess level is fitted.
-        axes: of the law. Priors know what repeats are worth, so that a surface with
-            epochs has the three of them even where these are the same everywhere.
+        axes: of the law.
     """
 
     settings: priors.Settings
@@ -51,9 +50,9 @@ class _Kind:
     def of(surface: Surface) -> "_Kind":
         is_loss = not is_bounded(surface.metric)
         fits_guess = is_loss and surface.random_guess is None
-        axes = varying_axes(surface)
+        axes = axes_of(surface)
         settings = priors.LOSS if is_loss else priors.ERROR
-        if len(axes) == 1 and multistart.have_same_epochs(surface):
+        if len(axes) == 1:
             members = priors.curve_members(axes[0])
             return _Kind(priors.for_curves(settings), members, fits_guess, axes)
         members = priors.MEMBERS
@@ -64,10 +63,9 @@ class _Kind:
             # had that been the end.
             above = min(settings.above, priors.LOSS.above)
             settings = dataclasses.replace(settings, above=above)
-        if surface.epochs is None:
-            return _Kind(settings, members, fits_guess, ("params", "data"))
-        settings = priors.for_repeats(settings)
-        return _Kind(settings, members, fits_guess, ("params", "data", "epochs"))
+        if "epochs" in axes:
+            settings = priors.for_repeats(settings)
+        return _Kind(settings, members, fits_guess, axes or ("params", "data"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,6 +270,19 @@ class Auto:
         counts = rng.multinomial(self.resamples, self.shares)
         members = np.repeat(np.arange(len(counts)), counts)
         return draws.draw(self.law, self.estimate, members, rng)
+
+
+def axes_of(surface: Surface) -> tuple[str, ...]:
+    """Sizes that the law of these points depends on.
+
+    Priors know what repeats are worth, so that a surface with epochs has all three,
+    even where every point has the same.
+    """
+    axes = varying_axes(surface)
+    same = multistart.have_same_epochs(surface)
+    if surface.epochs is None or (len(axes) == 1 and same):
+        return axes
+    return "params", "data", "epochs"
 
 
 def varying_axes(surface: Surface) -> tuple[str, ...]:
