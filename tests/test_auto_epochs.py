@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import typing
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import scalepred
 from scalepred.fitting import merging, predict
 from scalepred.fitting.auto import priors
+from scalepred.fitting.auto.fit import Auto
 from scalepred.fitting.auto.law import CORE_SIZE, make_law
 from scalepred.fitting.laws import Scale
 from scalepred.report import law_code
@@ -62,7 +64,7 @@ def test_without_repeats_the_published_worth_is_taken_with_a_wide_interval():
 
 
 def test_back_tests_hide_epochs_and_compute():
-    found = fitted().estimate
+    found = typing.cast(Auto, fitted().estimate)
     assert found.inner_tests
     most = simulate().epochs.max()  # pyright: ignore[reportOptionalMemberAccess]
     for tests in found.epoch_tests:
@@ -70,7 +72,8 @@ def test_back_tests_hide_epochs_and_compute():
         for test in tests:
             epochs = found.surface.epochs
             np.testing.assert_array_equal(test.mask, epochs <= most / test.ratio)
-    assert not scalepred.fit(once(), "auto", resamples=0).estimate.epoch_tests[0]
+    plain = scalepred.fit(once(), "auto", resamples=0).estimate
+    assert not typing.cast(Auto, plain).epoch_tests[0]
 
 
 def once() -> Surface:

@@ -191,7 +191,7 @@ def _check_epochs(surface: Surface, law_name: str, axes: tuple[str, ...]) -> Non
                 f"law={law_name}: knows nothing of epochs, which vary from "
                 f"{epochs.min():g} to {epochs.max():g}; fit the points of one number "
                 "of epochs only, read the table without them, or use "
-                "law=data_constrained"
+                "law=auto or law=data_constrained"
             )
     elif epochs is None:
         raise UserError(
