@@ -76,17 +76,7 @@ def fit_table(
     questions, said = leave_out(law, points, questions, targets)
     surface, in_fit, apart = _drop_elsewhere(surface, in_fit, law)
     surface = dataclasses.replace(surface, notes=(*surface.notes, *said, *apart))
-    steps.begin(f"fitting {int(np.sum(in_fit)):,} points, law {law}")
-    fit = fitting.fit(
-        surface.where(in_fit),
-        law,
-        residual=solver.Residual.of(settings),
-        resamples=settings.resamples,
-        seed=settings.seed,
-        refit_points=settings.refit_points,
-        losses=losses,
-        is_through=is_through,
-    )
+    fit = _fit(surface.where(in_fit), settings, losses, is_through)
     if losses is not None:  # which road was taken
         notes = (fit.estimate.notes[0], *surface.notes)
         surface = dataclasses.replace(surface, notes=notes)
@@ -101,6 +91,22 @@ def fit_table(
     finish(workdir, found, True, figure_process)
     log(workdir, f"fitted {int(in_fit.sum())} points, law {fit.law.name}")
     return found, judge(fit, gates)
+
+
+def _fit(
+    points: Surface, settings: config.Fitting, losses: Surface | None, is_through: bool
+) -> fitting.Fit:
+    steps.begin(f"fitting {len(points):,} points, law {settings.law}")
+    return fitting.fit(
+        points,
+        settings.law,
+        residual=solver.Residual.of(settings),
+        resamples=settings.resamples,
+        seed=settings.seed,
+        refit_points=settings.refit_points,
+        losses=losses,
+        is_through=is_through,
+    )
 
 
 def _seal(

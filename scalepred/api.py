@@ -59,13 +59,7 @@ def run(
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(experiment)
     stages = _check_stages(stages, verify)
-    goal = None
-    if until_width is not None and budget is not None:
-        goal = loop.Goal(until_width, budget, cost, price_per_hour)
-    elif until_width is not None or budget is not None:
-        raise UserError(
-            f"until_width={until_width}, budget={budget}: give both or neither"
-        )
+    goal = _read_goal(until_width, budget, cost, price_per_hour)
     with contextlib.suppress(RuntimeError):  # JAX has started
         use_all_cores()
     folder = open_path("workdir", workdir)
@@ -92,6 +86,18 @@ def _check_stages(stages: Sequence[str] | None, verify: bool) -> Sequence[str] |
             f"{', '.join(study.STAGES)}"
         )
     return list({*(stages or study.STAGES), "verify"}) if verify else stages
+
+
+def _read_goal(
+    until_width: float | None, budget: float | None, cost: str, price_per_hour: float
+) -> loop.Goal | None:
+    if until_width is None and budget is None:
+        return None
+    if until_width is None or budget is None:
+        raise UserError(
+            f"until_width={until_width}, budget={budget}: give both or neither"
+        )
+    return loop.Goal(until_width, budget, cost, price_per_hour)
 
 
 def load_experiment(path: str | os.PathLike) -> Experiment:

@@ -18,6 +18,9 @@ RESIDUALS, WIDE_RESIDUALS = ("relative", "log"), ("huber", "robust")
 RESIDUAL_WIDTH = 1e-3
 CONVOLUTIONS = ("auto", "canonical", "native", "patches")
 MAX_DECAY_POINTS = 8
+# Runs that see their data more often are never stopped (`stop_hopeless`): the training
+# loss goes on falling where the validation part says that they learn them by heart.
+MOST_EPOCHS = 4
 
 
 class UserError(ValueError):
@@ -140,6 +143,10 @@ class Packing:
     # Times what is left open above on the device, where training takes long enough to
     # pay for it, and keeps what it found in ~/.cache/scalepred/choices.
     autotune: bool = True
+    # Of a sweep of learning rates, stops runs whose rate cannot be the best at their
+    # size: their loss, forecast on the way, ends above that of the middle rate, which
+    # is trained first. Nothing changes for those that end.
+    stop_hopeless: bool = False
     # At most so many optimiser steps between two looks at the lanes; 0: chosen by
     # the plan.
     chunk_steps: int = 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scalepred.config import Experiment
+from scalepred.config import MOST_EPOCHS, Experiment
 from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.own import find_sources
@@ -20,9 +20,11 @@ from scalepred.runtime import preemption, processes
 from scalepred.runtime.files import make_absolute
 from scalepred.runtime.sources import Sources, find_changes, refuse
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir, warn
-from scalepred.table.rows import Table
+from scalepred.table.rows import STOPPED, Table
 from scalepred.training import device_data, ensemble, weights
 from scalepred.training.curves import Curves
+from scalepred.training.curves import read as read_curves
+from scalepred.training.hopeless import Judge, as_array, find_references, from_array
 from scalepred.training.plan import Plan
 from scalepred.training.work import count_flops, count_spent, estimate_work
 
@@ -100,6 +102,7 @@ def train(
         [_Owner.of(one) for one in arms or (study,)] if processes.is_first() else []
     )
     plan = _plan_rest(study, cells, owners)
+    judge = _make_judge(arms or (study,), owners)
     packing, workdir = study.experiment.packing, study.workdir
     every = [*study.parts.evidence, *study.parts.to_verify]
     all_news = ensemble.train(
@@ -110,6 +113,7 @@ def train(
         autotune=packing.autotune,
         choices_dir=workdir / "choices",
         save=weights.choose(packing.save_weights, cells, study.dataset, every),
+        judge=judge,
     )
     if not owners:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
@@ -125,6 +129,10 @@ def train(
             f"All {len(cells)} runs ({what}) are in {where}; nothing to train."
         )
         return None
+    planned = [cell for pack in plan.packs for cell in pack.queue]
+    often = [cell for cell in planned if round(cell.epochs) > MOST_EPOCHS]
+    if packing.stop_hopeless and often:
+        _tell(study, words.describe_never_stopped(len(often), len(planned)))
     news = _fill(study, owners, plan, all_news)
     if news is not None:
         log(
@@ -133,13 +141,34 @@ def train(
             f"{news.compile_seconds:.1f} s, waiting for it {news.wait_seconds:.1f} s, "
             f"lanes busy {news.lane_utilization:.1%}",
         )
-        _tell_spent(study, plan)
+        _tell_spent(study, planned)
+        _tell_stopped(study, owners, planned)
     return news
 
 
-def _tell_spent(study: Study, plan: Plan) -> None:
+def _tell(study: Study, said: str) -> None:
+    console.print_line(said)
+    log(study.workdir, said)
+
+
+def _tell_stopped(
+    study: Study, owners: Sequence["_Owner"], cells: Sequence[Cell]
+) -> None:
+    """What stopping runs saved, where some were."""
+    rows = {name: row for owner in owners for name, row in owner.table.rows.items()}
+    stopped = [cell for cell in cells if rows[cell.cell_id].status == STOPPED]
+    if stopped:
+        alone = sum(count_flops(cell, study.dataset) for cell in cells)
+        saved = sum(
+            count_flops(cell, study.dataset) - rows[cell.cell_id].flops
+            for cell in stopped
+        )
+        share = saved / alone
+        _tell(study, words.describe_stopped(len(stopped), len(cells), share))
+
+
+def _tell_spent(study: Study, cells: Sequence[Cell]) -> None:
     """What branches saved, where there are some."""
-    cells = [cell for pack in plan.packs for cell in pack.queue]
     if any(cell.branch for cell in cells):
         alone = sum(count_flops(cell, study.dataset) for cell in cells)
         spent = count_spent(cells, study.dataset)
@@ -176,7 +205,13 @@ class _Owner(NamedTuple):
 
 def _plan_rest(study: Study, cells: Sequence[Cell], owners: Sequence[_Owner]) -> Plan:
     """The plan for cells without a row, the same in every process."""
-    rows = {name: row for owner in owners for name, row in owner.table.rows.items()}
+    rows = {
+        name: row
+        for owner in owners
+        for name, row in owner.table.rows.items()
+        # What was stopped is trained to its end where nothing is to be stopped.
+        if row.status != STOPPED or owner.study.experiment.packing.stop_hopeless
+    }
     for owner in owners:  # two arms may have a run in common
         lacking = (owner.ids & rows.keys()) - owner.table.rows.keys()
         if lacking:
@@ -187,6 +222,37 @@ def _plan_rest(study: Study, cells: Sequence[Cell], owners: Sequence[_Owner]) ->
     return ensemble.plan_cells(study.experiment, study.dataset, cells, done=done)
 
 
+def _make_judge(studies: Sequence[Study], owners: Sequence[_Owner]) -> Judge | None:
+    """Which runs are to be stopped, the same in every process; None: none are."""
+    references: dict[str, tuple[Cell, ...]] = {}
+    for study in studies:
+        cells = study.parts.evidence + study.parts.held_out
+        asked = study.experiment.packing.stop_hopeless
+        found = find_references(cells) if asked else {}
+        for name in (cell.cell_id for cell in cells):
+            own = found.get(name, ())
+            if references.setdefault(name, own) != own:
+                references[name] = ()  # it matters to another arm
+    references = {name: own for name, own in references.items() if own}
+    if not references:
+        return None
+    judge = Judge(references)
+    awaited = {c.cell_id: c for own in references.values() for c in own}
+    known = {}
+    for owner in owners:
+        curves = read_curves(owner.study.workdir)
+        rows = owner.table.rows
+        known |= {
+            name: curves[name]
+            for name in awaited
+            if name in curves and name in rows and rows[name].status == "ok"
+        }
+    losses = processes.same_everywhere(as_array(awaited, known))
+    for cell, row in zip(awaited.values(), losses, strict=True):
+        judge.end(cell.cell_id, from_array(cell, row))
+    return judge
+
+
 def _fill(
     study: Study,
     owners: Sequence[_Owner],
@@ -195,7 +261,7 @@ def _fill(
 ) -> ensemble.Progress | None:
     """Keeps runs as they finish, and shows how far training is; the last news."""
     work = estimate_work(plan, study.dataset)
-    work_done = 0.0
+    all_work, work_done = sum(work.values()), 0.0
     news = None
     try:
         with Progress(plan.num_cells) as progress:
@@ -206,7 +272,7 @@ def _fill(
                 progress.update(
                     num_done=news.num_done,
                     lanes_busy=news.lane_utilization,
-                    share_done=work_done / sum(work.values()),
+                    share_done=work_done / all_work,
                     program=news.program,
                     wait_seconds=news.wait_seconds,
                 )

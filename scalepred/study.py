@@ -17,25 +17,24 @@ from etils import epath
 
 from scalepred import dry_run, own, sweep, validation
 from scalepred.analysis import ask, finish, leave_out
-from scalepred.config import Experiment, UserError
+from scalepred.config import Experiment, Questions, UserError
 from scalepred.fill import open_table, train
 from scalepred.fitting.answers import Answer
 from scalepred.fitting.design.rounds import Round
-from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.fit import Fit
 from scalepred.forecasting import loop, targets
+from scalepred.forecasting.asked import check_asked, check_targets
 from scalepred.forecasting.evidence import fit_evidence, make_surface
 from scalepred.forecasting.forecast import Forecast, Verified
 from scalepred.forecasting.gate import Gate, Verdict, judge
-from scalepred.forecasting.parts import Study, TargetRates, prepare
+from scalepred.forecasting.parts import Study, prepare
 from scalepred.forecasting.rates import choose_rates
 from scalepred.forecasting.verification import (
-    check_forecast,
+    await_forecast,
     find_runs,
     score_forecast,
     seal_forecast,
 )
-from scalepred.grid import Cell
 from scalepred.report import console, words
 from scalepred.report.results import Results, Training, make_results
 from scalepred.runtime import processes, steps
@@ -124,7 +123,7 @@ def run(
         steps.begin("reading the data")
     study = processes.together(lambda: prepare(experiment, workdir, outline=dry_run))
     if with_targets:
-        check_targets(study)
+        check_targets(study.parts)
     if dry_run:
         _print_plan(study, machines, price_per_hour)
         return Outcome()
@@ -154,7 +153,7 @@ def _run_stages(
     """All but the reading of what was asked; see `run`."""
     steps.begin("planning what to train")
     study, news = _train_evidence(study, stages, goal)
-    verifies = "verify" in stages and bool(to_verify(study, with_targets))
+    verifies = "verify" in stages and bool(study.parts.after_forecast(with_targets))
     if not verifies:
         processes.part()
     steps.begin("fitting the law, sealing the forecast")
@@ -162,55 +161,12 @@ def _run_stages(
     steps.end()
     if verifies:
         study = await_forecast(study)
-        cells = to_verify(study, with_targets)
+        cells = study.parts.after_forecast(with_targets)
         news = train(study, cells, "checkpoints_verify") or news
         processes.part()
     if study.table is None:
         return Outcome()
     return report(study, fit, news, stages, gates)
-
-
-def check_asked(
-    experiment: Experiment,
-    stages: Sequence[str],
-    gates: Sequence[Gate],
-    goal: loop.Goal | None,
-) -> None:
-    """A mistake must not wait for the training to end."""
-    validation.validate(experiment)
-    if experiment.arms:
-        raise UserError("arms: are compared by `scalepred.run`, not here")
-    named = ",".join(stages)
-    for stage, why in (
-        ("report", "report draws what fit finds"),
-        ("forecast", "a forecast is what the fit says"),
-    ):
-        if stage in stages and "fit" not in stages:
-            raise UserError(f"stages={named}: {why}; add fit")
-    if gates and "fit" not in stages:
-        raise UserError(f"stages={named}: a gate asks the fit; add fit")
-    law = experiment.fit.law
-    with_epochs = knows_epochs(law)
-    for field, asked in (
-        ("questions.at_epochs", experiment.questions.at_epochs),
-        ("targets.epochs", experiment.targets.epochs),
-    ):
-        if asked and not with_epochs:
-            raise UserError(
-                f"{field}={asked}: fit.law={law} knows nothing of epochs; leave it "
-                "out, or choose fit.law=data_constrained"
-            )
-    if goal:
-        loop.check(experiment, goal)
-
-
-def check_targets(study: Study) -> None:
-    if not study.parts.to_verify:
-        raise UserError(
-            "--stages=verify: this study fits its whole grid and has no "
-            "targets.widths, so there is nothing to verify; name targets, or leave "
-            "verify out"
-        )
 
 
 def _print_plan(
@@ -239,11 +195,6 @@ def _train_evidence(
     return (loop.with_chosen(study) if goal else study), news
 
 
-def to_verify(study: Study, with_targets: bool) -> list[Cell]:
-    """What is trained after the forecast."""
-    return study.parts.to_verify if with_targets else study.parts.held_out
-
-
 def fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | None]:
     """The fit of the evidence, its forecast sealed; targets have the best rates."""
     if study.table is None or not {"fit", "verify"} & {*stages}:
@@ -256,25 +207,9 @@ def fit_and_forecast(study: Study, stages: Sequence[str]) -> tuple[Study, Fit | 
         return study, None
     fit = fit_evidence(study)
     if "forecast" in stages:
-        seal_forecast(study, fit, _answer(study, fit))
+        answers = _answer(fit, study.experiment.questions, study.largest)
+        seal_forecast(study, fit, answers)
     return study, fit
-
-
-def await_forecast(study: Study) -> Study:
-    """All processes have the first one's targets, of which something was said."""
-    if study.table is not None:
-        check_forecast(study)
-    processes.wait_for_first(f"forecast {study.arm}")  # a name is waited for once
-    cells = study.parts.targets
-    if not cells:
-        return study
-    own = [(cell.learning_rate, cell.weight_decay) for cell in cells]
-    # As bytes: JAX would round them to 32 bits, and with them the cells' ids.
-    sent = processes.same_everywhere(np.array(own, np.float64).view(np.uint8))
-    rates = sent.astype(np.uint8).view(np.float64).reshape(-1, 2).tolist()
-    chosen = study.rates or TargetRates([])
-    of_cells = [(rate, decay) for rate, decay in rates]
-    return study.with_rates(chosen._replace(of_cells=of_cells))
 
 
 def report(
@@ -343,7 +278,8 @@ def _collect(
     lost = surface.left_out
     if lost.is_many and lost != fit.surface.left_out:  # of which the fit warns
         surface = dataclasses.replace(surface, notes=(*surface.notes, lost.sentence))
-    _, said = leave_out(fit.called, fit.surface, study.experiment.questions)
+    questions = study.experiment.questions
+    _, said = leave_out(fit.called, fit.surface, questions)
     of_rates = study.rates.notes if study.rates else ()
     surface = dataclasses.replace(surface, notes=(*of_rates, *surface.notes, *said))
     fitted = {study.size_of(cell)[:2] for cell in parts.evidence}
@@ -354,7 +290,7 @@ def _collect(
         surface,
         np.array([size in fitted for size in sizes]),
         fit,
-        _answer(study, fit),
+        _answer(fit, questions, study.largest),
         targets=[*asked, *targets.ask_plain(study, fit.cost)],
         training=Training.of(rows, news, _count_spent(study, rows)),
         forecast=forecast,
@@ -362,12 +298,11 @@ def _collect(
     )
 
 
-def _answer(study: Study, fit: Fit) -> list[Answer]:
-    """The questions, at the largest sizes of the grid where they name none."""
-    cells = study.parts.evidence + study.parts.held_out
-    sizes = {study.size_of(cell) for cell in cells}
-    largest = [max(float(size[axis]) for size in sizes) for axis in (0, 1)]
-    questions, _ = leave_out(fit.called, fit.surface, study.experiment.questions)
+def _answer(
+    fit: Fit, questions: Questions, largest: tuple[float, float]
+) -> list[Answer]:
+    """The questions, at the largest (params, data) of the grid where they name none."""
+    questions, _ = leave_out(fit.called, fit.surface, questions)
     return ask(fit, questions, *largest)
 
 

@@ -4,8 +4,8 @@ At each width the bottom of the bowl is that of a parabola in ln(rate) through t
 around the lowest mean, and its interval follows from how far runs are off the parabola.
 (Where the bowl is lopsided the bottom is off by some percent, which the interval does
 not say: one with a cubic term of a tenth of the square's, by 8 %.)
-Runs that diverged have an infinite loss: their rates are never the best, and no part of
-the parabola.
+Runs that diverged, or were stopped, have an infinite loss: their rates are never the
+best, and no part of the parabola.
 """
 
 import collections
@@ -52,7 +52,8 @@ class Bowl(NamedTuple):
         """Why there is no bottom, as a sentence's end; "" if there is one."""
         return {
             "ok": "",
-            "edge": "the lowest is the last rate tried, or beside one that diverged",
+            "edge": "the lowest is the last rate tried, or beside one that diverged "
+            "or was stopped",
             "flat": "the rates around the lowest do not bend upwards for sure",
             "few": "fewer than three rates beside each other, or one run of each",
         }[self.status]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scalepred.config import (
     CONVOLUTIONS,
     MAX_DECAY_POINTS,
+    MOST_EPOCHS,
     PRECISIONS,
     RESIDUAL_WIDTH,
     RESIDUALS,
@@ -34,6 +35,8 @@ def validate(experiment: Experiment) -> None:
     _validate_training(experiment.training)
     _validate_length(experiment.training)
     _validate_packing(experiment.packing)
+    if experiment.packing.stop_hopeless:
+        _validate_stopping(experiment)
     _validate_fit(experiment.fit)
     _validate_targets(experiment.targets)
     _validate_questions(experiment.questions)
@@ -111,6 +114,28 @@ def _validate_packing(packing: Packing) -> None:
     minutes = packing.checkpoint_minutes
     good = 0 <= minutes < math.inf
     _check(good, "packing.checkpoint_minutes", minutes, "0 (none) or more")
+
+
+def _validate_stopping(experiment: Experiment) -> None:
+    """Whether there may be runs that cannot matter."""
+    grid, epochs = experiment.grid, experiment.training.epochs
+    field = "packing.stop_hopeless=True"
+    if len(grid.learning_rates) < 2:
+        raise UserError(
+            f"{field}: only runs whose rate cannot be the best are stopped, so a sweep "
+            "is needed; give several grid.learning_rates, or leave it out"
+        )
+    if grid.branches:
+        raise UserError(
+            f"{field}: a trunk serves all of its branches and is never stopped; leave "
+            "it out, or grid.branches"
+        )
+    if epochs > MOST_EPOCHS:
+        raise UserError(
+            f"{field}: runs that see their data more than {MOST_EPOCHS} times "
+            f"(training.epochs={epochs:g}) are never stopped, as their training loss "
+            "does not tell which rate is the best; leave it out"
+        )
 
 
 def _validate_fit(fit: Fitting) -> None:

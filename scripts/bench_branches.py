@@ -1,7 +1,7 @@
 """How fast lanes step where runs branch off trunks, beside as many plain cells.
 
     python scripts/bench_branches.py [--rounds=5] [--family=mlp] [--widths=16,64]
-        [--axes=map,vmap]
+        [--axes=map,vmap] [--images=65536]
 
 Both grids are the same but for `grid.branches`: eight sizes of data, seven halvings,
 for one epoch. All programs are compiled beforehand; the grids are trained in turn, and
@@ -17,17 +17,18 @@ from absl import app, flags
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Of both grids.")
 _FAMILY = flags.DEFINE_string("family", "mlp", "Of the models.")
 _WIDTHS = flags.DEFINE_list("widths", ["16", "64"], "Of the models.")
+_IMAGES = flags.DEFINE_integer("images", 65_536, "Of the largest size.")
 _AXES = flags.DEFINE_list("axes", ["map", "vmap"], "Of lanes.")
 
 
 def make_dataset():
-    """Arrays of the shape of digits, 65,536 to train on; what they say is easy."""
+    """Arrays of the shape of digits; what they say is easy."""
     import numpy as np
 
     from scalepred.data.dataset import Dataset
 
     random = np.random.default_rng(0)
-    num_train, num_test = 65_536, 512
+    num_train, num_test = _IMAGES.value, 512
     labels = (np.arange(num_train + num_test) % 10).astype(np.int32)
     inputs = random.normal(size=(10, 64))[labels] + 2 * random.normal(
         size=(len(labels), 64)

@@ -9,6 +9,8 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -83,3 +85,31 @@ def shared_data() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"no folder {path}: SCALEPRED_SHARED names the one that holds it")
     return path
+
+
+class _NoDrawing:
+    """In place of a `FigureProcess`: the files of a report, with nothing in them."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+
+    def start(self, plot: Any) -> None:
+        self._names = plot.figures
+
+    def finish(self) -> dict[str, Any]:
+        from scalepred.report.plot_data import FigureFiles
+
+        return {name: FigureFiles(b"", b"") for name in self._names}
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Reports without figures, for modules that write many and look at none.
+
+    Each takes three seconds of a core; test_report draws every kind of them.
+    """
+    from scalepred import analysis
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analysis, "FigureProcess", _NoDrawing)
+        yield

@@ -114,6 +114,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.short
 @settings(SETTINGS, max_examples=12)
 @given(kind=KINDS)
 def test_a_table_is_answered_or_refused(tmp_path_factory, capsys, kind):
@@ -121,7 +122,7 @@ def test_a_table_is_answered_or_refused(tmp_path_factory, capsys, kind):
 
 
 @pytest.mark.slow
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=500)
 @given(kind=KINDS)
 def test_any_of_many_tables(tmp_path_factory, capsys, kind):
     check(tmp_path_factory.mktemp("t"), capsys, kind)

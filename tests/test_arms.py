@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from etils import epath
+from test_commands import assert_refused, run_train
 
 import scalepred
 from scalepred import config, grid, study
@@ -22,6 +23,8 @@ from scalepred.forecasting import gate as gates
 from scalepred.forecasting import loop
 from scalepred.table.rows import Table
 from scalepred.training import ensemble
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ARMS = {
     "plain": {},
@@ -391,7 +394,7 @@ def test_another_study_in_the_workdir_is_refused(workdir, outcome):
         study.run(small_study(arms={}), workdir)
 
 
-def test_the_command_compares_arms(tmp_path):
+def test_the_command_compares_arms(monkeypatch, capsys, tmp_path):
     path = tmp_path / "experiment.py"
     path.write_text(
         "from scalepred import config\n"
@@ -402,17 +405,19 @@ def test_the_command_compares_arms(tmp_path):
         "        training=config.Training(learning_rate=0.05, steps=20),\n"
         "    )\n"
     )
-    command = [
-        sys.executable, "-m", "scalepred.commands.train", f"--config={path}",
-        f"--workdir={tmp_path / 'work'}", "--arm=plain:",
+    arguments = [
+        f"--config={path}", f"--workdir={tmp_path / 'work'}", "--arm=plain:",
         "--arm=nesterov: training.nesterov=True",
     ]  # fmt: skip
-    root = pathlib.Path(__file__).resolve().parents[1]
-    done = subprocess.run(
-        [*command, "--dry_run"], capture_output=True, text=True, cwd=root, check=True
-    )
-    assert "12 cells, 12 to train" in done.stdout
+    status, out, _ = run_train(monkeypatch, capsys, *arguments, "--dry_run")
+    assert status == 0
+    assert "12 cells, 12 to train" in out
+    wrong = ("--until_width=0.1", "--budget=1e9")
+    refused = run_train(monkeypatch, capsys, *arguments, *wrong)
+    assert_refused(refused, "of a study without arms")
     assert not (tmp_path / "work").exists()
+    root = pathlib.Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "scalepred.commands.train", *arguments]
     gate = "--gate=arm=nesterov better than plain at budget=1e7 probability=0.999"
     gated = subprocess.run(
         [*command, gate, "--json"], capture_output=True, text=True, cwd=root
@@ -422,12 +427,3 @@ def test_the_command_compares_arms(tmp_path):
     assert said["comparison"]["pairs"][0]["second"] == "nesterov"
     assert said["gates"][0]["passed"] == (gated.returncode == 0)
     assert (tmp_path / "work" / "report.html").exists()
-    wrong = subprocess.run(
-        [*command, "--until_width=0.1", "--budget=1e9"],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        check=False,
-    )
-    assert wrong.returncode == 2
-    assert "of a study without arms" in wrong.stderr

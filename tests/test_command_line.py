@@ -14,6 +14,8 @@ from scalepred.commands import train as train_main
 from scalepred.config import Questions
 from scalepred.runtime import command
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.mark.parametrize("module", ["scalepred", "scalepred.commands.fit"])
 def test_help_names_every_flag(module):

@@ -19,6 +19,8 @@ from scalepred.runtime import command, preemption
 from scalepred.table.surface import Surface
 from tests import published
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DIGITS = f"--config={ROOT}/experiments/digits_mlp.py"
 
@@ -270,7 +272,7 @@ def test_what_is_no_plain_file(capsys, tmp_path, kind):
         (f"--measurements={path}", f"--workdir={work}"),
         (points, f"--score={path}"),
     ):
-        part = "there is no such" if kind == "folder" else "is a pipe or a device; give"
+        part = "special: " if kind == "folder" else "is a pipe or a device; give"
         assert_refused(run_fit(capsys, *arguments), part)
     if kind != "folder":
         assert_refused(run_fit(capsys, points, f"--workdir={path}"), part)
@@ -397,7 +399,7 @@ def test_bad_tables_reach_the_command(capsys, tmp_path):
     points = write_points(tmp_path / "points.csv", extra="1,2,text\n")
     assert_refused(run_fit(capsys, points, "--workdir=w"), "'text' is not a number")
     assert_refused(run_fit(capsys, "--workdir=w"), "--measurements: missing")
-    assert_refused(run_fit(capsys, points), "--workdir: missing")
+    assert_refused(run_fit(capsys, points, points), "--workdir: missing")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

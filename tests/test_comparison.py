@@ -5,7 +5,6 @@ import functools
 import json
 import math
 import re
-import types
 
 import numpy as np
 import pytest
@@ -16,10 +15,12 @@ from scalepred.config import UserError
 from scalepred.fitting import differences, pairing
 from scalepred.fitting.comparison import Comparison, Pair, compare
 from scalepred.fitting.fit import Fit
-from scalepred.report import compare_screen
+from scalepred.fitting.predict import Estimate
+from scalepred.report import arms_words, compare_screen, compare_words
 from scalepred.report.page import families
 from scalepred.table.surface import Surface
-from tests.test_commands import assert_refused, run_fit
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 _M, _N = (
     size.ravel()
@@ -231,6 +232,7 @@ def _count_inside(trials: int, shift: float, names: str, share: float) -> np.nda
     return np.mean(inside, axis=0)
 
 
+@pytest.mark.short
 def test_paired_intervals_hold_the_truth() -> None:
     """Of 12, nine or more: fewer come about once in 200 times at 90 %."""
     assert np.all(_count_inside(12, -0.02, "012", 0.9) >= 9 / 12)
@@ -428,93 +430,32 @@ def test_tables_are_named_by_what_tells_them_apart() -> None:
         name(["x/a.csv", "x/a.csv"])
 
 
-def test_groups_of_any_name_have_folders_of_their_own() -> None:
-    names = ["a/b", "a b", "../..", "", "A_B", "figures", "x" * 300]
-    folders = comparing._name_folders(dict.fromkeys(names))
-    assert len({folder.lower() for folder in folders.values()}) == len(names)
-    for folder in folders.values():
-        assert folder.replace("_", "").isalnum()
-        assert len(folder) < 50
-    assert folders["figures"] != "figures"
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((2.0, 1.5, 3.0), "1.5 to 3 times less"),
+        ((0.8, 0.5, 0.9), "1.11 to 2 times as much"),
+        ((1.1, 0.8, 1.25), "1.25 times as much to 1.25 times less"),
+        ((0.5, 0.0, 0.8), "perhaps never to 1.25 times as much"),
+        ((1.5, 1.0, 2.0), "as much to 2 times less"),
+    ],
+)
+def test_how_much_less_is_said_from_the_smaller_to_the_larger(ends, said):
+    assert compare_words.span(Estimate(*ends), compare_words.say_times) == said
 
 
-def _write_csv(path, families_of=("mlp", "cnn"), **columns) -> None:
-    """A table of families that differ by 10 %, and one that is too small."""
-    lines = ["params,data,value,metric,data_unit,family"]
-    for number, name in enumerate(families_of):
-        value = 0.9**number * _law(_M, _N)
-        value = value * np.exp(
-            0.002 * np.random.default_rng(number).standard_normal(len(value))
-        )
-        lines += [
-            f"{m!r},{n!r},{v!r},loss,tokens,{name}"
-            for m, n, v in zip(_M.tolist(), _N.tolist(), value.tolist(), strict=True)
-        ]
-    lines.append("1e6,1e6,3.0,loss,tokens,tiny")
-    path.write_text("\n".join(lines) + "\n")
-
-
-def _fit_alone(surface, folder, record, in_fit, settings, *_, title):
-    """In the place of `analysis.fit_table`: without a report."""
-    fit = scalepred.fit(surface.where(in_fit), settings.law, resamples=30)
-    return types.SimpleNamespace(fit=fit), []
-
-
-def _check_command(tmp_path, capsys) -> None:
-    table, workdir = tmp_path / "runs.csv", tmp_path / "out"
-    _write_csv(table)
-    status, out, _ = run_fit(
-        capsys,
-        f"--measurements={table}",
-        "--by=family",
-        f"--workdir={workdir}",
-        "--law=chinchilla",
-        "--resamples=30",
-        "--target_value=2.4",
-        "--json",
-    )
-    assert status == 0
-    record = json.loads(out)
-    assert [group["name"] for group in record["groups"]] == ["mlp", "cnn"]
-    assert record["pairs"][0]["verdict"] == "second"
-    assert record["pairs"][0]["needed"][0]["value"] == 2.4
-    assert any("tiny is left out" in note for note in record["notes"])
-    assert json.loads((workdir / "comparison.json").read_text()) == record
-    assert (workdir / "report.html").is_file()
-
-
-def test_the_command_compares_the_groups_of_a_column(
-    tmp_path, capsys, monkeypatch
-) -> None:
-    monkeypatch.setattr(comparing.analysis, "fit_table", _fit_alone)
-    _check_command(tmp_path, capsys)
-
-
-@pytest.mark.slow
-def test_every_group_has_a_report_of_its_own(tmp_path, capsys) -> None:
-    _check_command(tmp_path, capsys)
-    for group in ("mlp", "cnn"):
-        assert (
-            f'href="{group}/report.html"' in (tmp_path / "out/report.html").read_text()
-        )
-        assert (tmp_path / "out" / group / "report.html").is_file()
-
-
-def test_the_command_says_what_cannot_be_compared(tmp_path, capsys) -> None:
-    table, other = tmp_path / "runs.csv", tmp_path / "other.csv"
-    _write_csv(table)
-    other.write_text("params,data,value,metric\n1e6,1e6,0.5,error\n")
-    own = f"--measurements={table}"
-    to = f"--workdir={tmp_path / 'out'}"
-    for arguments, part in (
-        ([own, "--by=color"], "--by=color"),
-        ([own, "--by=metric"], "one value"),
-        ([own, own], "stands twice"),
-        ([own, "--by=family", "--baseline=x"], "--baseline=x: there is no such group"),
-        ([own, "--baseline=x"], "--baseline=x: of no use for one table"),
-        ([own, f"--measurements={other}", "--by=family"], "takes the groups of one"),
-        ([own, f"--measurements={other}", "--where=family=mlp"], "--where"),
-        ([own, "--by=family", "--gate=value<=2,budget=1e21,probability=.5"], "--gate"),
-    ):
-        assert_refused(run_fit(capsys, *arguments, to), part)
-    assert not (tmp_path / "out").exists()
+def test_the_one_that_needs_more_is_named():
+    """As `it` would be the better one."""
+    rng = np.random.default_rng(0)
+    fits = {}
+    for name, factor in (("a", 1.0), ("b", 1.2)):
+        m, n = (x.ravel() for x in np.meshgrid(*(np.geomspace(1e4, 1e7, 5),) * 2))
+        value = 1 + factor * 50 * m**-0.35 + 50 * n**-0.35
+        value *= np.exp(1e-3 * rng.standard_normal(len(m)))
+        surface = scalepred.Surface.from_arrays(m, n, value, metric="loss")
+        fits[name] = scalepred.fit(surface, law="chinchilla", resamples=100)
+    found = scalepred.compare(fits, budgets=[1e16])
+    (pair,) = found.pairs
+    said = arms_words.describe_verdict(pair, found)
+    assert said.startswith("a is better than b: b needs 1.")
+    assert "times as much compute" in said

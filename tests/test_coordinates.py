@@ -181,9 +181,11 @@ def test_the_command_says_it_and_draws(tmp_path):
         (["--widths=8,wide"], "--widths=8,wide: must be whole numbers"),
         (["--widths=8,16", "--family=mlp(a=1)"], "mlp has no option a"),
         (["--widths=8,16", "--steps=0"], "training.steps=0"),
+        (["--widths=8,16", "--out=own.png"], "--out=own.png: was not drawn by"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(tmp_path, flags, words):
+    (tmp_path / "own.png").write_bytes(b"\x89PNG of the user's own")
     done = _ask(tmp_path, *flags)
     assert done.returncode == 2
     assert words in done.stderr

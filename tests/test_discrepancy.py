@@ -119,7 +119,7 @@ def test_an_exact_law_has_no_misfit():
 
 @pytest.mark.parametrize(
     ("length", "problems"),
-    [(0.25, 8)]
+    [pytest.param(0.25, 8, marks=pytest.mark.short)]
     + [pytest.param(a, 40, marks=pytest.mark.slow) for a in (0.0, 0.25, 0.5)],
 )
 def test_parameters_of_a_law_that_is_a_little_wrong_are_covered(length, problems):

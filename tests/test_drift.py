@@ -1,6 +1,7 @@
 """The law of a difference: known answers, calibration, power, and what it must keep."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
@@ -11,9 +12,10 @@ import pytest
 
 import scalepred
 from scalepred.fitting import drift, sides
-from scalepred.fitting.comparison import Comparison, compare
+from scalepred.fitting.comparison import Comparison, Outcome, compare
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.pairing import Shared, find_shared
+from scalepred.fitting.predict import Estimate
 from scalepred.report import arms_words, compare_screen
 from scalepred.report.page import families
 from scalepred.table.surface import Surface
@@ -228,6 +230,33 @@ def test_the_words_say_what_the_numbers_say(lower: Comparison) -> None:
         assert bad not in text
 
 
+def test_what_was_measured_since_goes_before_the_fits(lower: Comparison) -> None:
+    def told(value: float, low: float, high: float) -> Comparison:
+        measured = Estimate(value, low, high)
+        sentence = "b against a: sealed before, measured since"
+        outcome = Outcome("a", "b", "10B parameters and 200B data", measured, sentence)
+        return dataclasses.replace(lower, outcomes=(outcome,))
+
+    refuted = told(0.149, 0.115, 0.184)
+    verdict = arms_words.describe_verdict(lower.pairs[0], refuted)
+    assert verdict.startswith("b is better than a: it needs ")
+    assert verdict.endswith(
+        ", but b is 14.9% worse at 10B parameters and 200B data, measured since"
+    )
+    assert 'data-card="pair" data-verdict="care"' in families.make_page(refuted, {})
+    lines = compare_screen.describe(refuted)
+    places = [
+        next(i for i, line in enumerate(lines) if line.startswith(words))
+        for words in ("B against a: sealed", "b is better than a")
+    ]
+    assert places == sorted(places)
+    record = json.loads(json.dumps(refuted.to_record()))["outcomes"][0]
+    assert record["measured"] == {"value": 0.149, "lower": 0.115, "upper": 0.184}
+
+    for same in (told(-0.05, -0.06, -0.04), told(0.1, -0.1, 0.3)):
+        assert "measured since" not in arms_words.describe_verdict(same.pairs[0], same)
+
+
 @pytest.mark.parametrize("smallest", [1.0, 0.95])
 def test_what_no_run_could_see_has_no_number(
     lower: Comparison, smallest: float
@@ -296,6 +325,7 @@ def test_arms_of_different_cost_are_compared_at_equal_compute(baseline: Fit) -> 
     assert pair.headline.multiplier.value == pytest.approx(0.5, rel=0.1)
 
 
+@functools.cache
 def _load_bench():
     spec = importlib.util.spec_from_file_location("bench_arms", _SCRIPT)
     assert spec is not None
@@ -305,17 +335,19 @@ def _load_bench():
     return module
 
 
-def _inside(trials: int) -> list[float]:
-    """Share of made-up arms whose intervals of the multiplier hold the truth."""
+def _is_held(trial: int) -> list[bool]:
+    """Whether the intervals of the multiplier of a made-up arm hold the truth."""
     bench = _load_bench()
-    told = [bench.compare(trial, "chinchilla", 50) for trial in range(trials)]
-    held = [
-        [bench._holds(place["multiplier"], place["times"]) for place in one["places"]]
-        for one in told
-    ]
-    return np.mean(held, axis=0).tolist()
+    told = bench.compare(trial, "chinchilla", 50)
+    return [bench._holds(at["multiplier"], at["times"]) for at in told["places"]]
 
 
+def _inside(trials: int) -> list[float]:
+    """Share of made-up arms of which that is so, place by place."""
+    return np.mean([_is_held(trial) for trial in range(trials)], axis=0).tolist()
+
+
+@pytest.mark.short
 def test_intervals_of_multipliers_hold_the_truth() -> None:
     """Of 6 made-up pairs four or more: fewer come about once in 60 times at 90 %."""
     assert min(_inside(6)) >= 4 / 6

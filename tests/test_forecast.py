@@ -23,6 +23,8 @@ from scalepred.report import format, words
 from scalepred.table.rows import Table
 from tests.test_commands import assert_refused, run_fit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 EVIDENCE = ("train", "fit", "forecast")
 STUDY = """
 from scalepred import config

@@ -55,6 +55,7 @@ def _check_intervals(fit: Fit) -> None:
     assert chance[0] <= chance[2] * (1 + 1e-9)
 
 
+@pytest.mark.short
 @settings(max_examples=15)
 @given(fits())
 def test_intervals_hold_their_own_prediction(fit: Fit) -> None:

@@ -18,6 +18,8 @@ from scalepred.table.rows import Table
 from tests.test_commands import assert_refused, run_fit
 from tests.test_forecast import read_forecasts, write_table
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 BUDGET = 1.5e8
 
 

@@ -430,7 +430,7 @@ def test_ten_megabytes_of_garbage(tmp_path, kind):
 def test_no_such_file(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         Surface.from_csv(tmp_path / "nowhere.csv")
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="a folder; give a file"):
         Surface.from_csv(tmp_path)
 
 

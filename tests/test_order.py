@@ -10,7 +10,9 @@ from scalepred.config import UserError
 from scalepred.fitting.order import score_order
 from scalepred.forecasting import gate
 from tests.test_commands import assert_refused, run_fit
-from tests.test_comparison import _fit_alone, _write_csv
+from tests.test_comparison_command import _fit_alone, _write_csv
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def _said(

@@ -132,7 +132,7 @@ def test_cells_that_diverge_give_up_their_lanes(cells, wishes, num_devices, rand
     for pack in plan.packs:
         told: set[Cell] = set()
         late: set[Cell] = set()  # seen in the chunk before, told in the next
-        for chunk in make_chunks(pack, diverged=told):
+        for chunk in make_chunks(pack, over=told):
             assert not told & set(chunk.cells)
             ended += [cell for _, cell in chunk.given_up]
             ended += [cell for _, cell in chunk.finished]

@@ -276,14 +276,22 @@ def test_spaces_are_left_out_of_the_script_where_they_say_nothing():
       /** Not a word. */
       function say(x, y) {
         const text = `${x} and (${y})`; const other = "a = b, c"; // why
-        return x < y ? [x, -y, x - y + -x] : { text, other };
+        const half = (x + y) / 2;
+        const isOne = /^a (b|c) /.test(text);
+        const sign = "a \\" / b" + "\\u2212 / ";
+        return x < y
+          ? [x, -y, x - y + -x]
+          : { text, other };
       }
     """
     assert ask.squeeze(told).splitlines() == [
-        "function say(x,y){",
-        'const text = `${x} and (${y})`; const other = "a = b, c"; // why',
-        "return x<y?[x,-y,x-y + -x]:{text,other};",
-        "}",
+        'function say(x,y){const text = `${x} and (${y})`; const other = "a = b, c"; '
+        "// why",
+        "const half=(x+y)/2;const isOne = /^a (b|c) /.test(text);",
+        'const sign = "a \\" / b" + "\\u2212 / ";',
+        "return x<y",
+        "?[x,-y,x-y + -x]",
+        ":{text,other};}",
     ]
 
 

@@ -155,6 +155,12 @@ def test_images_of_ones_own(tmp_path, capsys):
     pets = load_dataset(path)
     assert pets.name == "pets"
     assert pets.labels.tolist() == [0, 1, 0, 1]
+    # What was prepared may be so again; a file of the user's own stays.
+    again = ["--dataset=pets", "--from", str(tmp_path), "--image_size=4"]
+    prepare_data.run(again)
+    np.savez(path, train_x=np.zeros(3))
+    with pytest.raises(config.UserError, match=r"pets\.npz: was not prepared by"):
+        prepare_data.run(again)
 
 
 def test_words_are_counted_as_the_papers_do():

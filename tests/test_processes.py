@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,6 +33,19 @@ def get_config():
         training=config.Training(steps={steps}),
         packing=config.Packing(lanes=2, chunk_steps={steps} // 4,
                                checkpoint_minutes=1e-4),
+    )
+"""
+
+HOPELESS = """
+from scalepred import config
+
+def get_config():
+    return config.Experiment(
+        name="pair",
+        grid=config.Grid(widths=(8,), data_fractions=(0.5, 1.0), seeds=4,
+                         learning_rates=(0.001, 0.01, 0.1, 1.0)),
+        training=config.Training(epochs=4, batch_size=8),
+        packing=config.Packing(lanes=2, stop_hopeless=True, checkpoint_minutes=1e-4),
     )
 """
 
@@ -93,14 +107,8 @@ def config(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(
-    "victim",
-    [pytest.param(1, id="worker"), pytest.param(0, id="first", marks=pytest.mark.slow)],
-)
-def test_one_process_dies_the_other_ends_and_one_device_finishes(
-    config, tmp_path, victim
-):
-    workdir = tmp_path / "work"
+def kill_one(config, workdir, victim: int) -> None:
+    """Starts a pair and kills one of it, while half of the runs have rows."""
     pair = start_pair(config, workdir)
     wait_for_rows(workdir, pair)
     pair[victim].kill()
@@ -111,31 +119,37 @@ def test_one_process_dies_the_other_ends_and_one_device_finishes(
     said = ("another process of this job failed", "another task died")
     assert any(sentence in output for sentence in said), output
     pair[victim].communicate()
+    assert 0 < len(Table(workdir / "measurements.csv").rows) < 16
 
+
+def finish_alone(config, workdir) -> None:
+    """Finishes on one device what a pair has begun."""
     half = Table(workdir / "measurements.csv").rows
-    assert 0 < len(half) < 16
     finish(start(config, workdir, 1))
     rows = Table(workdir / "measurements.csv").rows
     assert len(rows) == 16
     # A row written is never changed.
     assert {name: rows[name] for name in half} == half
 
-    if victim == 1:  # once is enough
-        return
-    finish(start(config, tmp_path / "one", 1))
-    for name, row in Table(tmp_path / "one" / "measurements.csv").rows.items():
-        assert rows[name].value == pytest.approx(row.value, rel=1e-4, nan_ok=True)
+
+def test_a_process_dies_the_first_ends_and_one_device_finishes(config, tmp_path):
+    kill_one(config, tmp_path / "work", victim=1)
+    finish_alone(config, tmp_path / "work")
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_table_of_one(config, tmp_path):
-    one, pair = tmp_path / "one", tmp_path / "pair"
+def test_the_first_dies_and_a_pair_or_one_device_gives_the_table_of_one(
+    config, tmp_path
+):
+    one, pair, alone = (tmp_path / name for name in ("one", "pair", "alone"))
     finish(start(config, one, 4))
-    killed = start_pair(config, pair)
-    wait_for_rows(pair, killed)
-    killed[0].kill()
-    for process in killed:
-        process.communicate(timeout=60)
+    kill_one(config, pair, victim=0)
+    shutil.copytree(pair, alone)
+    finish_alone(config, alone)
+    rows = Table(alone / "measurements.csv").rows
+    for name, row in Table(one / "measurements.csv").rows.items():
+        assert rows[name].value == pytest.approx(row.value, rel=1e-4, nan_ok=True)
+
     for process in start_pair(config, pair):
         finish(process)
     assert soak.read_table(pair) == soak.read_table(one)
@@ -159,6 +173,34 @@ def get_config():
         targets=config.Targets(widths=(32,), seeds=4),
     )
 """
+
+
+@pytest.mark.slow
+def test_two_processes_stop_the_hopeless_runs_that_one_does(tmp_path):
+    """Also when they are killed on the way: references come from the first's table."""
+    path = tmp_path / "pair.py"
+    path.write_text(HOPELESS)
+    one, pair = tmp_path / "one", tmp_path / "pair"
+    finish(start(path, one, 4))
+    killed = start_pair(path, pair)
+    wait_for_rows(pair, killed)
+    killed[0].kill()
+    for process in killed:
+        process.communicate(timeout=60)
+    for process in start_pair(path, pair):
+        finish(process)
+    expected = Table(one / "measurements.csv").rows
+    rows = Table(pair / "measurements.csv").rows
+    assert {name: row.status for name, row in rows.items()} == {
+        name: row.status for name, row in expected.items()
+    }
+    stopped = [row for row in rows.values() if row.status == "stopped"]
+    assert 5 < len(stopped) < len(rows)
+    for row in stopped:
+        assert row.steps == expected[row.cell_id].steps
+        assert row.others == pytest.approx(
+            expected[row.cell_id].others, rel=1e-4, nan_ok=True
+        )
 
 
 @pytest.mark.slow

@@ -316,6 +316,13 @@ def test_the_command_says_it_and_writes_it(tmp_path, capsys):
     )
     assert status == 2
     assert "was not written by this command" in error
+    (out / "recipe.json").unlink()
+    (out / "recipe_learning_rate.png").write_bytes(b"\x89PNG")
+    status, _, error = run_command(
+        capsys, str(tmp_path / "runs.csv"), f"--workdir={out}"
+    )
+    assert status == 2
+    assert "was not drawn by scalepred" in error
 
 
 @pytest.mark.parametrize(
@@ -359,6 +366,7 @@ def _check_calibration(held, costs, least):
     assert np.mean(np.minimum(law, 0.2)) < np.mean(np.minimum(largest, 0.2))
 
 
+@pytest.mark.short
 def test_intervals_hold_what_they_promise_in_short():
     _check_calibration(*_bench(4), least=0.7)
 

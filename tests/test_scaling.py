@@ -37,7 +37,14 @@ def _share_told(make, tables: int) -> float:
     return 1 - counts[""] / tables
 
 
-@pytest.mark.parametrize("tables", [25, pytest.param(300, marks=pytest.mark.slow)])
+def _few(tables: int):
+    """The first of as many as a slow test draws."""
+    return pytest.param(tables, marks=pytest.mark.short)
+
+
+@pytest.mark.parametrize(
+    "tables", [_few(25), pytest.param(300, marks=pytest.mark.slow)]
+)
 def test_clean_tables_raise_no_false_alarm(tables):
     shares = [_share_told(make, tables) for make in _bench().CLEAN.values()]
     assert max(shares) <= 0.02 + 1 / tables
@@ -58,7 +65,9 @@ def test_published_losses_raise_no_false_alarm(name, ratio, shared_data):
     assert judge(whole.where(work <= work.max() / ratio)) is None
 
 
-@pytest.mark.parametrize("tables", [30, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "tables", [_few(30), pytest.param(300, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("name", "least"),
     [

@@ -123,9 +123,7 @@ GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.html"))
 @pytest.mark.parametrize("page", GALLERY, ids=lambda page: page.stem)
 def test_pages_of_the_gallery_are_small_and_whole(page):
     text = page.read_text()
-    # A law of three sizes takes a table more.
-    most = 152_000 if page.stem == "repeated_data" else 150_000
-    assert len(text.encode()) <= most
+    assert len(text.encode()) <= 150_000
     assert f"gallery/{page.name}" in (ROOT / "docs" / "gallery.md").read_text()
     for link in re.findall(r'<a href="([^"]*)"', text):
         assert link.startswith("#"), f"{link} is not beside the page"
@@ -141,6 +139,13 @@ def test_the_gallery_has_a_script_that_says_how(tmp_path):
     done = subprocess.run(wrong, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no such page: nothing" in done.stderr
+
+
+def test_pages_beside_the_documents_link_to_what_is_there():
+    for page in (ROOT / "docs").rglob("*.html"):
+        for link in re.findall(r'<a href="([^"#]+)', page.read_text()):
+            is_there = re.match("https?:", link) or (page.parent / link).exists()
+            assert is_there, f"{page.name}: {link}"
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from test_commands import assert_refused, run_fit
 
 from scalepred.analysis import leave_out
@@ -17,6 +15,8 @@ from scalepred.table import numbers
 from scalepred.table.ladder import along_compute, place_on_ladder
 from scalepred.table.naming import parse_columns
 from scalepred.table.surface import Surface
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 SIZES_M = [1e7, 3e7, 1e8, 3e8, 1e9]
 SIZES_N = [2e8, 6e8, 2e9, 6e9, 2e10]
@@ -52,16 +52,6 @@ def assert_whole(surface, rtol=1e-5):
 
 def comma(number):
     return f"{number:.6f}".replace(".", ",")
-
-
-def history(**names):
-    """A run's history as trainers write it: no sizes, and cells that are empty."""
-    steps = [0, *(int(100 * 1.5**k) for k in range(12))]
-    values = [9.0, *(2 + 30 * s**-0.5 for s in steps[1:])]
-    return [
-        {names["step"]: s, names["value"]: round(v, 5)}
-        for s, v in zip(steps, values, strict=True)
-    ]
 
 
 GRIDS = {
@@ -127,6 +117,24 @@ GRIDS = {
             '"run-x","crashed","2024-01-01","3","1e9","2e10",""',
         ]
     ),
+    "MLflow": "\n".join(
+        [
+            "run_id,status,start_time,metrics.val_loss,params.n_params,params.tokens",
+            *(f"{i:08x},FINISHED,2024,{v},{m},{n}" for i, (m, n, v) in enumerate(ROWS)),
+        ]
+    ),
+    "Neptune": "\n".join(
+        [
+            "sys/id,parameters/n_params,parameters/tokens,metrics/val/loss",
+            *(f"R-{i},{m},{n},{v}" for i, (m, n, v) in enumerate(ROWS)),
+        ]
+    ),
+    "Ray": "\n".join(
+        [
+            "trial_id,training_iteration,config/n_params,config/tokens,loss",
+            *(f"{i:04x},{10},{m},{n},{v}" for i, (m, n, v) in enumerate(ROWS)),
+        ]
+    ),
     "Optuna": "\n".join(
         [
             "number,value,datetime_start,duration,params_n_params,params_tokens,state",
@@ -145,36 +153,6 @@ def test_a_grid_is_read_without_a_flag(tmp_path, text):
     surface = read(tmp_path, text)
     assert_whole(surface)
     assert surface.metric == "loss"
-
-
-HISTORIES = {
-    "trainer_state.json": json.dumps(
-        {"log_history": history(step="step", value="eval_loss"), "best_metric": None}
-    ),
-    "metrics.csv": "\n".join(
-        ["epoch,step,train_loss,val_loss"]
-        + [
-            f"0,{h['s']},{h['v'] + 1},\n0,{h['s']},,{h['v']}"
-            for h in history(step="s", value="v")
-        ]
-    ),
-    "scalars.csv": "\n".join(
-        ["Wall time,Step,Value"]
-        + [f"1.7e9,{h['s']},{h['v']}" for h in history(step="s", value="v")]
-    ),
-    "wandb.jsonl": "\n".join(
-        json.dumps(h | {"_runtime": 3.5})
-        for h in history(step="_step", value="val/loss")
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", HISTORIES)
-def test_a_history_is_a_curve_along_its_steps(tmp_path, name):
-    surface = read(tmp_path, HISTORIES[name], name)
-    assert len(surface) == 12  # without step 0
-    assert surface.data_unit == "steps"
-    np.testing.assert_allclose(surface.value, 2 + 30 * surface.data**-0.5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +273,11 @@ def rates(extra="lr", values=("1e-4", "3e-4", "1e-3"), seeds=1):
     return "\n".join(rows)
 
 
-@pytest.mark.parametrize(
-    "extra", ["lr", "learning_rate", "weight_decay", "bs", "optimizer", "architecture"]
-)
+_KNOBS = ["lr", "learning_rate", "weight_decay", "bs", "optimizer", "architecture"]
+_KNOBS += ["eta", "ema_decay", "grad_accum_steps", "gradient_clipping", "opt_id"]
+
+
+@pytest.mark.parametrize("extra", _KNOBS)
 def test_tries_are_no_seeds(tmp_path, extra):
     surface = read(tmp_path, rates(extra))
     assert_whole(surface)
@@ -357,6 +337,75 @@ def test_sizes_made_of_flops_need_not_be_whole(tmp_path):
     rows = [f"{m},{m * 77.7},{loss_at(1e6 * m, 1e9)}" for m in (7, 70, 700, 7000)]
     surface = read(tmp_path, "\n".join(["params,flops,loss", *rows]))
     np.testing.assert_allclose(surface.data, 77.7 / 6)
+
+
+def test_rows_are_chosen_by_the_names_of_the_table_and_by_ours(tmp_path):
+    text = lines(header="N,D,loss")
+    for column in ("N", "params"):
+        assert len(read(tmp_path, text, where=[f"{column}=1e7"])) == 5
+
+
+@pytest.mark.parametrize("word", ["OOM", "diverged", "crashed", "n.a.", "?", "\u2013"])
+def test_words_in_the_place_of_a_value_say_that_a_run_failed(tmp_path, word):
+    rows = [
+        (m, n, word if n == SIZES_N[0] and m == SIZES_M[0] else v) for m, n, v in ROWS
+    ]
+    surface = read(tmp_path, lines("{m},{n},{v}", rows=rows))
+    assert len(surface) == 24
+    assert "1 of 25 runs are left out (1 without a value)" in surface.left_out.sentence
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad", "said"),
+    [
+        ("diverged", "False", "True", "1 diverged"),
+        ("is_failed", "0", "1", "1 failed"),
+        ("converged", "True", "False", "1 not converged"),
+        ("Finished", "yes", "no", "1 not finished"),
+    ],
+)
+def test_flags_say_that_a_run_failed(tmp_path, column, good, bad, said):
+    rows = [(m, n, f"{v},{good}") for m, n, v in ROWS]
+    rows[3] = (*rows[3][:2], f"50.0,{bad}")
+    text = lines("{m},{n},{v}", f"params,data,value,{column}", rows)
+    surface = read(tmp_path, text)
+    assert len(surface) == 24
+    assert surface.value.max() < 6
+    assert f"1 of 25 runs are left out ({said})" in surface.left_out.sentence
+    # A time is no flag.
+    dated = text.replace(f",{good}", ",2024-01-01").replace(f"50.0,{bad}", "3.0,2024")
+    assert len(read(tmp_path, dated)) == 25
+
+
+def test_a_row_of_means_is_left_out_without_a_size(tmp_path):
+    surface = read(tmp_path, lines() + "\nmean,,3.1")
+    assert surface.notes[-1] == "1 of 26 runs are left out (1 without data)"
+    assert not surface.left_out.is_many
+
+
+@pytest.mark.parametrize("name", ["model", "size", "Model name", "scale"])
+def test_models_named_by_their_size_alone(tmp_path, name):
+    rows = [(f"{m / 1e6:g}M", n, v) for m, n, v in ROWS]
+    assert_whole(read(tmp_path, lines("{m},{n},{v}", f"{name},tokens,loss", rows)))
+
+
+@pytest.mark.parametrize(("name", "before"), [("model", "pythia-"), ("variant", "")])
+def test_a_column_that_may_be_the_missing_size_is_asked_about(tmp_path, name, before):
+    """And not taken for a setting of which the best one counts."""
+    text = lines(before + "{m:g},{n:.0f},{v}", f"{name},tokens,loss")
+    with pytest.raises(UserError, match="no column of params, and") as told:
+        read(tmp_path, text)
+    assert f"say --columns=params={name} if it is that" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("bytes", "bytes"), ("num_bytes", "bytes"), ("sequences", "sequences")],
+)
+def test_other_things_that_data_count(tmp_path, name, unit):
+    surface = read(tmp_path, lines(header=f"params,{name},loss"))
+    assert_whole(surface)
+    assert surface.data_unit == unit
 
 
 def test_columns_can_be_said(tmp_path):
@@ -462,211 +511,3 @@ def test_gates_take_numbers_as_people_write_them():
 def test_flags_that_are_no_numbers(tmp_path, capsys, flag):
     result = run_fit(capsys, "--measurements=p.csv", f"--workdir={tmp_path}", flag)
     assert result[0] == 2
-
-
-CELLS = st.one_of(
-    st.floats(1e-3, 1e12).map(lambda x: f"{x:.6g}"),
-    st.sampled_from(
-        [
-            "10M",
-            "3.2B",
-            "1,5",
-            "1.000",
-            "nan",
-            "inf",
-            "-1",
-            "0",
-            "5%",
-            "crashed",
-            "''",
-            "1e9",
-            "200",
-            "1e-308",
-            "x",
-            "2_000",
-        ]
-    ),
-)
-HEADERS = st.lists(
-    st.sampled_from(
-        [
-            "params",
-            "data",
-            "value",
-            "N",
-            "D",
-            "C",
-            "loss",
-            "tokens",
-            "accuracy",
-            "seed",
-            "lr",
-            "status",
-            "flops",
-            "epochs",
-            "step",
-            "error",
-            "ppl",
-            "metric",
-            "index",
-            "n",
-            "m",
-        ]
-    ),
-    min_size=1,
-    max_size=5,
-    unique=True,
-)
-
-
-def check_any_table(folder, header, rows, delimiter):
-    text = "\n".join(delimiter.join(row[: len(header)]) for row in [header, *rows])
-    surface, refused = None, ""
-    try:
-        surface = read(folder, text)
-    except UserError as error:
-        refused = str(error)
-    if surface is None:
-        assert refused.isprintable()
-        assert len(refused) < 600
-        return
-    for numbers_of in (surface.value, surface.params, surface.data):
-        assert np.all(np.isfinite(numbers_of) & (numbers_of > 0))
-
-
-ANY_TABLE = given(
-    header=HEADERS,
-    rows=st.lists(st.lists(CELLS, min_size=5, max_size=5), min_size=1, max_size=12),
-    delimiter=st.sampled_from([",", ";", "\t", "|"]),
-)
-
-
-@settings(max_examples=100, deadline=None)
-@ANY_TABLE
-def test_any_table_is_read_or_refused(tmp_path_factory, header, rows, delimiter):
-    check_any_table(tmp_path_factory.mktemp("t"), header, rows, delimiter)
-
-
-@pytest.mark.slow
-@settings(max_examples=600, deadline=None)
-@ANY_TABLE
-def test_any_of_many_tables(tmp_path_factory, header, rows, delimiter):
-    check_any_table(tmp_path_factory.mktemp("t"), header, rows, delimiter)
-
-
-SIZES = st.sampled_from(
-    [
-        "1e9",
-        "70B",
-        "1.4T",
-        "1,000",
-        "5%",
-        "0",
-        "-1",
-        "nan",
-        "inf",
-        "1e300",
-        "1e-300",
-        "x",
-        "3",
-        "2e7",
-    ]
-)
-FLAGS = st.lists(
-    st.one_of(
-        st.tuples(SIZES, SIZES).map(
-            lambda both: f"--target=params={both[0]},data={both[1]}"
-        ),
-        SIZES.map(lambda size: f"--target=params={size}"),
-        st.tuples(
-            st.sampled_from(
-                [
-                    "target_value",
-                    "budget",
-                    "at_params",
-                    "at_data",
-                    "at_epochs",
-                    "random_guess",
-                    "above",
-                    "fit_max_params",
-                    "fit_max_data",
-                    "fit_max_compute_ratio",
-                    "until_width",
-                ]
-            ),
-            SIZES,
-        ).map(lambda pair: f"--{pair[0]}={pair[1]}"),
-        st.sampled_from(
-            [
-                "--law=power",
-                "--law=power_compute",
-                "--law=m4_params",
-                "--law=nothing",
-                "--law=data_constrained",
-                "--metric=error",
-                "--metric=accuracy",
-                "--metric=",
-                "--task=x",
-                "--data_counts=seen",
-                "--where=lr=1",
-                "--where=params=1e7",
-                "--columns=params=data",
-                "--columns=x",
-                "--plan",
-                "--decimal=,",
-                "--decimal=;",
-                "--residual=huber:1e-3",
-                "--residual=x",
-                "--cost=mn",
-                "--json",
-                "--gate=value<=3,budget=1e20,probability=0.5",
-                "--gate=value<=3,params=1e9,data=1e11,probability=0.5",
-                "--gate=x",
-            ]
-        ),
-    ),
-    max_size=4,
-)
-
-
-def check_any_flags(folder, capsys, given_flags):
-    path = folder / "points.csv"
-    path.write_text(lines())
-    # The page is the same for all; what it is made of is checked.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scalepred.analysis.finish", lambda *_: None)
-        status, out, err = run_fit(
-            capsys, f"--measurements={path}", f"--workdir={folder / 'w'}",
-            "--resamples=20", "--law=chinchilla", *given_flags,
-        )  # fmt: skip
-    assert "Traceback" not in out + err
-    assert "Warning" not in err
-    assert status in (0, 2, 3)
-    if status == 2:
-        assert err.count("\n") == 1
-    for sealed in (folder / "w" / "forecasts").glob("*.json"):
-        for target in json.loads(sealed.read_text())["targets"]:
-            ends = [target[name] for name in ("lower", "value", "upper")]
-            assert ends == sorted(ends)
-            assert np.all(np.isfinite(ends))
-
-
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(given_flags=FLAGS)
-def test_any_flags_are_answered_or_refused(tmp_path_factory, capsys, given_flags):
-    check_any_flags(tmp_path_factory.mktemp("f"), capsys, given_flags)
-
-
-@pytest.mark.slow
-@settings(
-    max_examples=300,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(given_flags=FLAGS)
-def test_any_of_many_flags(tmp_path_factory, capsys, given_flags):
-    check_any_flags(tmp_path_factory.mktemp("f"), capsys, given_flags)

@@ -201,7 +201,14 @@ def test_the_command_says_it_and_draws(tmp_path):
     assert "moves: from width 16 to 64" in done.stdout
     assert "transfers: from width 16 to 64" in done.stdout
     assert "costs width 64" in done.stdout
-    assert (tmp_path / "bowls.png").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "bowls.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    # What we drew may be drawn again, and nothing else.
+    assert _ask(tmp_path, one, two, "--out=bowls.png").returncode == 0
+    (tmp_path / "transfer.png").write_bytes(drawn.replace(b"scalepred", b"matplotli"))
+    done = _ask(tmp_path, one)
+    assert done.returncode == 2
+    assert "transfer.png: was not drawn by scalepred" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -210,6 +217,8 @@ def test_the_command_says_it_and_draws(tmp_path):
         ([], "--workdir: missing"),
         (["--workdir=nowhere"], "--workdir=nowhere: has no measurements.csv"),
         (["--workdir=.", "--factor=1"], "--factor=1: must be above 1"),
+        (["--workdir=.", "--out=."], "--out=.: is a folder"),
+        (["--workdir=.", "--out=no/a.png"], "--out=no/a.png: there is no folder no"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(tmp_path, flags, words):

@@ -20,6 +20,8 @@ from scalepred.training.checkpoint import Checkpoints
 from tests.test_commands import assert_refused, run_fit, write_points
 from tests.test_measurements import make_row
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def small_study(**changes) -> config.Experiment:
     """Four short runs, with a checkpoint after every chunk."""
@@ -406,3 +408,18 @@ def test_checkpoints_of_a_workdir_that_was_moved(tmp_path, capsys):
     checkpoints = Checkpoints(tmp_path / "gone" / "checkpoints", 1)
     checkpoints.remove()
     assert not (tmp_path / "gone").exists()
+
+
+def test_one_table_has_a_workdir_by_its_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    points = write_points(tmp_path / "my.points.csv")
+    status, out, err = run_fit(capsys, points, "--resamples=0", "--law=chinchilla")
+    assert status == 0, err
+    assert "runs/my.points/report.html" in out
+    page = (tmp_path / "runs/my.points/report.html").read_text()
+    assert "<title>my.points" in page
+    # The same command again fits again; another table of that name is told.
+    assert run_fit(capsys, points, "--resamples=0", "--law=chinchilla")[0] == 0
+    (tmp_path / "more").mkdir()
+    other = write_points(tmp_path / "more" / "my.points.csv")
+    assert_refused(run_fit(capsys, other), "choose another --workdir")

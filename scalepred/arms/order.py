@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from scalepred.fitting.comparison import Comparison
+from scalepred.fitting.comparison import Comparison, Outcome
 from scalepred.fitting.order import OrderScore, score_order
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting import targets
@@ -60,6 +60,17 @@ class Scored(NamedTuple):
         return "hindsight" if self.was_there else self.score.outcome
 
     @property
+    def told(self) -> Outcome:
+        """For the comparison: see `sentence`."""
+        measured = self.score.measured
+        return Outcome(self.first, self.second, self._at, measured, self.sentence)
+
+    @property
+    def _at(self) -> str:
+        data = format.count(self.data)
+        return f"{format.count(self.params)} parameters and {data} data"
+
+    @property
     def sentence(self) -> str:
         """For people, small and without a full stop."""
         relative = self.said["relative"]
@@ -70,8 +81,8 @@ class Scored(NamedTuple):
         runs = "one pair" if self.num_pairs == 1 else f"{self.num_pairs} pairs"
         return (
             f"{format.printable(self.second)} against "
-            f"{format.printable(self.first)} at {format.count(self.params)} parameters "
-            f"and {format.count(self.data)} data: sealed before {said}{chance}; "
+            f"{format.printable(self.first)} at {self._at}: "
+            f"sealed before {said}{chance}; "
             f"measured {_say(measured.value, measured.lower, measured.upper)} in "
             f"{runs}: {_WORDS[self.outcome]}"
         )

@@ -23,8 +23,10 @@ from scalepred.fill import open_table, train
 from scalepred.fitting.comparison import Comparison, compare
 from scalepred.fitting.fit import Fit
 from scalepred.forecasting import targets
+from scalepred.forecasting.asked import check_asked, check_targets
 from scalepred.forecasting.gate import ArmGate, Verdict, check_arms, judge_arms
 from scalepred.forecasting.parts import Parts, Study, split_cells
+from scalepred.forecasting.verification import await_forecast
 from scalepred.runtime import processes, steps
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir, warn
 from scalepred.table.rows import Table
@@ -82,7 +84,7 @@ def run(
     processes.agree(lambda: own.describe_asked(experiment, flags))
     made = make_experiments(experiment)
     for one in made.values():
-        study.check_asked(one, stages, (), None)
+        check_asked(one, stages, (), None)
     check_arms(made, gates)
     if gates and "fit" not in stages:
         named = ",".join(stages)
@@ -95,7 +97,7 @@ def run(
     arms = processes.together(lambda: _prepare(experiment, workdir, outline=dry_run))
     if with_targets:
         for arm in arms:
-            study.check_targets(arm)
+            check_targets(arm.parts)
     if dry_run:
         _print_plan(experiment, workdir, arms, machines)
         return Compared({})
@@ -176,7 +178,7 @@ def _run_stages(
         todo = {arm.arm: arm.parts.evidence for arm in arms}
         _train(experiment, workdir, arms, todo, "checkpoints")
     verifies = "verify" in stages and any(
-        study.to_verify(arm, with_targets) for arm in arms
+        arm.parts.after_forecast(with_targets) for arm in arms
     )
     if not verifies:
         processes.part()
@@ -189,7 +191,7 @@ def _run_stages(
     steps.end()
     if verifies:
         arms = _await(all_arms, arms)
-        todo = {arm.arm: study.to_verify(arm, with_targets) for arm in arms}
+        todo = {arm.arm: arm.parts.after_forecast(with_targets) for arm in arms}
         _train(experiment, workdir, arms, todo, "checkpoints_verify")
         processes.part()
     if not processes.is_first():
@@ -236,7 +238,7 @@ def _await(all_arms: Sequence[Study], fitted: Sequence[Study]) -> list[Study]:
     known = {arm.arm: arm for arm in fitted}
     good = processes.same_everywhere(np.array([one.arm in known for one in all_arms]))
     kept = [one.arm for one, is_good in zip(all_arms, good, strict=True) if is_good]
-    return [study.await_forecast(known[name]) for name in kept]
+    return [await_forecast(known[name]) for name in kept]
 
 
 def _train(
@@ -329,7 +331,7 @@ def _report(
     with_page: bool,
 ) -> None:
     """Writes and prints the comparison, and how the order did."""
-    outcomes = tuple(one.sentence for one in scored)
+    outcomes = tuple(one.told for one in scored)
     found = dataclasses.replace(found, outcomes=outcomes)
     folders = {group.name: group.name for group in found.groups}
     comparing.write(found, workdir, folders, title, with_page)

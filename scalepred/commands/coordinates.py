@@ -9,7 +9,7 @@ from absl import flags
 
 from scalepred.config import Experiment, Grid, Training, UserError
 from scalepred.runtime import command, steps
-from scalepred.runtime.files import open_path, write_whole
+from scalepred.runtime.files import check_picture, open_path, write_whole
 from scalepred.validation import validate
 
 if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
@@ -59,6 +59,7 @@ def _main() -> int:
     for experiment in experiments:
         validate(experiment)
     out = open_path("--out", _OUT.value)
+    check_picture("--out", out)
     from scalepred import coordinates
     from scalepred.data.loading import load_dataset
     from scalepred.report import transfer_figures

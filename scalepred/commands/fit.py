@@ -7,6 +7,7 @@ import functools
 import gc
 import math
 import os
+import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ def _run(figure_process: FigureProcess | None) -> CommandResult:
     if flags.SCORE.value is not None:
         return _score()
     if not flags.WORKDIR.value:
-        raise UserError("--workdir: missing; give a folder for the results")
+        FLAGS["workdir"].value = _default_workdir()
     if not _tables():
         return _ask_saved(questions, targets, gates)
     if is_comparing:
@@ -95,6 +96,17 @@ def _run(figure_process: FigureProcess | None) -> CommandResult:
 
 def _tables() -> list[str]:
     return list(flags.MEASUREMENTS.value or ())
+
+
+def _default_workdir() -> str:
+    """Where the results of one table go unless it is said.
+
+    Raises:
+        UserError: there is not one table.
+    """
+    if len(_tables()) != 1:
+        raise UserError("--workdir: missing; give a folder for the results")
+    return f"runs/{pathlib.PurePath(_tables()[0]).stem or 'table'}"
 
 
 def _fit_tables(

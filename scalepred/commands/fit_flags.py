@@ -9,7 +9,7 @@ from absl import flags
 from scalepred.config import UserError
 
 USAGE = """\
-scalepred-fit points.csv --workdir=DIR
+scalepred-fit points.csv [--workdir=DIR]
     [--target=params=70B,data=1.4T ...] [--target_value=0.05] [--budget=1e21]
     [--fit_max_compute_ratio=50] [--law=auto] [--verbose] [--json] [more, see below]
 scalepred-fit --workdir=DIR [--target=...] [--target_value=...] [--budget=...]
@@ -99,7 +99,7 @@ Questions (numbers as 1e9, 70B, 1.4T or 5%)
   --score         a sealed forecast to hold the measurements against
 
 What is said
-  --workdir       folder of the results
+  --workdir       folder of the results (default for one table: runs/NAME of it)
   --title         of the report; the task, or the name of the table, unless said
   --verbose       prints notes, weights, costs and what to do about each warning, too
   --json          prints forecast, answers and verdict as one JSON object on stdout,

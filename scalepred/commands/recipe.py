@@ -172,7 +172,12 @@ def describe(
 
 
 def _check_free(folder: epath.Path) -> None:
-    """Refuses to replace a recipe.json that is the user's own."""
+    """Refuses to replace a recipe.json or picture that is the user's own."""
+    from scalepred.runtime.files import check_picture, list_files
+
+    for picture in list_files(folder, ".png"):
+        if picture.name.startswith("recipe_"):
+            check_picture("--workdir", picture)
     path = folder / "recipe.json"
     if not path.exists():
         return

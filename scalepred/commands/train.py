@@ -110,14 +110,8 @@ def _main() -> int:
     return command.run_and_print(_JSON.value, _run)
 
 
-def _run() -> command.CommandResult:
-    """Reads the flags, and does what they ask for."""
-    from scalepred import study
-    from scalepred.forecasting.gate import parse_arm_gate, parse_gate
-    from scalepred.report import console, machine
-    from scalepred.runtime.files import open_path
-    from scalepred.training.devices import use_all_cores
-
+def _read_experiment() -> Experiment:
+    """What --config gives, with the arms of --arms."""
     experiment = _CONFIG.value
     if experiment is None:
         raise UserError("--config: missing; give an experiment, see experiments/")
@@ -137,6 +131,18 @@ def _run() -> command.CommandResult:
         from scalepred.arms.make import parse
 
         experiment.arms = parse(_ARMS.value)
+    return experiment
+
+
+def _run() -> command.CommandResult:
+    """Reads the flags, and does what they ask for."""
+    from scalepred import study
+    from scalepred.forecasting.gate import parse_arm_gate, parse_gate
+    from scalepred.report import console, machine
+    from scalepred.runtime.files import open_path
+    from scalepred.training.devices import use_all_cores
+
+    experiment = _read_experiment()
     if not _WORKDIR.value:
         raise UserError("--workdir: missing; give a folder to keep results in")
     stages = _read_stages()

@@ -9,7 +9,7 @@ from absl import flags
 
 from scalepred.config import UserError
 from scalepred.runtime import command
-from scalepred.runtime.files import open_path, write_whole
+from scalepred.runtime.files import check_picture, open_path, write_whole
 
 if TYPE_CHECKING:  # what takes seconds is imported when the flags have been read
     from scalepred.transfer import Bowl, Group, Interval
@@ -46,6 +46,7 @@ def _main() -> int:
     from scalepred.table.rows import Table
 
     out = open_path("--out", _OUT.value)
+    check_picture("--out", out)
     rows = []
     for name in _WORKDIRS.value:
         table = open_path("--workdir", name) / "measurements.csv"

@@ -16,6 +16,8 @@ from scalepred.config import UserError
 
 # Of a member's header in a zip file: everything before its name (APPNOTE.TXT 4.3.7).
 _ZIP_HEADER_BYTES = 30
+# The comment of the zip file, by which a prepared one is known.
+_OF_OURS = b"scalepred"
 
 
 class Joined:
@@ -126,14 +128,33 @@ def _map_npy(path: pathlib.Path, start: int, file: IO[bytes]) -> np.ndarray:
 
 
 def save_prepared(name: str, arrays: dict[str, np.ndarray]) -> pathlib.Path:
-    """Writes the arrays where `open_prepared` looks; whole or not at all."""
+    """Writes the arrays where `open_prepared` looks; whole or not at all.
+
+    Raises:
+        UserError: a file of the user's own has that name.
+    """
     folder().mkdir(parents=True, exist_ok=True)
     path = folder() / f"{name}.npz"
+    if path.exists() and not _is_ours(path):
+        raise UserError(
+            f"{path}: was not prepared by scalepred, and would be replaced; move it "
+            "away, or choose another --dataset"
+        )
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         with unfinished.open("wb") as file:
             np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+        with zipfile.ZipFile(unfinished, "a") as archive:
+            archive.comment = _OF_OURS
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment == _OF_OURS
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -204,13 +204,12 @@ def budget_suffices(
     params, data = best.details["params"][0], best.details["data"][0]
     on_average = float(fitted.probability(value, params, data, math.inf))
     one_run = float(fitted.probability(value, params, data, 1))
-    epochs = _epochs_asked(fitted)
     is_known = not math.isnan(on_average)
     says = f"with probability {on_average:.2f}" if is_known else _NOT_KNOWN
     why = (
         f"with {numbers.write_flops(budget)} FLOPs the {metric} is "
         f"{_say_value(value, metric)} or less {says}, best at "
-        f"{_split(params, data, unit)}{_seen(epochs)}"
+        f"{_split(params, data, unit)}{_seen(_epochs_asked(fitted))}"
     )
     mean = fitted.predict(params, data)
     return Answer(

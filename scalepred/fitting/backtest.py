@@ -18,7 +18,8 @@ from scalepred.fitting.laws import Law, Scale
 from scalepred.table.surface import Surface
 
 _FOLDS = 10
-_CORNER_SIZES = 10
+# Sizes on each axis whose corners are refitted: of a table, and of a very large one.
+MOST_CORNERS, FEW_CORNERS = 10, 5
 # Inner back-tests hide the points above 1 / ratio of the largest compute.
 _RATIOS = (3.0, 6.0, 12.0, 25.0, 50.0)
 # Hidden points of one back-test err together; they count as this many at most.
@@ -188,11 +189,11 @@ def corner_masks(
     return fitted, beyond & ~fitted
 
 
-def _corner_sizes(sizes: np.ndarray) -> np.ndarray:
+def _corner_sizes(sizes: np.ndarray, most: int) -> np.ndarray:
     sizes = np.unique(sizes)
-    if len(sizes) <= _CORNER_SIZES:
+    if len(sizes) <= most:
         return sizes
-    return sizes[np.linspace(0, len(sizes) - 1, _CORNER_SIZES).round().astype(int)]
+    return sizes[np.linspace(0, len(sizes) - 1, most).round().astype(int)]
 
 
 def corner_array(
@@ -200,6 +201,7 @@ def corner_array(
     min_points: int,
     refit: Refit,
     axes: tuple[str, ...] = ("params", "data"),
+    most: int = MOST_CORNERS,
 ) -> list[Corner]:
     """The paper's extrapolation protocol at every corner of the grid.
 
@@ -208,15 +210,15 @@ def corner_array(
         min_points: that a corner must hold to be fitted.
         refit: fits subsets and says how wrong they are everywhere.
         axes: along which a corner needs two sizes.
+        most: sizes on each axis that are corners; of more some evenly spread ones.
 
     Returns:
         Corners by rising m, then rising n; those with fewer than two sizes on an axis
-        or too few points have a NaN mean. Of scattered sizes at most ten on each axis
-        are corners.
+        or too few points have a NaN mean.
     """
     found = []
-    for max_params in _corner_sizes(surface.params):
-        for max_data in _corner_sizes(surface.data):
+    for max_params in _corner_sizes(surface.params, most):
+        for max_data in _corner_sizes(surface.data, most):
             fitted, targets = corner_masks(surface, max_params, max_data)
             if np.any(targets):
                 found.append((float(max_params), float(max_data), fitted, targets))

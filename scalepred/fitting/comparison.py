@@ -34,6 +34,7 @@ from scalepred.fitting.estimate import knows_split
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.pairing import Pairing, Scale, measure_scales
 from scalepred.fitting.power import find_power
+from scalepred.fitting.predict import Estimate
 from scalepred.fitting.sides import Group, Sides, Together, pair_up
 from scalepred.runtime.files import jsonable
 from scalepred.table.surface import Surface
@@ -87,6 +88,24 @@ class Pair:
         return self.places[0]
 
 
+class Outcome(NamedTuple):
+    """What was measured where an order had been said before.
+
+    Attributes:
+        first: the baseline.
+        second: the other group.
+        at: the size, in words.
+        measured: second / first - 1, with its 90 % interval.
+        sentence: what was said, what was measured, what became of it.
+    """
+
+    first: str
+    second: str
+    at: str
+    measured: Estimate
+    sentence: str
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
     """Groups beside a baseline.
@@ -98,7 +117,7 @@ class Comparison:
         metric: what the laws predict.
         data_unit: what data count.
         notes: what else is to be known.
-        outcomes: what became of orders that were said before, a sentence each.
+        outcomes: what became of orders that were said before.
     """
 
     groups: tuple[Group, ...]
@@ -107,7 +126,7 @@ class Comparison:
     metric: str
     data_unit: str
     notes: tuple[str, ...]
-    outcomes: tuple[str, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -134,7 +153,10 @@ class Comparison:
         about = {"axis": self.axis, "unit": self.unit, "metric": self.metric}
         record = {**about, "groups": groups, "pairs": pairs, "notes": self.notes}
         if self.outcomes:
-            record["outcomes"] = self.outcomes
+            record["outcomes"] = [
+                _plain(one._asdict() | {"measured": dataclasses.asdict(one.measured)})
+                for one in self.outcomes
+            ]
         return {name: jsonable(part) for name, part in record.items()}
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+from scipy import special
 
 from scalepred.fitting.cost import KAPLAN, Cost, Growth
 from scalepred.table.surface import Surface
@@ -162,14 +162,14 @@ class _Axis:
         noise = max(squares.min() / spare, self._noise(excess, middle))
         misfit = (squares - squares.min()) / noise
         far = np.array([c.at(self._x[-1] + _FAR) for c in curves])
-        possible = misfit <= scipy.stats.f.ppf(_LEVEL, 1, spare)
+        possible = misfit <= special.fdtri(1, spare, _LEVEL)
         if np.any(possible & (far >= floor)):
             possible &= far >= floor
         order = [int(i) for i in np.argsort(far, kind="stable") if possible[i]]
         near = [i for i in order if misfit[i] <= max(1.0, np.min(misfit[order]))]
         chosen = curves[near[-1]]
         of_plain = np.sum((middle - plain.level) ** 2) - squares.min()
-        if not may_bend or of_plain <= 2 * scipy.stats.f.ppf(_LEVEL, 2, spare) * noise:
+        if not may_bend or of_plain <= 2 * special.fdtri(2, spare, _LEVEL) * noise:
             chosen = plain
         found = chosen, curves[order[0]], curves[order[-1]]
         chosen, cheapest, dearest = map(self._check_free, found)
@@ -306,7 +306,7 @@ def _which_bend(
     spare = max(int(np.sum(kept)) - 6, 1)
     least = _ROUNDING if np.sum(kept) > 6 else _UNTESTED
     noise = max(squares.min() / spare, least**2)
-    bound = 4 * scipy.stats.f.ppf(_LEVEL, 4, spare) * noise
+    bound = 4 * special.fdtri(4, spare, _LEVEL) * noise
     return tried[int(np.argmax(squares <= squares.min() + bound))]
 
 

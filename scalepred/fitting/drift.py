@@ -208,18 +208,23 @@ class Field:
         """Of the correlation of g [lengths, places, places]."""
         return np.linalg.cholesky(self.alike + 1e-9 * np.eye(self.alike.shape[1]))
 
-    def covariance(self, rows: slice, level: np.ndarray | None = None) -> np.ndarray:
-        """Of (1) before anything was measured [draws, sizes + places, likewise].
+    def covariance(
+        self, rows: slice, level: np.ndarray | None = None, most: int | None = None
+    ) -> np.ndarray:
+        """Of (1) before anything was measured [draws, sizes + places, most].
 
         Args:
             rows: which draws.
             level: standard deviation of a in place of theirs [draws].
+            most: so many columns; None: all sizes and places, which may be many.
         """
-        own = self.cases.take(rows)
+        own, first = self.cases.take(rows), slice(most)
         size = own.level if level is None else level
-        grown = 1 + own.tilt[:, None, None] ** 2 * self.tilt
-        wander = own.wander[:, None, None] ** 2 * self.alike[own.length]
-        shape = np.einsum("dkp,dkq->dpq", self.level[rows], self.level[rows])
+        grown = 1 + own.tilt[:, None, None] ** 2 * self.tilt[:, first]
+        wander = own.wander[:, None, None] ** 2 * self.alike[own.length, :, first]
+        shape = np.einsum(
+            "dkp,dkq->dpq", self.level[rows], self.level[rows][..., first]
+        )
         return size[:, None, None] ** 2 * (shape * grown + wander)
 
     def draw(self, rows: slice, own: np.ndarray, more: np.ndarray) -> np.ndarray:
@@ -240,17 +245,17 @@ class Field:
         before = cases.level[:, None] * line
         noise = np.sqrt(self.noise[rows]) * own[:, 9 + count :]
         left = self.mean - before[:, :count] - noise
-        covariance = self.covariance(rows)
+        covariance = self.covariance(rows, most=count)
         pulled = np.linalg.solve(self.measured(covariance, rows), left[..., None])
-        moved = covariance[:, count:, :count] @ pulled
+        moved = covariance[:, count:] @ pulled
         return before[:, count:] + moved[..., 0]
 
     def told(self, rows: slice) -> np.ndarray:
         """The mean at the places, given what was measured [draws, places]."""
-        covariance = self.covariance(rows)
+        covariance = self.covariance(rows, most=self.count)
         mean = np.broadcast_to(self.mean, covariance.shape[:1] + self.mean.shape)
         pulled = np.linalg.solve(self.measured(covariance, rows), mean[..., None])
-        return (covariance[:, self.count :, : self.count] @ pulled)[..., 0]
+        return (covariance[:, self.count :] @ pulled)[..., 0]
 
     def measured(
         self, covariance: np.ndarray, rows: slice, more: float = 0.0

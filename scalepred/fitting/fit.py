@@ -142,9 +142,14 @@ class Fit:
         return health.condition_number(self.estimate)
 
     @functools.cached_property
+    def _told(self) -> NotScaling | None:
+        """What the points say without a law; takes as long as some fits."""
+        return judge(self.surface)
+
+    @functools.cached_property
     def not_scaling(self) -> NotScaling | None:
         """Why the points do not scale as a law; None: nothing speaks against it."""
-        told, is_direct = judge(self.surface), self.law.name != two_stage.NAME
+        told, is_direct = self._told, self.law.name != two_stage.NAME
         # That an error bends is what its second stage is for.
         return told if told and (is_direct or told.code == "does_not_scale") else None
 
@@ -153,7 +158,7 @@ class Fit:
         """What makes this fit less than it seems."""
         if isinstance(self.estimate, saved.Saved | through.TwoStage):
             return (*self.estimate.warnings, *self.extra_warnings)
-        return (*health.check(self.estimate), *self.extra_warnings)
+        return (*health.check(self.estimate, self._told), *self.extra_warnings)
 
     def save(self, path: os.PathLike | str) -> None:
         """Writes the fit as one file of numbers; `scalepred.load` gives it back.
@@ -206,11 +211,14 @@ class Fit:
         """The paper's extrapolation protocol: the law refitted at every corner.
 
         Args:
-            surface: every measured point, the held-out ones too.
+            surface: every measured point, the held-out ones too. Of very many some are
+                taken, as folds do, and fewer corners.
         """
-        surface = surface.where(sample.choose(surface, self.estimate.refit_points))
+        chosen = sample.choose_for_folds(surface, self.estimate.refit_points)
+        most = backtest.MOST_CORNERS if np.all(chosen) else backtest.FEW_CORNERS
+        surface = surface.where(chosen)
         least, refit = self.estimate.refit(surface)
-        return backtest.corner_array(surface, least, refit, self.law.axes)
+        return backtest.corner_array(surface, least, refit, self.law.axes, most)
 
     def predict(
         self,

@@ -10,7 +10,7 @@ from scalepred.fitting.auto.fit import MIN_POINTS, Auto
 from scalepred.fitting.backtest import InnerTest
 from scalepred.fitting.cost_reading import OFF, read_cost
 from scalepred.fitting.least_squares import LeastSquares
-from scalepred.fitting.scaling import judge
+from scalepred.fitting.scaling import NotScaling, judge
 from scalepred.fitting.warn import Warn
 from scalepred.table import numbers
 from scalepred.table.surface import Surface
@@ -36,15 +36,19 @@ _RISE, _RISE_NOISE = 0.01, 4.0
 _SIZES = {"params": "model", "data": "data"}
 
 
-def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
-    """Sentences for what makes this fit less than it seems."""
+def check(result: LeastSquares | Auto, scaling: NotScaling | None) -> tuple[Warn, ...]:
+    """Sentences for what makes this fit less than it seems.
+
+    Args:
+        result: the fit.
+        scaling: what `judge` says of its points.
+    """
     found: list[Warn] = []
 
     def add(code: str, sentence: str) -> None:
         found.append(Warn(code, sentence))
 
     surface, law = result.surface, result.law
-    scaling = judge(surface)
     if scaling is not None:
         add(scaling.code, scaling.sentence)
     parameters = _num_parameters(result)
@@ -65,43 +69,10 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
     if surface.left_out.is_many:
         add("runs_left_out", surface.left_out.sentence)
     found += about_epochs(result)
-    cost = read_cost(surface)
-    if cost.num_apart:
-        add(
-            "cost_unexplained",
-            f"the FLOPs of {cost.num_apart} of {cost.num_points} points are more than "
-            f"{OFF:.0%} off {cost.cost}, on which all costs rest",
-        )
+    found += _costs_apart(surface)
     found += _points_at_guess(surface)
-    log_sizes = np.log(surface.params), np.log(surface.data)
-    if min(np.std(sizes) for sizes in log_sizes) > 0:
-        correlation = float(np.corrcoef(*log_sizes)[0, 1])
-        if abs(correlation) > _CONFOUNDED:
-            add(
-                "confounded_sizes",
-                f"model and data sizes rise together (correlation {correlation:.3f}): "
-                "what one does cannot be told from what the other does",
-            )
-    if result.status == solver.Status.ITERATION_LIMIT and not result.members:
-        add("iteration_limit", "the solver stopped at its iteration limit")
-    for name in result.bounds_hit:
-        what = ", so its term may be absent"
-        if name in ("R_D*", "R_N*"):
-            what = ": the points do not show where more of the same loses its worth"
-        add("bound_hit", f"the parameter {name} is at its bound{what}")
-    if result.agree < _FEW_AGREE:
-        add(
-            "starts_disagree",
-            f"only {result.agree:.0%} of the starts carried to the end found this "
-            "optimum",
-        )
-    condition = min(condition_number(result), _HOPELESS)
-    if condition > _ILL_CONDITIONED:
-        add(
-            "ill_conditioned",
-            "some parameters cannot be told apart, though predictions may be fine "
-            f"(condition number {numbers.write_flops(condition)})",
-        )
+    found += _sizes_together(surface)
+    found += _doubtful_optimum(result)
     found += _flat_directions(result)
     found += _points_apart(result)
     found += _failed_tests(result.inner_tests, widens=not result.members)
@@ -112,6 +83,60 @@ def check(result: LeastSquares | Auto) -> tuple[Warn, ...]:
             "with distance is not known, only assumed",
         )
     return tuple(found)
+
+
+def _costs_apart(surface: Surface) -> list[Warn]:
+    """Where the table's FLOPs are not those of any rule."""
+    cost = read_cost(surface)
+    if not cost.num_apart:
+        return []
+    sentence = (
+        f"the FLOPs of {cost.num_apart} of {cost.num_points} points are more than "
+        f"{OFF:.0%} off {cost.cost}, on which all costs rest"
+    )
+    return [Warn("cost_unexplained", sentence)]
+
+
+def _sizes_together(surface: Surface) -> list[Warn]:
+    """Where larger models all saw more data."""
+    log_sizes = np.log(surface.params), np.log(surface.data)
+    if min(np.std(sizes) for sizes in log_sizes) == 0:
+        return []
+    correlation = float(np.corrcoef(*log_sizes)[0, 1])
+    if abs(correlation) <= _CONFOUNDED:
+        return []
+    sentence = (
+        f"model and data sizes rise together (correlation {correlation:.3f}): "
+        "what one does cannot be told from what the other does"
+    )
+    return [Warn("confounded_sizes", sentence)]
+
+
+def _doubtful_optimum(result: LeastSquares | Auto) -> list[Warn]:
+    """What the solver says of where it ended."""
+    found = []
+    if result.status == solver.Status.ITERATION_LIMIT and not result.members:
+        sentence = "the solver stopped at its iteration limit"
+        found.append(Warn("iteration_limit", sentence))
+    for name in result.bounds_hit:
+        what = ", so its term may be absent"
+        if name in ("R_D*", "R_N*"):
+            what = ": the points do not show where more of the same loses its worth"
+        found.append(Warn("bound_hit", f"the parameter {name} is at its bound{what}"))
+    if result.agree < _FEW_AGREE:
+        sentence = (
+            f"only {result.agree:.0%} of the starts carried to the end found this "
+            "optimum"
+        )
+        found.append(Warn("starts_disagree", sentence))
+    condition = min(condition_number(result), _HOPELESS)
+    if condition > _ILL_CONDITIONED:
+        sentence = (
+            "some parameters cannot be told apart, though predictions may be fine "
+            f"(condition number {numbers.write_flops(condition)})"
+        )
+        found.append(Warn("ill_conditioned", sentence))
+    return found
 
 
 def _points_at_guess(surface: Surface) -> list[Warn]:
@@ -206,7 +231,7 @@ def _flat_directions(result: LeastSquares | Auto) -> list[Warn]:
     if not len(result.fitted.draws):
         return []
     wide = [
-        f"{name.replace('_', ' ')} from {numbers.write(estimate.lower)} to "
+        f"{_say(name)} from {numbers.write(estimate.lower)} to "
         f"{numbers.write(estimate.upper)}"
         for name, estimate in result.fitted.parameters().items()
         if estimate.upper > _FLAT * estimate.lower > 0
@@ -265,9 +290,14 @@ def _find_outliers(result: LeastSquares | Auto) -> tuple[np.ndarray, np.ndarray]
     return apart, result.without(~apart[None]) if np.any(apart) else result.theta[None]
 
 
+def _say(parameter: str) -> str:
+    """model exponent, R_D*."""
+    return parameter.replace("_exponent", " exponent")
+
+
 def _say_moved(moved: list[tuple[str, float, float]]) -> str:
     return ", ".join(
-        f"the {name.replace('_', ' ')} would be {after:.3g} instead of {before:.3g}"
+        f"the {_say(name)} would be {after:.3g} instead of {before:.3g}"
         for name, before, after in moved
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
+from scipy import special
 
 from scalepred.config import UserError
 from scalepred.fitting.predict import LEVEL, Estimate
@@ -105,7 +105,7 @@ def _interval(logs: np.ndarray, known: float) -> tuple[list[float], float]:
     if not freedom:
         return [mean, math.nan, math.nan], math.nan
     spread = math.sqrt(squares / freedom / len(logs))
-    wide = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)) * spread
+    wide = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * spread
     return [mean, mean - wide, mean + wide], spread
 
 
@@ -122,6 +122,6 @@ def _judge(predicted: str, seen: str) -> tuple[str, str]:
 def _widen(said: tuple[float, float, float], spread: float) -> tuple[float, float]:
     """An interval of the true difference, for a mean that errs by `spread`."""
     value, *ends = (math.log1p(max(number, -1 + 1e-12)) for number in said)
-    more = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) * spread
+    more = float(special.ndtri((1 + LEVEL) / 2)) * spread
     low, high = (math.hypot(end - value, more) for end in ends)
     return value - low, value + high

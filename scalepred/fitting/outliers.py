@@ -8,7 +8,7 @@ Simonoff 1993).
 """
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from scalepred.fitting import backtest, multistart, predict, solver
 from scalepred.fitting.least_squares import LeastSquares
@@ -100,7 +100,7 @@ def judge(
         farthest = np.max(left[inside] / np.sqrt(variance + noisier[inside]))
         nearest = np.min(distance[~inside])
         # As many standard deviations of a normal law, whose variance would be known.
-        sigmas = stats.norm.isf(stats.t.sf(nearest, freedom))
+        sigmas = -special.ndtri(special.stdtr(freedom, -nearest))
         if sigmas <= SIGMAS:
             first = None
         elif first is None:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 
 import numpy as np
-import scipy.stats
+from scipy import special
 
 from scalepred.fitting.predict import LEVEL, Estimate
 from scalepred.table.surface import Surface
@@ -213,7 +213,7 @@ def measure_scales(
         ratio = math.sqrt(float(np.sum(shared.squares / noise**2)) / freedom)
     else:
         freedom = max(len(shared) - 3.0, 1.0)
-    width = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)) * ratio * noise
+    width = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * ratio * noise
     width = width / np.sqrt(shared.runs)
     found = []
     for i in np.argsort(sizes, kind="stable"):

@@ -9,8 +9,8 @@ import numpy as np
 from scalepred.table.surface import Surface
 
 REFIT_POINTS = 3000  # unless something else is asked for
-# Folds leave each point out once, ten fits of nine tenths: their mean error is known
-# from fewer.
+# Folds leave each point out once, ten fits of nine tenths, and corners are two dozen
+# fits: their mean errors are known from fewer.
 FOLD_POINTS = 1000
 
 
@@ -33,7 +33,7 @@ def choose(surface: Surface, most: int) -> np.ndarray:
 
 
 def choose_for_folds(surface: Surface, refit_points: int) -> np.ndarray:
-    """Mask of the points that are cross-validated [points]."""
+    """Mask of the points that are cross-validated, and in corners [points]."""
     is_default = refit_points == REFIT_POINTS
     return choose(surface, FOLD_POINTS if is_default else refit_points)
 
@@ -45,7 +45,7 @@ def notes(surface: Surface, most: int) -> tuple[str, ...]:
         return ()
     folds = FOLD_POINTS if most == REFIT_POINTS else most
     return (
-        f"the law is fitted to all {count:,} points; back-tests and corners "
-        f"refit it to a random sample of {most:,}, folds to {folds:,} "
+        f"the law is fitted to all {count:,} points; back-tests refit it to a random "
+        f"sample of {most:,}, corners and folds to {folds:,} "
         f"(--refit_points={count} takes all)",
     )

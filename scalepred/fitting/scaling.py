@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+from scipy import special
 
 from scalepred.fitting.predict import estimate_noise
 from scalepred.metrics import is_bounded
@@ -128,7 +128,7 @@ class _Profile(NamedTuple):
         own = np.diagonal(self.covariance)
         sd = np.sqrt(np.maximum(own[:, None] + own - 2 * self.covariance, 1e-24))
         count = len(self.f) * (len(self.f) - 1) / 2
-        threshold = scipy.stats.t.isf(chance / count, self.freedom)
+        threshold = -special.stdtrit(self.freedom, chance / count)
         return np.triu(change > threshold * sd, 1)
 
 
@@ -325,8 +325,8 @@ def _flat(surface: Surface, lines: Sequence[_Line]) -> NotScaling | None:
     logs = [np.log(surface.params), np.log(surface.data)]
     sizes = [size for size in logs if np.ptp(size) > 0]
     value = np.log(surface.value)
-    ranks = [scipy.stats.rankdata(size) for size in sizes]
-    for one, by in ((sizes, value), (ranks, scipy.stats.rankdata(value))):
+    ranks = [_rank(size) for size in sizes]
+    for one, by in ((sizes, value), (ranks, _rank(value))):
         if _find_chance(one, by) < chance:
             return None
     # A slope is not all that there may be: a fall that ends, or a peak, is seen below.
@@ -347,6 +347,12 @@ def _flat(surface: Surface, lines: Sequence[_Line]) -> NotScaling | None:
     return NotScaling("no_trend", "", sentence)
 
 
+def _rank(values: np.ndarray) -> np.ndarray:
+    """1 for the lowest and up; equal ones share the mean of their ranks [points]."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
 def _find_chance(sizes: Sequence[np.ndarray], value: np.ndarray) -> float:
     """How likely such slopes along the sizes were by chance; 0: it cannot be told."""
     matrix = np.stack([size - size.mean() for size in sizes], axis=1)
@@ -358,7 +364,7 @@ def _find_chance(sizes: Sequence[np.ndarray], value: np.ndarray) -> float:
     explained = float(np.sum((matrix @ slopes) ** 2)) / int(rank)
     rest = float(np.sum((left - matrix @ slopes) ** 2)) / freedom
     ratio = explained / max(rest, 1e-300)
-    return float(scipy.stats.f.sf(ratio, int(rank), freedom))
+    return float(special.fdtrc(int(rank), freedom, ratio))
 
 
 def _is_bending(view: _Line, surface: Surface) -> bool:
@@ -390,7 +396,7 @@ def _is_bending(view: _Line, surface: Surface) -> bool:
     before = slope + curve * size.min()  # in the middle
     fall = -(slope * size.min() + curve * size.min() ** 2)
     return bool(
-        curve < -scipy.stats.t.isf(_STEEPER_CHANCE, freedom) * max(sd, 1e-12)
+        curve < special.stdtrit(freedom, _STEEPER_CHANCE) * max(sd, 1e-12)
         and -slope > _STEEPER * max(-before, 0.0)
         and -fall > _FALL_LEAST
     )

@@ -175,7 +175,7 @@ class Together(NamedTuple):
         places = self.groups[0].path(sizes)
         own = self._own_path(places, sizes)
         second = _move(self._values(*own).second, self.groups[1].size_of(*own), sizes)
-        return Values(self._values(*places).first, second)
+        return Values(self._first(*places), second)
 
     def _own_path(
         self, places: tuple[np.ndarray, np.ndarray], sizes: np.ndarray
@@ -215,13 +215,19 @@ class Together(NamedTuple):
     def _values(
         self, params: np.ndarray, data: np.ndarray, epochs: float | None = None
     ) -> Values:
-        own = values_of(self.drift.fitted, params, data, epochs)
+        first = self._first(params, data, epochs)
         difference = self.drift.draw(params, data)
+        return Values(first, first + difference[: len(first)])
+
+    def _first(
+        self, params: np.ndarray, data: np.ndarray, epochs: float | None = None
+    ) -> np.ndarray:
+        """The baseline's, for each draw of the difference [1 + draws, places]."""
+        own = values_of(self.drift.fitted, params, data, epochs)
         if len(own) == 1:  # without draws of the law there are no intervals
-            return Values(own, own + difference[:1])
-        rows = np.arange(len(difference) - 1) % (len(own) - 1)
-        first = np.concatenate([own[:1], own[1 + rows]])
-        return Values(first, first + difference)
+            return own
+        rows = np.arange(self.drift.num_draws) % (len(own) - 1)
+        return np.concatenate([own[:1], own[1 + rows]])
 
 
 def _lowest(values: np.ndarray) -> np.ndarray:

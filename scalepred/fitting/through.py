@@ -24,6 +24,7 @@ from scalepred.fitting.estimate import Settings, estimate
 from scalepred.fitting.laws import Law
 from scalepred.fitting.least_squares import LeastSquares
 from scalepred.fitting.link import MIN_POINTS, Link, fit_link
+from scalepred.fitting.scaling import judge
 from scalepred.fitting.two_stage import make_law
 from scalepred.fitting.warn import Warn
 from scalepred.table.surface import Surface
@@ -106,7 +107,7 @@ class TwoStage:
     def warnings(self) -> tuple[Warn, ...]:
         """Of the loss's law, and of how the error follows."""
         found = []
-        for warning in health.check(self.loss):
+        for warning in health.check(self.loss, judge(self.loss.surface)):
             known = warning.code in _OF_POINTS or warning.code == "back_test_failed"
             sentence = warning.sentence
             if not known:

@@ -9,8 +9,8 @@ SEVERITIES = ("stops", "weakens", "note")
 # What to do, by severity and code; within a severity the weightiest first.
 _ADVICE: dict[str, dict[str, str]] = {
     "stops": {
-        "does_not_scale": "believe no prediction of it: follow another metric, such as "
-        "the loss, or leave out the runs that do not belong together",
+        "does_not_scale": "believe no prediction of it: follow the loss in place of an "
+        "error, or leave out the runs that do not belong together",
         "still_bending": "add larger runs until the slope stays; say --random_guess "
         "where the values start from that level",
         "low_coverage": "believe the held-out runs, not the intervals; add larger runs "

@@ -10,7 +10,8 @@ from scalepred.forecasting.forecast import Evidence
 from scalepred.forecasting.parts import Study
 from scalepred.grid import Cell
 from scalepred.runtime.files import digest
-from scalepred.table.rows import Measurement
+from scalepred.table import stopped
+from scalepred.table.rows import STOPPED, Measurement
 from scalepred.table.surface import Surface
 
 # Of a row, what says nothing of the run: another machine's table is the same evidence.
@@ -32,7 +33,9 @@ def make_surface(study: Study, cells: Sequence[Cell]) -> Surface:
     )
     if not study.is_sweep:
         return surface
-    notes = (*surface.notes, *sweep.describe(choices))
+    ends = [study.rows[cell.cell_id].status for cell in cells]
+    told = stopped.describe(ends.count(STOPPED), len(ends))
+    notes = (*surface.notes, *([told] if told else []), *sweep.describe(choices))
     return dataclasses.replace(surface, notes=notes)
 
 
@@ -57,7 +60,7 @@ def weigh_evidence(rows: Sequence[Measurement]) -> Evidence:
     )
     return Evidence(
         num_runs=len(rows),
-        num_failed=sum(row.status != "ok" for row in rows),
+        num_failed=sum(row.status not in ("ok", STOPPED) for row in rows),
         flops=sum(row.flops for row in rows),
         seconds=sum(row.seconds for row in rows),
         rows=digest(lines),

@@ -69,8 +69,8 @@ class Evidence(NamedTuple):
     """What a forecast rests on, and what it cost.
 
     Attributes:
-        num_runs: all that were trained for it: seeds, rates, diverged runs.
-        num_failed: of them.
+        num_runs: all that were trained for it: seeds, rates, diverged and stopped runs.
+        num_failed: of them; stopped ones are none.
         flops: of all of them.
         seconds: of devices; NaN where the table does not say.
         rows: digest of the rows of the table.
@@ -201,7 +201,7 @@ def make_record(
         tuning: of those whose rates follow from a sweep.
     """
     tuning = tuning or {}
-    surface, fitted = fit.surface, fit.fitted
+    surface = fit.surface
     record = {
         "format": _FORMAT,
         "title": title,
@@ -209,27 +209,7 @@ def make_record(
         "metric": surface.metric,
         "data_unit": surface.data_unit,
         "law": fit.law.name,
-        "fit": {
-            "file": "",  # `seal` names it
-            "called": fit.called,
-            "formula": fit.law.formula,
-            "source": fit.law.source,
-            "parameters": {n: e.value for n, e in fit.parameters.items()},
-            "members": [dataclasses.asdict(member) for member in fit.members],
-            "theta": fitted.theta.tolist(),
-            "params_reference": fitted.params_unit,
-            "data_reference": fitted.data_unit,
-            "misfit": fitted.misfit,
-            "growth": fitted.growth,
-            "noise": fitted.noise._asdict(),
-            "num_draws": len(fitted.draws),
-            "seed": fitted.seed,
-            "num_points": len(surface),
-            "max_params": float(surface.params.max()),
-            "max_data": float(surface.data.max()),
-            "back_tests": [dataclasses.asdict(test) for test in fit.inner_tests],
-            "warnings": [dataclasses.asdict(warning) for warning in fit.warnings],
-        },
+        "fit": _describe_fit(fit),
         "evidence": evidence._asdict(),
         "target_value": target_value or None,
         "targets": [
@@ -240,6 +220,32 @@ def make_record(
         "versions": read_versions(),
     }
     return json.loads(json.dumps(jsonable(record)))
+
+
+def _describe_fit(fit: Fit) -> dict[str, Any]:
+    """The law, its parameters and how it was fitted."""
+    surface, fitted = fit.surface, fit.fitted
+    return {
+        "file": "",  # `seal` names it
+        "called": fit.called,
+        "formula": fit.law.formula,
+        "source": fit.law.source,
+        "parameters": {n: e.value for n, e in fit.parameters.items()},
+        "members": [dataclasses.asdict(member) for member in fit.members],
+        "theta": fitted.theta.tolist(),
+        "params_reference": fitted.params_unit,
+        "data_reference": fitted.data_unit,
+        "misfit": fitted.misfit,
+        "growth": fitted.growth,
+        "noise": fitted.noise._asdict(),
+        "num_draws": len(fitted.draws),
+        "seed": fitted.seed,
+        "num_points": len(surface),
+        "max_params": float(surface.params.max()),
+        "max_data": float(surface.data.max()),
+        "back_tests": [dataclasses.asdict(test) for test in fit.inner_tests],
+        "warnings": [dataclasses.asdict(warning) for warning in fit.warnings],
+    }
 
 
 def describe(

@@ -50,8 +50,12 @@ class Parts(NamedTuple):
 
     @property
     def to_verify(self) -> list[Cell]:
-        """What is trained after the forecast, each cell once."""
+        """All that is no evidence, each cell once."""
         return list(dict.fromkeys([*self.held_out, *self.targets]))
+
+    def after_forecast(self, with_targets: bool) -> list[Cell]:
+        """What is trained then: the rest of the grid, or the targets too."""
+        return self.to_verify if with_targets else self.held_out
 
     def pair(self, baseline: "Parts") -> "Parts":
         """The same cells, paired with those of the arm that they are compared with."""
@@ -132,6 +136,13 @@ class Study(NamedTuple):
     def size_of(self, cell: Cell) -> Size:
         """What a cell is to the law."""
         return Size.of(cell, self.dataset)
+
+    @property
+    def largest(self) -> tuple[float, float]:
+        """The largest (params, data) of the grid."""
+        cells = self.parts.evidence + self.parts.held_out
+        params, data, _ = zip(*map(self.size_of, cells), strict=True)
+        return float(max(params)), float(max(data))
 
     def are_done(self, cells: Sequence[Cell]) -> bool:
         """Whether each of them has a row."""

@@ -17,6 +17,7 @@ from scalepred.fitting.recipe.reading import Run, keep_best, make_sweep
 from scalepred.forecasting.parts import Study, TargetRates
 from scalepred.grid import Cell
 from scalepred.report import recipe_words
+from scalepred.table import stopped
 
 
 def choose_rates(study: Study) -> TargetRates:
@@ -103,7 +104,17 @@ def _read(study: Study, name: str) -> Any:
     """The sweep of a rate in the evidence, judged as `sweep.choose` does."""
     (other,) = (one for one in sweep.RATES if one != name)
     runs = []
-    for cell in study.parts.evidence:
+    cells, _ = stopped.leave_out(
+        study.parts.evidence,
+        lambda cell: study.rows[cell.cell_id].status,
+        lambda cell: (
+            *_sizes(study, cell).values(),
+            cell.depth,
+            cell.width,
+            _rates(cell),
+        ),
+    )
+    for cell in cells:
         row = study.rows[cell.cell_id]
         is_good = row.status == "ok"
         runs.append(

@@ -12,9 +12,10 @@ from scalepred.fitting.fit import Fit
 from scalepred.forecasting import forecast as forecasts
 from scalepred.forecasting import targets
 from scalepred.forecasting.evidence import weigh_evidence
-from scalepred.forecasting.parts import Study
+from scalepred.forecasting.parts import Study, TargetRates
 from scalepred.forecasting.tuning import Tuning
 from scalepred.grid import Cell
+from scalepred.runtime import processes
 from scalepred.runtime.files import write_whole
 from scalepred.runtime.workdir import log, warn
 from scalepred.table.rows import Measurement
@@ -65,6 +66,23 @@ def _find_tuning(
             regret = rates.regrets[own[0]] if rates.regrets else np.zeros(1)
             found[one] = Tuning(rates.said[own[0]], regret)
     return found
+
+
+def await_forecast(study: Study) -> Study:
+    """All processes have the first one's targets, of which something was said."""
+    if study.table is not None:
+        check_forecast(study)
+    processes.wait_for_first(f"forecast {study.arm}")  # a name is waited for once
+    cells = study.parts.targets
+    if not cells:
+        return study
+    own = [(cell.learning_rate, cell.weight_decay) for cell in cells]
+    # As bytes: JAX would round them to 32 bits, and with them the cells' ids.
+    sent = processes.same_everywhere(np.array(own, np.float64).view(np.uint8))
+    rates = sent.astype(np.uint8).view(np.float64).reshape(-1, 2).tolist()
+    chosen = study.rates or TargetRates([])
+    of_cells = [(rate, decay) for rate, decay in rates]
+    return study.with_rates(chosen._replace(of_cells=of_cells))
 
 
 def check_forecast(study: Study) -> None:

@@ -9,7 +9,7 @@ from scalepred.report import compare_words as words
 from scalepred.report import format
 
 if TYPE_CHECKING:
-    from scalepred.fitting.comparison import Comparison, Pair
+    from scalepred.fitting.comparison import Comparison, Outcome, Pair
     from scalepred.fitting.differences import Difference
     from scalepred.fitting.pairing import Scale
     from scalepred.fitting.predict import Estimate
@@ -131,18 +131,44 @@ def describe_form(pair: Pair) -> str:
     return f"the difference goes best {_FORMS[form]} (chance {words.likely(chance)})"
 
 
+def find_reversal(pair: Pair, comparison: Comparison) -> Outcome | None:
+    """Where the group that the fits say is better was measured to be worse."""
+    verdict = pair.headline.verdict
+    for outcome in comparison.outcomes:
+        if (outcome.first, outcome.second) != (pair.first, pair.second):
+            continue
+        lower, upper = outcome.measured.lower, outcome.measured.upper
+        if (verdict == "second" and lower > 0) or (verdict == "first" and upper < 0):
+            return outcome
+    return None
+
+
 def describe_verdict(pair: Pair, comparison: Comparison) -> str:
     """B is better than A: it needs 1.4 times less compute (1.2 to 1.6) at 1e20."""
+    text = _say_verdict(pair, comparison)
+    outcome = find_reversal(pair, comparison)
+    if outcome is None:
+        return text
+    measured = outcome.measured.value
+    worse = "worse" if measured > 0 else "better"
+    second, amount = words.names(pair)[1], format.percent(abs(measured))
+    return f"{text}, but {second} is {amount} {worse} at {outcome.at}, measured since"
+
+
+def _say_verdict(pair: Pair, comparison: Comparison) -> str:
     text, place = words.headline(pair), pair.headline
     multiplier = place.multiplier
     if place.verdict == "none" or multiplier is None or math.isnan(multiplier.value):
         return text
     at = words.describe_place(place, comparison)
-    return f"{text}: {_needs(multiplier, words.axis_name(comparison))} at {at}"
+    # "it" is the one that is better.
+    who = "it" if place.verdict == "second" else words.names(pair)[1]
+    needs = _needs(multiplier, words.axis_name(comparison))
+    return f"{text}: {who} {needs} at {at}"
 
 
 def _needs(multiplier: Estimate, axis: str) -> str:
     if multiplier.value == 0:
-        return "it never gets there"
+        return "never gets there"
     ends = words.span(multiplier, words.say_times)
-    return f"it needs {words.say_times(multiplier.value)} {axis} ({ends})"
+    return f"needs {words.say_times(multiplier.value)} {axis} ({ends})"

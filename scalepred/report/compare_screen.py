@@ -21,10 +21,10 @@ def describe(comparison: Comparison) -> list[str]:
     lines += [
         f"  {words.describe_group(group, comparison)}" for group in comparison.groups
     ]
+    lines += [format.sentence(outcome.sentence) for outcome in comparison.outcomes]
     for pair in comparison.pairs:
         lines.append(f"{arms_words.describe_verdict(pair, comparison)}.")
         lines += [f"  {format.sentence(text)}" for text in sentences(pair, comparison)]
-    lines += [format.sentence(outcome) for outcome in comparison.outcomes]
     lines += [f"note: {format.printable(note)}" for note in comparison.notes]
     return lines
 

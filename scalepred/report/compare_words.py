@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _HARDLY = 0.05
 # Noise that correlates less is hardly shared.
 _LITTLE = 0.2
+_AS_MUCH = "times as much"
 
 
 def metric_name(comparison: Comparison) -> str:
@@ -101,9 +102,9 @@ def describe_difference(
 
 
 def span(estimate: Estimate, say: Callable[[float], str]) -> str:
-    """2% to 5% lower, but 2% lower to 1% higher."""
+    """2% to 5% lower, but 2% lower to 1% higher; 1.1 to 1.3 times as much."""
     low, high = say(estimate.lower), say(estimate.upper)
-    if estimate.upper < 0:
+    if estimate.upper < 0 or (low.endswith(_AS_MUCH) and high.endswith(_AS_MUCH)):
         low, high = high, low
     number, _, rest = low.partition(" ")
     return f"{number if high.endswith(rest) else low} to {high}"
@@ -147,14 +148,15 @@ def describe_multiplier(
 
 
 def say_times(number: float) -> str:
-    """1.8 times less, 2.5 times more, any amount less, perhaps never."""
+    """1.8 times less, 2.5 times as much, any amount less, perhaps never."""
     if number == 0:
         return format.PERHAPS_NEVER
     if math.isinf(number):
         return "any amount less"
-    how = "less" if number >= 1 else "more"
     text = times(max(number, 1 / number))
-    return "as much" if text == "1" else f"{text} times {how}"
+    if text == "1":
+        return "as much"
+    return f"{text} {'times less' if number >= 1 else _AS_MUCH}"
 
 
 def multiplier_cell(found: Estimate | None) -> str:

@@ -8,7 +8,7 @@ held-out points by shape and filling as well as colour.
 import functools
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -73,7 +73,7 @@ def draw(plot: PlotData, name: str) -> FigureFiles:
 
 
 def render(
-    figure: Figure, form: str, metadata: dict[str, None], **options: Any
+    figure: Figure, form: str, metadata: Mapping[str, str | None], **options: Any
 ) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format=form, dpi=_DPI, metadata=metadata, **options)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from scalepred.fitting.recipe.law import Best, RecipeLaw
 from scalepred.report import format, recipe_words
+from scalepred.runtime.files import PICTURE
 
 _DPI = 150
 _MOST_BOWLS = 6  # that are told apart by eye
@@ -51,7 +52,7 @@ def draw(law: RecipeLaw, targets: Sequence[Best] = ()) -> bytes:
         for axes, name in zip(panels[1:], names, strict=True):
             _draw_law(axes, law, name, targets)
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=_DPI, metadata=PICTURE)
         return file.getvalue()
 
 

@@ -25,6 +25,7 @@ from scalepred.report.law_code import find_parts
 from scalepred.runtime import invocation
 from scalepred.runtime.files import write_json, write_whole
 from scalepred.runtime.versions import read_versions
+from scalepred.table.rows import STOPPED
 from scalepred.table.surface import Surface
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Training:
 
     Attributes:
         num_runs: rows with status ok.
-        num_failed: rows with another status.
+        num_failed: rows with another status, without those stopped.
         flops: of all runs, each from its first step.
         seconds: wall time of all runs, without compilation; likewise.
         devices: kinds, as in the table.
@@ -105,6 +106,7 @@ class Training:
             program; or NaN.
         lane_utilization: live lane-steps over all lane-steps of this call, or NaN.
         spent: FLOPs with the steps of a trunk counted once; NaN: all are plain runs.
+        num_stopped: rows of runs that were stopped as they could not matter.
     """
 
     num_runs: int
@@ -117,6 +119,7 @@ class Training:
     wait_seconds: float
     lane_utilization: float
     spent: float = math.nan
+    num_stopped: int = 0
 
     @staticmethod
     def of(
@@ -131,10 +134,11 @@ class Training:
             news: the last of this call; None: nothing was trained.
             spent: see `Training`.
         """
-        good = [row for row in rows if row.status == "ok"]
+        ends = [row.status for row in rows]
+        num_good, num_stopped = ends.count("ok"), ends.count(STOPPED)
         return Training(
-            num_runs=len(good),
-            num_failed=len(rows) - len(good),
+            num_runs=num_good,
+            num_failed=len(rows) - num_good - num_stopped,
             flops=sum(row.flops for row in rows),
             seconds=sum(row.seconds for row in rows),
             devices=tuple(sorted({row.device for row in rows})),
@@ -143,6 +147,7 @@ class Training:
             wait_seconds=news.wait_seconds if news else math.nan,
             lane_utilization=news.lane_utilization if news else math.nan,
             spent=spent,
+            num_stopped=num_stopped,
         )
 
 

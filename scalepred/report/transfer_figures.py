@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from scalepred.coordinates import Check, Moves
 from scalepred.report import format
 from scalepred.report.figures import STYLE, render
+from scalepred.runtime.files import PICTURE
 from scalepred.transfer import Group
 
 _COLOURS = mpl.colormaps["viridis"]
@@ -37,7 +38,7 @@ def draw_coordinates(checks: Sequence[tuple[str, Check]]) -> bytes:
             row[0].set_ylabel(f"{family}\nmean |change|", fontsize=7)
         _share_heights(panels)
         panels[0, 0].legend(fontsize=6, title="steps", title_fontsize=6)
-        return render(figure, "png", {"Software": None})
+        return render(figure, "png", PICTURE)
 
 
 def _draw_layer(panel: Axes, check: Check, moves: Moves) -> None:
@@ -81,7 +82,7 @@ def draw_bowls(groups: Sequence[Group]) -> bytes:
         for panel, group in zip(panels, groups, strict=True):
             _draw_group(panel, group)
         panels[0].set_ylabel(format.metric_label(groups[0].metric))
-        return render(figure, "png", {"Software": None})
+        return render(figure, "png", PICTURE)
 
 
 def _draw_group(panel: Axes, group: Group) -> None:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scalepred.config import MOST_EPOCHS
 from scalepred.report import format
+from scalepred.table import stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -391,6 +393,25 @@ def describe_spent(spent: float, alone: float) -> str:
     return (
         f"branches share their trunks: {format.flops(spent)} FLOPs in all; trained "
         f"separately the runs take {format.flops(alone)}"
+    )
+
+
+def describe_stopped(num_stopped: int, num_runs: int, saved: float) -> str:
+    """Runs that were stopped, and the share of all FLOPs that their rest would take."""
+    said = stopped.describe(num_stopped, num_runs)
+    return f"{said}; their rest would have been {format.percent(saved)} of all FLOPs"
+
+
+def describe_never_stopped(num_runs: int, num_all: int) -> str:
+    """Runs of which the training loss does not say which rate is the best."""
+    if num_runs == num_all:
+        return (
+            f"packing.stop_hopeless: none of the {num_all:,} runs is stopped, as each "
+            f"sees its data more than {MOST_EPOCHS} times"
+        )
+    return (
+        f"packing.stop_hopeless: {num_runs:,} of {num_all:,} runs are never stopped: "
+        f"they see their data more than {MOST_EPOCHS} times"
     )
 
 

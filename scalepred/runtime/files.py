@@ -20,6 +20,10 @@ _ABANDONED_SECONDS = 600.0
 # Nobody else ends a name so, and only such files are removed.
 _UNFINISHED = ".scalepred-unfinished"
 
+# What a PNG of ours says of itself, near its beginning.
+PICTURE = {"Software": "scalepred"}
+_OF_OURS = b"Software\0scalepred"
+_LOOKED_AT = 4096
 
 # Packages that read what begins so.
 _BUCKETS = {
@@ -97,6 +101,26 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise
+
+
+def check_picture(field: str, path: epath.Path) -> None:
+    """Refuses a place for a picture that cannot be written, or holds the user's own.
+
+    Args:
+        field: the flag that named it.
+        path: of a PNG that is going to be written.
+
+    Raises:
+        UserError: there is no such folder, or what stands there is no picture of ours.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        why = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UserError(f"{field}={path}: {why}; name a file in one that is there")
+    if path.exists() and _OF_OURS not in path.read_bytes()[:_LOOKED_AT]:
+        raise UserError(
+            f"{field}={path}: was not drawn by scalepred, and would be replaced; move "
+            "it away, or choose another name"
+        )
 
 
 def write_json(path: epath.Path, record: object) -> None:

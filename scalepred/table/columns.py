@@ -8,8 +8,16 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit
-from scalepred.table import meaning, naming, numbers, settings
-from scalepred.table.left_out import LeftOut, Run, describe
+from scalepred.table import (
+    ended,
+    history,
+    meaning,
+    naming,
+    numbers,
+    settings,
+    stopped,
+)
+from scalepred.table.left_out import LeftOut
 from scalepred.table.meaning import Conversion
 from scalepred.table.readers.raw import Raw, Row
 from scalepred.table.repeats import tell_if_told, tell_repeats
@@ -21,13 +29,11 @@ from scalepred.table.selection import (
     shorten,
 )
 
-# How people and tools call a run that ended well.
-_ENDED_WELL = {
-    "ok", "finished", "complete", "completed", "success", "succeeded", "successful",
-    "done", "converged", "trialstate.complete", "true", "1",
-}  # fmt: skip
 # What data count, by a word in the name of their column.
-_UNITS = ("tokens", "images", "samples", "steps", "words", "sentences")
+_UNITS = (
+    "tokens", "images", "samples", "steps", "words", "sentences", "bytes", "sequences",
+    "documents",
+)  # fmt: skip
 _TRAIN_FLOPS = 6.0  # a parameter and example (Kaplan et al. 2020, section 2.1)
 
 
@@ -125,18 +131,24 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     """
     header = list(raw.rows[0][1])
     named = naming.find(header, asked.columns, asked.metric, path)
-    named = _drop_empty_sizes(named, raw.rows, asked.columns)
+    named = naming.find_sizes(named, [row for _, row in raw.rows])
+    rows = select_where(raw.rows, asked.where, named.columns, path)
+    rows, named, sparse = history.prepare(rows, named, asked.columns, path)
+    named = _drop_empty_sizes(named, rows, asked.columns)
     _check_named(named, header, path)
-    rows = [(line, _rename(row, named.columns)) for line, row in raw.rows]
-    rows = select_where(rows, asked.where, path)
+    rows = [(line, _rename(row, named.columns)) for line, row in rows]
     reader = Reader(path, named, asked.decimal or _find_decimal(raw, rows, named))
-    every = [(line, _judge(row, named)) for line, row in rows]
-    good = _drop_failed(every, path)
+    every, said = stopped.leave_out(
+        ended.judge(rows, named),
+        lambda run: run[1]["status"] if "cell_id" in run[1] else "",
+        lambda run: tuple(run[1].get(name) for name in _OF_A_SETTING),
+    )
+    good = ended.drop_failed(every, path)
     good = select(good, "task", asked.task, path)
-    left_out = _describe_left_out(every, good[0][1])
+    left_out = ended.describe_left_out(every, good[0][1])
     good = select_metric(good, asked.metric, path)
     check_no_twins(good, path)
-    notes = list(raw.notes)
+    notes = [*raw.notes, *([said] if said else [])]
     values = [reader.number(line, row, "value", zero=True) for line, row in good]
     metric, conversion, note = _tell_metric(
         good[0][1], named.columns["value"], asked.metric, values, path
@@ -145,6 +157,7 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     good, filled = _fill_sizes(good, reader)
     notes += [note] if note else []
     notes += [filled] if filled else []
+    notes += sparse
     failed = [row for row in every if row[1]["status"] != "ok"]
     return Told(good, failed, reader, metric, conversion, notes, left_out)
 
@@ -163,6 +176,7 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     told = tell_runs(raw, path, asked)
     good, reader, notes = told.rows, told.reader, told.notes
     if varying := find_settings(told):
+        _check_known(varying, reader.named, path)
         rises = told.conversion is not None and told.conversion.is_risen
         good, note = settings.keep_best(
             good, varying, lambda cell: numbers.parse(cell, reader.decimal), rises
@@ -173,11 +187,31 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     )
 
 
+def _check_known(varying: Sequence[str], named: naming.Naming, path: object) -> None:
+    """Refuses what may be the size that is missing, not a setting of which one is best.
+
+    Raises:
+        UserError: a size is missing, and a column of unknown meaning varies.
+    """
+    lacking = [name for name in ("params", "data") if name not in named.columns]
+    unknown = [name for name in varying if not settings.is_known(name)]
+    if lacking and unknown and "flops" not in named.columns:
+        raise UserError(
+            f"{path}: no column of {lacking[0]}, and {unknown[0]} differs among runs "
+            f"that are otherwise alike; say --columns={lacking[0]}={unknown[0]} if it "
+            f"is that, or keep one of them with --where={unknown[0]}=..."
+        )
+
+
 def find_settings(told: Told) -> list[str]:
     """Columns that differ among runs of the same sizes, and are no result of them."""
     return settings.find_settings(told.rows, [*told.reader.named.columns, *_OURS])
 
 
+# What seeds have in common, in tables of ours, which alone have stopped runs.
+_OF_A_SETTING = (
+    "task", "family", "width", "depth", "params", "data", "learning_rate",
+)  # fmt: skip
 # Columns that our own tables have, and that are no settings.
 _OURS = ("data_unit", "unique_data", "unique_tokens", "cell_id", "width", "depth")
 
@@ -285,69 +319,6 @@ def _find_decimal(raw: Raw, rows: list[tuple[int, Row]], named: naming.Naming) -
     names = [n for n in (*naming.SIZES, "value") if n in named.columns]
     cells = (row[name] for _, row in rows for name in names)
     return raw.decimal or numbers.find_decimal(cells, raw.comma)
-
-
-def _judge(row: Row, named: naming.Naming) -> Row:
-    """The row with a status: ok only if it ended well and has what is fitted."""
-    status = row.get("status", "ok").strip()
-    if status.lower() in _ENDED_WELL:
-        needed = [name for name in naming.SIZES if name in named.columns]
-        needed = needed[:2] if len(needed) == 3 else needed
-        status = "ok"
-        for name in ("value", *needed):
-            if numbers.is_missing(row[name]) and not _is_ours(row):
-                status = f"without a {name}" if name == "value" else f"without {name}"
-                break
-            # A history begins at step 0.
-            if name == "data" and row[name].strip() in ("0", "0.0"):
-                status = "at step 0" if _is_history(named) else status
-    return {**row, "status": status}
-
-
-def _is_ours(row: Row) -> bool:
-    return "cell_id" in row and row.get("status") == "ok"
-
-
-def _is_history(named: naming.Naming) -> bool:
-    """Whether data are the steps of a run, of which the first has learnt nothing."""
-    return "data" in named.columns and _find_unit(named) in ("steps", "epochs")
-
-
-def _drop_failed(rows: list[tuple[int, Row]], path: object) -> list[tuple[int, Row]]:
-    """Rows of runs that ended well."""
-    kept = [row for row in rows if row[1]["status"] == "ok"]
-    if not kept:
-        there = dict.fromkeys(row["status"] or "none" for _, row in rows)
-        raise UserError(
-            f"{path}: no row has status ok, so nothing can be fitted (there: "
-            f"{shorten(', '.join(there))}; ok, finished, completed and success are "
-            "runs that ended well)"
-        )
-    return kept
-
-
-def _describe_left_out(rows: list[tuple[int, Row]], chosen: Row) -> LeftOut:
-    """What is said of runs that did not end well, of the task of the `chosen` row."""
-    task = chosen.get("task")
-    return describe(
-        [
-            Run(
-                _as_size(row.get("params", "")),
-                _as_size(row.get("data", "")),
-                row["status"],
-            )
-            for _, row in rows
-            if row.get("task") in (task, "") and row["status"] != "at step 0"
-        ]
-    )
-
-
-def _as_size(cell: str) -> float | str:
-    """A number where it is one: of a run that failed the cell may be anything."""
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
 
 
 def _tell_metric(

@@ -58,6 +58,7 @@ def describe(runs: Sequence[Run]) -> LeftOut:
     for axis in ("params", "data"):
         missing = {getattr(run, axis) for run in lost}
         missing -= {getattr(run, axis) for run in kept}
+        missing = {size for size in missing if not _is_word(size)}
         whole |= {run for run in lost if getattr(run, axis) in missing}
         if missing:
             sizes = dict.fromkeys(getattr(run, axis) for run in lost)
@@ -65,6 +66,7 @@ def describe(runs: Sequence[Run]) -> LeftOut:
                 f"all with {_join(s for s in sizes if s in missing)} {_NOUNS[axis]}"
             )
     other = {run[:2] for run in lost if run not in whole} - survived
+    other = {sizes for sizes in other if not all(map(_is_word, sizes))}
     if other:
         gone.append(f"all at {len(other)} other size" + "s" * (len(other) > 1))
     said = ", ".join([said, *gone])
@@ -75,6 +77,11 @@ def describe(runs: Sequence[Run]) -> LeftOut:
             are = "the point at 1 size is the mean"
         said += f"; {are} of the seeds that survived"
     return LeftOut(said, bool(gone) or len(lost) >= _MANY * len(runs))
+
+
+def _is_word(size: float | str) -> bool:
+    """What stands in the place of a size in a row of means or totals."""
+    return isinstance(size, str) and not any(char.isdigit() for char in size)
 
 
 def _join(sizes: Iterable[float | str]) -> str:

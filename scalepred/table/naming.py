@@ -24,13 +24,16 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "num train", "train size", "training set size", "training examples",
         "train examples", "num examples", "n examples", "examples", "samples",
         "n samples", "num samples", "samples seen", "examples seen", "images seen",
-        "images", "train samples", "consumed samples",
+        "images", "train samples", "consumed samples", "bytes", "n bytes", "num bytes",
+        "bytes seen", "train bytes", "words", "n words", "sentences", "sequences",
+        "documents",
     ),
     "value": (
         "value", "test loss", "test error", "loss test", "val loss", "validation loss",
         "valid loss", "eval loss", "loss val", "eval validation loss", "loss",
-        "final loss", "error", "error rate", "err", "test err", "val error",
-        "validation error", "eval error", "top1 error", "top 1 error", "test ce",
+        "final loss", "loss mean", "mean loss", "loss nats", "loss bits", "error",
+        "error rate", "err", "test err", "val error", "validation error", "eval error",
+        "top1 error", "top 1 error", "test ce",
         "cross entropy", "ce", "nll", "l", "test bpb", "val bpb", "bpb",
         "bits per byte", "bpc", "bits per character", "perplexity", "test perplexity",
         "val perplexity", "eval perplexity", "ppl", "test ppl", "val ppl",
@@ -43,7 +46,7 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "training compute", "training compute flop", "total flos",
     ),
     "seed": ("seed", "random seed", "rng seed", "data seed", "run seed"),
-    "metric": ("metric",),
+    "metric": ("metric", "metric name", "tag", "variable"),
     "task": ("task",),
     "weight": ("weight",),
     "status": ("status", "state", "run state", "run status"),
@@ -54,7 +57,10 @@ _USUAL: dict[str, tuple[str, ...]] = {
 _STEPS = ("step", "steps", "global step", "trainer global step", "iteration", "iter")
 _STEPS += ("train steps", "training steps", "num steps", "epoch")
 # What tools put before a name.
-_PREFIX = re.compile(r"^(params|user attrs|config|summary|hparams|hyperparameters) ")
+_PREFIX = re.compile(
+    r"^(params|parameters|user attrs|config|summary|summarymetrics|metrics|hparams|"
+    r"hyperparameters) "
+)
 _UNITS = {
     "k": 1e3, "thousand": 1e3, "thousands": 1e3, "m": 1e6, "million": 1e6,
     "millions": 1e6, "b": 1e9, "billion": 1e9, "billions": 1e9, "t": 1e12,
@@ -63,6 +69,10 @@ _UNITS = {
 _UNIT = re.compile(
     r"\s*(?:[(\[]\s*(?:in\s+)?(\w+)[)\]]|[_ ](?:in[_ ])?([a-z]+))$", re.I
 )
+
+# Columns that may name models by their size alone, as in 70M and 6.9B.
+_NAMED_BY_SIZE = ("model size", "size", "model", "model name", "name", "scale")
+_SIZE = re.compile(r"\d+(\.\d+)? ?[kmbg]", re.I)
 
 SIZES = ("params", "data", "flops")
 
@@ -125,10 +135,10 @@ def find(
             )
         columns[ours] = theirs
     free = [name for name in header if name not in columns.values()]
-    plain = {name: _plain(name) for name in free}
+    plainly = {name: plain(name) for name in free}
     if "value" not in columns and "value" not in free and metric:
-        wanted = _plain(metric)
-        asked = next((name for name in free if plain[name] == wanted), None)
+        wanted = plain(metric)
+        asked = next((name for name in free if plainly[name] == wanted), None)
         columns |= {"value": asked} if asked else {}
     for ours, usual in _USUAL.items():
         if ours in columns:
@@ -136,32 +146,48 @@ def find(
         if ours in free:
             columns[ours] = ours
             continue
-        if found := _find_usual(ours, usual, free, plain):
+        # A tag may be anything, but beside a value it says what that is of.
+        if ours == "metric" and "value" not in plainly.values():
+            continue
+        if found := _find_usual(ours, usual, free, plainly):
             columns[ours], unit = found
             if unit != 1:
                 units[ours] = unit
     _find_letters(columns, free)
-    if "data" not in columns:
-        steps = [name for s in _STEPS for name in free if plain[name] == s]
-        columns |= {"data": steps[0]} if steps else {}
+    if "data" not in columns and (steps := find_steps(free)):
+        columns["data"] = steps
     guessed = any(ours != theirs for ours, theirs in columns.items())
     return Naming(columns, units, guessed)
 
 
+def find_sizes(named: Naming, rows: Sequence[Mapping[str, str]]) -> Naming:
+    """Where no column is one of params, the one that names models by their size."""
+    if "params" in named.columns:
+        return named
+    for wanted in _NAMED_BY_SIZE:
+        for name in rows[0]:
+            if plain(name) != wanted or name in named.columns.values():
+                continue
+            if all(_SIZE.fullmatch(row[name].strip()) for row in rows):
+                columns = {**named.columns, "params": name}
+                return named._replace(columns=columns, is_guessed=True)
+    return named
+
+
 def _find_usual(
-    ours: str, usual: Sequence[str], free: Sequence[str], plain: Mapping[str, str]
+    ours: str, usual: Sequence[str], free: Sequence[str], plainly: Mapping[str, str]
 ) -> tuple[str, float] | None:
     """The first column of a usual name, and the unit that its name tells."""
     for without_prefix in (False, True):
         for wanted in usual:
             for name in free:
                 text, unit = name, 1.0
-                own = plain[name]
+                own = plainly[name]
                 if without_prefix:
                     own = _PREFIX.sub("", own)
                 if own != wanted and ours in SIZES:
                     text, unit = _split_unit(name)
-                    own = _plain(text)
+                    own = plain(text)
                 if own == wanted:
                     return name, unit
     return None
@@ -182,6 +208,12 @@ def _find_letters(columns: dict[str, str], free: Sequence[str]) -> None:
         columns["data"] = "D"
 
 
+def find_steps(header: Sequence[str]) -> str:
+    """The column that says how far a run has come; "" where there is none."""
+    found = [name for s in _STEPS for name in header if plain(name) == s]
+    return found[0] if found else ""
+
+
 def _split_unit(name: str) -> tuple[str, float]:
     """A name without the unit at its end, such as "params (M)" or "tokens_billions"."""
     match = _UNIT.search(name)
@@ -195,7 +227,8 @@ def _split_unit(name: str) -> tuple[str, float]:
     return name, 1.0
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name to be compared: lower case, all but letters and digits as one space."""
     return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
 
 

@@ -23,7 +23,11 @@ _NUMBER = re.compile(
     rf"([+-]?[\d.,_'\s]*\d\.?(?:e[+-]?\d+)?)\s*(%|[a-z]+)?\s*(?:{_COUNTED})?", re.I
 )
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-", "--", "<na>", "nat", "inf"}
-_MISSING |= {"+inf", "-inf", "infinity", "-infinity", "+infinity", "#n/a"}
+_MISSING |= {"+inf", "-inf", "infinity", "-infinity", "+infinity", "#n/a", "n.a."}
+# What people write where a run gave no number.
+_MISSING |= {"diverged", "crashed", "failed", "killed", "oom", "timeout", "missing"}
+_MISSING |= {"out of memory", "div", "#div/0!", "#value!", "?", "\N{EN DASH}"}
+_MISSING |= {"\N{EM DASH}"}
 
 _GROUPED = {
     ".": re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?"),

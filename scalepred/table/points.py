@@ -56,11 +56,13 @@ class Points(NamedTuple):
         return sums / np.bincount(self.of_run, minlength=len(self.sizes))
 
 
-def check_runs(given: Mapping[str, Numbers], metric: str) -> dict[str, np.ndarray]:
-    """The columns as numbers, as they must be.
+def check_runs(
+    given: Mapping[str, Numbers | None], metric: str
+) -> dict[str, np.ndarray]:
+    """The columns that there are, as numbers, as they must be.
 
     Args:
-        given: params, data, value, and weight and epochs where there are any [runs].
+        given: params, data, value, and weight and epochs or None [runs].
         metric: of the values.
 
     Raises:
@@ -68,6 +70,8 @@ def check_runs(given: Mapping[str, Numbers], metric: str) -> dict[str, np.ndarra
     """
     runs: dict[str, np.ndarray] = {}
     for name, numbers in given.items():
+        if numbers is None:
+            continue
         runs[name] = np.asarray(numbers, np.float64).reshape(-1)
         if len(runs[name]) != len(runs["params"]):
             raise UserError(

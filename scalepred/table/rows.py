@@ -30,6 +30,11 @@ _MERGE_PAUSE_SECONDS = 30.0
 _MERGE_PAUSE_RATIO = 100.0
 _READ_ATTEMPTS = 5
 
+# The status of a run that was stopped as it could not matter; its row has no value, but
+# among its other columns the end of its training loss, forecast with an interval.
+STOPPED = "stopped"
+FORECAST_COLUMNS = ("forecast_end", "forecast_low", "forecast_high")
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -57,14 +62,15 @@ class Measurement:
     # The same metric on the cell's own training examples, of which as many are looked
     # at as there are test examples.
     train_value: float
-    status: str  # ok | diverged | failed
+    status: str  # ok | diverged | stopped | failed
     seconds: float  # the cell's share of wall time
     device: str
     program: str
     # On the part that rates are chosen by; NaN where there is none.
     validation_value: float = math.nan
     # By column: the other metrics of the task on these three parts, as loss, train_loss
-    # and validation_loss, and all of them on further test sets, as NAME_loss.
+    # and validation_loss, and all of them on further test sets, as NAME_loss; of a run
+    # that was stopped `FORECAST_COLUMNS`.
     others: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
 
     def read(self, metric: str, part: str = "") -> float:
@@ -154,7 +160,7 @@ class Table:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._write_part([*self._not_in_parts, *rows])
         self._not_in_parts = []
-        self.rows.update((row.cell_id, row) for row in rows)
+        self._add(rows)
         pause = max(_MERGE_PAUSE_SECONDS, _MERGE_PAUSE_RATIO * self._merge_seconds)
         if time.monotonic() - self._last_merge > pause:
             self.merge()
@@ -199,6 +205,13 @@ class Table:
         """What measurements.csv should hold."""
         return _format_rows(self._sorted())
 
+    def _add(self, rows: Sequence[Measurement]) -> None:
+        """Of a run that was stopped and later trained to its end, the end counts."""
+        for row in rows:
+            known = self.rows.setdefault(row.cell_id, row)
+            if known.status == STOPPED:
+                self.rows[row.cell_id] = row
+
     def _sorted(self) -> list[Measurement]:
         """By size, then seed: the same table whatever the order of training."""
         return sorted(
@@ -233,8 +246,7 @@ class Table:
                     "are trained again"
                 )
                 continue
-            rows = _parse_table(self._folder / name, content.decode())
-            self.rows = {row.cell_id: row for row in rows} | self.rows
+            self._add(_parse_table(self._folder / name, content.decode()))
             self._parts.add(name)
         if not self.path.exists():
             return
@@ -363,5 +375,9 @@ def _parse_row(cells: Sequence[str], other_columns: Sequence[str]) -> Measuremen
         else:
             values[field.name] = text
     others = zip(other_columns, cells[len(COLUMNS) :], strict=True)
-    values["others"] = {n: float(text) if text else math.nan for n, text in others}
+    values["others"] = {
+        name: float(text) if text else math.nan
+        for name, text in others
+        if text or name not in FORECAST_COLUMNS  # which only stopped runs have
+    }
     return Measurement(**values)

@@ -82,13 +82,17 @@ def check_no_twins(rows: list[tuple[int, Row]], path: object) -> None:
 
 
 def select_where(
-    rows: list[tuple[int, Row]], wanted: Sequence[str], path: object
+    rows: list[tuple[int, Row]],
+    wanted: Sequence[str],
+    names: Mapping[str, str],
+    path: object,
 ) -> list[tuple[int, Row]]:
     """Rows whose columns have the wanted cells; numbers are compared as such.
 
     Args:
         rows: of a table.
-        wanted: column=cell, each.
+        wanted: column=cell, each; columns by the table's name or by ours.
+        names: of the table's columns, by our name.
         path: of the table, for errors.
 
     Raises:
@@ -97,6 +101,8 @@ def select_where(
     for text in wanted:
         column, found, cell = text.partition("=")
         column, cell = column.strip(), cell.strip()
+        if column not in rows[0][1]:
+            column = names.get(column, column)
         if not found or column not in rows[0][1]:
             raise UserError(
                 f"--where={text}: must look like COLUMN=VALUE, with a column of {path} "

@@ -10,14 +10,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from scalepred.table import numbers
+from scalepred.table import naming, numbers
 
 _SETTINGS = re.compile(
     r"(.* )?(lr|learning rate|weight decay|wd|batch size|bs|batch|optimi[sz]er|optim|"
     r"opt|momentum|beta ?\d?|warmup( \w+)?|schedule|scheduler|lr schedule|dropout|"
     r"architecture|arch|family|model type|width|depth|n layers?|num layers|layers|"
     r"d model|hidden size|init( \w+)?|label smoothing|tokenizer|corpus|dataset|mup|"
-    r"activation|norm|augment(ation)?)"
+    r"activation|norm|augment(ation)?|opt(imi[sz]er)? id|ema( decay)?|eta|"
+    r"(gradient|grad) (accumulation|accum|acc)( steps)?|(gradient|grad) clip\w*)"
 )
 _RESULTS = re.compile(
     r".*\b(loss|acc|accuracy|error|ppl|perplexity|bpb|time|timestamp|runtime|seconds?|"
@@ -55,15 +56,20 @@ def find_settings(rows: Sequence[tuple[int, Row]], ours: Sequence[str]) -> list[
     shared = [group for group in groups.values() if len(group) > 1]
     found = []
     for name in others:
-        plain = re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
         varying = [group for group in shared if len({row[name] for row in group}) > 1]
         if not varying:
             continue
-        if _SETTINGS.fullmatch(plain) or (
-            not _RESULTS.fullmatch(plain) and _is_crossed(name, groups, varying)
+        if is_known(name) or (
+            not _RESULTS.fullmatch(naming.plain(name))
+            and _is_crossed(name, groups, varying)
         ):
             found.append(name)
     return found
+
+
+def is_known(name: str) -> bool:
+    """Whether a column of this name is a setting of runs, and nothing else."""
+    return _SETTINGS.fullmatch(naming.plain(name)) is not None
 
 
 def _is_crossed(

@@ -130,9 +130,7 @@ class Surface:
         notes: Sequence[str] = (),
         epochs: Numbers | None = None,
     ) -> Self:
-        """A surface from runs: rows with the same (params, data) are seeds of a point.
-
-        With epochs, for laws that know of them, those with the same epochs too.
+        """A surface from runs: rows of the same sizes, and epochs, are seeds of one.
 
         Args:
             params: model sizes, above 0 [runs].
@@ -154,9 +152,7 @@ class Surface:
             UserError: names the column, the row and what is wrong.
         """
         given = {"params": params, "data": data, "value": value}
-        optional = {"weight": weight, "epochs": epochs}
-        given |= {name: part for name, part in optional.items() if part is not None}
-        runs = check_runs(given, metric)
+        runs = check_runs({**given, "weight": weight, "epochs": epochs}, metric)
         points = average(runs, None if seed is None else np.asarray(seed))
         num_runs = len(runs["value"])
         compute = np.full(num_runs, math.nan) if compute is None else compute

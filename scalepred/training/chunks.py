@@ -1,18 +1,23 @@
 """The course of a pack: what each lane does in each call of the compiled program.
 
 The number of steps of every cell is known, so the host knows the whole course before
-the first step, and never has to wait for a result to go on. A cell that diverges ends
-early: the host learns of it while later chunks run, and plans those to come without it.
+the first step, and never has to wait for a result to go on. A cell that diverges, or is
+stopped, ends early: the host learns of it while later chunks run, and plans those to
+come without it.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from scalepred.grid import Cell
 from scalepred.training.branches import Chain, find_chains, find_stop
 from scalepred.training.plan import Pack, Plan
+from scalepred.training.waiting import Queue
+
+# A cell that may be stopped is looked at so often at least; else it would end first.
+_LOOKS_PER_RUN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Chunk:
         resumed: lanes whose cell goes on now, having been begun elsewhere [lanes].
         taken_back: lanes whose cell goes on now from the state of the trunk that was
             put aside for it [lanes].
-        given_up: lanes whose cell diverged and was taken out before the chunk, and the
-            cell.
+        given_up: lanes whose cell diverged or was stopped, and was taken out before
+            the chunk, and the cell.
         steps_done: of each lane's cell, after the chunk [lanes].
         num_steps_of_lanes: optimiser steps each lane does [lanes].
     """
@@ -86,7 +91,8 @@ def make_chunks(
     pack: Pack,
     begun: Mapping[Cell, int] | None = None,
     limit: Callable[[], float] = lambda: math.inf,
-    diverged: Collection[Cell] = (),
+    over: Collection[Cell] = (),
+    awaits: Callable[[Cell], Sequence[Cell]] = lambda cell: (),
 ) -> Iterator[Chunk]:
     """The pack's whole course: a lane that is free takes the next of the queue.
 
@@ -98,18 +104,21 @@ def make_chunks(
         begun: last cells of chains that were begun before, and the steps done, which
             are the trunk's where others come before; they go first.
         limit: steps that the next chunk may have at most; asked before each.
-        diverged: cells that are known to have diverged; looked at before each chunk,
-            so it may grow. They give up their lanes.
+        over: cells that are known to have diverged or to be stopped; looked at before
+            each chunk, so it may grow. They give up their lanes.
+        awaits: cells that must be over before a cell starts, or, where an idle lane
+            costs as much as a busy one, must have started; it may then be stopped.
     """
-    lanes = _Lanes(pack, begun or {})
+    lanes = _Lanes(pack, begun or {}, awaits)
     while True:
-        given_up = lanes.give_up(diverged)
+        given_up = lanes.give_up(over)
         fresh, resumed, taken_back = lanes.refill()
         left = lanes.count_left()
         if not left and not given_up:
             return
         # The last cells may all have been given up: then nothing is stepped.
-        num_steps = _choose_length(pack, left.values(), limit()) if left else 0
+        most = min(limit(), lanes.find_limit())
+        num_steps = _choose_length(pack, left.values(), most) if left else 0
         steps = [min(left.get(lane, 0), num_steps) for lane in range(pack.lanes)]
         both = zip(lanes.steps_done, steps, strict=True)
         chunk = Chunk(
@@ -129,26 +138,31 @@ def make_chunks(
 class _Lanes:
     """What the lanes hold, as the host knows without asking."""
 
-    def __init__(self, pack: Pack, begun: Mapping[Cell, int]):
+    def __init__(
+        self,
+        pack: Pack,
+        begun: Mapping[Cell, int],
+        awaits: Callable[[Cell], Sequence[Cell]],
+    ):
         """All idle; see `make_chunks`."""
+        self._pack = pack
         self.chains: list[Chain] = [()] * pack.lanes
         self.steps_done = [0] * pack.lanes
         self._begun = begun
-        # Those that were begun at the end, as they are taken from there.
-        chains = find_chains(pack.queue)
-        self._queue = sorted(chains, key=lambda chain: chain[-1] not in begun)[::-1]
+        self._awaits = awaits
+        self._queue = Queue(find_chains(pack.queue), begun, awaits)
         self._order = _order_lanes(pack)
         self._aside: dict[int, int] = {}  # steps of the states put aside, by lane
         self._left: set[int] = set()  # lanes whose cell is over since the last chunk
 
-    def give_up(self, diverged: Collection[Cell]) -> tuple[tuple[int, Cell], ...]:
-        """Ends the cells that are known to have diverged: lanes and cells."""
-        if not diverged:  # hashing all would take a while
+    def give_up(self, over: Collection[Cell]) -> tuple[tuple[int, Cell], ...]:
+        """Ends the cells that are known to be over: lanes and cells."""
+        if not over:  # hashing all would take a while
             return ()
         given_up = tuple(
             (lane, chain[0])
             for lane, chain in enumerate(self.chains)
-            if chain and chain[0] in diverged
+            if chain and chain[0] in over
         )
         for lane, _ in given_up:
             self._end(lane)
@@ -160,9 +174,10 @@ class _Lanes:
         """
         lanes = len(self.chains)
         fresh, resumed, taken_back = ([False] * lanes for _ in range(3))
+        early = self._pack.lane_axis == "vmap"
         for lane in self._order:
-            if not self.chains[lane] and self._queue:
-                self.chains[lane] = chain = self._queue.pop()
+            if not self.chains[lane] and (chain := self._queue.take(early)):
+                self.chains[lane] = chain
                 self.steps_done[lane] = self._begun.get(chain[-1], 0)
                 resumed[lane] = chain[-1] in self._begun
                 fresh[lane] = chain[-1] not in self._begun
@@ -184,6 +199,13 @@ class _Lanes:
             if chain
         }
 
+    def find_limit(self) -> float:
+        """Steps of a chunk after which some cell may have to be stopped."""
+        steps = [c[0].steps for c in self.chains if c and self._awaits(c[0])]
+        if not steps:
+            return math.inf
+        return self._pack.fill_block(max(1, min(steps) // _LOOKS_PER_RUN))
+
     def advance(self, chunk: Chunk) -> None:
         """Takes note of a chunk."""
         self.steps_done = list(chunk.steps_done)
@@ -192,6 +214,7 @@ class _Lanes:
             self._end(lane)
 
     def _end(self, lane: int) -> None:
+        self._queue.end(self.chains[lane][0])
         self.chains[lane] = self.chains[lane][1:]
         self._left.add(lane)
 

@@ -184,12 +184,17 @@ def _folder_of(workdir: os.PathLike | str) -> epath.Path:
 
 
 def _join(files: Mapping[str, Mapping[str, Curve]]) -> dict[str, Curve]:
-    """Of all files; where two hold a run they hold the same curve."""
-    return {
-        cell_id: curve
-        for name in sorted(files)
-        for cell_id, curve in files[name].items()
-    }
+    """Of all files; where two hold a run they hold the same curve, or one was stopped.
+
+    Then the longer counts.
+    """
+    joined: dict[str, Curve] = {}
+    for name in sorted(files):
+        for cell_id, curve in files[name].items():
+            known = joined.setdefault(cell_id, curve)
+            if len(curve.steps) > len(known.steps):
+                joined[cell_id] = curve
+    return joined
 
 
 def _write(folder: epath.Path, curves: Mapping[str, Curve]) -> str:

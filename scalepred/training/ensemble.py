@@ -21,6 +21,7 @@ from scalepred.training import cost, packing
 from scalepred.training.checkpoint import Checkpoints
 from scalepred.training.device_data import place_data, put_data
 from scalepred.training.engine import Compiler, does_not_fit, is_out_of_memory
+from scalepred.training.hopeless import Judge
 from scalepred.training.padding import check_padding
 from scalepred.training.plan import Pack, Plan, halve_lanes
 from scalepred.training.run import PackRun, Progress, Totals
@@ -98,6 +99,7 @@ def train(
     autotune: bool = False,
     choices_dir: epath.PathLike | None = None,
     save: Callable[[Cell], bool] = lambda cell: False,
+    judge: Judge | None = None,
 ) -> Generator[Progress, None, None]:
     """Trains every cell of the plan.
 
@@ -112,6 +114,7 @@ def train(
             goes on elsewhere as it began.
         save: whether the final weights of a cell are wanted; they come with the
             progress.
+        judge: which cells are to be stopped on the way; None: none.
 
     Yields:
         Progress after each chunk in which a cell finished.
@@ -141,7 +144,7 @@ def train(
         compiler.start(plan.packs)
         for pack in plan.packs:
             yield from _train_pack_that_fits(
-                pack, compiler, order_of_seed, totals, checkpoints, save
+                pack, compiler, order_of_seed, totals, checkpoints, save, judge
             )
     if checkpoints:
         checkpoints.remove()
@@ -170,6 +173,7 @@ def _train_pack_that_fits(
     totals: Totals,
     checkpoints: Checkpoints | None,
     save: Callable[[Cell], bool],
+    judge: Judge | None,
 ) -> Iterator[Progress]:
     """Runs the pack, with fewer lanes where memory runs out.
 
@@ -188,7 +192,9 @@ def _train_pack_that_fits(
             # Within, SIGTERM ends the run after the chunk in progress, with a
             # checkpoint.
             with preemption.deferred():
-                run = PackRun(pack, engine, order_of_seed, totals, checkpoints, save)
+                run = PackRun(
+                    pack, engine, order_of_seed, totals, checkpoints, save, judge
+                )
                 for progress in run.train():
                     done |= {row.cell_id for row in progress.rows}
                     yield progress

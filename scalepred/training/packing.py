@@ -5,17 +5,17 @@ Pure Python, once the programs are traced.
 
 import dataclasses
 import functools
-import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from scalepred.config import Packing, UserError
 from scalepred.grid import Cell, ProgramKey
 from scalepred.training.branches import (
-    Chain,
     count_chain_steps,
-    count_steps,
     find_chains,
     list_stretches,
 )
@@ -74,9 +74,7 @@ def plan_packs(
     for cell in cells:
         by_program[cell.program_key].append(cell)
     packs = [
-        dataclasses.replace(
-            pack, queue=tuple(cell for cell in pack.queue if cell.cell_id not in done)
-        )
+        dataclasses.replace(pack, queue=_queue(pack, by_program, done))
         for group in _group(by_program, cost_of)
         for pack in planner.cut(group)
     ]
@@ -85,8 +83,64 @@ def plan_packs(
     return Plan(tuple(packs), num_devices)
 
 
-# Cells of one program, ascending by width; all may share one if there are several.
-_Group = list[tuple[ProgramKey, list[Cell]]]
+def _queue(
+    pack: Pack, by_program: Mapping[ProgramKey, list[Cell]], done: Collection[str]
+) -> tuple[Cell, ...]:
+    """The cells of a pack that have no row, the longest first."""
+    cells = [
+        cell
+        for width in pack.widths
+        for cell in by_program[pack.key._replace(width=width)]
+        if cell.cell_id not in done
+    ]
+    return tuple(sorted(cells, key=lambda cell: (-cell.steps, cell.cell_id)))
+
+
+class _Load(NamedTuple):
+    """How long some cells are: counted, as many cells have few lengths.
+
+    Attributes:
+        lengths: chains of so many steps.
+        stretches: stretches of so many steps, which lanes do without having to wait
+            for each other.
+        largest_batch: of a cell.
+    """
+
+    lengths: Counter[int]
+    stretches: Counter[int]
+    largest_batch: int
+
+    @staticmethod
+    def of(cells: Sequence[Cell]) -> "_Load":
+        lengths, stretches = Counter[int](), Counter[int]()
+        for chain in find_chains(cells):
+            lengths[count_chain_steps(chain)] += 1
+            stretches.update(steps for steps in list_stretches(chain) if steps)
+        return _Load(lengths, stretches, max(cell.batch_size for cell in cells))
+
+    def add(self, other: "_Load") -> "_Load":
+        """Both, as no trunk has cells of two programs."""
+        return _Load(
+            self.lengths + other.lengths,
+            self.stretches + other.stretches,
+            max(self.largest_batch, other.largest_batch),
+        )
+
+    @property
+    def total(self) -> int:
+        """Steps of all cells."""
+        return sum(steps * count for steps, count in self.lengths.items())
+
+
+class _Member(NamedTuple):
+    """A program by itself, of one width."""
+
+    key: ProgramKey
+    load: _Load
+
+
+# Ascending by width; all may share one program if there are several.
+_Group = list[_Member]
 
 
 def _group(
@@ -97,7 +151,8 @@ def _group(
     groups: dict[tuple[ProgramKey, int], _Group] = defaultdict(list)
     for key in sorted(by_program):
         own = 0 if cost_of(key).can_be_padded else key.width
-        groups[key._replace(width=0), own].append((key, by_program[key]))
+        load = _Load.of(by_program[key])
+        groups[key._replace(width=0), own].append(_Member(key, load))
     return list(groups.values())
 
 
@@ -107,25 +162,22 @@ class _Work:
 
     key: ProgramKey
     cost: ProgramCost  # of one lane on one device
-    queue: tuple[Cell, ...]  # longest first
-    chains: list[Chain]  # the same, as lanes take them
+    load: _Load
     groups: int  # of devices, each with lanes of its own
 
     @functools.cached_property
-    def lengths(self) -> list[int]:
-        """Steps of each chain, the longest first."""
-        return [count_chain_steps(chain) for chain in self.chains]
+    def longest(self) -> int:
+        """Steps of the longest chain."""
+        return max(self.load.lengths)
 
     @functools.cached_property
-    def stretches(self) -> list[int]:
-        """Steps that lanes do without having to wait for each other."""
-        found = [list_stretches(chain) for chain in self.chains]
-        return [steps for chain in found for steps in chain if steps]
-
-    @property
     def total(self) -> int:
         """Steps of all cells."""
-        return sum(self.lengths)
+        return self.load.total
+
+    @functools.cached_property
+    def num_chains(self) -> int:
+        return self.load.lengths.total()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +191,7 @@ class _Planner:
     machine: Machine
 
     def cut(self, group: _Group) -> list[Pack]:
-        """The packs of least predicted time, among all cuts of the group.
+        """The packs of least predicted time, among all cuts; their queues are empty.
 
         By dynamic programming: the best cut of the first k widths ends with some
         last pack, before which the cut is the best.
@@ -160,42 +212,36 @@ class _Planner:
         parts: list[_Group] = []
         for item in reversed(group):
             factor = self.packing.width_bucket
-            if parts and item[0].width * factor >= parts[-1][-1][0].width:
+            if parts and item.key.width * factor >= parts[-1][-1].key.width:
                 parts[-1].insert(0, item)
             else:
                 parts.append([item])
         return parts[::-1]
 
     def make_pack(self, part: _Group) -> tuple[float, Pack]:
-        """All cells of the part in one program, and the core-seconds predicted."""
-        key = part[-1][0]
+        """The part as one program, its queue left empty, and the core-seconds."""
+        key = part[-1].key
         whole = self.cost_of(key)
-        cells = [cell for _, members in part for cell in members]
-        queue = tuple(sorted(cells, key=lambda cell: (-cell.steps, cell.cell_id)))
         machine = self.machine
         axis = self.lane_axis
         if axis == "auto":
             axis = machine.choose_axis(whole)
         shards = self._count_shards(key, whole, axis)
         cost, groups = split_batch(whole, shards), self.num_devices // shards
-        work = _Work(key, cost, queue, find_chains(queue), groups)
-        seconds, lanes = min(
-            (self._seconds(work, lanes, axis), lanes)
-            for lanes in self._lane_choices(work, axis)
-        )
-        true_flops = sum(
-            self.cost_of(key).flops * count_steps(members) for key, members in part
-        )
+        load = functools.reduce(_Load.add, (member.load for member in part))
+        work = _Work(key, cost, load, groups)
+        seconds, lanes = self._choose_lanes(work, axis)
+        true_flops = sum(self.cost_of(one.key).flops * one.load.total for one in part)
         padded_flops = shards * cost.flops * work.total
         turns = self._count_turns(work, lanes, axis)
         compiling = machine.compile_seconds + machine.width_seconds * (len(part) - 1)
         pack = Pack(
             key=key,
-            widths=tuple(key.width for key, _ in part),
+            widths=tuple(member.key.width for member in part),
             num_devices=groups,
             lanes=turns * lanes * groups,
             lane_axis=axis,
-            queue=queue,
+            queue=(),
             **self._choose_lengths(work, lanes, axis, turns),
             step_flops=cost.flops,
             padding=padded_flops / true_flops if true_flops else 1.0,
@@ -215,8 +261,8 @@ class _Planner:
         self, work: _Work, lanes: int, axis: str, turns: int
     ) -> dict[str, int]:
         """Steps of the shortest and the longest chunk, and of a block."""
-        machine, stretches = self.machine, work.stretches
-        longest, shortest = work.lengths[0], min(stretches)
+        machine, stretches = self.machine, work.load.stretches
+        longest, shortest = work.longest, min(stretches)
         step_seconds = turns * machine.seconds(work.cost, lanes, axis)
         in_a_second = math.ceil(_CHUNK_SECONDS / step_seconds)
         most = min(longest, max(math.ceil(longest / _CHUNKS_PER_RUN), in_a_second))
@@ -297,11 +343,11 @@ class _Planner:
         The host's work is by the chunk, and a chunk is no longer than a run. On a CPU
         only: an accelerator takes more lanes at once.
         """
-        machine, cost, lengths = self.machine, work.cost, work.lengths
+        machine, cost = self.machine, work.cost
         if not machine.is_cpu or self.packing.lanes or machine.stream_rows:
             return 1
-        run_seconds = lengths[0] * machine.seconds(cost, lanes, axis)
-        most = len(lengths) // (_RUNS_A_LANE * lanes * work.groups)
+        run_seconds = work.longest * machine.seconds(cost, lanes, axis)
+        most = work.num_chains // (_RUNS_A_LANE * lanes * work.groups)
         turns = max(1, min(int(_CHUNK_SECONDS / run_seconds), most))
         while turns > 1 and not machine.fits(cost, axis, lanes, turns):
             turns -= 1
@@ -309,8 +355,7 @@ class _Planner:
 
     def _count_batches(self, work: _Work) -> int:
         """Batches that the streamed rows of a device hold, at least."""
-        rows = self.machine.stream_rows
-        batch = max(cell.batch_size for cell in work.queue)
+        rows, batch = self.machine.stream_rows, work.load.largest_batch
         if rows < _LEAST_BATCHES * batch:
             raise UserError(
                 f"{work.key}: data are streamed and a device has room for {rows} "
@@ -319,14 +364,28 @@ class _Planner:
             )
         return rows // batch
 
-    def _seconds(self, work: _Work, lanes: int, axis: str) -> float:
-        """Until the last cell is done."""
-        lengths, total = work.lengths, work.total
+    def _choose_lanes(self, work: _Work, axis: str) -> tuple[float, int]:
+        """Seconds until the last cell is done, and the lanes a device that take least.
+
+        What a number of lanes takes at least is known at once; how long lanes then
+        wait for the last is simulated only where that could still be the best.
+        """
         if axis == "map":
-            steps = max(total / work.groups, lengths[0])
-            return steps * self.machine.seconds(work.cost, 1, axis)
-        steps = _last_end(lengths, total, lanes * work.groups)
-        return steps * self.machine.seconds(work.cost, lanes, axis)
+            steps = max(work.total / work.groups, work.longest)
+            seconds = steps * self.machine.seconds(work.cost, 1, axis)
+            return seconds, self._lane_choices(work, axis)[0]
+        options = []
+        for lanes in self._lane_choices(work, axis):
+            step_seconds = self.machine.seconds(work.cost, lanes, axis)
+            least = max(work.total / (lanes * work.groups), work.longest)
+            options.append((least * step_seconds, lanes, step_seconds))
+        best = math.inf, 0
+        for at_least, lanes, step_seconds in sorted(options):
+            if (at_least, lanes) > best:
+                break
+            end = _last_end(work, lanes * work.groups)
+            best = min(best, (end * step_seconds, lanes))
+        return best
 
     def _lane_choices(self, work: _Work, axis: str) -> list[int]:
         """Lanes a device that fit and may be of use, at least one.
@@ -334,8 +393,8 @@ class _Planner:
         More than sum(steps) / max(steps) make nothing shorter: the longest chain takes
         as long as the rest.
         """
-        cost, lengths = work.cost, work.lengths
-        useful = min(round(work.total / lengths[0]), len(lengths))
+        cost = work.cost
+        useful = min(round(work.total / work.longest), work.num_chains)
         most = math.ceil(useful / work.groups)
         most = min(most, self.packing.lanes or self.machine.most_lanes)
         if self.machine.stream_rows:
@@ -359,22 +418,27 @@ class _Planner:
         return counts
 
 
-def _last_end(lengths: Sequence[int], total: int, lanes: int) -> float:
+def _last_end(work: _Work, lanes: int) -> float:
     """Steps until all lanes are done, each taking the next of the queue."""
-    if len(lengths) > _MANY_A_LANE * lanes:  # see above
-        return max(total / lanes, lengths[0])
-    ends = [0] * lanes
-    for steps in lengths:
-        heapq.heapreplace(ends, ends[0] + steps)
-    return max(ends)
+    if work.num_chains > _MANY_A_LANE * lanes:  # see above
+        return max(work.total / lanes, work.longest)
+    ends = np.zeros(lanes, np.int64)  # ascending
+    for steps, count in sorted(work.load.lengths.items(), reverse=True):
+        while count:
+            # No lane takes a second cell before all of these have taken one.
+            free = int(np.searchsorted(ends, ends[0] + steps, "right"))
+            free = min(free, count)
+            ends[:free] += steps
+            ends.sort(kind="stable")
+            count -= free
+    return int(ends[-1])
 
 
-def _choose_block(stretches: Sequence[int], most: int) -> int:
+def _choose_block(stretches: Counter[int], most: int) -> int:
     """Steps a block, half of the most at least: those that mask least of the runs."""
-    runs = Counter(stretches)
 
     def count_masked(block: int) -> int:
-        return sum(-steps % block * count for steps, count in runs.items())
+        return sum(-steps % block * count for steps, count in stretches.items())
 
     return min(range(most, most // 2, -1), key=count_masked)
 

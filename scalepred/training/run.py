@@ -29,15 +29,18 @@ from scalepred.training.curves import Curve, marks_of
 from scalepred.training.curves import finish as finish_curve
 from scalepred.training.devices import put, put_lanes
 from scalepred.training.engine import Engine
+from scalepred.training.hopeless import Judge, cut
 from scalepred.training.lane import LaneState
 from scalepred.training.lane_axis import choose_lanes, pack_args
+from scalepred.training.outlook import Outlook
 from scalepred.training.pace import Pace, Request
 from scalepred.training.plan import Pack
 from scalepred.training.row import make_row
 from scalepred.training.score import Scores
 from scalepred.training.spare import Spare
 from scalepred.training.streaming import open_data
-from scalepred.training.weights import cut, make_taker
+from scalepred.training.weights import cut as cut_weights
+from scalepred.training.weights import make_taker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,7 @@ class _News(NamedTuple):
     diverged: Any  # bool [lanes]
     requests: Any  # int32 [lanes], see `pace.Request`
     scores: Scores | None  # None where no cell finishes
-    curves: Any  # of cells that finish [lanes, points]; None where there are none
+    curves: Any  # [lanes, points]; None where no cell finishes, or may be stopped
     given_up_curves: Any  # of cells given up before the chunk, likewise
 
 
@@ -132,6 +135,7 @@ class PackRun:
         totals: Totals,
         checkpoints: Checkpoints | None,
         save: Callable[[Cell], bool] = lambda cell: False,
+        judge: Judge | None = None,
     ):
         """Restores what a checkpoint holds, and sends nothing yet.
 
@@ -142,7 +146,11 @@ class PackRun:
             totals: of the whole plan, added to.
             checkpoints: where unfinished cells are kept; None: nowhere.
             save: whether the final weights of a cell are wanted.
+            judge: which cells are to be stopped; None: none.
         """
+        self._judge = judge
+        if judge:
+            judge.begin()
         self._pack, self._engine = pack, engine
         self._totals, self._checkpoints = totals, checkpoints
         self._save, self._take_weights = save, make_taker(pack, engine)
@@ -164,7 +172,9 @@ class PackRun:
         self._waiting = {run.cell: run for run in begun}
         self._seconds: dict[Cell, float] = collections.defaultdict(float)
         self._seconds.update((last[run.cell][0], run.seconds) for run in begun)
-        self._diverged: set[Cell] = set()  # that still hold a lane
+        # That diverged or are to be stopped, and still hold a lane.
+        self._over: set[Cell] = set()
+        self._outlooks: dict[Cell, Outlook] = {}  # of those to be stopped
         self._requested = Request.NONE
         self._sent: collections.deque[_Sent] = collections.deque()
         self._last_read = time.perf_counter()
@@ -181,7 +191,11 @@ class PackRun:
             Stopped: SIGTERM came; what is unfinished is in a checkpoint.
         """
         course = chunks.make_chunks(
-            self._pack, self._begun, lambda: self._pace.steps, self._diverged
+            self._pack,
+            self._begun,
+            lambda: self._pace.steps,
+            self._over,
+            *([self._judge.get_references] if self._judge else []),
         )
         for chunk in course:
             self._send(chunk)
@@ -217,10 +231,10 @@ class PackRun:
         num_steps = np.int32(chunk.num_steps)
         self._state, seen = engine.step_lanes(state, placed, num_steps, data)
         self._curves = seen.curve
-        scores, curves, weights = None, None, {}
+        scores, weights = None, {}
+        curves = seen.curve if chunk.finished or self._judge else None
         if chunk.finished:
             scores = self._feed.score(self._state, placed, dict(chunk.finished))
-            curves = seen.curve
             weights = {
                 cell: self._take_weights(self._state, lane)
                 for lane, cell in chunk.finished
@@ -261,28 +275,53 @@ class PackRun:
         self._count(chunk, now - self._last_read)
         self._last_read = now
         for lane in np.flatnonzero(news.diverged):
-            if cell := chunk.cells[lane]:
-                self._diverged.add(cell)
+            cell, judge = chunk.cells[lane], self._judge
+            if cell and not (judge and judge.must_wait(cell)):
+                self._over.add(cell)
         done = _Done([], {}, {})
         for lane, cell in chunk.given_up:
             self._finish(done, cell, None, news.given_up_curves[lane])
-        for lane, cell in chunk.finished:
-            scores = Scores(*(value[lane] for value in news.scores))
-            self._finish(done, cell, scores, news.curves[lane])
-            if cell in sent.weights and not scores.diverged:
-                taken = jax.device_get(sent.weights[cell])
-                model = self._engine.models[cell.width]
-                done.weights[cell] = cut(model, taken, self._pack.key.batch_size)
+        self._read_finished(done, sent, news)
         return done
+
+    def _read_finished(self, done: _Done, sent: _Sent, news: Any) -> None:
+        """Adds the cells that came to their end in a chunk."""
+        finished, judge = sent.chunk.finished, self._judge
+        # What others are compared with comes before they are looked at.
+        first = [one for one in finished if judge and one[1].cell_id in judge.awaited]
+        rest = [one for one in finished if one not in first] if first else finished
+        for cells in (first, rest):
+            for lane, cell in cells:
+                scores = Scores(*(value[lane] for value in news.scores))
+                self._finish(done, cell, scores, news.curves[lane])
+                if cell in sent.weights and done.rows[-1].status == "ok":
+                    taken = jax.device_get(sent.weights[cell])
+                    model = self._engine.models[cell.width]
+                    size = self._pack.key.batch_size
+                    done.weights[cell] = cut_weights(model, taken, size)
+            if judge and cells is first:
+                self._look(sent.chunk, judge, news.curves)
 
     def _finish(
         self, done: _Done, cell: Cell, scores: Scores | None, sums: np.ndarray
     ) -> None:
         """Adds a cell to those that are done; it holds no lane any more."""
-        seconds = self._seconds.pop(cell)
-        done.rows.append(make_row(cell, self._pack, self._engine, scores, seconds))
-        done.curves[cell.cell_id] = finish_curve(marks_of(cell), sums)
-        self._diverged.discard(cell)
+        seconds, outlook = self._seconds.pop(cell), self._outlooks.pop(cell, None)
+        row = make_row(cell, self._pack, self._engine, scores, seconds, outlook)
+        curve = finish_curve(marks_of(cell), sums)
+        done.rows.append(row)
+        done.curves[cell.cell_id] = cut(curve, row.steps)
+        if self._judge:
+            self._judge.end(cell.cell_id, curve if row.status == "ok" else None)
+        self._over.discard(cell)
+
+    def _look(self, chunk: Chunk, judge: Judge, sums: np.ndarray) -> None:
+        """Takes note of cells that are to be stopped."""
+        for lane, cell in enumerate(chunk.cells):
+            steps = chunk.steps_done[lane]
+            if cell and (found := judge.look(cell, steps, sums[lane])):
+                self._outlooks.setdefault(cell, found)
+                self._over.add(cell)
 
     def _count(self, chunk: Chunk, passed: float) -> None:
         """Adds a chunk that took so many seconds to the totals."""

@@ -143,7 +143,7 @@ def load_model(workdir: os.PathLike | str, cell_id: str) -> tuple[Model, Variabl
     if not path.exists():
         raise UserError(
             f"{path}: there is no such file; weights are saved when a run ends that "
-            "packing.save_weights asks for and that did not diverge"
+            "packing.save_weights asks for and that did not diverge, nor was stopped"
         )
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:

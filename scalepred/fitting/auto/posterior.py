@@ -115,84 +115,33 @@ def estimate(
     starts = NUM_STARTS if near is None else 1
     lanes = np.repeat(np.arange(len(masks)), starts)
     has_level = has_level[lanes]
-    believed = [member.prior(settings, is_loss) for member in members]
-    mean, sd = (np.stack(part)[lanes] for part in zip(*believed, strict=True))
-    none = np.zeros_like(has_level)
-    mean = _place_offsets(mean, none, none)
-    if near is None:
-        around = _spread_starts(seed, sd.shape[1])
-        moved = np.minimum(sd, _WIDEST_START) * np.tile(around, (len(masks), 1))
-        theta = mean + _place_offsets(moved, none, none)
-    else:
-        theta = np.where(np.isfinite(near.theta), near.theta, mean)
+    mean, own_sd = _stack_priors(members, settings, is_loss, law.num_parameters)
+    mean, own_sd = mean[lanes], own_sd[lanes]
+    theta = _start(mean, own_sd, seed, near)
     equal = np.array([member.is_equal for member in members])
     power = np.where(equal, 0.0, settings.compute_power)[lanes]
     problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
     if "epochs" not in axes:
         problem = problem._replace(z=None)
-    learnt = _learn(law, problem, theta, settings, sd, has_level)
-    found = _conclude(law, points, settings, has_level, *learnt)
-    by_subset = found.objective.reshape(len(masks), starts)
-    best = np.argmin(by_subset, axis=1)
-    lowest = by_subset[np.arange(len(masks)), best]
-    chosen = np.arange(len(masks)) * starts + best
-    agree = np.mean(by_subset <= lowest[:, None] + 0.1, axis=1)
-    found = jax.tree.map(lambda leaf: leaf[chosen], found)
-    return law, found._replace(agree=agree if near is None else near.agree)
-
-
-def _conclude(
-    law: Law,
-    points: Points,
-    settings: Settings,
-    has_level: np.ndarray,
-    solution: solver.Solution,
-    problem: solver.Problem,
-    spreads: Spreads,
-) -> Estimate:
-    """The estimate of each lane, whose `agree` is 1; an objective that is not finite
-    is infinite.
-    """
-    sigma, offset_sd, slope_sd = spreads
-    weight = np.asarray(problem.weight)
-    objective = (  # Eq. (1)
-        solution.objective
-        + 2 * np.log(sigma) * weight.sum(axis=1)
-        + _sigma_penalty(settings, sigma)
-        + 2 * has_level.sum(axis=1) * np.log(offset_sd * slope_sd)
+    solution, problem, spreads = _learn(
+        law, problem, theta, settings, own_sd, has_level
     )
     residual = solver.Residual("robust", KNEE, settings.above)
     known = solver.information(law, problem, solution.theta, residual)
     shares = find_shares(points, known)
-    covariance = _covariance(known, shares)
-    # What an unseen size may have for an offset is part of what is not known.
-    if slots := has_level.shape[1]:
-        unseen = CORE_SIZE + slots - 1
-        covariance[:, unseen, unseen] = offset_sd**2 * (has_level.sum(axis=1) > 0)
-    return Estimate(
-        theta=solution.theta,
-        covariance=covariance,
-        sigma=sigma,
-        objective=np.where(np.isfinite(objective), objective, np.inf),
-        problem=problem,
-        shares=shares,
-        agree=np.ones(len(sigma)),
-        status=solution.status,
+    covariance = _covariance(known, shares, spreads, has_level)
+    objective = _objective(solution, problem, spreads, settings, has_level)
+    chosen, agree = _choose(objective.reshape(len(masks), starts))
+    return law, Estimate(
+        theta=solution.theta[chosen],
+        covariance=covariance[chosen],
+        sigma=spreads.sigma[chosen],
+        objective=objective[chosen],
+        problem=jax.tree.map(lambda leaf: leaf[chosen], problem),
+        shares=shares[chosen],
+        agree=agree if near is None else near.agree,
+        status=solution.status[chosen],
     )
-
-
-def _place_offsets(
-    own: np.ndarray, offsets: np.ndarray, steeper: np.ndarray
-) -> np.ndarray:
-    """Numbers in the order of theta: the core's, those of model sizes, the rest's.
-
-    Args:
-        own: of all parameters but those of model sizes [lanes, parameters].
-        offsets: of the offset of each slot [lanes, slots].
-        steeper: of its change of the data exponent [lanes, slots].
-    """
-    core, rest = np.split(own, [CORE_SIZE], axis=1)
-    return np.concatenate([core, offsets, steeper, rest], axis=1)
 
 
 def _find_law(
@@ -329,20 +278,95 @@ def _largest(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.where(masks, values, -np.inf).max(axis=1, keepdims=True)
 
 
-def _spread_starts(seed: int, parameters: int) -> np.ndarray:
-    """0, then draws around it, in prior deviations [starts, parameters]."""
-    normal = np.random.default_rng(seed).standard_normal((NUM_STARTS, parameters))
+def _stack_priors(
+    members: Sequence[Member], settings: Settings, is_loss: bool, num_parameters: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The prior of each subset; that of offsets is 0 and learnt (`_precision`).
+
+    Returns:
+        Means [subsets, parameters]; standard deviations [subsets, own parameters],
+        which are all but those of offsets.
+    """
+    priors = [member.prior(settings, is_loss) for member in members]
+    mean = np.zeros((len(priors), num_parameters))
+    own = _own_places(num_parameters, len(settings.priors))
+    mean[:, own] = np.stack([mean for mean, _ in priors])
+    return mean, np.stack([sd for _, sd in priors])
+
+
+def _own_places(num_parameters: int, num_own: int) -> np.ndarray:
+    """Where parameters that are no offsets stand in theta [own parameters].
+
+    The core is first; last is how repeats lose their worth, where epochs vary.
+    """
+    last = num_parameters - (num_own - CORE_SIZE)
+    return np.r_[:CORE_SIZE, last:num_parameters]
+
+
+def _start(
+    mean: np.ndarray, own_sd: np.ndarray, seed: int, near: Estimate | None
+) -> np.ndarray:
+    """Where each lane starts: near an estimate, or around the prior's mean.
+
+    Args:
+        mean: of the priors [lanes, parameters].
+        own_sd: of the parameters that are no offsets [lanes, own parameters].
+        seed: of what is drawn.
+        near: from which to start, one lane a subset; None: `NUM_STARTS` a subset.
+    """
+    if near is not None:
+        return np.where(np.isfinite(near.theta), near.theta, mean)
+    num_own = own_sd.shape[1]
+    normal = np.random.default_rng(seed).standard_normal((NUM_STARTS, num_own))
     normal[0] = 0.0
-    return _START_SPREAD * normal
+    spread = np.tile(_START_SPREAD * normal, (len(mean) // NUM_STARTS, 1))
+    theta = mean.copy()
+    own = _own_places(theta.shape[1], num_own)
+    theta[:, own] += np.minimum(own_sd, _WIDEST_START) * spread
+    return theta
+
+
+def _objective(
+    solution: solver.Solution,
+    problem: solver.Problem,
+    spreads: Spreads,
+    settings: Settings,
+    has_level: np.ndarray,
+) -> np.ndarray:
+    """Eq. (1) of each lane, infinite where its fit failed [lanes]."""
+    sigma, offset_sd, slope_sd = spreads
+    objective = (
+        solution.objective
+        + 2 * np.log(sigma) * np.asarray(problem.weight).sum(axis=1)
+        + _sigma_penalty(settings, sigma)
+        + 2 * has_level.sum(axis=1) * np.log(offset_sd * slope_sd)
+    )
+    return np.where(np.isfinite(objective), objective, np.inf)
+
+
+def _choose(objective: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best start of each subset, and what share of starts is as good.
+
+    Args:
+        objective: [subsets, starts].
+
+    Returns:
+        Its lane [subsets]; the share [subsets].
+    """
+    num_subsets, starts = objective.shape
+    best = np.argmin(objective, axis=1)
+    agree = np.mean(objective <= objective.min(axis=1)[:, None] + 0.1, axis=1)
+    return np.arange(num_subsets) * starts + best, agree
 
 
 def _precision(
     own_sd: np.ndarray, has_level: np.ndarray, spreads: Spreads
 ) -> np.ndarray:
     """Of every parameter's prior; slots without a level are held at 0."""
+    core, last = np.split(own_sd**-2.0, [CORE_SIZE], axis=1)
     offsets = np.where(has_level > 0, spreads.offset_sd[:, None] ** -2.0, _FROZEN)
     steeper = np.where(has_level > 0, spreads.slope_sd[:, None] ** -2.0, _FROZEN)
-    return _place_offsets(own_sd**-2.0, offsets, steeper)
+    return np.concatenate([core, offsets, steeper, last], axis=1)
 
 
 def _noise(
@@ -383,10 +407,22 @@ def _sigma_penalty(settings: Settings, sigma: np.ndarray) -> np.ndarray:
     return np.where(distance > 0, settings.sigma_strength * up, down)
 
 
-def _covariance(known: solver.Information, shares: np.ndarray) -> np.ndarray:
-    """Of theta, also where points err together."""
+def _covariance(
+    known: solver.Information,
+    shares: np.ndarray,
+    spreads: Spreads,
+    has_level: np.ndarray,
+) -> np.ndarray:
+    """Of theta, also where points err together [lanes, parameters, parameters]."""
     prior = known.total - known.of_data
-    return np.linalg.inv(shares[:, None, None] * known.of_data + prior)
+    covariance = np.linalg.inv(shares[:, None, None] * known.of_data + prior)
+    # What an unseen size may have for an offset is part of what is not known. It is
+    # in the last slot.
+    if slots := has_level.shape[1]:
+        unseen = CORE_SIZE + slots - 1
+        has_offsets = has_level.sum(axis=1) > 0
+        covariance[:, unseen, unseen] = spreads.offset_sd**2 * has_offsets
+    return covariance
 
 
 def _offset_spreads(

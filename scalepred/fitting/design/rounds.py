@@ -66,8 +66,9 @@ class Round(Generic[FitT]):
     fit: FitT | None
 
     @staticmethod
-    def start(number: int, num_points: int, spent: float) -> "Round[FitT]":
+    def start(number: int, surface: Surface | None, spent: float) -> "Round[FitT]":
         """A round of which nothing is known yet but what there is."""
+        num_points = 0 if surface is None else len(surface)
         nan = math.nan
         return Round(number, num_points, spent, nan, nan, nan, nan, (), "", None)
 
@@ -105,9 +106,8 @@ def rounds(
     """Fits, chooses and measures until the prediction is sure or the money is spent.
 
     A round is yielded before its cells are measured, so that what is to come can be
-    written down first. There is no state but the table: called again with the table
-    that a stopped loop left, it goes on as that would have. Where it was stopped in
-    the middle of a round, the cells of that round which the table lacks come first.
+    written down first. There is no state but the table: called again with the one that
+    a stopped loop left, it goes on as that would have, with `unfinished` first.
 
     Args:
         cells: candidates; those that the table has are left out.
@@ -115,9 +115,8 @@ def rounds(
         budget: for everything, what the table cost before included.
         until_width: 90 % half-width of the targets' means, over those, that is
             enough; 0: spend all.
-        measure: trains cells and returns the whole table, earlier rows included. A
-            cell that is not in it afterwards, as its run diverged, is not asked for
-            again.
+        measure: trains cells and returns the whole table. A cell that it lacks then,
+            as its run diverged, is not asked for again.
         fit: of a table, with draws.
         surface: the table so far; None: there is none.
         unfinished: cells of the last round which the table lacks.
@@ -137,15 +136,11 @@ def rounds(
     asked = np.zeros(len(cells.cost), bool)
     for number in itertools.count():
         money = _Money(budget, count_spent(surface))
-        places = _places(surface)
-        now = Round.start(number, len(places[0]), money.spent)
-        rest = cells.where(~cells.are_in(*places) & ~asked)
-        chosen = []
+        rest = cells.where(~cells.are_in(*_places(surface)) & ~asked)
+        now = Round.start(number, surface, money.spent)
         if _needs_start(surface):
-            chosen = _start(rest, places, money, targets, metric)
-        if chosen:
-            now = dataclasses.replace(now, cells=tuple(chosen))
-        else:
+            now = _start(now, surface, rest, money, targets, metric)
+        if not now.cells:
             assert surface is not None  # else there would be a start, or an error
             now = _look(now, fit(surface), targets)
             now = _decide(now, rest, money, targets, until_width)
@@ -201,20 +196,22 @@ def _needs_start(surface: Surface | None) -> bool:
 
 
 def _start(
-    cells: Cells,
-    places: tuple[np.ndarray, np.ndarray],
+    now: Round[FitT],
+    surface: Surface | None,
+    rest: Cells,
     money: _Money,
     targets: tuple[np.ndarray, np.ndarray],
     metric: str,
-) -> list[NextCell]:
-    """What lacks for a fit."""
+) -> Round[FitT]:
+    """The round with the cells that lack for a fit; none where no cell adds to it."""
     budget, spent = money
     if spent >= budget:
         raise UserError(
-            f"budget={budget:g}: {spent:g} were spent on {len(places[0])} cells, too "
+            f"budget={budget:g}: {spent:g} were spent on {now.num_points} cells, too "
             "few for a fit; raise it"
         )
-    return first_cells(cells, places, budget - spent, targets, metric)
+    chosen = first_cells(rest, _places(surface), budget - spent, targets, metric)
+    return dataclasses.replace(now, cells=tuple(chosen))
 
 
 def _look(

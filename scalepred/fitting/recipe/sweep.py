@@ -13,6 +13,32 @@ _LEAST_SPAN = 1.2
 _LEAST_POINTS, _LEAST_RATES = 3, 3
 
 
+def _check_runs(
+    sizes: Mapping[str, np.ndarray],
+    setting: np.ndarray,
+    value: np.ndarray,
+    seeds: np.ndarray,
+    knob: str,
+) -> None:
+    """Refuses columns that no bowl can be fitted to."""
+    for name, column in (("value", value), ("seed", seeds), *sizes.items()):
+        if column.shape != setting.shape:
+            raise UserError(
+                f"{name}: has {column.size} entries and {knob} {setting.size}; "
+                "give one of each for every run"
+            )
+    for name, size in sizes.items():
+        if not np.all((size > 0) & np.isfinite(size)):
+            raise UserError(f"{name}: must be positive finite numbers")
+    if np.any(value <= 0):
+        raise UserError(
+            f"value: is {value.min():g} somewhere; the bowl is one of ln value, "
+            "so values must be above 0"
+        )
+    if np.any((setting < 0) | ~np.isfinite(setting)):
+        raise UserError(f"{knob}: must be positive finite numbers")
+
+
 class Sweep(NamedTuple):
     """Runs with several settings of a knob at each size; arrays are [runs].
 
@@ -68,20 +94,7 @@ class Sweep(NamedTuple):
         value = np.asarray(value, float)
         own = {name: np.asarray(size, float) for name, size in sizes.items()}
         seeds = np.full(len(setting), "") if seed is None else np.asarray(seed)
-        for name, column in (("value", value), ("seed", seeds), *own.items()):
-            if column.shape != setting.shape:
-                raise UserError(
-                    f"{name}: has {column.size} entries and {knob} {setting.size}; "
-                    "give one of each for every run"
-                )
-        for name, size in own.items():
-            if not np.all((size > 0) & np.isfinite(size)):
-                raise UserError(f"{name}: must be positive finite numbers")
-        if np.any(value <= 0):
-            raise UserError(
-                f"value: is {value.min():g} somewhere; the bowl is one of ln value, "
-                "so values must be above 0"
-            )
+        _check_runs(own, setting, value, seeds, knob)
         notes = list(notes)
         is_zero = setting == 0
         if is_zero.any():
@@ -89,8 +102,6 @@ class Sweep(NamedTuple):
                 f"{int(is_zero.sum())} runs with {knob} 0 are left out: a power law "
                 "never gets there"
             )
-        if np.any((setting < 0) | ~np.isfinite(setting)):
-            raise UserError(f"{knob}: must be positive finite numbers")
         kept = ~is_zero
         return cls(
             knob,

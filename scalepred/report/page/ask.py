@@ -32,7 +32,10 @@ def script() -> str:
 
 
 def squeeze(text: str) -> str:
-    """A script without comments on lines of their own, and with few spaces."""
+    """A script without comments on lines of their own, and with few spaces and lines.
+
+    Statements end with semicolons, and no text goes over lines.
+    """
     text = re.sub(r"^\s*(//.*|/\*(?s:.*?)\*/)\n", "", text, flags=re.MULTILINE)
     lines = re.findall(r"^\s*(\S.*\n)", text, flags=re.MULTILINE)
     return "".join(map(_squeeze_line, lines))
@@ -41,16 +44,19 @@ def squeeze(text: str) -> str:
 def _squeeze_line(line: str) -> str:
     """A line of the script without spaces that say nothing.
 
-    Text stays as it is, and so does a line in which it is not plain where text ends.
+    Text stays as it is, and so does a line in which it is not plain where text ends: an
+    expression or a comment begins in it (a stroke that divides has a space on both
+    sides), or a sign is escaped that could end it.
     """
-    if re.search(r"[/\\]", line) or line.count("`") > 2:
+    if re.search(r"(?<![\w)\]] )/|/(?! )|\\[\"`]", line) or line.count("`") > 2:
         return line
     parts = re.split(r'("[^"]*"|`[^`]*`)', line)
     for i in range(0, len(parts), 2):
-        plain = re.sub(r" ?([=<>{}(),;:?&|*]) ?", r"\1", parts[i])
+        plain = re.sub(r" ?([=<>{}(),;:?&|*/]) ?", r"\1", parts[i])
         # Not between two signs, which would become one.
         parts[i] = re.sub(r"(?<![+-]) ([+-]) (?![+-])", r"\1", plain)
-    return "".join(parts)
+    whole = "".join(parts)
+    return re.sub(r"(?<=[{};,(])\n$", "", whole)
 
 
 def view() -> str:

@@ -94,6 +94,8 @@ def _cards(found: Comparison) -> str:
 
 def _card(pair: Pair, found: Comparison) -> Card:
     place = pair.headline
+    is_reversed = arms_words.find_reversal(pair, found) is not None
+    verdict = "care" if is_reversed else _VERDICTS[place.verdict]
     said = [words.describe_difference(place, pair, found)]
     if place.verdict == "none":
         said.append(words.describe_multiplier(place, pair, found))
@@ -105,7 +107,7 @@ def _card(pair: Pair, found: Comparison) -> Card:
     return Card(
         name="pair",
         question=f"Is {pair.second} better than {pair.first}?",
-        verdict=_VERDICTS[place.verdict],
+        verdict=verdict,
         headline=arms_words.describe_verdict(pair, found),
         sentences=tuple(text for text in said if text),
     )
@@ -113,7 +115,8 @@ def _card(pair: Pair, found: Comparison) -> Card:
 
 def _outcomes(found: Comparison) -> Section:
     """Orders that were sealed before, beside what was measured since."""
-    body = elements.bullets(found.outcomes) if found.outcomes else ""
+    told = [outcome.sentence for outcome in found.outcomes]
+    body = elements.bullets(told) if told else ""
     return Section("outcomes", "What was said before", body)
 
 
@@ -315,16 +318,16 @@ def _how(found: Comparison) -> Section:
     ]
     if said:
         said.append(
-            "where runs have the same sizes the difference itself has a law, learnt "
+            "Where runs have the same sizes the difference itself has a law, learnt "
             "from them; the group's law is the baseline's times that"
         )
-    said += found.notes
+    said += map(format.sentence, found.notes)
     said.append(
-        "a group is called better, or worse, where the 90% interval of the difference "
+        "A group is called better, or worse, where the 90% interval of the difference "
         "leaves out zero at the first of the places: with probability 95% or more"
     )
     said.append(
-        "every interval holds the truth with probability 90% by itself, so about one "
+        "Every interval holds the truth with probability 90% by itself, so about one "
         "in ten comparisons of equals may show a difference"
     )
     return Section("how", "How it was compared", _list(said))

@@ -167,7 +167,7 @@ def _size_axis(found: Comparison, sizes: np.ndarray) -> Axis:
     low, high = extent(sizes, room=0.03)
     if found.unit == "FLOPs":
         name = "training compute of a run (FLOPs)"
-        return Axis(low, high, name, format.count, "compute")
+        return Axis(low, high, name, format.flops, "compute")
     if found.axis == "params":
         return Axis(low, high, "model size m (parameters)", format.count, "params")
     unit = format.printable(found.unit[:_LONGEST_NAME])

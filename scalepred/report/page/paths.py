@@ -17,8 +17,9 @@ def draw_shape(shape: str, x: float, y: float, size: float) -> str:
         # All around but for a tenth, which "z" closes; flags, 1 and 0, need no gap.
         return f"M{say(x)} {say(y - size)}a{r} {r} 0 10.1 0z"
     if shape == "square":
-        side = say(1.8 * size)
-        return f"M{say(x - 0.9 * size)} {say(y - 0.9 * size)}h{side}v{side}h-{side}z"
+        side = round(1.8 * size)
+        start = f"M{say(x - side / 2)} {say(y - side / 2)}"
+        return f"{start}h{side}v{side}h-{side}z"
     if shape == "cross":
         return (
             f"M{say(x - size)} {say(y - size)}l{say(2 * size)} {say(2 * size)}"

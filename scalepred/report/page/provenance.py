@@ -37,11 +37,13 @@ def _trained(results: Results) -> list[str]:
     if done is None:
         return ["the measurements came from a table; nothing was trained here"]
     devices = ", ".join(done.devices) or "unknown devices"
-    shared = []
+    stopped, shared = "", []
+    if done.num_stopped:
+        stopped = f", {done.num_stopped:,} were stopped as they could not matter"
     if math.isfinite(done.spent):
         shared = [words.describe_spent(done.spent, done.flops)]
     return [
-        f"{done.num_runs:,} runs ended well, {done.num_failed:,} did not",
+        f"{done.num_runs:,} runs ended well, {done.num_failed:,} did not{stopped}",
         f"{format.flops(done.flops)} FLOPs in {format.duration(done.seconds)} on "
         f"{devices}, beside compilation",
         *shared,

@@ -141,7 +141,7 @@ def draw_runs(
             color = f"{style.split()[0]} {more}".strip()
             chart.dots(across, upwards, shape, color, region=name)
         else:
-            size = 2.8 if count > _CROWDED else 4.0
+            size = 3.0 if count > _CROWDED else 4.0
             look = f"{style} {more}".strip()
             chart.marks(across, upwards, shape, look, size=size, region=name)
 

@@ -9,7 +9,7 @@ from scalepred.report.results import Results
 
 # How much each matters for what was asked.
 _TITLES = {
-    "stops": "Stops: do not rely on the answers until this is settled",
+    "stops": "Stops: settle this before you rely on the answers",
     "weakens": "Weakens: the answers may be off by more than they say",
     "note": "Note: little changes in the answers",
 }

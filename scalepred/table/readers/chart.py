@@ -1,17 +1,17 @@
-"""A chart that W&B exports: one column a run, named "RUN - KEY", beside the steps."""
+"""A chart that W&B exports: columns "RUN - KEY" beside the steps or another x."""
 
 from scalepred.config import UserError
 from scalepred.table.readers.raw import Row
 
 _APART = " - "
-# Beside a smoothed or grouped line stand its ends.
+# Beside every line stand its ends, those of what was smoothed or grouped.
 _ENDS = ("__MIN", "__MAX")
 
 
 def keep_one_run(
     path: object, header: list[str], rows: list[tuple[int, Row]]
 ) -> tuple[list[str], list[tuple[int, Row]]]:
-    """The curve of a chart of one run, its column named by its key; others as they are.
+    """The curves of a chart of one run, by their keys; other tables as they are.
 
     Args:
         path: for errors.
@@ -22,21 +22,30 @@ def keep_one_run(
         UserError: it is a chart of several runs, of which nothing says the sizes.
     """
     lines = [name for name in header[1:] if not name.endswith(_ENDS)]
-    parts = [name.rpartition(_APART) for name in lines]
-    keys = {key for _, apart, key in parts if apart}
-    if not lines or len(keys) != 1 or any(not apart for _, apart, _ in parts):
+    parts = {name: name.rpartition(_APART) for name in lines}
+    if not lines or any(not apart for _, apart, _ in parts.values()):
         return header, rows
-    (key,) = keys
-    if len(lines) > 1:
+    # Steps that stand beside the lines, and the time, are W&B's own.
+    curves = {
+        name: (run, key)
+        for name, (run, _, key) in parts.items()
+        if not key.startswith("_")
+    }
+    keys = {key for _, key in curves.values()}
+    has_ends = all(name + end in header for name in lines for end in _ENDS)
+    if not keys or (len(keys) > 1 and not has_ends):
+        return header, rows
+    runs = {run for run, _ in curves.values()}
+    if len(runs) > 1:
         raise UserError(
-            f"{path}: a chart of {len(lines)} runs as W&B exports it, in which nothing "
+            f"{path}: a chart of {len(runs)} runs as W&B exports it, in which nothing "
             f"says their sizes; export the table of runs, with columns for parameters, "
-            f"data and {key}"
+            f"data and {', '.join(sorted(keys))}"
         )
-    kept = {header[0]: header[0], lines[0]: key}
+    kept = {header[0]: header[0], **{name: key for name, (_, key) in curves.items()}}
     named: list[tuple[int, Row]] = [
-        (number, {kept[name]: row[name] for name in kept})
+        (number, {ours: row[name] for name, ours in kept.items()})
         for number, row in rows
-        if row[lines[0]]
+        if any(row[name] for name in curves)
     ]
     return [*kept.values()], named

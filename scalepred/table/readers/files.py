@@ -7,11 +7,12 @@ from typing import Any
 from etils import epath
 
 from scalepred.config import UserError
-from scalepred.table.readers import csv, events, frame, records
+from scalepred.table.readers import csv, events, frame, nested, records, wandb
 from scalepred.table.readers.raw import Raw
 from scalepred.table.rows import Table, has_parts
 
 _EVENTS = "tfevents"
+_WANDB_CONFIG = ("_wandb:", "wandb_version:")  # how its config.yaml begins
 
 
 def read(path: epath.Path) -> Raw:
@@ -20,7 +21,9 @@ def read(path: epath.Path) -> Raw:
     Raises:
         UserError: there is none, or nobody here can read it.
     """
-    if not path.exists() or path.is_dir():
+    if path.is_dir():
+        raise UserError(f"measurements={path}: a folder; give a file")
+    if not path.exists():
         raise UserError(f"measurements={path}: there is no such file")
     if path.name == "measurements.csv" and has_parts(path):
         table = Table(path)  # which may be ahead of its view
@@ -35,12 +38,17 @@ def read(path: epath.Path) -> Raw:
         return _read_parquet(path, content)
     if content[:4] == b"PK\x03\x04":
         raise UserError(f"{path}: a workbook or an archive; save its sheet as CSV")
+    if content[:4] == wandb.MAGIC:
+        return wandb.parse(path, content)
     if _EVENTS in path.name:
         return events.parse(path, content)
     text = _decode(path, content)
     if records.is_json(text):
         return records.parse(path, text)
-    return csv.parse(path, text)
+    if text.startswith(_WANDB_CONFIG):
+        raise UserError(f"{path}: {wandb.ONE_RUN}")
+    raw = csv.parse(path, text)
+    return raw._replace(rows=nested.expand(raw.rows))
 
 
 def _decode(path: epath.Path, content: bytes) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from scalepred.config import UserError
+from scalepred.table.readers import nested
 from scalepred.table.readers.raw import Raw, Row
 
 
@@ -36,7 +37,7 @@ def parse(frame: Any, path: object = "the table") -> Raw:
     ]
     if not rows:
         raise UserError(f"{path}: no rows; add at least one point")
-    return Raw(rows)
+    return Raw(nested.expand(rows))
 
 
 def _to_text(cell: Any) -> str:

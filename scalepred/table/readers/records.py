@@ -4,7 +4,11 @@ import json
 from typing import Any
 
 from scalepred.config import UserError
+from scalepred.table.readers import nested, wandb
 from scalepred.table.readers.raw import Raw
+
+# What W&B adds to the summary of a run.
+_WANDB = {"_wandb", "_runtime"}
 
 
 def is_json(text: str) -> bool:
@@ -19,13 +23,7 @@ def parse(path: object, text: str) -> Raw:
         UserError: names the line and what is wrong with it.
     """
     kind, records = _find_records(path, text)
-    rows = []
-    names: dict[str, None] = {}
-    flat = [_flatten(record) for record in records]
-    for one in flat:
-        names |= dict.fromkeys(one)
-    for number, one in enumerate(flat, start=1):
-        rows.append((number, {name: one.get(name, "") for name in names}))
+    rows = nested.as_rows(records)
     if not rows:
         raise UserError(f"{path}: no rows; add at least one point")
     return Raw(rows, kind)
@@ -37,7 +35,11 @@ def _find_records(path: object, text: str) -> tuple[str, list[Any]]:
     except json.JSONDecodeError:
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):
-        return "trainer_state.json, a run's history", whole["log_history"]
+        return "trainer_state.json, a run's history", _as_objects(
+            path, whole["log_history"]
+        )
+    if isinstance(whole, dict) and _WANDB & set(whole):
+        raise UserError(f"{path}: {wandb.ONE_RUN}")
     if isinstance(whole, dict):
         columns = [v for v in whole.values() if isinstance(v, list)]
         if columns and len(columns) == len(whole):
@@ -55,9 +57,7 @@ def _find_records(path: object, text: str) -> tuple[str, list[Any]]:
             return "JSON, an object a column", _turn(whole)
         return "JSON lines", [whole]
     if isinstance(whole, list):
-        if not all(isinstance(one, dict) for one in whole):
-            raise UserError(f"{path}: a list, but not of objects; give one a run")
-        return "JSON, a list of rows", whole
+        return "JSON, a list of rows", _as_objects(path, whole)
     records = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -74,21 +74,13 @@ def _find_records(path: object, text: str) -> tuple[str, list[Any]]:
     return "JSON lines", records
 
 
+def _as_objects(path: object, rows: list[Any]) -> list[Any]:
+    if not all(isinstance(one, dict) for one in rows):
+        raise UserError(f"{path}: a list, but not of objects; give one a run")
+    return rows
+
+
 def _turn(columns: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """As pandas writes a frame: cells by row within columns."""
     keys = dict.fromkeys(key for column in columns.values() for key in column)
     return [{name: column.get(key) for name, column in columns.items()} for key in keys]
-
-
-def _flatten(record: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in record.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, str):
-            flat[prefix + name] = value
-        else:
-            # Numbers as Python writes them, which are read back as the same.
-            text = "" if value is None else json.dumps(value)
-            flat[prefix + name] = text
-    return flat
