@@ -234,8 +234,8 @@ def check_questions(
         if times and "epochs" not in axes:
             raise UserError(
                 f"--target=params={params:g},data={data:g},epochs={times[0]:g}: "
-                f"law={law} knows nothing of epochs; leave them out, or choose "
-                "--law=data_constrained"
+                f"law={law} knows nothing of epochs here; leave them out, or give a "
+                "table in which they vary (for --law=auto or data_constrained)"
             )
         known = points.epochs if "epochs" in axes else None
         epochs = None if known is None else (times or [1.0])[0]

@@ -9,15 +9,20 @@ problems of a study; then geometric means over studies, and the mean coverage.
     python scripts/bench_extrapolation.py [--data=DIR] [--ratios=10,50,200,1000]
         [--laws=rosenfeld,chinchilla,auto] [--studies=main,dense,other] [--outliers]
     python scripts/bench_extrapolation.py --studies=curves --laws=m4,bnsl,auto
+    python scripts/bench_extrapolation.py --studies=repeated \
+        --laws=data_constrained,chinchilla,seen:auto,auto
 
 DIR holds public scaling studies as CSV with columns params, data, value. `other` are
 studies that no prior or weight was chosen by. `curves` are learning curves of one model
 each, with the split into fitted and held-out points that their authors published; the
-ratios do not apply to them.
+ratios do not apply to them. `repeated` are runs that see their data up to 9,000 times,
+of which those with more than 1.5 epochs are scored; a law that knows nothing of epochs,
+and `seen:LAW`, are told how many data were seen.
 """
 
 import collections
 import csv
+import dataclasses
 import pathlib
 import sys
 import time
@@ -36,11 +41,15 @@ from scalepred.table.surface import Surface
 _DATA = flags.DEFINE_string("data", "../shared/data/measured", "Folder of CSV files.")
 _RATIOS = flags.DEFINE_list("ratios", ["10", "50", "200", "1000"], "Of compute.")
 _LAWS = flags.DEFINE_list("laws", ["rosenfeld", "chinchilla", "auto"], "Laws.")
-_STUDIES = flags.DEFINE_list("studies", ["main"], "main, dense, other, curves.")
+_STUDIES = flags.DEFINE_list(
+    "studies", ["main"], "main, dense, other, curves, repeated."
+)
 _OUTLIERS = flags.DEFINE_bool("outliers", False, "Keep what Epoch leaves out, too.")
 
 _MIN_POINTS = 6
 _NUMBERS = "params", "data", "value"
+_HAVE_SPLITS = "curves", "repeated"
+_KNOW_EPOCHS = "data_constrained", "auto"
 
 
 class Problem(NamedTuple):
@@ -48,6 +57,7 @@ class Problem(NamedTuple):
     name: str
     surface: Surface
     in_fit: np.ndarray | None = None  # [points]; None: drawn by compute
+    is_scored: np.ndarray | None = None  # [points]; None: all that are not fitted
 
 
 class Score(NamedTuple):
@@ -177,6 +187,41 @@ def curve_studies() -> Iterator[Problem]:
             yield Problem(group, name, surface, in_fit)
 
 
+def repeated_studies() -> Iterator[Problem]:
+    """Held-out runs of Muennighoff et al. 2023 that see their data more than once.
+
+    A run over-fits where fewer epochs, or fewer parameters, do better with its data.
+    """
+    path = pathlib.Path(_DATA.value) / "datablations_repeat.csv"
+    every = Surface.from_csv(path, data_counts="auto")
+    for study, surface in (
+        ("all", every),
+        ("without over-fitting", every.where(~_over_fits(every))),
+    ):
+        epochs = surface.epochs
+        assert epochs is not None
+        for hidden, in_fit in (
+            ("above 1/10", fit_region(surface, max_compute=surface.work.max() / 10)),
+            ("above 1/50", fit_region(surface, max_compute=surface.work.max() / 50)),
+            ("more than 10 epochs", epochs <= 10),
+        ):
+            yield Problem(f"{study}, {hidden}", "", surface, in_fit, epochs > 1.5)
+
+
+def _over_fits(surface: Surface) -> np.ndarray:
+    """Points that a cheaper run of as many unique data is better than [points]."""
+    params, data, epochs = surface.params, surface.data, surface.epochs
+    assert epochs is not None
+
+    def same(sizes: np.ndarray) -> np.ndarray:
+        return np.abs(sizes[:, None] / sizes - 1) < 1e-6
+
+    shorter = same(params) & (epochs < epochs[:, None])
+    smaller = same(epochs) & (params < params[:, None])
+    better = surface.value < surface.value[:, None]
+    return np.any(same(data) & (shorter | smaller) & better, axis=1)
+
+
 def _mean(values: list[float]) -> float:
     return float(np.mean(values))
 
@@ -192,13 +237,17 @@ def score(problem: Problem, law: str, ratio: float) -> Score | None:
         in_fit = fit_region(surface, max_compute=work.max() / ratio)
         if min(_sizes(surface.where(in_fit))) < 2:
             return None
-    part, rest = surface.where(in_fit), surface.where(~in_fit)
+    is_scored = ~in_fit if problem.is_scored is None else ~in_fit & problem.is_scored
+    part, rest = surface.where(in_fit), surface.where(is_scored)
     if len(part) < _MIN_POINTS or not len(rest):
         return None
     if law == "rosenfeld" and surface.metric == "error":
         law = "rosenfeld_fitted_guess"
+    if surface.epochs is not None and law not in _KNOW_EPOCHS:
+        part, law = _as_seen(part), law.removeprefix("seen:")
+        rest = dataclasses.replace(rest, data=rest.seen, epochs=None)
     fit = scalepred.fit(part, law)
-    said = fit.predict(rest.params, rest.data)
+    said = fit.predict(rest.params, rest.data, epochs=rest.epochs)
     point, seed = np.nonzero(np.isfinite(rest.seed_values))
     runs = rest.seed_values[point, seed]
     ends = said.lower[point], said.upper[point]
@@ -212,12 +261,20 @@ def score(problem: Problem, law: str, ratio: float) -> Score | None:
     )
 
 
+def _as_seen(surface: Surface) -> Surface:
+    """The same runs, for laws that take a repeat for new data."""
+    point, seed = np.nonzero(np.isfinite(surface.seed_values))
+    value = surface.seed_values[point, seed]
+    sizes = surface.params[point], surface.seen[point]
+    return Surface.from_arrays(*sizes, value, metric=surface.metric)
+
+
 def _sizes(surface: Surface) -> tuple[int, int]:
     return len(np.unique(surface.params)), len(np.unique(surface.data))
 
 
 def print_table(problems: list[Problem], ratio: float, laws: list[str]) -> None:
-    fitted = f"where m n <= max / {ratio:g}" if ratio else "on the published split"
+    fitted = f"where m n <= max / {ratio:g}" if ratio else "on a split of their own"
     print(f"\nfitted {fitted}; error of the rest (coverage; score; width)\n")
     print("| study | problems | " + " | ".join(laws) + " |")
     print("| --- | --- |" + " --- |" * len(laws))
@@ -255,6 +312,7 @@ _PROBLEMS = {
     "dense": dense_studies,
     "other": other_studies,
     "curves": curve_studies,
+    "repeated": repeated_studies,
 }
 
 
@@ -266,7 +324,7 @@ def main(argv: list[str]) -> None:
     start = time.monotonic()
     for name in _STUDIES.value:
         problems = list(_PROBLEMS[name]())
-        for ratio in _RATIOS.value if name != "curves" else [0]:
+        for ratio in [0] if name in _HAVE_SPLITS else _RATIOS.value:
             print_table(problems, float(ratio), _LAWS.value)
     print(f"\n{time.monotonic() - start:.0f} s")
 

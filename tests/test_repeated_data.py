@@ -196,7 +196,7 @@ def test_bad_epochs_never_reach_a_law(bad):
 
 def test_a_law_and_a_surface_must_both_know_epochs():
     surface = simulate()
-    for law in ("chinchilla", "rosenfeld", "auto"):
+    for law in ("chinchilla", "rosenfeld"):
         with pytest.raises(UserError, match="knows nothing of epochs, which vary"):
             scalepred.fit(surface, law, resamples=0)
     plain = dataclasses.replace(surface, epochs=None)

@@ -142,7 +142,7 @@ def _open_workdir() -> epath.Path:
 def _settings() -> tuple[Fitting, bool]:
     """Of a fit, and whether the law is to follow FLOPs alone."""
     from scalepred import config, validation
-    from scalepred.fitting.estimate import knows_epochs
+    from scalepred.fitting.estimate import counts_of
 
     law = str(flags.LAW.value)
     is_ladder = law.endswith(_ALONG_COMPUTE)
@@ -156,11 +156,11 @@ def _settings() -> tuple[Fitting, bool]:
         refit_points=flags.REFIT_POINTS.value,
     )
     validation.check_residual(fitting, "--")
-    if flags.DATA_COUNTS.value != "auto" and not knows_epochs(law):
+    if flags.DATA_COUNTS.value != "auto" and not counts_of(law):
         raise UserError(
             f"--data_counts={flags.DATA_COUNTS.value}: of no use with "
             f"--law={flags.LAW.value}, which knows nothing of epochs; choose "
-            "--law=data_constrained"
+            "--law=auto or --law=data_constrained"
         )
     return fitting, is_ladder
 
@@ -178,12 +178,13 @@ def _read_case(
         where: COLUMN=VALUE that rows must have, beside those of --where.
     """
     from scalepred.comparing import Case
-    from scalepred.fitting.estimate import knows_epochs
+    from scalepred.fitting.estimate import counts_of
 
     questions, targets, is_ladder = asked
     steps.begin(f"reading {path}")
     law = str(flags.LAW.value).removesuffix(_ALONG_COMPUTE)
-    surface = _read_table(path, knows_epochs(law), where)
+    counts = None if is_ladder else counts_of(law, flags.DATA_COUNTS.value)
+    surface = _read_table(path, counts, where)
     questions = _convert(questions, surface)
     if is_ladder:
         from scalepred.table.ladder import along_compute, place_on_ladder
@@ -282,7 +283,9 @@ def _convert(questions: Questions, surface: Surface) -> Questions:
     return dataclasses.replace(questions, target_value=value)
 
 
-def _read_table(path: str, with_epochs: bool, where: Sequence[str] = ()) -> Surface:
+def _read_table(
+    path: str, data_counts: str | None, where: Sequence[str] = ()
+) -> Surface:
     from scalepred.table.naming import parse_columns
     from scalepred.table.surface import Surface
 
@@ -291,7 +294,7 @@ def _read_table(path: str, with_epochs: bool, where: Sequence[str] = ()) -> Surf
         metric=flags.METRIC.value,
         task=flags.TASK.value,
         random_guess=flags.RANDOM_GUESS.value,
-        data_counts=flags.DATA_COUNTS.value if with_epochs else None,
+        data_counts=data_counts,
         columns=parse_columns(flags.COLUMNS.value),
         decimal=flags.DECIMAL.value,
         where=[*flags.WHERE.value, *where],
@@ -421,7 +424,8 @@ def _score() -> CommandResult:
         raise UserError("--score: needs --measurements, one table of what was measured")
     told = forecast.read(open_path("--score", str(flags.SCORE.value)))
     with_epochs = any(one["epochs"] is not None for one in told.targets)
-    surface = _read_table(_tables()[0], with_epochs)
+    counts = flags.DATA_COUNTS.value if with_epochs else None
+    surface = _read_table(_tables()[0], counts)
     return make_command_result(told, analysis.score_table(told, surface))
 
 

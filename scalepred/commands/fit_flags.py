@@ -55,7 +55,7 @@ The table
                   (default) as back-tests say; or the name of the column of losses
   --data_unit     what data counts (tokens, images); the table's own word unless given
   --random_guess  error (or loss) of a model that has learnt nothing; fitted if absent
-  --data_counts   for laws of repeated data, what the column data counts: unique (each
+  --data_counts   where data are repeated, what the column data counts: unique (each
                   was seen `epochs` times), seen (repeats count), or auto (default):
                   seen where there is a column of unique data; it says which
 

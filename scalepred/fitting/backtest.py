@@ -244,13 +244,19 @@ def corner_array(
 
 
 def inner_masks(
-    surface: Surface, min_points: int, axes: tuple[str, ...] = ("params", "data")
+    surface: Surface,
+    min_points: int,
+    axes: tuple[str, ...] = ("params", "data"),
+    along: str = "work",
 ) -> dict[float, np.ndarray]:
     """Points left when the largest compute is hidden, by the ratio of the hiding.
 
     Only where at least `min_points` and three sizes on each of the axes are left.
+
+    Args:
+        along: what is hidden where it is largest: work, or epochs.
     """
-    work = surface.work
+    work = getattr(surface, along)
     masks: dict[float, np.ndarray] = {}
     for ratio in _RATIOS:
         mask = work <= work.max() / ratio

@@ -107,7 +107,7 @@ def _choose_law(surface: Surface, law: Law) -> tuple[Law, list[str]]:
 
 
 def knows_epochs(law: str | Law) -> bool:
-    """Whether the law wants to be told how often the data were seen.
+    """Whether the law must be told how often the data were seen.
 
     Raises:
         UserError: there is no such law.
@@ -118,6 +118,21 @@ def knows_epochs(law: str | Law) -> bool:
     return "epochs" in law.axes
 
 
+def counts_of(law: str | Law, asked: str = "auto") -> str | None:
+    """How `Surface.from_csv` is to read a table for this law: its `data_counts`.
+
+    Args:
+        law: its name, or one of one's own.
+        asked: auto, unique or seen.
+
+    Raises:
+        UserError: there is no such law.
+    """
+    if law == "auto":  # takes epochs for a third size where the table has them
+        return "if_told" if asked == "auto" else asked
+    return asked if knows_epochs(law) else None
+
+
 def axes_of(law: str | Law, surface: Surface) -> tuple[str, ...]:
     """What a law fitted to these points will depend on: params, data, epochs.
 
@@ -125,7 +140,7 @@ def axes_of(law: str | Law, surface: Surface) -> tuple[str, ...]:
         UserError: there is no such law.
     """
     if law == "auto":
-        return auto_fit.varying_axes(surface)
+        return auto_fit.axes_of(surface)
     law = find_law(law) if isinstance(law, str) else law
     return law.axes
 

@@ -37,7 +37,7 @@ from scalepred.fitting.cost import Cost
 from scalepred.fitting.cost_reading import CostReading, read_cost
 from scalepred.fitting.design.cells import NextCell, make_cells
 from scalepred.fitting.design.choose import next_cells
-from scalepred.fitting.estimate import Settings, estimate, knows_epochs
+from scalepred.fitting.estimate import Settings, counts_of, estimate
 from scalepred.fitting.laws import Law
 from scalepred.fitting.offsets import Offset, find_offset
 from scalepred.fitting.predict import FittedLaw
@@ -476,8 +476,7 @@ def fit(
     (extrapolation). The intervals are ours.
     """
     if not isinstance(surface, Surface):
-        counts = "auto" if knows_epochs(law) else None
-        surface = Surface.from_frame(surface, data_counts=counts)
+        surface = Surface.from_frame(surface, data_counts=counts_of(law))
     settings = Settings(residual, weights, resamples, starts, seed, refit_points)
     called = law if isinstance(law, str) else law.name
     if losses is None:

@@ -158,7 +158,10 @@ def _points_at_guess(surface: Surface) -> list[Warn]:
 
 def _num_parameters(result: LeastSquares | Auto) -> int:
     """Those of the law; offsets of model sizes are held by their priors."""
-    return len(auto_law.CORE) if result.members else result.law.num_parameters
+    if not result.members:
+        return result.law.num_parameters
+    repeats = auto_law.DECAY if "epochs" in result.law.axes else ()
+    return len(auto_law.CORE) + len(repeats)
 
 
 def condition_number(result: LeastSquares | Auto) -> float:
@@ -183,13 +186,13 @@ def about_epochs(result: LeastSquares | Auto) -> list[Warn]:
             f"{result.law.name} law speaks of data seen so often only"
         )
         return [Warn("same_epochs", sentence)]
-    if len(np.unique(epochs)) < 3:
-        sentence = (
-            f"only {len(np.unique(epochs))} numbers of epochs: how repeats lose their "
-            "worth rests on the form of the law"
-        )
+    if (count := len(np.unique(epochs))) < 3:
+        many = "one number" if count == 1 else f"{count} numbers"
+        rests = "what other studies found" if result.members else "the form of the law"
+        sentence = f"only {many} of epochs: how repeats lose their worth rests on "
+        sentence += rests
         found.append(Warn("few_epochs", sentence))
-    if np.any(surface.data != surface.data[0]):
+    if count > 1 and np.any(surface.data != surface.data[0]):
         correlation = np.corrcoef(np.log(surface.data), np.log(epochs))[0, 1]
         if abs(correlation) > _CONFOUNDED:
             sentence = (

@@ -8,6 +8,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.fitting import projection, solver
 from scalepred.fitting.laws import Law, Scale
+from scalepred.table.repeats import SAME_EPOCHS
 from scalepred.table.surface import Surface
 
 # Starting points of a fit, how many of them are carried to the end, and the steps after
@@ -28,8 +29,6 @@ _MANY_POINTS = 12
 _SAME_VALUE = 1.005
 # Values this close to the random-guess level carry no information on the law.
 PLATEAU_FRACTION = 0.97
-# Numbers of epochs within this factor are the same: whole steps make them differ.
-_SAME_EPOCHS = 1.1
 # The plainest law for points that vary along one size only.
 _ONE_AXIS = {"data": "power", "params": "power_params"}
 
@@ -181,7 +180,7 @@ def check_sizes(
 def have_same_epochs(surface: Surface) -> bool:
     """Whether all points have about the same number of epochs, as far as is known."""
     epochs = surface.epochs
-    return epochs is None or bool(epochs.max() <= _SAME_EPOCHS * epochs.min())
+    return epochs is None or bool(epochs.max() <= SAME_EPOCHS * epochs.min())
 
 
 def _check_epochs(surface: Surface, law_name: str, axes: tuple[str, ...]) -> None:
@@ -192,7 +191,7 @@ def _check_epochs(surface: Surface, law_name: str, axes: tuple[str, ...]) -> Non
                 f"law={law_name}: knows nothing of epochs, which vary from "
                 f"{epochs.min():g} to {epochs.max():g}; fit the points of one number "
                 "of epochs only, read the table without them, or use "
-                "law=data_constrained"
+                "law=auto or law=data_constrained"
             )
     elif epochs is None:
         raise UserError(

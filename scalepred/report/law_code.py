@@ -39,6 +39,7 @@ _NEEDS = {
     law_forms.rosenfeld_two_plateaus: (law_forms.rosenfeld,),
     law_forms.data_constrained: (law_forms.chinchilla,),
     law_forms.flexible: (law_forms.own_terms,),
+    law_forms.flexible_repeated: (law_forms.own_terms,),
 }
 
 
@@ -84,7 +85,11 @@ def _find_parts(law: Law, theta: np.ndarray, scale: Scale, weight: float) -> lis
         return [part for parts in found for part in parts] if all(found) else []
     if law.name == "flexible":
         numbers = _flexible_numbers(law, theta, scale)
-        return [Part(law_forms.flexible, "x, y", numbers, weight)]
+        if "epochs" not in law.axes:
+            return [Part(law_forms.flexible, "x, y", numbers, weight)]
+        decay = np.exp(theta[-len(auto_law.DECAY) :]).tolist()
+        numbers |= dict(zip(("R_D", "R_N"), decay, strict=True))
+        return [Part(law_forms.flexible_repeated, "x, y, epochs", numbers, weight)]
     form, names = _FORMS.get(law.name.removesuffix("_params"), (None, ""))
     if form is None:
         return []
@@ -120,15 +125,17 @@ def _flexible_numbers(law: Law, theta: np.ndarray, scale: Scale) -> dict[str, An
         "k": np.exp(core.hardness),
     }
     numbers = {name: float(number) for name, number in numbers.items()}
-    levels = (law.num_parameters - auto_law.CORE_SIZE) // 2 - 1
-    if levels < 1:
+    slots = auto_law.num_slots(len(scale.levels))
+    if not slots:
         return numbers
     # Slots without a size are left out; the last is that of all other sizes.
     sizes = np.exp(scale.levels)
     if not np.any(np.isfinite(sizes)):
         return numbers  # no size is known, and the offset of the others is 0
     kept = np.append(np.isfinite(sizes), True)
-    terms = [term[kept] for term in np.split(theta[auto_law.CORE_SIZE :], 2)]
+    first = auto_law.CORE_SIZE
+    both = theta[first : first + slots], theta[first + slots : first + 2 * slots]
+    terms = [term[kept] for term in both]
     own = sizes[kept[:-1]], *terms
     return {**numbers, "own": [term.tolist() for term in own]}
 

@@ -68,6 +68,21 @@ def flexible(x, y, E, U, A, alpha, B, beta, h, k, own=None):
     return U * z * np.exp(-np.logaddexp(0, h * np.log(z)) / h)
 
 
+def flexible_repeated(x, y, epochs, E, U, A, alpha, B, beta, h, k, R_D, R_N, own=None):
+    def worth(times, R):
+        return np.log1p(-R * np.expm1(-(times - 1) / R))
+
+    offset, steeper = own_terms(x, own)
+    x, y, beta = np.log(x), np.log(y), beta * np.exp(steeper)
+    best = (np.log(A / B) + np.log(alpha / beta) / k + beta * y) / alpha
+    used = np.minimum(x, best)
+    of_model = np.log(A) - alpha * (used + worth(np.exp(x - used), R_N))
+    of_data = np.log(B) - beta * (y + worth(epochs, R_D))
+    t = np.exp(np.logaddexp(k * of_model, k * of_data) / k + offset)
+    z = (E + t) / U
+    return U * z * np.exp(-np.logaddexp(0, h * np.log(z)) / h)
+
+
 def own_terms(x, own):
     if own is None:
         return 0.0, 0.0

@@ -20,7 +20,7 @@ from scalepred.table import (
 from scalepred.table.left_out import LeftOut
 from scalepred.table.meaning import Conversion
 from scalepred.table.readers.raw import Raw, Row
-from scalepred.table.repeats import tell_repeats
+from scalepred.table.repeats import tell_if_told, tell_repeats
 from scalepred.table.selection import (
     check_no_twins,
     select,
@@ -243,11 +243,16 @@ def _make_columns(
             for line, row in rows
         ]
     epochs, unit = None, first.get("data_unit", "") or _find_unit(reader.named)
-    if asked.data_counts is not None:
+    told, note = None, ""
+    if asked.data_counts == "if_told":
+        told, note = tell_if_told(reader.path, rows, params, data, reader.number)
+    elif asked.data_counts is not None:
         told = tell_repeats(reader.path, rows, data, asked.data_counts, reader.number)
+        note = told.note
+    if told is not None:
         data, epochs = told.unique, told.epochs
         unit = told.unit or unit
-        notes.append(told.note)
+    notes += [note] if note else []
     sizes = {"params": np.array(params), "data": np.array(data)}
     for name, own in sizes.items():
         is_read = name in reader.named.columns  # not made of FLOPs

@@ -3,12 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from scalepred.config import UserError
 
 # Columns that say how much of the data was new; `data` then counts repeats too.
 UNIQUE_COLUMNS = ("unique_data", "unique_tokens")
 # Epochs that differ by less than this share are the same number, rounded.
 _EPOCHS_SLACK = 0.01
+# Numbers of epochs within this factor are the same: whole steps make them differ.
+SAME_EPOCHS = 1.1
+# Share of the variance of ln epochs that the two sizes leave where they are a third.
+_OWN_VARIANCE = 0.04
 
 Row = Mapping[str, str]
 
@@ -86,3 +92,49 @@ def tell_repeats(
             )
     note = f"data are {how} data seen, repeats included; epochs = data / {new}"
     return Repeats(unique, ratios, new.replace("_", " "), note)
+
+
+def tell_if_told(
+    path: object,
+    rows: list[tuple[int, Row]],
+    params: list[float],
+    data: list[float],
+    number: Callable[[int, Row, str], float],
+) -> tuple[Repeats | None, str]:
+    """How often data were seen, where the table says so and it is a third size.
+
+    Args:
+        path: of the table, for errors.
+        rows: by our names.
+        params: of each row.
+        data: of each row.
+        number: (line, row, column) -> the cell as a number.
+
+    Returns:
+        None where the data are to be read as they stand; and what is said of it.
+    """
+    if not {"epochs", *UNIQUE_COLUMNS} & set(rows[0][1]):
+        return None, ""
+    try:
+        told = tell_repeats(path, rows, data, "auto", number)
+    except UserError as error:
+        return None, f"epochs are left out: {error}"
+    epochs = np.array(told.epochs)
+    if epochs.max() <= SAME_EPOCHS * epochs.min():
+        return None, ""
+    if epochs.min() < 1 - _EPOCHS_SLACK:
+        why = f"a run has {epochs.min():.3g}, and a pass sees all of the unique data"
+    elif len(set(params)) < 2 or len(set(told.unique)) < 2:
+        why = "parameters and unique data must vary beside them"
+    elif _follows(np.log(epochs), np.log(params), np.log(told.unique)):
+        why = "they follow from parameters and data, so they are no size of their own"
+    else:
+        return told, told.note
+    return None, f"epochs are left out: {why}"
+
+
+def _follows(epochs: np.ndarray, params: np.ndarray, data: np.ndarray) -> bool:
+    """Whether a plane through the two other sizes says the third, all ln [rows]."""
+    sizes = np.stack([np.ones(len(params)), params, data], axis=1)
+    left = epochs - sizes @ np.linalg.lstsq(sizes, epochs, rcond=None)[0]
+    return bool(np.var(left) < _OWN_VARIANCE * np.var(epochs))

@@ -207,7 +207,9 @@ class Surface:
                 unique (a run saw each of them `epochs` times, as in our tables), seen
                 (repeats count; unique_data, unique_tokens or epochs say how many are
                 new) or auto: seen where there is a column of unique data, else unique;
-                a note says which. None: epochs are not read.
+                a note says which. if_told: auto, where the table says how often data
+                were seen and that is a third size, no function of the two others.
+                None: epochs are not read.
             columns: by our name, what the table calls it.
             decimal: "." or ","; "": as the numbers show.
             where: COLUMN=VALUE, which rows must have.

@@ -24,7 +24,11 @@ def find_shares(points: Points, known: solver.Information) -> np.ndarray:
     """
     everywhere = np.zeros((len(points.x), 1))
     along_data = _find_shares(points.x, points.y, everywhere, None, known)
-    across = _find_shares(points.y, points.x, everywhere, None, known, _MIN_ACROSS)
+    data = points.y
+    if points.z is not None:  # the same data are those seen as often, too
+        places = np.round(np.stack([points.y, points.z], axis=1), 9)
+        data = np.unique(places, axis=0, return_inverse=True)[1].reshape(-1) * 1.0
+    across = _find_shares(data, points.x, everywhere, None, known, _MIN_ACROSS)
     if points.of_runs is not None and (
         points.of_runs.shape[1] > 1 or points.seeds is not None
     ):

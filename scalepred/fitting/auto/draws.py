@@ -60,22 +60,27 @@ def _weigh(law: Law, estimate: Estimate) -> solver.Problem:
     residual = solver.Residual("robust", KNEE, above)
     known = solver.information(law, problem, estimate.theta, residual)
     weight = known.weight * estimate.shares[:, None]
-    x, y = np.asarray(problem.x), np.asarray(problem.y)
+    x, y, z = np.asarray(problem.x), np.asarray(problem.y), problem.z
     if x.shape[1] <= merging.MOST_POINTS:
         return problem._replace(weight=weight)
     levels = np.asarray(problem.scale.levels)[0]
     # Sizes with an offset of their own are not merged with others.
     own = [np.abs(x[0] - level) < SAME_SIZE for level in levels]
     apart = np.select(own, list(range(1, 1 + len(own)))) if own else None
-    cell = merging.find_cells(np.stack([x[0], y[0]]), apart)
+    places = [x, y] if z is None else [x, y, np.asarray(z)]
+    cell = merging.find_cells(np.stack([sizes[0] for sizes in places]), apart)
     counted = np.maximum(weight, 1e-12)
     total = merging.sum_cells(cell, counted)
-    x, y, difference = (
+    difference, x, y, *z = (
         merging.sum_cells(cell, counted * part) / total
-        for part in (x, y, known.difference)
+        for part in (known.difference, *places)
     )
     merged = problem._replace(
-        x=x, y=y, log_value=np.zeros_like(x), weight=np.ones_like(x)
+        x=x,
+        y=y,
+        z=z[0] if z else None,
+        log_value=np.zeros_like(x),
+        weight=np.ones_like(x),
     )
     log_law, _ = solver.linearise(law, merged, estimate.theta)
     return merged._replace(log_value=log_law - difference, weight=total)

@@ -27,6 +27,8 @@ from scalepred.table.surface import Surface
 MIN_POINTS = 5
 _BACK_TEST_POINTS = 8
 
+_Tests = list[list[backtest.BackTest]]
+
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
@@ -36,7 +38,7 @@ class _Kind:
         settings: of the estimate.
         members: that are weighed.
         fits_guess: the random-guess level is fitted.
-        axes: sizes that vary.
+        axes: of the law.
     """
 
     settings: priors.Settings
@@ -48,7 +50,7 @@ class _Kind:
     def of(surface: Surface) -> "_Kind":
         is_loss = not is_bounded(surface.metric)
         fits_guess = is_loss and surface.random_guess is None
-        axes = varying_axes(surface)
+        axes = axes_of(surface)
         settings = priors.LOSS if is_loss else priors.ERROR
         if len(axes) == 1:
             members = priors.curve_members(axes[0])
@@ -61,7 +63,9 @@ class _Kind:
             # had that been the end.
             above = min(settings.above, priors.LOSS.above)
             settings = dataclasses.replace(settings, above=above)
-        return _Kind(settings, members, fits_guess, ("params", "data"))
+        if "epochs" in axes:
+            settings = priors.for_repeats(settings)
+        return _Kind(settings, members, fits_guess, axes or ("params", "data"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Auto:
         estimate: of each member.
         scores: of each member.
         tests: of each member, with the largest compute of the fit region hidden.
+        epoch_tests: likewise with the most epochs hidden; none where they are no size.
         notes: choices made for the user.
         refit_points: that back-tests and folds take of more; 0: all.
     """
@@ -91,6 +96,7 @@ class Auto:
     estimate: posterior.Estimate
     scores: tuple[MemberScore, ...]
     tests: list[list[backtest.BackTest]]
+    epoch_tests: list[list[backtest.BackTest]]
     notes: tuple[str, ...]
     refit_points: int
 
@@ -142,6 +148,12 @@ class Auto:
         return [test.score() for test in self.back_tests]
 
     @functools.cached_property
+    def inner_epoch_tests(self) -> list[backtest.InnerTest]:
+        """Back-tests that hide the runs of the most epochs."""
+        tests = mean.back_tests(self.shares, self.epoch_tests)
+        return [test.score() for test in tests]
+
+    @functools.cached_property
     def noise(self) -> predict.Noise:
         return predict.estimate_noise(self.surface.value, self.surface.seed_values)
 
@@ -169,7 +181,7 @@ class Auto:
         draws = self._draw()
         alone = np.eye(1, len(order))
         others = np.concatenate([thetas[1:].reshape(1, -1), alone], axis=1)
-        is_grid = len(self.law.axes) > 1
+        is_grid, knows_epochs = len(self.law.axes) > 1, "epochs" in self.law.axes
         return predict.FittedLaw(
             law=mean.make_law((self.law,) * len(order)),
             theta=np.concatenate([thetas.reshape(-1), self.shares[order]]),
@@ -180,13 +192,19 @@ class Auto:
             params_unit=self.points.params_unit,
             data_unit=self.points.data_unit,
             misfit=self.misfit,
-            growth=backtest.learn_growth(self.inner_tests, may_narrow=is_grid),
+            growth=backtest.learn_growth(
+                [*self.inner_tests, *self.inner_epoch_tests], may_narrow=is_grid
+            ),
             noise=self.noise,
             seed=self.seed,
+            epochs=1.0 if knows_epochs else None,
             highest=self.surface.highest,
             # On a grid the members disagree where they extrapolate, which is most of
             # what back-tests reveal.
-            reach=float(np.max(self.points.x + self.points.y)) if is_grid else -np.inf,
+            # Along epochs, which compute does not tell, it is whole.
+            reach=float(np.max(self.points.x + self.points.y))
+            if is_grid and not knows_epochs
+            else -np.inf,
         )
 
     @property
@@ -254,6 +272,19 @@ class Auto:
         return draws.draw(self.law, self.estimate, members, rng)
 
 
+def axes_of(surface: Surface) -> tuple[str, ...]:
+    """Sizes that the law of these points depends on.
+
+    Priors know what repeats are worth, so that a surface with epochs has all three,
+    even where every point has the same.
+    """
+    axes = varying_axes(surface)
+    same = multistart.have_same_epochs(surface)
+    if surface.epochs is None or (len(axes) == 1 and same):
+        return axes
+    return "params", "data", "epochs"
+
+
 def varying_axes(surface: Surface) -> tuple[str, ...]:
     """Sizes that differ between points."""
     sizes = {"params": surface.params, "data": surface.data}
@@ -286,10 +317,11 @@ def fit(
         UserError: if there are too few points, or nothing depends on size.
     """
     kind = _Kind.of(surface)
-    multistart.check_sizes(surface, MIN_POINTS, "auto", kind.axes or ("params",))
+    axes = kind.axes[:2] if multistart.have_same_epochs(surface) else kind.axes
+    multistart.check_sizes(surface, MIN_POINTS, "auto", axes or ("params",))
     multistart.check_above_guess(surface, bounded=True)
     points = multistart.make_points(surface)
-    law, estimate, tests = _test_members(surface, kind, seed, refit_points)
+    law, estimate, tests, epoch_tests = _test_members(surface, kind, seed, refit_points)
     if not np.all(sample.choose(surface, refit_points)):
         everything = np.ones((len(kind.members), len(surface)), bool)
         owners = np.arange(len(kind.members))
@@ -301,6 +333,8 @@ def fit(
             "check their values or name a law"
         )
     weights = weigh(np.array([member.weight for member in kind.members]), tests, usable)
+    if any(epoch_tests):
+        weights = weigh(weights, epoch_tests, usable)
     scores = tuple(
         MemberScore.of(member.name, weight, own)
         for member, weight, own in zip(kind.members, weights, tests, strict=True)
@@ -315,6 +349,7 @@ def fit(
         estimate=estimate,
         scores=scores,
         tests=tests,
+        epoch_tests=epoch_tests,
         notes=(*_notes(surface, kind), *sample.notes(surface, refit_points)),
         refit_points=refit_points,
     )
@@ -322,16 +357,22 @@ def fit(
 
 def _test_members(
     surface: Surface, kind: _Kind, seed: int, refit_points: int
-) -> tuple[Law, posterior.Estimate, list[list[backtest.BackTest]]]:
+) -> tuple[Law, posterior.Estimate, _Tests, _Tests]:
     """Every member fitted to a sample of the points, and back-tested on it.
 
     Returns:
-        The law; an estimate and the back-tests of each member.
+        The law; an estimate, the back-tests along compute and those along epochs of
+        each member.
     """
     surface = surface.where(sample.choose(surface, refit_points))
     points = multistart.make_points(surface)
-    hidings = backtest.inner_masks(surface, _BACK_TEST_POINTS, kind.axes)
-    masks = np.stack([np.ones(len(surface), bool), *hidings.values()])
+    choose = functools.partial(
+        backtest.inner_masks, surface, _BACK_TEST_POINTS, kind.axes[:2]
+    )
+    of_work = choose()
+    of_epochs = choose(along="epochs") if "epochs" in kind.axes else {}
+    hidings = [*of_work.items(), *of_epochs.items()]
+    masks = np.stack([np.ones(len(surface), bool), *(mask for _, mask in hidings)])
     count = len(kind.members)
     owners = np.repeat(np.arange(count), len(masks))
     all_masks = np.tile(masks, (count, 1))
@@ -340,12 +381,16 @@ def _test_members(
     tests = [
         [
             backtest.BackTest(ratio, mask, difference[first + i], sd[first + i])
-            for i, (ratio, mask) in enumerate(hidings.items(), start=1)
+            for i, (ratio, mask) in enumerate(hidings, start=1)
         ]
         for first in range(0, len(all_masks), len(masks))
     ]
     rows = np.arange(count) * len(masks)  # fitted to everything
-    return law, _take(estimate, rows), tests
+    by_work, by_epochs = (
+        [own[part] for own in tests]
+        for part in (slice(len(of_work)), slice(len(of_work), None))
+    )
+    return law, _take(estimate, rows), by_work, by_epochs
 
 
 def _estimate(
@@ -376,6 +421,11 @@ def _take(estimate: posterior.Estimate, rows: np.ndarray) -> posterior.Estimate:
 
 def _notes(surface: Surface, kind: _Kind) -> list[str]:
     notes = list(surface.notes)
+    if "epochs" in kind.axes:
+        notes.append(
+            "epochs are a third size: data are unique data, and a question that names "
+            "no epochs is answered for data seen once"
+        )
     if len(kind.axes) == 1:
         notes.append(
             f"only {kind.axes[0]} varies, so law=auto is a curve along {kind.axes[0]} "

@@ -11,6 +11,13 @@ random-guess level, the top.
 A size of model that was trained on several data sizes may have a small offset of ln t
 of its own, and of ln beta, which takes up what parameters do not count (depth, patches,
 heads).
+
+Where data are repeated, m and n of (3) are those that count: of n unique data seen
+several times, and of parameters beyond what is optimal for n, the first are worth more
+than the rest (`laws.repeated`, Eq. 1 and 2). The optimum for n is where another
+parameter and another datum are worth the same:
+
+    alpha (A m^-alpha)^k = beta (B n^-beta)^k                                    (4)
 """
 
 import functools
@@ -22,6 +29,7 @@ import numpy as np
 
 from scalepred.fitting.laws import Array, Law, Parameter, Scale
 from scalepred.fitting.laws.law import by_name
+from scalepred.fitting.laws.repeated import Decay, log_worth
 
 
 class Core(NamedTuple):
@@ -41,11 +49,16 @@ class Core(NamedTuple):
 
 CORE = Core._fields
 CORE_SIZE = len(CORE)
+DECAY = Decay._fields  # the last of theta, where epochs are among the axes
 # Sizes of model with an offset of their own: none, or at most this many. Programs are
 # compiled for the next of these counts.
 LEVEL_COUNTS = (0, 4, 8, 16, 24)
 _MIN_LEVELS = 3
 SAME_SIZE = 1e-9  # of x: two sizes of model are one
+_OF_REPEATS = (
+    ", m and n being those that count: n (1 + R_D* (1 - exp(-(epochs - 1) / R_D*))), "
+    "and m likewise beyond what is optimal for n"
+)
 # Parameters that mean nothing where one size alone varies.
 _OF_NO_AXIS = {
     "data": ("A", "model_exponent", "hardness"),
@@ -54,13 +67,27 @@ _OF_NO_AXIS = {
 
 
 def _log_value(
-    num_levels: int, is_loss: bool, theta: Array, x: Array, y: Array, scale: Scale
+    num_levels: int,
+    is_loss: bool,
+    theta: Array,
+    x: Array,
+    y: Array,
+    scale: Scale,
+    z: Array | None = None,
 ) -> jax.Array:
     core = by_name(Core, theta)
     offset, steeper = _level_terms(num_levels, theta, x, scale)
     k, h = jnp.exp(core.hardness), jnp.exp(core.bend)
-    of_model = core.A - jnp.exp(core.model_exponent) * x
-    of_data = core.B - jnp.exp(core.data_exponent + steeper) * y
+    alpha, beta = jnp.exp(core.model_exponent), jnp.exp(core.data_exponent + steeper)
+    if z is not None:
+        decay = by_name(Decay, theta[CORE_SIZE + 2 * num_slots(num_levels) :])
+        ratio = (core.model_exponent - core.data_exponent - steeper) / k
+        optimal = (core.A - core.B + ratio + beta * y) / alpha  # Eq. (4)
+        used = jnp.minimum(x, optimal)
+        x = used + log_worth(x - used, decay.of_params)
+        y = y + log_worth(z, decay.of_data)
+    of_model = core.A - alpha * x
+    of_data = core.B - beta * y
     log_t = jnp.logaddexp(k * of_model, k * of_data) / k + offset  # Eq. (3)
     log_floor = scale.log_low + jax.nn.log_sigmoid(core.floor)
     # The level of a loss is above all values, of an error between them and the given.
@@ -83,9 +110,15 @@ def _level_terms(
     own = jnp.abs(x[..., None] - jnp.asarray(scale.levels)) < SAME_SIZE
     unseen = ~jnp.any(own, axis=-1, keepdims=True)
     which = jnp.concatenate([own, unseen], axis=-1).astype(jnp.float64)
-    offsets = theta[CORE_SIZE : CORE_SIZE + num_levels + 1]
-    steeper = theta[CORE_SIZE + num_levels + 1 :]
+    slots = num_slots(num_levels)
+    offsets = theta[CORE_SIZE : CORE_SIZE + slots]
+    steeper = theta[CORE_SIZE + slots : CORE_SIZE + 2 * slots]
     return which @ offsets, which @ steeper
+
+
+def num_slots(num_levels: int) -> int:
+    """Offsets in theta, and as many changes of ln beta: of levels and unseen sizes."""
+    return num_levels + 1 if num_levels else 0
 
 
 @functools.cache
@@ -98,6 +131,9 @@ def make_law(
         slots = [str(i) for i in range(num_levels)] + ["unseen"]
         names += [f"offset_{slot}" for slot in slots]
         names += [f"steeper_{slot}" for slot in slots]
+    knows_epochs = "epochs" in axes
+    if knows_epochs:
+        names += DECAY
 
     def public(
         theta: np.ndarray, scale: Scale, params_unit: float, data_unit: float
@@ -122,6 +158,10 @@ def make_law(
             "bend": bend,
             "hardness": np.exp(core.hardness),
         }
+        if knows_epochs:
+            decay = by_name(Decay, theta[..., -len(DECAY) :])
+            numbers["R_D*"] = np.exp(decay.of_data)
+            numbers["R_N*"] = np.exp(decay.of_params)
         gone = _OF_NO_AXIS[axes[0]] if len(axes) == 1 else ()
         return {name: numbers[name] for name in numbers if name not in gone}
 
@@ -130,6 +170,7 @@ def make_law(
         source="scalepred; Rosenfeld et al. 2020 and Hoffmann et al. 2022 are corners",
         formula=(
             "U z (1 + z^h)^(-1/h), z = (E + [(A m^-alpha)^k + (B n^-beta)^k]^(1/k)) / U"
+            + (_OF_REPEATS if knows_epochs else "")
         ),
         # No bounds: the priors do it.
         parameters=tuple(Parameter(name, -40.0, 40.0, is_log=False) for name in names),

@@ -25,13 +25,15 @@ def make_law(parts: tuple[Law, ...]) -> Law:
     sizes = [part.num_parameters for part in parts]
     first = parts[0]
 
-    def log_value(theta: Array, x: Array, y: Array, scale: Scale) -> jax.Array:
+    def log_value(
+        theta: Array, x: Array, y: Array, scale: Scale, z: Array | None = None
+    ) -> jax.Array:
         *own, weights = jnp.split(jnp.asarray(theta), np.cumsum(sizes))
         if len(set(parts)) == 1:  # compiles once, not once a part
-            of_part = functools.partial(first.log_value, x=x, y=y, scale=scale)
+            of_part = functools.partial(first.at(z).log_value, x=x, y=y, scale=scale)
             return jnp.tensordot(weights, jax.vmap(of_part)(jnp.stack(own)), 1)
         values = [
-            part.log_value(one, x, y, scale)
+            part.at(z).log_value(one, x, y, scale)
             for part, one in zip(parts, own, strict=True)
         ]
         return jnp.asarray(sum(w * v for w, v in zip(weights, values, strict=True)))

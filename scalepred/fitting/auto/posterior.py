@@ -115,14 +115,16 @@ def estimate(
     starts = NUM_STARTS if near is None else 1
     lanes = np.repeat(np.arange(len(masks)), starts)
     has_level = has_level[lanes]
-    mean, core_sd = _stack_priors(members, settings, is_loss, law.num_parameters)
-    mean, core_sd = mean[lanes], core_sd[lanes]
-    theta = _start(mean, core_sd, seed, near)
+    mean, own_sd = _stack_priors(members, settings, is_loss, law.num_parameters)
+    mean, own_sd = mean[lanes], own_sd[lanes]
+    theta = _start(mean, own_sd, seed, near)
     equal = np.array([member.is_equal for member in members])
     power = np.where(equal, 0.0, settings.compute_power)[lanes]
     problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
+    if "epochs" not in axes:
+        problem = problem._replace(z=None)
     solution, problem, spreads = _learn(
-        law, problem, theta, settings, core_sd, has_level
+        law, problem, theta, settings, own_sd, has_level
     )
     residual = solver.Residual("robust", KNEE, settings.above)
     known = solver.information(law, problem, solution.theta, residual)
@@ -189,8 +191,10 @@ def _make_problem(
     reference_x, reference_y = references(points, masks)
     x = points.x - reference_x[lanes, None]
     y = points.y - reference_y[lanes, None]
-    work = np.exp(np.minimum(x + y, _largest(x + y, masks[lanes])))
-    work /= np.exp(_largest(x + y, masks[lanes]))
+    z = None if points.z is None else np.broadcast_to(points.z, x.shape)
+    log_work = x + y if z is None else x + y + z
+    work = np.exp(np.minimum(log_work, _largest(log_work, masks[lanes])))
+    work /= np.exp(_largest(log_work, masks[lanes]))
     return solver.Problem(
         x=x,
         y=y,
@@ -200,6 +204,7 @@ def _make_problem(
         prior_precision=np.zeros_like(mean),
         scale=Scale(*(np.asarray(leaf)[lanes] for leaf in scale)),
         above=np.full(len(lanes), above),
+        z=z,
     )
 
 
@@ -208,7 +213,7 @@ def _learn(
     problem: solver.Problem,
     theta: np.ndarray,
     settings: Settings,
-    core_sd: np.ndarray,
+    own_sd: np.ndarray,
     has_level: np.ndarray,
 ) -> tuple[solver.Solution, solver.Problem, Spreads]:
     """Parameters and spreads in turns, each given the other."""
@@ -224,7 +229,7 @@ def _learn(
         steps.tell(done / _ROUNDS)
         problem = problem._replace(
             sigma=spreads.sigma,
-            prior_precision=_precision(core_sd, has_level, spreads),
+            prior_precision=_precision(own_sd, has_level, spreads),
         )
         solution = solver.solve(law, problem, solution.theta, residual, _ITERATIONS)
         known = solver.information(law, problem, solution.theta, residual)
@@ -254,6 +259,7 @@ def predict_points(
         prior_mean=np.zeros(parameters),
         prior_precision=np.zeros(parameters),
         scale=estimate.scale,
+        z=points.z if "epochs" in law.axes else None,
     )
     difference, jacobian = solver.linearise(law, problem, estimate.theta)
     variance = np.einsum("spi,sij,spj->sp", jacobian, estimate.covariance, jacobian)
@@ -278,32 +284,45 @@ def _stack_priors(
     """The prior of each subset; that of offsets is 0 and learnt (`_precision`).
 
     Returns:
-        Means [subsets, parameters]; standard deviations [subsets, core parameters].
+        Means [subsets, parameters]; standard deviations [subsets, own parameters],
+        which are all but those of offsets.
     """
     priors = [member.prior(settings, is_loss) for member in members]
     mean = np.zeros((len(priors), num_parameters))
-    mean[:, :CORE_SIZE] = np.stack([core for core, _ in priors])
+    own = _own_places(num_parameters, len(settings.priors))
+    mean[:, own] = np.stack([mean for mean, _ in priors])
     return mean, np.stack([sd for _, sd in priors])
 
 
+def _own_places(num_parameters: int, num_own: int) -> np.ndarray:
+    """Where parameters that are no offsets stand in theta [own parameters].
+
+    The core is first; last is how repeats lose their worth, where epochs vary.
+    """
+    last = num_parameters - (num_own - CORE_SIZE)
+    return np.r_[:CORE_SIZE, last:num_parameters]
+
+
 def _start(
-    mean: np.ndarray, core_sd: np.ndarray, seed: int, near: Estimate | None
+    mean: np.ndarray, own_sd: np.ndarray, seed: int, near: Estimate | None
 ) -> np.ndarray:
     """Where each lane starts: near an estimate, or around the prior's mean.
 
     Args:
         mean: of the priors [lanes, parameters].
-        core_sd: of the parameters that every law has [lanes, core parameters].
+        own_sd: of the parameters that are no offsets [lanes, own parameters].
         seed: of what is drawn.
         near: from which to start, one lane a subset; None: `NUM_STARTS` a subset.
     """
     if near is not None:
         return np.where(np.isfinite(near.theta), near.theta, mean)
-    normal = np.random.default_rng(seed).standard_normal((NUM_STARTS, CORE_SIZE))
+    num_own = own_sd.shape[1]
+    normal = np.random.default_rng(seed).standard_normal((NUM_STARTS, num_own))
     normal[0] = 0.0
     spread = np.tile(_START_SPREAD * normal, (len(mean) // NUM_STARTS, 1))
     theta = mean.copy()
-    theta[:, :CORE_SIZE] += np.minimum(core_sd, _WIDEST_START) * spread
+    own = _own_places(theta.shape[1], num_own)
+    theta[:, own] += np.minimum(own_sd, _WIDEST_START) * spread
     return theta
 
 
@@ -341,13 +360,13 @@ def _choose(objective: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _precision(
-    core_sd: np.ndarray, has_level: np.ndarray, spreads: Spreads
+    own_sd: np.ndarray, has_level: np.ndarray, spreads: Spreads
 ) -> np.ndarray:
     """Of every parameter's prior; slots without a level are held at 0."""
-    core = core_sd**-2.0
+    core, last = np.split(own_sd**-2.0, [CORE_SIZE], axis=1)
     offsets = np.where(has_level > 0, spreads.offset_sd[:, None] ** -2.0, _FROZEN)
     steeper = np.where(has_level > 0, spreads.slope_sd[:, None] ** -2.0, _FROZEN)
-    return np.concatenate([core, offsets, steeper], axis=1)
+    return np.concatenate([core, offsets, steeper, last], axis=1)
 
 
 def _noise(

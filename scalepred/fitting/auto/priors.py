@@ -57,7 +57,8 @@ class Settings:
     """Priors and weights for one kind of metric.
 
     Attributes:
-        priors: of the core parameters, in the order of `Core`.
+        priors: of the core parameters, in the order of `Core`; then, where epochs are
+            among the sizes, of how repeats lose their worth.
         compute_power: a point weighs (m n / largest m n) to this power.
         above: weight of a residual above the law.
         sigma: expected standard deviation of ln value about the law.
@@ -78,12 +79,12 @@ class Settings:
 
     @property
     def mean(self) -> np.ndarray:
-        """Of the core parameters [parameters]."""
+        """Of the priors [priors]."""
         return np.array([prior.mean for prior in self.priors])
 
     @property
     def sd(self) -> np.ndarray:
-        """Standard deviations of the core parameters [parameters]."""
+        """Standard deviations of the priors [priors]."""
         return np.array([prior.sd for prior in self.priors])
 
 
@@ -148,9 +149,11 @@ class Member:
     is_equal: bool = False
 
     def prior(self, settings: Settings, is_loss: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the core parameters."""
+        """Mean and standard deviation of the parameters that have a prior."""
         mean = settings.mean
-        sd = np.where(settings.sd > _HELD_SD, self.widen, 1.0) * settings.sd
+        # What repeats are worth is wide already.
+        is_widened = (settings.sd > _HELD_SD) & (np.arange(len(mean)) < len(CORE))
+        sd = np.where(is_widened, self.widen, 1.0) * settings.sd
         for name, value in self.mean:
             mean[CORE.index(name)] = value
             sd[CORE.index(name)] = _HELD_SD
@@ -204,6 +207,23 @@ def for_curves(settings: Settings) -> Settings:
         above=1.0,
         sigma=0.01,
         sigma_strength=2.0,
+    )
+
+
+# How fast repeats lose their worth, in the order of `laws.repeated.Decay`: as
+# Muennighoff et al. 2023 published it, and a factor of five either way.
+_REPEATS = (Prior("of_data", 15.4, 1.6), Prior("of_params", 5.3, 1.6))
+
+
+def for_repeats(settings: Settings) -> Settings:
+    """The settings for points whose data were seen more or less often.
+
+    More epochs are wanted at any compute, not only beyond the largest: it counts half.
+    """
+    return dataclasses.replace(
+        settings,
+        priors=(*settings.priors, *_REPEATS),
+        compute_power=settings.compute_power / 2,
     )
 
 

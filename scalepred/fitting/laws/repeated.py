@@ -38,7 +38,7 @@ class Decay(NamedTuple):
     of_params: Array  # R_N*
 
 
-def _log_worth(log_times: Array, log_scale: Array) -> jax.Array:
+def log_worth(log_times: Array, log_scale: Array) -> jax.Array:
     """ln of what exp(log_times) times the same are worth: 1 + s (1 - exp(-R / s)).
 
     R = exp(log_times) - 1 are the times beyond the first, s = exp(log_scale).
@@ -59,8 +59,8 @@ def _constrained_log_value(
     used = jnp.minimum(x, optimal)
     return log_sum(
         log.e,
-        log.a - alpha * (used + _log_worth(x - used, decay.of_params)),  # Eq. (2)
-        log.b - beta * (y + _log_worth(z, decay.of_data)),  # Eq. (1)
+        log.a - alpha * (used + log_worth(x - used, decay.of_params)),  # Eq. (2)
+        log.b - beta * (y + log_worth(z, decay.of_data)),  # Eq. (1)
     )
 
 
