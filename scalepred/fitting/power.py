@@ -9,14 +9,13 @@ import dataclasses
 import math
 
 import numpy as np
+import scipy.special
 
 from scalepred.fitting.discrepancy import one_thread
 from scalepred.fitting.drift import Drift, Field
 
 CHANCE = 0.8  # with which a difference is to be seen
-# Standard deviations from zero at which an interval of 90 % leaves it out, and how many
-# more make that as likely as CHANCE.
-_SEEN, _SURELY = 1.645, 0.842
+_SEEN = 1.645  # standard deviations from zero at which a 90 % interval leaves it out
 _SIZES = np.geomspace(3e-4, 1.0, 15)  # differences tried, in ln of the value
 _MORE = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 200, 500, 1000)  # seeds tried
 _CASES = 24  # of the law of the difference that are averaged
@@ -83,14 +82,14 @@ def find_power(
 _ALL = slice(None)
 
 
-def _variance(
-    field: Field, level: np.ndarray | None = None, more: float = 0.0
-) -> tuple[float, float]:
-    """Of the difference at the place: after the runs, and before them.
+def _variances(
+    field: Field, level: np.ndarray, more: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the difference at the place: after the runs, and before them [cases].
 
     Args:
         field: with one place.
-        level: standard deviation of a in place of what was learnt [cases].
+        level: standard deviations in place of what was learnt [cases, ...].
         more: seeds of every size.
     """
     count = field.count
@@ -101,24 +100,27 @@ def _variance(
         "di,di->d", towards, np.linalg.solve(measured, towards[..., None])[..., 0]
     )
     before = covariance[:, count, count]
-    return float(np.mean(before - told)), float(np.mean(before))
+    return before - told, before
 
 
 def _smallest(field: Field) -> float:
     """Least difference in ln that is seen with CHANCE; infinite if none is."""
-    lack = np.array([_lack(field, size) for size in _SIZES])
-    if lack[0] <= 0:
+    chances = np.array([_find_chance(field, size) for size in _SIZES])
+    if chances[0] >= CHANCE:
         return float(_SIZES[0])
-    enough = np.flatnonzero(lack <= 0)
+    enough = np.flatnonzero(chances >= CHANCE)
     if not len(enough):
         return math.inf
     i = int(enough[0])
-    ends = lack[i - 1 : i + 1][::-1], np.log(_SIZES[i - 1 : i + 1])[::-1]
-    return math.exp(float(np.interp(0.0, *ends)))
+    ends = chances[i - 1 : i + 1], np.log(_SIZES[i - 1 : i + 1])
+    return math.exp(float(np.interp(CHANCE, *ends)))
 
 
-def _lack(field: Field, size: float, more: float = 0.0) -> float:
-    """ln of how much larger a difference would have to be to be seen with CHANCE.
+def _find_chance(field: Field, size: float, more: float = 0.0) -> float:
+    """With which probability a difference is seen.
+
+    The mean over what the law of the difference may be: one case in which sizes differ
+    oddly, so that no number of runs would tell, must not decide for all.
 
     Args:
         field: with one place.
@@ -127,17 +129,17 @@ def _lack(field: Field, size: float, more: float = 0.0) -> float:
     """
     here = np.sqrt(np.sum(field.level[:, :, field.count] ** 2, axis=1))
     here = np.maximum(here, _LEAST)
-    after, before = _variance(field, size / here, more)
+    after, before = _variances(field, size / here, more)
     # What is told of a difference is drawn towards zero by this share.
-    share = max(1 - after / before, 1e-9)
-    needed = (_SEEN / math.sqrt(share) + _SURELY) * math.sqrt(after / share)
-    return math.log(needed / size)
+    share = np.maximum(1 - after / before, 1e-9)
+    beyond = share * size - _SEEN * np.sqrt(after)
+    return float(np.mean(scipy.special.ndtr(beyond / np.sqrt(share * after))))
 
 
 def _seeds_needed(field: Field, difference: float) -> float:
     """Further seeds that show a difference with CHANCE; infinite: a thousand do not."""
     for more in _MORE:
-        if difference and _lack(field, difference, more) <= 0:
+        if difference and _find_chance(field, difference, more) >= CHANCE:
             return float(more)
     return math.inf
 
