@@ -37,6 +37,7 @@ class Scored(NamedTuple):
         second: the other arm.
         params: m.
         data: n.
+        data_unit: what it counts.
         said: the difference that was sealed: relative, better and more, see
             `Difference`.
         num_pairs: runs that share their seed.
@@ -49,6 +50,7 @@ class Scored(NamedTuple):
     second: str
     params: float
     data: float
+    data_unit: str
     said: Mapping[str, Any]
     num_pairs: int
     was_there: bool
@@ -67,8 +69,8 @@ class Scored(NamedTuple):
 
     @property
     def _at(self) -> str:
-        data = format.count(self.data)
-        return f"{format.count(self.params)} parameters and {data} data"
+        data = f"{format.count(self.data)} {format.printable(self.data_unit)}"
+        return f"{format.count(self.params)} parameters and {data}"
 
     @property
     def sentence(self) -> str:
@@ -189,7 +191,8 @@ def score(workdir: epath.Path, arms: Sequence[Study]) -> list[Scored]:
                 if was_there and old and old.outcome != "hindsight":
                     continue
                 runs = [measured[place][name] for name in names]
-                one = _score(names, place, target, runs, was_there)
+                where = (*place, arms[0].dataset.unit)
+                one = _score(names, where, target, runs, was_there)
                 if one is not None:
                     scored[*names, *place] = one
     return list(scored.values())
@@ -224,7 +227,7 @@ def _find_place(params: float, data: float, places: Any) -> tuple[float, float] 
 
 def _score(
     names: tuple[str, str],
-    place: tuple[float, float],
+    place: tuple[float, float, str],
     said: Mapping[str, Any],
     runs: Sequence[Mapping[int, float]],
     was_there: bool,
