@@ -253,7 +253,7 @@ def test_runs_of_a_size_that_were_there_are_no_test():
     relative = {"value": -0.1, "lower": -0.2, "upper": -0.05}
     said = {"at": {}, "relative": relative, "better": 0.99, "noise": 0.01}
     runs = [{0: 1.0, 1: 1.1, 5: 9.0}, {0: 0.9, 1: 1.0, 7: 0.1}]
-    about = ("a", "b"), (1e3, 1e4), said, runs
+    about = ("a", "b"), (1e3, 1e4, "images"), said, runs
     before, after = (order._score(*about, was_there) for was_there in (False, True))
     assert before is not None
     assert after is not None
@@ -261,6 +261,7 @@ def test_runs_of_a_size_that_were_there_are_no_test():
     assert before.outcome == "confirmed"
     assert after.outcome == "hindsight"
     assert "no test" in after.sentence
+    assert "at 1,000 parameters and 10,000 images:" in after.sentence
     assert order._score(*about[:3], [{0: 1.0}, {1: 1.0}], False) is None
 
 

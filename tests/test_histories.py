@@ -7,6 +7,7 @@ import pytest
 from test_tables import ROWS, read
 
 from scalepred.config import UserError
+from scalepred.table.surface import Surface
 
 
 def history(**names):
@@ -113,6 +114,28 @@ def test_curves_of_several_runs_without_sizes_are_refused(tmp_path, name):
     assert len(read(tmp_path, to_csv(rows), where=[f"{name}=b"])) == 12
     surface = read(tmp_path, to_csv(rows), columns={"seed": name})
     assert surface.num_seeds.tolist() == [3] * 12
+
+
+@pytest.mark.parametrize("name", ["rep{}", "Seed {}", "fold-{}", "{}"])
+def test_repeats_of_a_learning_curve_are_averaged(tmp_path, name):
+    """Sizes of data are no steps, and runs that are numbered are no models."""
+    path = tmp_path / "curve.csv"
+    lines = [
+        f"{name.format(rep)},{n},{0.1 + 3 * n**-0.5 + 0.001 * rep}"
+        for n in (100, 200, 400, 800)
+        for rep in range(3)
+    ]
+    path.write_text("\n".join(["run,data,test_error", *lines]) + "\n")
+    surface = Surface.from_csv(path)
+    assert len(surface) == 4
+    assert surface.num_seeds.tolist() == [3] * 4
+    assert surface.value[0] == pytest.approx(0.1 + 0.3 + 0.001)
+    # Of models that have names, and of runs along steps, it is not known.
+    for old, new in ((name.format(0), "resnet"), ("data", "step")):
+        other = tmp_path / "other.csv"
+        other.write_text(path.read_text().replace(f"{old},", f"{new},"))
+        with pytest.raises(UserError, match="nothing says their sizes"):
+            Surface.from_csv(other)
 
 
 def test_rows_of_a_run_have_its_name_as_seed(tmp_path):

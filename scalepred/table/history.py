@@ -4,6 +4,7 @@ Rows of one step belong together; one without the value is no run that failed; a
 where nothing says the sizes of several runs, their curves are not of one law.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from scalepred.config import UserError
@@ -15,6 +16,8 @@ Rows = list[tuple[int, Row]]
 
 # How tools call a run, best first.
 _RUNS = ("run id", "run name", "run path", "run", "runs", "name", "trial id", "trial")
+# How people call repeats of one run.
+_REPEAT = re.compile(r"(rep|repeat|replicate|seed|fold|trial|run)?[ _-]?\d+", re.I)
 
 
 def prepare(
@@ -39,7 +42,7 @@ def prepare(
     run = _find_run(rows, header, named)
     is_curve = "params" not in named.columns
     is_curve &= not {"flops", "data"} <= set(named.columns)
-    if run and value and is_curve:
+    if run and value and is_curve and not (_are_repeats(rows, run) and not step):
         _check_one_run(rows, run, value, path)
     if not step or not value or "status" in named.columns:
         return rows, named, []
@@ -97,6 +100,11 @@ def _check_one_run(rows: Rows, run: str, value: str, path: object) -> None:
         f"nothing says their sizes; add a column params, keep one with --where={run}"
         f"={first}, or say --columns=seed={run} if they are repeats of one"
     )
+
+
+def _are_repeats(rows: Rows, run: str) -> bool:
+    """Whether runs are named as repeats of one: rep0, seed 1, fold-2, or by number."""
+    return all(_REPEAT.fullmatch(row[run].strip()) for _, row in rows)
 
 
 def _lacks(row: Row, name: str) -> bool:
