@@ -91,7 +91,8 @@ class Scored(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """For JSON; NaN as it is."""
-        names = ("first", "second", "params", "data", "said", "num_pairs", "outcome")
+        of = ("first", "second", "params", "data", "data_unit", "said", "num_pairs")
+        names = (*of, "outcome")
         measured = dataclasses.asdict(self.score.measured)
         return {name: getattr(self, name) for name in names} | {"measured": measured}
 

@@ -1,7 +1,8 @@
 """Histories: the rows that a run logged along its steps, of which few hold the value.
 
 Rows of one step belong together; one without the value is no run that failed; and
-where nothing says the sizes of several runs, their curves are not of one law.
+where nothing says the sizes of several runs, their curves are not of one law, unless
+they are numbered as repeats of one.
 """
 
 import re
@@ -35,14 +36,15 @@ def prepare(
         Rows, columns and sentences; all as they were where the table is no history.
 
     Raises:
-        UserError: there are several runs, and nothing says their sizes.
+        UserError: there are several runs that are no repeats, and nothing says their
+            sizes.
     """
     header = list(rows[0][1])
     step, value = naming.find_steps(header), named.columns.get("value")
     run = _find_run(rows, header, named)
     is_curve = "params" not in named.columns
     is_curve &= not {"flops", "data"} <= set(named.columns)
-    if run and value and is_curve and not (_are_repeats(rows, run) and not step):
+    if run and value and is_curve and (step or not _are_repeats(rows, run)):
         _check_one_run(rows, run, value, path)
     if not step or not value or "status" in named.columns:
         return rows, named, []
