@@ -37,7 +37,7 @@ PROGRAMS = {
     "narrow_resnet44": Program("conv", "wide_resnet", 4, 44, 32, "sgd"),
     "decoder2": Program("decoder", "transformer", 32, 2, 8, "adam"),
     "decoder8": Program("decoder", "transformer", 32, 8, 8, "adam"),
-    # Of the quickstart: its widest model.
+    # The family of the quickstart, on other text.
     "context_mlp": Program("decoder", "context_mlp", 32, 1, 2, "adam"),
 }
 _PROGRAMS = flags.DEFINE_list("programs", list(PROGRAMS), "Which.")
