@@ -107,7 +107,7 @@ def test_runs_beyond_the_sweep_and_its_edges_are_told(tmp_path, record):
     assert said.startswith("learning rate = ")
     assert "(9 sizes)" in said
     assert "in the 4 runs of this study" in said
-    assert "4 of the 4 runs lie beyond the sweep" in beyond
+    assert "4 of the 4 runs lie beyond the sweep that gave the law" in beyond
     assert "images, where the sweep has 100,000 to 10M" in beyond
     assert "at 1 of the 9 sizes" in edge
     inside = [(2e4, 2e5), (1e6, 1e7)]

@@ -121,8 +121,8 @@ def _warn(law: Law, sizes: Sequence[tuple[float, float]]) -> list[str]:
             texts.append(f"{here} {noun}, where the sweep has {there}")
     if beyond:
         found.append(
-            f"{len(beyond)} of the {len(sizes)} runs lie beyond the sweep behind the "
-            f"law of the {law.name}: {'; '.join(texts)}."
+            f"{len(beyond)} of the {len(sizes)} runs lie beyond the sweep that gave "
+            f"the law of the {law.name}: {'; '.join(texts)}."
         )
     if law.num_edges:
         found.append(
