@@ -1,6 +1,6 @@
 """Does one learning rate serve networks of 32 and of 512 units?
 
-Question: networks of three hidden layers of 32 to 512 units see 12,000 digits of MNIST
+Question: networks of three hidden layers of 32 to 512 units see 10,800 digits of MNIST
 once, at seven rates, four seeds each. Does the bottom of the bowl stay within a factor
 of 2 as the width grows sixteenfold, in the standard parametrisation and in the
 maximal-update one? Is the latter better at the largest width?
@@ -10,6 +10,10 @@ Command: scalepred --config=experiments/transfer_mlp.py:standard --workdir=runs/
          python -m scalepred.commands.transfer --workdir=runs/sp --workdir=runs/mup
 Data: scripts/prepare_data.py --dataset=mnist
 Hardware: two CPU cores.
+Time: 9 minutes of a core for both.
+Answer: with mup the best rate rises by 1.5 (1.4 to 1.6), in the standard form it falls
+by 0.48 (0.45 to 0.50). At width 512 the standard form ends a little lower. See
+docs/results/transfer.md.
 """
 
 from scalepred import config
