@@ -422,7 +422,8 @@ def test_the_dry_run_of_the_page_says_what_it_takes(shell):
 def arms(run, commands: list[str], folder: pathlib.Path) -> None:
     """docs/results/arms_studies.md: the study with arms, and what pairing is worth."""
     study, pairs = [one.replace("DIR", "pairs") for one in commands[:2]]
-    printed = run(f"{study} {SMALL} --config.grid.widths='(4,16,64,128)'")
+    all_fitted = "--config.fit.max_params_ratio=1 --config.fit.max_data_ratio=1"
+    printed = run(f"{study} {SMALL} {all_fitted} --config.grid.seeds=2")
     assert " than " in printed or "difference" in printed
     assert "half-width of the difference" in run(pairs.replace(".venv/bin/", ""))
 
