@@ -6,10 +6,7 @@ held; sizes and counts are.
 
 import base64
 import hashlib
-import pathlib
 import re
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import example_results
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
 
 pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 pytest_plugins = ("browser",)
-
-# Of A4 at 96 dots an inch, without the margins of 14 mm.
-_PAPER = 688
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -242,55 +236,6 @@ def test_in_the_dark_pictures_are_dark_and_can_be_read(show, name):
         back, ink = svg.locator("text").first.evaluate(_LUMINANCE)
         assert back < 0.2
         assert (max(back, ink) + 0.05) / (min(back, ink) + 0.05) >= 4.5
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_print_cuts_nothing(show, name):
-    page = show(name, size={"width": _PAPER, "height": 1000})
-    page.emulate_media(media="print")
-    for table in page.locator("table").all():
-        box = table.bounding_box()
-        if box is not None:
-            assert box["x"] + box["width"] <= _PAPER + 1
-    cut = page.evaluate(
-        "[...document.querySelectorAll('th, td')].filter("
-        "(cell) => cell.scrollWidth > cell.clientWidth + 1).map((c) => c.textContent)"
-    )
-    assert cut == []
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_a_printed_page_holds_every_column_and_the_last_row(look, name, tmp_path):
-    if shutil.which("pdftotext") is None:
-        pytest.skip("no pdftotext: apt-get install poppler-utils")
-    page = look(name)
-    path = tmp_path / "report.pdf"
-    page.pdf(path=path, format="A4")
-    text = subprocess.run(
-        ["pdftotext", path, "-"], capture_output=True, text=True, check=True
-    ).stdout
-    found = set(text.split())
-    headers = page.locator("table:not(details table) thead th:last-child")
-    cells = page.locator("#points-table tbody tr:last-child > *")
-    for element in [*headers.all(), *cells.all()]:
-        # A wrapped header stands in several lines, with those of others between.
-        assert set(element.inner_text().split()) <= found
-    shares = _inked_rows(path)
-    assert min(shares[:-1]) > 0.1
-    assert shares[-1] > 0
-
-
-def _inked_rows(path: pathlib.Path) -> list[float]:
-    """Of every sheet of a PDF, the share of its height that is not blank."""
-    prefix = path.with_suffix("")
-    subprocess.run(["pdftoppm", "-gray", "-r", "30", path, prefix], check=True)
-    shares = []
-    for sheet in sorted(path.parent.glob("*.pgm")):
-        _, size, _, pixels = sheet.read_bytes().split(b"\n", 3)
-        width, height = map(int, size.split())
-        rows = np.frombuffer(pixels, np.uint8).reshape(height, width)
-        shares.append(float(np.mean(rows.min(axis=1) < 200)))
-    return shares
 
 
 @pytest.mark.parametrize("name", EVERY)

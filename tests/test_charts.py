@@ -64,7 +64,7 @@ def test_a_place_is_where_the_scale_for_scripts_says():
         places.append(float(first) + share * (float(last) - float(first)))
     mark = next(e for e in root.iter("path") if e.get("class") == "fit ends")
     assert mark.attrib["stroke-width"] == "9"
-    place = re.match(r"M([\d.]+) ([\d.]+)z", mark.attrib["d"])
+    place = re.match(r"M([\d.]+) ([\d.]+)h", mark.attrib["d"])
     assert place is not None
     assert [float(unit) for unit in place.groups()] == pytest.approx(places, abs=0.06)
 
@@ -210,7 +210,7 @@ def test_every_run_has_its_mark():
     first = next(row for row in rows if row.region == "held_out")
     places = [_place(root, "x", first.compute), _place(root, "y", first.measured)]
     squares = next(e for e in root.iter("path") if e.get("data-region") == "held_out")
-    place = re.match(r"M([\d.]+) ([\d.]+)z", squares.attrib["d"])
+    place = re.match(r"M([\d.]+) ([\d.]+)h", squares.attrib["d"])
     assert place is not None
     assert [float(unit) for unit in place.groups()] == pytest.approx(places, abs=0.06)
 

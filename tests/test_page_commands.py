@@ -1,24 +1,55 @@
-"""The commands of the pages on training, machines and forecasts: run, made small.
+"""Every command of every page is tried: run small, accepted, or not, with the reason.
 
-Every command of these pages is run here in the order of its page, or stands in
-`CANNOT` with the reason. Of studies only the size is changed, by flags after those that
-the page shows; `x.py` is the study of docs/forecasting.md on synthetic data.
+A page is README, BUILD, CONTRIBUTING or any of docs/ (`pages.py`). What a command of a
+page becomes here, by how it begins:
+
+| command | here |
+| --- | --- |
+| below `<!-- run -->` | run as it stands, output compared (test_readme, test_docs) |
+| `scalepred --config=` | read with all its flags, its cells made; nothing is trained |
+| `scalepred-fit` | run on a small table |
+| `python -m scalepred.commands.…` | run on small tables and few widths |
+| `python scripts/…` | its flags are those of the script; run small, too, if slow |
+| in `CANNOT` | not run, for the reason there |
+
+The pages on training, machines and forecasts are also run whole, in the order of the
+page (slow). Only sizes are changed, by flags after those that the page shows.
 """
 
+import importlib
+import itertools
+import math
 import pathlib
 import re
+import shlex
 import shutil
 import socket
 import sys
+from typing import Any
 
+import pages
 import pytest
+from absl import flags
 from PIL import Image
+from test_commands import run_fit
 
+from scalepred import grid, validation
+from scalepred.arms.make import make_experiments
+from scalepred.commands import train
+from scalepred.data import files
+from scalepred.data.loading import load_dataset
+from scalepred.forecasting.gate import parse_arm_gate
+from scalepred.runtime import command as commands
 from scripts import run_pages
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
-PAGES = ("training", "machines", "forecasting")
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+ROOT = pages.ROOT
+WITH_COMMANDS = [page for page in pages.NAMES if pages.read_commands(page)]
+# Their commands go on from each other's results.
+WHOLE = ("docs/training.md", "docs/machines.md", "docs/forecasting.md")
+# Pages whose marked blocks other tests run.
+MARKED = ("README.md", "docs/index.md", "docs/python.md")
 
 # Part of a command, and why it is not run.
 CANNOT = {
@@ -29,6 +60,17 @@ CANNOT = {
     "tpu_vm/tpu": "wants gcloud and rents a machine; test_launchers runs both lines "
     "against one that only notes its calls",
     "slurm/job": "wants Slurm; test_launchers runs it against one that is made up",
+    "scripts/setup.sh": "made the environment that runs this",
+    "scripts/quickstart": "makes an environment first; test_packaging runs its parts",
+    "scripts/test": "runs this",
+    "scripts/docs": "builds the site; test_site does, where its packages are",
+    ".ci/run": "runs this",
+    "pip install": "fetches packages; test_packaging installs the wheel",
+    "uv pip": "fetches packages",
+    "--topology=": "wants a plugin of a TPU; test_aot compiles where there is one",
+    "scripts/device_check": "wants an accelerator; test_device_check plays one",
+    "for seeds in": "a loop around the line after it",
+    "done; done": "its end",
 }
 
 STUDY = """
@@ -47,52 +89,261 @@ SMALL = (
 )
 
 
-def read_commands(name: str) -> list[str]:
-    """Every command of a page, in order, each on one line and without its comment."""
-    text = (DOCS / f"{name}.md").read_text().replace("\\\n", " ")
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    told = "".join(text for language, text in blocks if language in ("", "sh"))
-    lines = (line.split(" #")[0].split() for line in told.splitlines())
-    return [" ".join(words) for words in lines if words]
-
-
-def read_python(name: str, after: str) -> str:
-    """The first block of Python below a heading of a page."""
-    text = (DOCS / f"{name}.md").read_text().split(f"## {after}\n")[1]
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
-
-
 def why_not(command: str) -> str:
     return next((why for part, why in CANNOT.items() if part in command), "")
 
 
+def law(m: Any, n: Any) -> Any:
+    """Hoffmann et al. 2022, of numbers or arrays."""
+    return 1.69 + 406.4 * m**-0.34 + 410.7 * n**-0.28
+
+
+SIZES = [*itertools.product((1e7, 3e7, 1e8, 3e8), (2e8, 6e8, 2e9, 6e9))]
+
+
+def write_tables(folder: pathlib.Path, page: str) -> None:
+    """What the commands of pages read: points.csv, a.csv, b.csv, runs.csv."""
+    rows = {"plain": ["params,data,loss"], "better": ["params,data,loss"]}
+    rows["points"] = ["params,data,loss,accuracy"]
+    rows["family"] = ["params,data,family,loss"]
+    rows["epochs"] = ["params,data,epochs,loss"]
+    for m, n in SIZES:
+        loss = law(m, n)
+        rows["plain"] += [f"{m},{n},{loss}"]
+        rows["better"] += [f"{m},{n},{law(3 * m, n)}"]
+        accuracy = 0.25 + 0.65 / (1 + math.exp(5 * (loss - 2.9)))
+        rows["points"] += [f"{m},{n},{loss},{accuracy}"]
+        rows["family"] += [f"{m},{n},a,{loss}", f"{m},{n},b,{law(3 * m, n)}"]
+        rows["epochs"] += [f"{m},{n},{e},{law(m, n * e**0.8)}" for e in (1, 4)]
+    points = {"docs/comparing.md": "family", "docs/laws.md": "epochs"}
+    tables = {"a": "plain", "b": "better", "points": points.get(page, "points")}
+    for name, kind in tables.items():
+        (folder / f"{name}.csv").write_text("\n".join(rows[kind]))
+    swept = ["params,data,lr,loss"]
+    for (m, n), k in itertools.product(SIZES, range(-2, 3)):
+        rate = 3e-3 * 2.0**k
+        off = math.log2(rate / (1.79 * m**-0.4 * n**0.05))
+        swept += [f"{m},{n},{rate},{law(m, n) + 0.02 * off**2}"]
+    for name in ("runs.csv", "steplaw_dense_all.csv"):
+        (folder / name).write_text("\n".join(swept))
+
+
 @pytest.fixture
-def shell(tmp_path):
-    """Runs one command of a page in a folder of its own, and gives what it prints."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    snippet = read_python("forecasting", "A study with targets")
+def folder(request, tmp_path, monkeypatch) -> pathlib.Path:
+    """A folder with what the commands of a page need, which is the current one."""
+    page = request.getfixturevalue("page") if "page" in request.fixturenames else ""
+    for name in ("experiments", "docs", "scripts"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    snippet = pages.read_python("docs/forecasting.md")[0]
     (tmp_path / "x.py").write_text(STUDY.format(snippet=snippet))
+    for block in pages.read_blocks(page) if page else ():
+        if block.mark.startswith("file: ") and "/" not in block.mark:
+            (tmp_path / block.mark.removeprefix("file: ")).write_text(block.text)
+    write_tables(tmp_path, page)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def accept_study(arguments: list[str], capsys) -> None:
+    """The flags are known, the study is valid, its cells can be made."""
+    argv = ["scalepred", *arguments]
+    for name in [name for name in train.FLAGS if name.startswith("config.")]:
+        delattr(train.FLAGS, name)
+    train.FLAGS.unparse_flags()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", argv)  # ml_collections looks there
+        train.FLAGS(argv)
+    experiment = train._read_experiment()
+    train._read_stages()
+    train._read_price(train._read_goal())
+    assert "workdir" in train.FLAGS.flag_values_dict()
+    every = make_experiments(experiment) if experiment.arms else {"": experiment}
+    for one in every.values():
+        validation.validate(one)
+        try:
+            dataset = load_dataset(one.dataset, outline=True)
+        except files.MissingData:  # how long it is follows from another's data
+            continue
+        assert len(grid.make_cells(one, dataset)) >= 4
+
+
+def fit_small(arguments: list[str], capsys) -> None:
+    """With few resamples and, for `auto`, one of the laws that it is made of."""
+    if not any(argument.startswith("--law=") for argument in arguments):
+        law = "data_constrained" if "--at_epochs=4" in arguments else "chinchilla"
+        arguments = [*arguments, f"--law={law}"]
+    status, out, err = run_fit(capsys, *arguments, "--resamples=20")
+    assert status == 0, err
+    assert out.strip()
+
+
+def run_module(name: str, arguments: list[str], capsys) -> None:
+    """`python -m scalepred.commands.NAME`, in this process."""
+    module = importlib.import_module(name)
+    module.FLAGS.unparse_flags()
+    small = {"coordinates": ["--widths=4,8", "--depths=1", "--seeds=2"]}
+    is_recipe = name.endswith("recipe")
+    status = commands.status_of(
+        name,
+        module._USAGE,
+        module.FLAGS,
+        module._print_found if is_recipe else module._main,
+        lambda argv: None,
+        [name, *arguments, *small.get(name.rpartition(".")[2], [])],
+        positional="table" if is_recipe else "",
+        keeps_rows=False,
+    )
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    assert out.strip()
+
+
+def check_script(words: list[str]) -> None:
+    """Every flag is one that the script, or one that it imports, defines."""
+    path = ROOT / words[0]
+    text = path.read_text()
+    for name in re.findall(r"^import (bench_\w+)", text, re.MULTILINE):
+        text += (path.parent / f"{name}.py").read_text()
+    known = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', text)
+    known += re.findall(r'add_argument\(\s*"--(\w+)"', text)
+    for word in words[1:]:
+        name = re.match(r"\[?--(\w+)", word)
+        assert name, word
+        assert name[1] in known, f"{words[0]} has no --{name[1]}"
+
+
+def play(command: str, capsys) -> None:
+    """Tries one command of a page, in the current folder."""
+    words = shlex.split(command)
+    words[0] = words[0].removeprefix(".venv/bin/")
+    if words[0] == "scalepred":
+        accept_study(words[1:], capsys)
+    elif words[0] == "scalepred-fit":
+        fit_small(words[1:], capsys)
+    elif words[:2] == ["python", "-m"]:
+        run_module(words[2], words[3:], capsys)
+    elif words[0] == "python" and words[1].startswith("scripts/"):
+        check_script(words[1:])
+    elif words[0].startswith("--gate="):
+        parse_arm_gate(words[0].removeprefix("--gate="))
+    else:
+        pytest.fail(f"nobody runs this; add how, or to CANNOT why not: {command}")
+
+
+# Part of a command that needs what cannot be here, and what stands in for it.
+INSTEAD = {
+    " runs/rates --hide=30": " runs.csv --hide=30 --workdir=DIR",
+    "--workdir=runs/sp --workdir=runs/mup": "--workdir=docs/results/transfer_decoder/"
+    "standard --workdir=docs/results/transfer_decoder/mup",
+    "--out=docs/results/transfer_decoder/bowls.png": "--out=bowls.png",
+}
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_commands_of_every_page(page, folder, capsys):
+    for command in pages.read_commands(page):
+        if why_not(command) or (page in WHOLE and "scalepred --config" not in command):
+            continue  # pages that are run whole
+        for part, other in INSTEAD.items():
+            command = command.replace(part, other)
+        if page == "docs/training.md":
+            (folder / "mine.py").write_text(pages.read_python(page)[0])
+        play(command, capsys)
+
+
+def test_every_reason_is_of_a_command():
+    every = [one for page in pages.NAMES for one in pages.read_commands(page)]
+    assert len(every) > 80
+    for part in [*CANNOT, *INSTEAD]:
+        assert any(part in command for command in every), part
+
+
+def test_marked_blocks_are_run():
+    """By test_readme and test_docs, which name their pages."""
+    marked = {
+        page
+        for page in pages.NAMES
+        if any(block.mark == "run" for block in pages.read_blocks(page))
+    }
+    assert marked == {*MARKED}
+    assert marked <= {*run_pages.PAGES}
+
+
+def test_what_is_printed_is_called_text():
+    """A block without a name holds commands, so that none escapes."""
+    for page in pages.NAMES:
+        for block in pages.read_blocks(page):
+            assert block.language in ("", "sh", "text", "python", "csv"), block
+            assert (block.language == "csv") <= block.mark.startswith("file: "), block
+
+
+def test_a_new_command_cannot_escape(capsys):
+    with pytest.raises(pytest.fail.Exception, match="nobody runs this"):
+        play("make coffee", capsys)
+    with pytest.raises(AssertionError, match="has no --sugar"):
+        play("python scripts/bench_recipe.py --sugar=2", capsys)
+    with pytest.raises(flags.Error):
+        play("scalepred --config=experiments/digits_mlp.py --sugar=2", capsys)
+
+
+# Flags that make a script quick.
+QUICK = {
+    "bench_arms": "--trials=1 --resamples=20",
+    "bench_calibration": "--grids=1 --resamples=20",
+    "bench_comparing": "--trials=1 --resamples=20",
+    "bench_extrapolation": "--studies=curves --laws=m4 --ratios=10",
+    "bench_recipe": "--sweeps=2",
+    "bench_saving": "--steps=2 --seeds=1",
+    "bench_training": "--families=mlp --rounds=1 --seeds=1 --length=0.02 --widths=4,8",
+    "bench_compile": "--programs=context_mlp",
+    "score_forecasts": "",
+}
+# Of the others only the flags are looked at here.
+OTHERS = {
+    "prepare_data": "run with the page on training",
+    "bench_pairs": "run with the study of its page",
+    "soak": "run by test_soak",
+    "bench_fitting": "takes minutes at its smallest; compares with scipy",
+    "bench_planning": "takes minutes at its smallest",
+}
+SCRIPTS = {
+    match[1]: match[0].removeprefix(".venv/bin/")
+    for page in pages.NAMES
+    for command in pages.read_commands(page)
+    if (match := re.match(r"\S*python scripts/(\w+)\.py.*", command))
+}
+
+
+@pytest.fixture
+def shell(folder):
+    """Runs one command of a page in a folder of its own, and gives what it prints."""
 
     def run(command: str) -> str:
         command = command.replace("python scripts", f"{sys.executable} {ROOT}/scripts")
         block = run_pages.Block("run", "", "sh", command, (0, 0))
-        return run_pages.run(block, tmp_path)
+        return run_pages.run(block, folder)
 
     return run
 
 
-def test_every_command_is_run_or_it_is_said_why_not():
-    commands = [one for name in PAGES for one in read_commands(name)]
-    assert len(commands) > 15
-    for part in CANNOT:
-        assert any(part in command for command in commands), part
-    runs = re.compile(r"(scalepred|scalepred-fit|python scripts/prepare_data.py) --")
-    assert [c for c in commands if not why_not(c) and not runs.match(c)] == []
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_scripts_of_pages_run(name, shell, request):
+    command = f"seeds=1 shared=0; {SCRIPTS[name]}"  # of the loop around one
+    if "--data" in command:
+        data = request.getfixturevalue("shared_data") / "measured"
+        command = f"{command.replace('--data=DIR', '')} --data={data}"
+    assert shell(f"{command} {QUICK[name]}").strip()
 
 
-def train(run, commands: list[str], folder: pathlib.Path) -> None:
+def test_every_script_is_run_small():
+    assert {*SCRIPTS} == {*QUICK, *OTHERS}
+
+
+def train_pages(run, commands: list[str], folder: pathlib.Path) -> None:
     """docs/training.md."""
-    (folder / "mine.py").write_text(read_python("training", "A study of your own"))
+    (folder / "mine.py").write_text(pages.read_python("docs/training.md")[0])
     make_photographs(folder / "photographs")
     for command in commands:
         if why_not(command):
@@ -159,8 +410,8 @@ def test_the_dry_run_of_the_page_says_what_it_takes(shell):
     """The short form: one command as it stands, the same on two pages."""
     (command,) = {
         one
-        for name in ("machines", "forecasting")
-        for one in read_commands(name)
+        for name in ("docs/machines.md", "docs/forecasting.md")
+        for one in pages.read_commands(name)
         if one.startswith("scalepred ") and "--dry_run" in one
     }
     printed = shell(command)
@@ -168,10 +419,24 @@ def test_the_dry_run_of_the_page_says_what_it_takes(shell):
         assert said in printed
 
 
+def arms(run, commands: list[str], folder: pathlib.Path) -> None:
+    """docs/results/arms_studies.md: the study with arms, and what pairing is worth."""
+    study, pairs = [one.replace("DIR", "pairs") for one in commands[:2]]
+    all_fitted = "--config.fit.max_params_ratio=1 --config.fit.max_data_ratio=1"
+    printed = run(f"{study} {SMALL} {all_fitted} --config.grid.seeds=2")
+    assert " than " in printed or "difference" in printed
+    assert "half-width of the difference" in run(pairs.replace(".venv/bin/", ""))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "play"),
-    [("training", train), ("machines", use_machines), ("forecasting", forecast)],
+    ("name", "run_all"),
+    [
+        ("docs/training.md", train_pages),
+        ("docs/machines.md", use_machines),
+        ("docs/forecasting.md", forecast),
+        ("docs/results/arms_studies.md", arms),
+    ],
 )
-def test_commands_of_a_page_run(name, play, shell, tmp_path):
-    play(shell, read_commands(name), tmp_path)
+def test_commands_of_a_page_run(name, run_all, shell, folder):
+    run_all(shell, pages.read_commands(name), folder)

@@ -11,6 +11,7 @@ from scalepred.metrics import find_unit
 from scalepred.table import (
     ended,
     history,
+    lacking,
     meaning,
     naming,
     numbers,
@@ -34,7 +35,6 @@ _UNITS = (
     "tokens", "images", "samples", "steps", "words", "sentences", "bytes", "sequences",
     "documents",
 )  # fmt: skip
-_TRAIN_FLOPS = 6.0  # a parameter and example (Kaplan et al. 2020, section 2.1)
 
 
 class Asked(NamedTuple):
@@ -85,6 +85,8 @@ class Reader(NamedTuple):
             wrong = "must be a positive finite number" if text else "is empty"
         except ValueError as error:
             number, wrong = math.nan, f"is {error}"
+        if column in self.named.units and numbers.has_unit(text):
+            number, wrong = math.nan, "has a unit, and so has the name of the column"
         number *= self.named.units.get(column, 1.0)
         if not (number > 0 or (zero and number == 0)):
             shown = repr(shorten(text)) if text else "the cell"
@@ -154,7 +156,7 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
         good[0][1], named.columns["value"], asked.metric, values, path
     )
     notes += _describe(raw, named, reader, conversion.metric if conversion else metric)
-    good, filled = _fill_sizes(good, reader)
+    good, filled = lacking.fill(good, named, reader.number)
     notes += [note] if note else []
     notes += [filled] if filled else []
     notes += sparse
@@ -175,8 +177,9 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     """
     told = tell_runs(raw, path, asked)
     good, reader, notes = told.rows, told.reader, told.notes
+    lacking.check_curve(told.rows, reader.named, path)
     if varying := find_settings(told):
-        _check_known(varying, reader.named, path)
+        lacking.check_settings(varying, reader.named, path)
         rises = told.conversion is not None and told.conversion.is_risen
         good, note = settings.keep_best(
             good, varying, lambda cell: numbers.parse(cell, reader.decimal), rises
@@ -185,22 +188,6 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     return _make_columns(
         good, reader, asked, told.metric, told.conversion, notes, told.left_out
     )
-
-
-def _check_known(varying: Sequence[str], named: naming.Naming, path: object) -> None:
-    """Refuses what may be the size that is missing, not a setting of which one is best.
-
-    Raises:
-        UserError: a size is missing, and a column of unknown meaning varies.
-    """
-    lacking = [name for name in ("params", "data") if name not in named.columns]
-    unknown = [name for name in varying if not settings.is_known(name)]
-    if lacking and unknown and "flops" not in named.columns:
-        raise UserError(
-            f"{path}: no column of {lacking[0]}, and {unknown[0]} differs among runs "
-            f"that are otherwise alike; say --columns={lacking[0]}={unknown[0]} if it "
-            f"is that, or keep one of them with --where={unknown[0]}=..."
-        )
 
 
 def find_settings(told: Told) -> list[str]:
@@ -234,14 +221,6 @@ def _make_columns(
     value = [reader.number(line, row, "value", zero=True) for line, row in rows]
     if conversion is not None:
         value = [conversion.apply(number) for number in value]
-    compute = None
-    if "flops" in first:
-        compute = [
-            math.nan
-            if numbers.is_missing(row["flops"])
-            else reader.number(line, row, "flops")
-            for line, row in rows
-        ]
     epochs, unit = None, first.get("data_unit", "") or _find_unit(reader.named)
     told, note = None, ""
     if asked.data_counts == "if_told":
@@ -255,9 +234,7 @@ def _make_columns(
     notes += [note] if note else []
     sizes = {"params": np.array(params), "data": np.array(data)}
     for name, own in sizes.items():
-        is_read = name in reader.named.columns  # not made of FLOPs
-        if is_read and (name != "data" or unit != "epochs"):
-            meaning.check_counts(name, own)
+        _check_counts(name, own, name in reader.named.columns, unit)
         if mixed := meaning.find_mixed_units(name, own):
             notes.append(mixed)
     turned = conversion.name if conversion is not None and conversion.is_risen else ""
@@ -272,7 +249,7 @@ def _make_columns(
         metric=metric,
         seed=np.array([row["seed"] for _, row in rows]) if "seed" in first else None,
         weight=read("weight") if "weight" in first else None,
-        compute=compute,
+        compute=_read_flops(rows, reader, params, data),
         task=first.get("task", ""),
         data_unit=unit,
         notes=notes,
@@ -280,6 +257,49 @@ def _make_columns(
         left_out=left_out,
         conversion=conversion,
     )
+
+
+def _read_flops(
+    rows: list[tuple[int, Row]],
+    reader: Reader,
+    params: Sequence[float],
+    data: Sequence[float],
+) -> list[float] | None:
+    """The cost of each run, NaN where a cell is empty; None without a column."""
+    first = rows[0][1]
+    if "flops" not in first:
+        return None
+    flops = [
+        math.nan
+        if numbers.is_missing(row["flops"])
+        else reader.number(line, row, "flops")
+        for line, row in rows
+    ]
+    if "cell_id" not in first:
+        meaning.check_flops(np.array(flops), np.array(params), np.array(data))
+    return flops
+
+
+def _check_counts(name: str, sizes: np.ndarray, is_read: bool, unit: str) -> None:
+    """Refuses sizes that are no counts.
+
+    Args:
+        name: params or data.
+        sizes: of each run.
+        is_read: they are the table's own, not made of its FLOPs.
+        unit: what data count; of epochs there may be less than one.
+
+    Raises:
+        UserError: says how to name their unit.
+    """
+    if is_read and not (name == "data" and unit == "epochs"):
+        meaning.check_counts(name, sizes)
+    if not is_read and np.min(sizes) < 1:
+        other = "data" if name == "params" else "params"
+        raise UserError(
+            f"{name}: FLOPs / (6 {other}) are {np.min(sizes):.3g}, which is no count; "
+            "if the FLOPs have a unit, name their column so, as FLOPs (1e18)"
+        )
 
 
 def _drop_empty_sizes(
@@ -402,35 +422,3 @@ def _find_unit(named: naming.Naming) -> str:
     if "step" in theirs or "iter" in theirs:
         return "steps"
     return next((unit for unit in _UNITS if unit in theirs), "examples")
-
-
-def _fill_sizes(
-    rows: list[tuple[int, Row]], reader: Reader
-) -> tuple[list[tuple[int, Row]], str]:
-    """Rows with both sizes: from FLOPs, or 1 for one that is not known."""
-    lacking = [n for n in ("params", "data") if n not in reader.named.columns]
-    if not lacking:
-        return rows, ""
-    lacks, has = lacking[0], "data" if lacking[0] == "params" else "params"
-    flops = "flops" in reader.named.columns
-    filled = []
-    for line, row in rows:
-        own = dict(row)
-        if len(lacking) == 2:
-            own |= {"params": "1", "data": row["flops"]}
-        elif flops:
-            cost = reader.number(line, row, "flops")
-            own[lacks] = repr(cost / _TRAIN_FLOPS / reader.number(line, row, has))
-        else:
-            own[lacks] = "1"
-        filled.append((line, own))
-    if len(lacking) == 2:
-        note = "no column of params or data: a curve along compute is fitted"
-    elif flops:
-        note = f"no column of {lacks}: {lacks} are FLOPs / (6 {has})"
-    else:
-        note = (
-            f"no column of {lacks}: a curve along {has} is fitted, of runs whose "
-            f"{lacks} are taken to be the same"
-        )
-    return filled, note

@@ -81,14 +81,13 @@ def describe(runs: Sequence[Run]) -> LeftOut:
 
 def _is_word(size: float | str) -> bool:
     """What stands in the place of a size in a row of means or totals."""
-    return isinstance(size, str) and not any(char.isdigit() for char in size)
+    if isinstance(size, str):
+        return not any(char.isdigit() for char in size)
+    return not math.isfinite(size)
 
 
 def _join(sizes: Iterable[float | str]) -> str:
-    names = [
-        str(s) if isinstance(s, str) or not math.isfinite(s) else numbers.write(s)
-        for s in sizes
-    ]
+    names = [s if isinstance(s, str) else numbers.write(s) for s in sizes]
     if len(names) > _MOST_NAMED:
         names[_MOST_NAMED:] = [f"{len(names) - _MOST_NAMED} more"]
     if len(names) == 1:

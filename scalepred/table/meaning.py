@@ -26,6 +26,8 @@ _ERRORS = re.compile(r"\b(error|err|error rate|wer|cer|misclassification)\b")
 _RISES = 0.8
 _FEW_PAIRS = 3
 _MOST_POINTS = 1500
+# Operations a parameter and example, of which training takes about six.
+_FEWEST_FLOPS = 1e-7
 
 
 class Conversion(NamedTuple):
@@ -172,6 +174,25 @@ def check_counts(name: str, sizes: np.ndarray) -> None:
         raise UserError(
             f"{name}: {sizes[broken][0]:g} is no count; write 10M or 3.2B, or name the "
             f"column '{name} (M)' or '{name} (B)'"
+        )
+
+
+def check_flops(flops: np.ndarray, params: np.ndarray, data: np.ndarray) -> None:
+    """Refuses FLOPs that are no counts, such as EFLOPs.
+
+    Args:
+        flops: of each run, NaN where it is not known [runs].
+        params, data: its sizes [runs].
+
+    Raises:
+        UserError: they are far fewer than one a parameter and example.
+    """
+    shares = (flops / params / data)[np.isfinite(flops)]
+    share = np.median(shares) if len(shares) else 1.0
+    if share < _FEWEST_FLOPS:
+        raise UserError(
+            f"flops: {share:.0e} of an operation a parameter and example is no count; "
+            "if they have a unit, name the column so, as FLOPs (1e18), or leave it out"
         )
 
 

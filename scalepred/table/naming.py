@@ -34,11 +34,15 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "final loss", "loss mean", "mean loss", "loss nats", "loss bits", "error",
         "error rate", "err", "test err", "val error", "validation error", "eval error",
         "top1 error", "top 1 error", "test ce",
-        "cross entropy", "ce", "nll", "l", "test bpb", "val bpb", "bpb",
+        "cross entropy", "ce", "nll", "l", "mse", "test mse", "val mse", "rmse",
+        "mae", "wer", "test wer", "cer", "test bpb", "val bpb", "bpb",
         "bits per byte", "bpc", "bits per character", "perplexity", "test perplexity",
         "val perplexity", "eval perplexity", "ppl", "test ppl", "val ppl",
         "test accuracy", "test acc", "val accuracy", "val acc", "validation accuracy",
-        "eval accuracy", "eval acc", "accuracy", "acc", "train loss", "training loss",
+        "eval accuracy", "eval acc", "accuracy", "acc", "top 1 accuracy",
+        "top1 accuracy", "top 1 acc", "top1 acc",
+        "auc", "test auc", "val auc", "r2", "test r2", "f1", "test f1", "bleu",
+        "train loss", "training loss",
     ),
     "flops": (
         "flops", "flop", "c", "compute", "training flop", "training flops",
@@ -66,8 +70,14 @@ _UNITS = {
     "millions": 1e6, "b": 1e9, "billion": 1e9, "billions": 1e9, "t": 1e12,
     "trillion": 1e12, "trillions": 1e12,
 }  # fmt: skip
+_FLOPS = {
+    "gflops": 1e9, "tflops": 1e12, "pflops": 1e15, "eflops": 1e18, "zflops": 1e21,
+    "exaflops": 1e18, "exaflop": 1e18, "zettaflops": 1e21, "zettaflop": 1e21,
+    "pf days": 8.64e19, "pflop s days": 8.64e19, "petaflop days": 8.64e19,
+    "petaflop s days": 8.64e19,
+}  # fmt: skip
 _UNIT = re.compile(
-    r"\s*(?:[(\[]\s*(?:in\s+)?(\w+)[)\]]|[_ ](?:in[_ ])?([a-z]+))$", re.I
+    r"\s*(?:[(\[]\s*(?:in\s+)?([\w^/ -]+)[)\]]|[_ ](?:in[_ ])?([a-z]+))$", re.I
 )
 
 # Columns that may name models by their size alone, as in 70M and 6.9B.
@@ -134,6 +144,8 @@ def find(
                 f"{show(header)})"
             )
         columns[ours] = theirs
+        if ours in SIZES and (unit := _find_said_unit(ours, theirs)) != 1:
+            units[ours] = unit
     free = [name for name in header if name not in columns.values()]
     plainly = {name: plain(name) for name in free}
     if "value" not in columns and "value" not in free and metric:
@@ -153,7 +165,7 @@ def find(
             columns[ours], unit = found
             if unit != 1:
                 units[ours] = unit
-    _find_letters(columns, free)
+    _find_letters(columns, units, free)
     if "data" not in columns and (steps := find_steps(free)):
         columns["data"] = steps
     guessed = any(ours != theirs for ours, theirs in columns.items())
@@ -193,19 +205,31 @@ def _find_usual(
     return None
 
 
-def _find_letters(columns: dict[str, str], free: Sequence[str]) -> None:
+def _find_letters(
+    columns: dict[str, str], units: dict[str, float], free: Sequence[str]
+) -> None:
     """N and D, or m and n, which only together say what they are."""
-    if "params" not in columns and "N" in free:
-        if "D" in free or "C" in free or "data" in columns:
-            columns["params"] = "N"
-    elif "params" not in columns and "m" in free and "n" in free:
-        columns["params"] = "m"
-        columns.setdefault("data", "n")
-    elif "params" not in columns and "n" in free and "d" in free:
-        columns["params"] = "n"
-        columns.setdefault("data", "d")
-    if "data" not in columns and "D" in free:
-        columns["data"] = "D"
+    split = {name: _split_unit(name) for name in free}
+    there = {text: name for name, (text, _) in reversed(split.items())}
+    there |= {name: name for name in free}
+
+    def take(ours: str, letter: str) -> None:
+        if ours not in columns:
+            columns[ours] = there[letter]
+            unit = 1.0 if letter in free else split[there[letter]][1]
+            units.update({ours: unit} if unit != 1 else {})
+
+    if "params" not in columns and "N" in there:
+        if "D" in there or "C" in there or "data" in columns:
+            take("params", "N")
+    elif "params" not in columns and "m" in there and "n" in there:
+        take("params", "m")
+        take("data", "n")
+    elif "params" not in columns and "n" in there and "d" in there:
+        take("params", "n")
+        take("data", "d")
+    if "D" in there:
+        take("data", "D")
 
 
 def find_steps(header: Sequence[str]) -> str:
@@ -222,9 +246,24 @@ def _split_unit(name: str) -> tuple[str, float]:
     unit = (match[1] or match[2]).lower()
     if unit in _UNITS:
         return name[: match.start()], _UNITS[unit]
+    if match[1] and plain(unit) in _FLOPS:
+        return name[: match.start()], _FLOPS[plain(unit)]
+    if power := re.fullmatch(r"(?:x?10\^|x?1e)(\d+)", unit):
+        return name[: match.start()], 10.0 ** int(power[1])
     if match[1] and unit in ("flop", "flops", "tokens", "params", "nats", "count"):
         return name[: match.start()], 1.0
     return name, 1.0
+
+
+def _find_said_unit(ours: str, theirs: str) -> float:
+    """The unit in the name of a column that the user names.
+
+    A letter behind a name is one where what stands before it is a name of the size.
+    """
+    text, unit = _split_unit(theirs)
+    is_said = theirs.rstrip().endswith((")", "]")) or len(theirs) > len(text) + 2
+    is_usual = plain(text) in _USUAL[ours] or text.lower() in ("n", "d", "m", "c")
+    return unit if is_said or is_usual else 1.0
 
 
 def plain(name: str) -> str:

@@ -22,6 +22,11 @@ _COUNTED = (
 _NUMBER = re.compile(
     rf"([+-]?[\d.,_'\s]*\d\.?(?:e[+-]?\d+)?)\s*(%|[a-z]+)?\s*(?:{_COUNTED})?", re.I
 )
+# As papers write powers: 1.2 x 10^20, with a sign of times and raised digits, or 10**7.
+_TIMES = r"([\d.,]+)\s*[x*\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}]\s*"
+_EXPONENT = r"(?:(?:\^|\*\*)\s*([+-]?\d+)|([⁻⁰¹²³⁴-⁹]+))"
+_POWER = re.compile(rf"(?:{_TIMES}|(?<![\d.,]))10{_EXPONENT}", re.I)
+_RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-", "--", "<na>", "nat", "inf"}
 _MISSING |= {"+inf", "-inf", "infinity", "-infinity", "+infinity", "#n/a", "n.a."}
 # What people write where a run gave no number.
@@ -97,6 +102,7 @@ def parse(text: str, decimal: str = ".") -> float:
             return float(text)
     except ValueError:
         pass
+    text = _POWER.sub(_write_power, text)
     match = _NUMBER.fullmatch(text)
     if not match:
         raise ValueError("not a number")
@@ -125,6 +131,17 @@ def parse(text: str, decimal: str = ".") -> float:
         return float(digits.replace(",", ".")) * factor
     except ValueError:
         raise ValueError("not a number") from None
+
+
+def _write_power(found: re.Match[str]) -> str:
+    """1.2 x 10^20 as 1.2e20."""
+    return f"{found[1] or 1}e{found[2] or found[3].translate(_RAISED)}"
+
+
+def has_unit(text: str) -> bool:
+    """Whether a number says itself that it counts thousands, millions and so on."""
+    match = _NUMBER.fullmatch(text.strip())
+    return match is not None and (match[2] or "").lower() in _SUFFIXES
 
 
 _LETTERS = (("T", 1e12), ("B", 1e9), ("M", 1e6))

@@ -18,13 +18,20 @@ _SETTINGS = re.compile(
     r"architecture|arch|family|model type|width|depth|n layers?|num layers|layers|"
     r"d model|hidden size|init( \w+)?|label smoothing|tokenizer|corpus|dataset|mup|"
     r"activation|norm|augment(ation)?|opt(imi[sz]er)? id|ema( decay)?|eta|"
-    r"(gradient|grad) (accumulation|accum|acc)( steps)?|(gradient|grad) clip\w*)"
+    r"(gradient|grad) (accumulation|accum|acc)( steps)?|((gradient|grad) )?clip\w*"
+    r"( value| norm)?|(decay|cooldown|anneal\w*) (steps|iters|fraction|tokens)|"
+    r"\w+ loss (weight|coef\w*|scale))"
+)
+# What was measured of a run, not how it was trained: one says nothing of another.
+_MEASURED = re.compile(
+    r"(split|subset|domain|benchmark|language|test set|set|"
+    r"(eval|evaluation|val|validation|test) (set|data|dataset|task|split|domain|name))"
 )
 _RESULTS = re.compile(
     r".*\b(loss|acc|accuracy|error|ppl|perplexity|bpb|time|timestamp|runtime|seconds?|"
     r"hours?|gpus?|id|name|date|datetime|created|updated|host|index|unnamed|duration|"
     r"value|score|number|user|notes|tags|commit|run|device|program|flops|step|steps|"
-    r"wall|metric|task|seed|trial|line|url|group|sweep)\b.*|^$"
+    r"wall|metric|task|seed|trial|line|url)\b.*|^$"
 )
 # What our own tables are searched over; all else in them follows from the sizes.
 _OWN = ("learning_rate", "weight_decay")
@@ -59,12 +66,21 @@ def find_settings(rows: Sequence[tuple[int, Row]], ours: Sequence[str]) -> list[
         varying = [group for group in shared if len({row[name] for row in group}) > 1]
         if not varying:
             continue
-        if is_known(name) or (
-            not _RESULTS.fullmatch(naming.plain(name))
-            and _is_crossed(name, groups, varying)
+        if (
+            is_known(name)
+            or is_measured(name)
+            or (
+                not _RESULTS.fullmatch(naming.plain(name))
+                and _is_crossed(name, groups, varying)
+            )
         ):
             found.append(name)
     return found
+
+
+def is_measured(name: str) -> bool:
+    """Whether a column of this name says on what runs were measured."""
+    return _MEASURED.fullmatch(naming.plain(name)) is not None
 
 
 def is_known(name: str) -> bool:

@@ -59,6 +59,7 @@ STYLE = """
 .chart .shade { fill: var(--t); opacity: .07; stroke: none; }
 .chart .dots { fill: none; stroke: var(--c); stroke-width: 3; opacity: .5; }
 .chart .round { stroke-linecap: round; } .chart .square { stroke-linecap: square; }
+@media print { .chart .square { stroke-linecap: round; } }
 .chart .halo { paint-order: stroke; stroke: var(--b); stroke-width: 4px;
   stroke-linejoin: round; }
 """
@@ -194,8 +195,9 @@ class Chart:
             return
         places = list(zip(across.tolist(), down.tolist(), strict=True))
         if shape == "square" and "full" in style.split():
-            # The square ends of lines without length are squares, in fewer bytes.
-            drawn = "".join(f"M{say(x)} {say(y)}z" for x, y in places)
+            # The square ends of short lines are squares, in fewer bytes. In a PDF lines
+            # without length have none.
+            drawn = "".join(f"M{say(x)} {say(y)}h.1" for x, y in places)
             self._draw_path(drawn, style.replace("full", "ends"), data, 1.8 * size)
             return
         drawn = "".join(draw_shape(shape, *place, size) for place in places)

@@ -37,7 +37,7 @@ function keep(part) {
   const { region, keeps } = part.dataset;
   if (!path) return { keeps, at: ["x", "y"].map((name) => Number(part.getAttribute(name))) };
   // An open circle begins above its run.
-  const form = path.slice(path.search(/[a-z]/), path.indexOf("z") + 1);
+  const [form] = /[a-z][^Mz]*z?/.exec(path) || [""];
   const [, radius] = /^a(\S+)/.exec(form) || [];
   return { path, region, form: radius ? `m0-${radius}${form}` : form };
 }

@@ -2,12 +2,16 @@
 
 import csv
 import io
+import re
 
 from scalepred.config import UserError
 from scalepred.table.readers import chart
 from scalepred.table.readers.raw import Raw, Row
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SPACES = " "
+# Letters that numbers have.
+_LETTERS = re.compile(r"(?<=[\d.])e(?=[+-]?\d)|\bnan\b|\binf\b", re.I)
 # Lines of a title, a comment or settings may come before the header.
 _MOST_LINES_BEFORE = 30
 
@@ -29,6 +33,8 @@ def parse(path: object, text: str) -> Raw:
     elif lines and lines[0].lower() == "sep=\t":
         said, skipped = "\t", 1
     delimiter = said or _find_delimiter(lines[skipped:])
+    if delimiter == _SPACES:
+        lines = [" ".join(line.lstrip("#").split()) for line in lines]
     start = skipped + _find_header(lines[skipped:], delimiter)
     body = "\n".join(lines[start:])
     if delimiter == "|":
@@ -41,7 +47,8 @@ def parse(path: object, text: str) -> Raw:
         twice = next(name for name in header if header.count(name) > 1)
         raise UserError(f"{path}: column {twice!r} stands twice; keep one")
     plain = delimiter == "," and start == 0
-    kind = "" if plain else f"CSV separated by {_DELIMITERS.get(delimiter, delimiter)}"
+    name = {**_DELIMITERS, _SPACES: "spaces"}.get(delimiter, delimiter)
+    kind = "" if plain else f"CSV separated by {name}"
     if start > skipped:
         kind += f", its header in line {start + 1}"
     return Raw(rows, kind, comma=delimiter == ",")
@@ -51,7 +58,7 @@ def _read_rows(
     path: object, body: str, delimiter: str, start: int
 ) -> tuple[list[str], list[tuple[int, Row]]]:
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter)
-    rows: list[tuple[int, Row]] = []
+    read: list[tuple[int, list[str]]] = []
     header: list[str] = []
     try:
         for cells in reader:
@@ -61,22 +68,25 @@ def _read_rows(
                 continue
             if not any(cell.strip() for cell in cells) or _is_rule(cells):
                 continue
-            if cells[0].lstrip().startswith("#"):
-                continue
-            if len(cells) == len(header) + 1 and "" not in header:
-                header = ["", *header]  # an index without a name
-            while len(cells) > len(header) and not cells[-1].strip():
-                cells = cells[:-1]
-            if len(cells) != len(header):
-                raise UserError(
-                    f"{path}, line {number}: {len(cells)} cells for {len(header)} "
-                    "columns; correct that line"
-                )
-            named = {k: v.strip() for k, v in zip(header, cells, strict=True)}
-            rows.append((number, named))
+            if not cells[0].lstrip().startswith("#"):
+                read.append((number, [cell.strip() for cell in cells]))
     except csv.Error as error:
         line = start + reader.line_num
         raise UserError(f"{path}, line {line}: not a CSV ({error})") from None
+    is_longer = all(len(cells) == len(header) + 1 for _, cells in read)
+    # An index without a name, unless rows just end with a delimiter.
+    if is_longer and any(cells[-1] for _, cells in read) and "" not in header:
+        header = ["", *header]
+    rows: list[tuple[int, Row]] = []
+    for number, cells in read:
+        while len(cells) > len(header) and not cells[-1]:
+            cells.pop()
+        if len(cells) != len(header):
+            raise UserError(
+                f"{path}, line {number}: {len(cells)} cells for {len(header)} "
+                "columns; correct that line"
+            )
+        rows.append((number, dict(zip(header, cells, strict=True))))
     while header and not header[-1] and all(not row.get("") for _, row in rows):
         header = header[:-1]
     return header, rows
@@ -96,12 +106,16 @@ def _find_delimiter(lines: list[str]) -> str:
     # A comma within a number parts lines alike, too: where the header has another
     # mark and no comma, that one counts.
     header = next((line for line in some if not _is_number_line(line)), "")
-    marks = [d for d in _DELIMITERS if _count(header, d)] or [","]
+    marks = [d for d in _DELIMITERS if _count(header, d)]
+    if not marks:
+        words = {len(line.lstrip("#").split()) for line in lines[:200] if line.strip()}
+        return _SPACES if len(words) == 1 and max(words) > 1 else ","
     return max(marks, key=judge)
 
 
 def _is_number_line(line: str) -> bool:
-    return not any(char.isalpha() for char in line)
+    """Whether it has no letters but those of numbers, as in 1e+07."""
+    return not any(char.isalpha() for char in _LETTERS.sub("", line))
 
 
 def _count(line: str, delimiter: str) -> int:

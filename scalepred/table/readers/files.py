@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import re
 from typing import Any
 
 from etils import epath
@@ -51,18 +52,25 @@ def read(path: epath.Path) -> Raw:
     return raw._replace(rows=nested.expand(raw.rows))
 
 
+# Characters that no text has.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
 def _decode(path: epath.Path, content: bytes) -> str:
+    """The text of a file: UTF-8, UTF-16 or what spreadsheets on Windows write."""
     encoding = "utf-8-sig"
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
     elif b"\0" in content[:4096]:
         raise UserError(f"{path}: not a text file; it must be a CSV")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{path}: not a text file in UTF-8 or UTF-16; it must be a CSV"
-        ) from None
+    for tried in (encoding, "cp1252"):
+        try:
+            text = content.decode(tried)
+        except UnicodeDecodeError:
+            continue
+        if tried == encoding or not _CONTROL.search(text):
+            return text
+    raise UserError(f"{path}: not a text file in UTF-8 or UTF-16; it must be a CSV")
 
 
 def _read_parquet(path: epath.Path, content: bytes) -> Raw:
