@@ -22,7 +22,7 @@ from scalepred.training import branches, chunks, curves, optimizer
 from scalepred.training.args import LaneArgs, idle_args, lane_args
 from scalepred.training.checkpoint import Checkpoints
 from scalepred.training.device_data import put_data
-from scalepred.training.devices import put, put_lanes
+from scalepred.training.devices import make_mesh, mark, put, put_lanes, put_mask
 from scalepred.training.engine import Engine, compile_pack
 from scalepred.training.ensemble import plan_cells
 from scalepred.training.lane_axis import pack_args, unpack_args
@@ -245,6 +245,15 @@ def test_without_a_checkpoint_a_chain_begins_again():
     after = Outcome.of(compiled.run(done=done).train())
     got = {row.cell_id: (row.value, row.train_value, row.status) for row in first}
     assert got | after.values() == expected.values()
+
+
+def test_the_same_lanes_are_put_on_the_devices_once():
+    mesh = make_mesh(jax.devices())
+    count = 2 * len(jax.devices())
+    marked = mark([1], count, mesh)
+    np.testing.assert_array_equal(marked, np.arange(count) == 1)
+    assert put_mask(tuple(lane == 1 for lane in range(count)), mesh) is marked
+    assert mark([0], count, mesh) is not marked
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 4])
