@@ -15,11 +15,30 @@ Trained then, 6.36e-4 errs on 2.08 %, 0.001 on 2.00 %, 0.003 on 2.45 % of the di
 See docs/results/recipes.md.
 """
 
+import dataclasses
+
 from scalepred import config
 
 
-def get_config() -> config.Experiment:
-    """25 sizes, five rates each; the target once."""
+def get_config(form: str = "sweep") -> config.Experiment:
+    """`sweep`: 25 sizes, five rates each; the target once.
+
+    `larger`: six sizes beyond the sweep, for `--config.training.recipe=runs/rates`.
+    """
+    sweep = _sweep()
+    grid = dataclasses.replace(
+        sweep.grid,
+        widths=(128, 256, 512),
+        data_fractions=(3 / 8, 3 / 4),
+        learning_rates=(),
+    )
+    larger = dataclasses.replace(
+        sweep, grid=grid, fit=config.Fitting(law="auto"), targets=config.Targets()
+    )
+    return config.choose_scale(form, {"sweep": sweep, "larger": larger})
+
+
+def _sweep() -> config.Experiment:
     return config.Experiment(
         name="mnist_rates",
         dataset="mnist",

@@ -75,6 +75,9 @@ class Training:
     optimizer: str = "sgd"
     learning_rate: float = 0.1  # peak of the schedule
     learning_rate_rule: str = ""
+    # recipe.json, or its folder: the rates and the batch for which it has laws follow
+    # them, in place of numbers and rules here. See `scalepred.commands.recipe`.
+    recipe: str = ""
     momentum: float = 0.9  # sgd only
     nesterov: bool = False  # sgd only
     beta2: float = 0.999  # decay of the second moment; adam, adamw, muon

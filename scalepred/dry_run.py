@@ -119,6 +119,13 @@ def print_plan(study: Study, machines: aot.Machines | None = None) -> Pace | Non
     return _print_trial(plan, dataset, study.rows.values(), all_flops)
 
 
+def print_recipe(study: Study) -> None:
+    """What the runs of a study take from `training.recipe`."""
+    said, warned = study.describe_recipe()
+    for line in [*said, *(f"warning: {sentence}" for sentence in warned)]:
+        print(line)
+
+
 def _print_compiled(plan: Plan, dataset: Dataset, machines: aot.Machines) -> None:
     """What the programs need of another machine, as compiled for it."""
     kind, room = machines.devices[0].device_kind, machines.memory_bytes

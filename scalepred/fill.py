@@ -46,7 +46,12 @@ def open_table(study: Study) -> Study:
     table = Table(workdir / "measurements.csv")
     if table.rows or any((workdir / name).exists() for name in _CHECKPOINTS):
         _check_sources(study, own)
+    said, warned = study.describe_recipe()
     prepare_workdir(workdir, record, "experiment")
+    for sentence in said:
+        _tell(study, sentence)
+    for sentence in warned:
+        warn(workdir, sentence)
     if table.rows and not table.path.exists():
         # It is written before the first row is.
         table.notes.append(
@@ -63,10 +68,12 @@ def _describe(experiment: Experiment, own: Sources) -> dict[str, object]:
     """For config.json; under "runs" what all runs of a workdir have in common."""
     record = dataclasses.asdict(experiment)
     kept = ("name", "dataset", "family", "training")
+    # Its numbers are in `training`; where they were read does not matter.
+    recipe = record["training"].pop("recipe")
     return {
         "runs": {name: record.pop(name) for name in kept},
         "sources": own,
-        "settings": record,
+        "settings": {**record, "training.recipe": recipe},
     }
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from scalepred.config import Training, UserError
 
+KIND = "scalepred recipe"  # of a recipe.json, see `training.recipe`
+
 _OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

@@ -175,6 +175,7 @@ def _print_plan(
     """The dry run."""
     # Reading the table touches nothing.
     study = study._replace(table=Table(study.workdir / "measurements.csv"))
+    dry_run.print_recipe(study)
     pace = dry_run.print_plan(study, machines)
     if machines is None:
         for line in dry_run.describe_targets(study, price_per_hour, pace):

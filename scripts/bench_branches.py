@@ -1,24 +1,47 @@
 """How fast lanes step where runs branch off trunks, beside as many plain cells.
 
-    python scripts/bench_branches.py [--rounds=5] [--family=mlp] [--widths=16,64]
-        [--axes=map,vmap] [--images=65536]
+    python scripts/bench_branches.py [--rounds=9] [--family=mlp] [--widths=16,64]
+        [--axes=map,vmap] [--images=65536] [--seeds=0]
 
 Both grids are the same but for `grid.branches`: eight sizes of data, seven halvings,
-for one epoch. All programs are compiled beforehand; the grids are trained in turn, and
-the best round of each counts, as other work on the machine only slows a round down. A
-round is all of the packs from the first chunk to the last score.
+for one epoch. All programs are compiled beforehand and the grids are trained in turn.
+A round is all of the packs from the first chunk to the last score. Other work on the
+machine slows rounds down, so what is printed are medians: CPU seconds of the process,
+of which those of the main thread are the host's, seconds that passed, and the ratio of
+lane-steps per second within a round.
+
+Trunks are fewer than cells. By default there are as many seeds as fill two lanes a
+device with either; with fewer (--seeds=2 on two devices) vmapped lanes have fewer
+neighbours in the branching grid, and each step costs more for that reason.
 """
 
+import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from absl import app, flags
 
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of both grids.")
+_ROUNDS = flags.DEFINE_integer("rounds", 9, "Of both grids.")
 _FAMILY = flags.DEFINE_string("family", "mlp", "Of the models.")
 _WIDTHS = flags.DEFINE_list("widths", ["16", "64"], "Of the models.")
 _IMAGES = flags.DEFINE_integer("images", 65_536, "Of the largest size.")
 _AXES = flags.DEFINE_list("axes", ["map", "vmap"], "Of lanes.")
+_SEEDS = flags.DEFINE_integer("seeds", 0, "Trunks of a model; 0: as many as lanes.")
+_LANES = 2  # a device
+
+
+class Round(NamedTuple):
+    """One training of a grid."""
+
+    cells: int
+    lanes: int  # of a program
+    lane_steps: int  # that trained a cell
+    busy: float  # share of lane-steps that did
+    chunks: int
+    cpu: float  # seconds of all threads
+    host: float  # of them, the main thread's
+    wall: float  # seconds
 
 
 def make_dataset():
@@ -38,7 +61,9 @@ def make_dataset():
 
 
 def make_experiment(axis: str, branches: bool):
-    """Eight sizes of two models and two seeds."""
+    """Eight sizes of each model and seed."""
+    import jax
+
     from scalepred import config
 
     return config.Experiment(
@@ -48,21 +73,22 @@ def make_experiment(axis: str, branches: bool):
         grid=config.Grid(
             widths=tuple(map(int, _WIDTHS.value)),
             data_fractions=tuple(2.0**-k for k in range(8)),
-            seeds=2,
+            seeds=_SEEDS.value or _LANES * len(jax.devices()),
             branches=branches,
         ),
         training=config.Training(
             optimizer="adam", learning_rate=1e-3, schedule="wsd", epochs=1, batch_size=8
         ),
-        packing=config.Packing(lane_axis=axis, lanes=2, width_bucket=1.0),
+        packing=config.Packing(lane_axis=axis, lanes=_LANES, width_bucket=1.0),
     )
 
 
-def prepare(experiment, dataset) -> Callable[[], tuple[float, int, int]]:
-    """Compiles all; a function that trains all: seconds, lane-steps, rows."""
+def prepare(experiment, dataset) -> Callable[[], Round]:
+    """Compiles all; a function that trains all."""
     import jax
 
     from scalepred import grid
+    from scalepred.training.chunks import make_chunks
     from scalepred.training.device_data import put_data
     from scalepred.training.engine import Compiler
     from scalepred.training.ensemble import plan_cells
@@ -73,17 +99,37 @@ def prepare(experiment, dataset) -> Callable[[], tuple[float, int, int]]:
     compiler = Compiler(dataset, data, jax.devices())
     engines = [future.result() for future in compiler.start(plan.packs)]
     compiler.close()
+    num_chunks = sum(len(list(make_chunks(pack))) for pack in plan.packs)
 
-    def train() -> tuple[float, int, int]:
+    def train() -> Round:
         totals = Totals(num_cells=plan.num_cells)
-        began = time.perf_counter()
+        clocks = time.process_time, time.thread_time, time.perf_counter
+        began = [clock() for clock in clocks]
         for pack, engine in zip(plan.packs, engines, strict=True):
             for _ in PackRun(pack, engine, order, totals, None).train():
                 pass
-        seconds = time.perf_counter() - began
-        return seconds, totals.live_lane_steps, totals.num_done
+        took = [clock() - then for clock, then in zip(clocks, began, strict=True)]
+        busy = totals.live_lane_steps / totals.lane_steps
+        lanes = max(pack.lanes for pack in plan.packs)
+        return Round(
+            totals.num_done, lanes, totals.live_lane_steps, busy, num_chunks, *took
+        )
 
     return train
+
+
+def tell(axis: str, name: str, rounds: list[Round]) -> str:
+    """A line of the table: medians."""
+    first = rounds[0]
+    cpu, host, wall = (
+        statistics.median(getattr(one, field) for one in rounds)
+        for field in ("cpu", "host", "wall")
+    )
+    return (
+        f"| {axis} | {name} | {first.cells} | {first.lanes} | {first.lane_steps:,} "
+        f"| {first.busy:.1%} | {first.chunks} | {cpu:.2f} | {host:.2f} | {wall:.2f} "
+        f"| {first.lane_steps / cpu:,.0f} | {first.lane_steps / wall:,.0f} |"
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -91,28 +137,33 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     dataset = make_dataset()
-    print("| lanes | grid | cells | lane-steps | seconds | lane-steps/s |")
-    print("| --- " * 6 + "|")
+    print(
+        "| axis | grid | cells | lanes | lane-steps | busy | chunks | CPU s | host s "
+        "| s | lane-steps/CPU s | lane-steps/s |\n" + "| --- " * 12 + "|"
+    )
     for axis in _AXES.value:
-        grids = {
+        trains = {
             name: prepare(make_experiment(axis, name == "branches"), dataset)
             for name in ("plain", "branches")
         }
-        rounds = {name: [train()] for name, train in grids.items()}
-        for _ in range(_ROUNDS.value):
-            for name, train in grids.items():
+        rounds: dict[str, list[Round]] = {name: [] for name in trains}
+        for _ in range(_ROUNDS.value + 1):
+            for name, train in trains.items():
                 rounds[name].append(train())
-        rates, all_steps = {}, {}
         for name, found in rounds.items():
-            seconds, steps, num_done = min(found[1:])
-            rates[name], all_steps[name] = steps / seconds, steps
-            print(
-                f"| {axis} | {name} | {num_done} | {steps:,} | {seconds:.2f} "
-                f"| {rates[name]:,.0f} |"
-            )
-        share = all_steps["branches"] / all_steps["plain"]
-        ratio = rates["branches"] / rates["plain"] - 1
-        print(f"\n{axis}: {share:.3f} of the steps, lane-steps/s {ratio:+.1%}\n")
+            del found[0]  # which warms up
+            print(tell(axis, name, found), flush=True)
+        plain, branches = rounds["plain"], rounds["branches"]
+        share = branches[0].lane_steps / plain[0].lane_steps
+        pairs = list(zip(plain, branches, strict=True))
+        by_cpu, by_wall = (
+            statistics.median(share * times(a) / times(b) - 1 for a, b in pairs)
+            for times in (lambda one: one.cpu, lambda one: one.wall)
+        )
+        print(
+            f"\n{axis}: {share:.3f} of the steps; lane-steps per CPU second "
+            f"{by_cpu:+.1%}, per second {by_wall:+.1%}\n"
+        )
 
 
 if __name__ == "__main__":

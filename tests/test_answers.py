@@ -164,6 +164,25 @@ def test_intervals_grow_beyond_the_reach_of_the_fit():
     np.testing.assert_allclose(grown, np.array([1, 1, 2, 3, 3]) * one)
 
 
+def test_intervals_are_not_narrowed_where_no_back_test_went():
+    plain = make_fitted(published.BY_NAME["CIFAR100"], draws=200, spread=0.02)
+    tested = math.log(40.0)
+    known = dataclasses.replace(plain, reach=math.log(0.02), tested=tested)
+    params = 0.1 * np.exp(tested * np.array([-1.0, 0.5, 1.0, 1.5, 3.0]))
+    as_drawn = np.log(plain.predict(params, 0.2).mean_lower) - plain.log_value(
+        params, 0.2
+    )
+    for growth, at_half, far in ((0.5, 0.5, 1.25), (1.0, 1.0, 1.25), (3.0, 3.0, 3.75)):
+        fitted = dataclasses.replace(known, growth=growth)
+        lower = np.log(fitted.predict(params, 0.2).mean_lower)
+        times = (lower - fitted.log_value(params, 0.2)) / as_drawn
+        full = min(1.0, tested / 2 / math.log(12.0))  # of what back-tests say, at half
+        np.testing.assert_allclose(times[0], 1.0)
+        np.testing.assert_allclose(times[1], 1 + (at_half - 1) * full)
+        np.testing.assert_allclose(times[2], (growth + far) / 2)
+        np.testing.assert_allclose(times[3:], far)
+
+
 ENDS = "lower", "upper"
 
 

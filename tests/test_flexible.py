@@ -16,6 +16,7 @@ from scalepred.fitting.auto import draws as auto_draws
 from scalepred.fitting.auto import fit as auto_fit
 from scalepred.fitting.auto import law as auto_law
 from scalepred.fitting.auto import priors as auto_priors
+from scalepred.fitting.auto import weights as auto_weights
 from scalepred.fitting.auto.weights import weigh
 from scalepred.fitting.backtest import BackTest
 from scalepred.fitting.laws import Scale
@@ -426,3 +427,25 @@ def test_one_size_that_varies_makes_a_curve(axis, metric):
     assert coverage(value, said.lower, said.upper) >= 0.8
     assert np.isfinite(found.cross_validation.std)
     assert found.corners(surface)
+
+
+def test_hidden_points_are_one_observation_of_their_mean_size():
+    mask = np.array([True, *[False] * 4])
+
+    def weights(*errors: list[float]) -> np.ndarray:
+        tests = [
+            [BackTest(3.0, mask, np.array([0.0, *own]), np.full(5, 0.02))]
+            for own in errors
+        ]
+        return weigh(np.full(len(errors), 1.0), tests, np.ones(len(errors), bool))
+
+    # Signs, order and how a mean size is made up of its points say nothing.
+    same = weights([0.03] * 4, [-0.03, 0.03, -0.03, 0.03], [0.06, 0.0, -0.06, 0.0])
+    np.testing.assert_allclose(same, 1 / 3)
+    # Student's t with 3 degrees of freedom, to the power of what a back-test counts.
+    one, two = (0.01, 0.04)
+    z = np.array([one, two]) / 0.02 * np.sqrt(np.pi / 2)
+    density = (1 + z**2 / 3) ** -2.0
+    found = weights([one] * 4, [two] * 4)
+    expected = (density[0] / density[1]) ** auto_weights.TEMPER
+    assert found[0] / found[1] == pytest.approx(expected, rel=1e-12)

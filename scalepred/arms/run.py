@@ -9,6 +9,7 @@ its forecasts, its report. What is in the workdir itself is about all of them.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -22,7 +23,7 @@ from scalepred.data.loading import load_dataset
 from scalepred.fill import open_table, train
 from scalepred.fitting.comparison import Comparison, compare
 from scalepred.fitting.fit import Fit
-from scalepred.forecasting import targets
+from scalepred.forecasting import recipes, targets
 from scalepred.forecasting.asked import check_asked, check_targets
 from scalepred.forecasting.gate import ArmGate, Verdict, check_arms, judge_arms
 from scalepred.forecasting.parts import Parts, Study, split_cells
@@ -109,7 +110,10 @@ def _prepare(
     experiment: Experiment, workdir: epath.Path, outline: bool = False
 ) -> list[Study]:
     """A study an arm, their runs paired with those of the first; touches nothing."""
-    made = make_experiments(experiment)
+    made = {
+        name: _follow(name, one, experiment.arms[name])
+        for name, one in make_experiments(experiment).items()
+    }
     datasets = {
         name: load_dataset(name, outline=outline)
         for name in dict.fromkeys(one.dataset for one in made.values())
@@ -129,6 +133,26 @@ def _prepare(
         )
         for name, one in made.items()
     ]
+
+
+def _follow(name: str, arm: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """An arm with what its `training.recipe` says.
+
+    Raises:
+        UserError: that, or the arm says a number twice.
+    """
+    followed = recipes.follow(arm)
+    for field in changes:
+        home, _, last = field.rpartition(".")
+        if home != "training":
+            continue
+        if getattr(followed.training, last) != getattr(arm.training, last):
+            raise UserError(
+                f"arms.{name}: {field} is said by training.recipe="
+                f"{arm.training.recipe}, too; leave it out, or give this arm "
+                "training.recipe=''"
+            )
+    return followed
 
 
 def _open(
@@ -284,6 +308,7 @@ def _print_plan(
         table = Table(workdir / "measurements.csv")  # which an arm's folder has
         for arm in group:
             table.rows.update(Table(arm.workdir / "measurements.csv").rows)
+            dry_run.print_recipe(arm)
         joined = _join(experiment, workdir, group)._replace(table=table)
         dry_run.print_plan(joined, machines)
 

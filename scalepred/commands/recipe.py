@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from scalepred.config import UserError
+from scalepred.recipe import KIND
 from scalepred.runtime import command, steps
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ _COLUMNS = flags.DEFINE_string("columns", "", "Ours=theirs.", flag_values=FLAGS)
 _WHERE = flags.DEFINE_multi_string("where", [], "Rows that count.", flag_values=FLAGS)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", flag_values=FLAGS)
 _JSON = flags.DEFINE_bool("json", False, "For programs.", flag_values=FLAGS)
-_KIND = "scalepred recipe"
 
 
 def _run() -> CommandResult:
@@ -87,7 +87,7 @@ def _run() -> CommandResult:
         named=parse_columns(_COLUMNS.value),
         where=_WHERE.value,
     )
-    record: dict[str, Any] = {"kind": _KIND, "table": table, "laws": {}}
+    record: dict[str, Any] = {"kind": KIND, "table": table, "laws": {}}
     pictures = {}
     for sweep in sweeps:
         steps.begin(f"fitting the law of {sweep.knob}")
@@ -142,6 +142,8 @@ def describe(
     record = {
         "metric": law.sweep.metric,
         "data_unit": law.sweep.data_unit,
+        "formula": recipe_words.formula(law),
+        "rule": dict(zip(("base", "factor"), law.rule(), strict=True)),
         "num_runs": len(law.sweep.value),
         "sizes": law.largest,
         "exponents": {
@@ -182,7 +184,7 @@ def _check_free(folder: epath.Path) -> None:
     if not path.exists():
         return
     try:
-        is_ours = json.loads(path.read_text()).get("kind") == _KIND
+        is_ours = json.loads(path.read_text()).get("kind") == KIND
     except (OSError, ValueError, AttributeError):
         is_ours = False
     if not is_ours:
@@ -201,7 +203,10 @@ def _write(
     write_json(folder / "recipe.json", record)
     for name, content in pictures.items():
         write_whole(folder / name, content)
-    print(f"{', '.join(['recipe.json', *pictures])} in {folder}")
+    print(
+        f"{', '.join(['recipe.json', *pictures])} in {folder}; a study follows them "
+        f"with --config.training.recipe={folder}"
+    )
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _TAILS_50 = (0.25, 0.75)
 # ln of how much more compute growth takes to be whole: that of the middle back-test.
 _FULL_GROWTH = math.log(12.0)
+# Deviations grow at least so much where no back-test went.
+_UNTESTED = 1.25
 # ln of the factor that an interval says no more beyond: any value will do.
 _WIDEST = 60.0
 # A law is evaluated so many places of so many rows at a time, whatever is asked for:
@@ -115,6 +117,11 @@ class FittedLaw:
         highest: that a measurement can be: 1 for an error.
         reach: ln(m n / (M N)) beyond which `growth` sets in; it is whole where a
             back-test of middling distance would end. -inf: it is whole everywhere.
+        tested: how far back-tests predicted, in ln of compute. Their points lie half
+            as far in the mean: up to there beyond `reach` holds what they say of the
+            deviations. At three times that nobody knows, and deviations grow by a
+            quarter more, or by a quarter where back-tests would narrow them. inf: it
+            holds everywhere.
         misfits: of each draw where nothing was measured, in standard deviations
             [draws]; None: drawn by the seed.
     """
@@ -132,6 +139,7 @@ class FittedLaw:
     epochs: float | None = None
     highest: float = math.inf
     reach: float = -math.inf
+    tested: float = math.inf
     misfits: np.ndarray | None = None
 
     @property
@@ -208,6 +216,9 @@ class FittedLaw:
         y = np.log(np.asarray(data, float) / self.data_unit)
         beyond = x + y - self.reach
         growth = 1 + (self.growth - 1) * np.clip(beyond / _FULL_GROWTH, 0.0, 1.0)
+        if math.isfinite(self.tested):
+            untested = np.clip(beyond / self.tested - 0.5, 0.0, 1.0)
+            growth += untested * (_UNTESTED * max(self.growth, 1.0) - growth)
         deviation = np.clip(growth * deviation, -_WIDEST, _WIDEST)
         return self._capped(log_value + deviation, log_value)
 

@@ -38,7 +38,8 @@ _FORMAT = 1
 # What of a surface and of a fitted law is text or one number; the rest are arrays.
 _SURFACE_WORDS = ("metric", "task", "data_unit", "random_guess", "notes")
 _FITTED_NUMBERS = (
-    "params_unit", "data_unit", "misfit", "growth", "seed", "epochs", "highest", "reach"
+    "params_unit", "data_unit", "misfit", "growth", "seed", "epochs", "highest",
+    "reach", "tested",
 )  # fmt: skip
 
 

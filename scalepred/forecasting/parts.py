@@ -16,6 +16,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.data.loading import load_dataset
 from scalepred.fitting.estimate import knows_epochs
 from scalepred.fitting.region import Sizes, check_target, fit_region
+from scalepred.forecasting import recipes
 from scalepred.grid import Cell
 from scalepred.pairs import pair
 from scalepred.table.rows import Measurement, Table
@@ -144,6 +145,13 @@ class Study(NamedTuple):
         params, data, _ = zip(*map(self.size_of, cells), strict=True)
         return float(max(params)), float(max(data))
 
+    def describe_recipe(self) -> tuple[list[str], list[str]]:
+        """What its runs take from `training.recipe`, and warnings of it."""
+        cells = [*self.parts.evidence, *self.parts.to_verify]
+        sizes = [self.size_of(cell)[:2] for cell in cells]
+        training, unit = self.experiment.training, self.dataset.unit
+        return recipes.describe(training, cells, sizes, unit)
+
     def are_done(self, cells: Sequence[Cell]) -> bool:
         """Whether each of them has a row."""
         return all(cell.cell_id in self.rows for cell in cells)
@@ -175,6 +183,7 @@ def prepare(
     Raises:
         UserError: the fit region is empty, or a target lies inside it.
     """
+    experiment = recipes.follow(experiment)
     dataset = load_dataset(experiment.dataset, outline=outline)
     return Study(experiment, dataset, split_cells(experiment, dataset), workdir)
 

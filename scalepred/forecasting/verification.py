@@ -37,6 +37,8 @@ def seal_forecast(study: Study, fit: Fit, answers: Sequence[Answer]) -> None:
     config = dataclasses.asdict(experiment)
     # These change no result.
     del config["packing"], config["keep_rows"], config["arms"]
+    # What it says stands in the numbers and rules.
+    del config["training"]["recipe"]
     record = forecasts.make_record(
         fit,
         asked,

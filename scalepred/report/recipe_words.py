@@ -39,7 +39,7 @@ def setting(number: float) -> str:
 
 def describe(law: RecipeLaw) -> list[str]:
     """What the sweep says, in sentences."""
-    lines = [_title(law), _formula(law)]
+    lines = [_title(law), formula(law)]
     lines += [_exponent(law, name, one) for name, one in law.exponents.items()]
     if _rise_together(law):
         lines.append(
@@ -177,7 +177,7 @@ def _title(law: RecipeLaw) -> str:
     )
 
 
-def _formula(law: RecipeLaw) -> str:
+def formula(law: RecipeLaw) -> str:
     """learning rate = 0.0031 (m / 85,002)^-0.41 (n / 1M)^-0.19."""
     base, _ = law.rule()
     text = f"{name_knob(law)} = {setting(base)}"

@@ -1,7 +1,8 @@
 """The devices: groups of them hold lanes, the devices of a group share batches."""
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -49,3 +50,18 @@ def put(tree: Any, mesh: Mesh) -> Any:
 def put_lanes(rows: Sequence[np.ndarray], mesh: Mesh) -> jax.Array:
     """Rows, one a lane, on the devices that hold the lanes."""
     return put(np.stack(rows), mesh)
+
+
+def mark(lanes: Iterable[int], num_lanes: int, mesh: Mesh) -> jax.Array:
+    """Which lanes are meant, bool [lanes], on the devices that hold them."""
+    marked = [False] * num_lanes
+    for lane in lanes:
+        marked[lane] = True
+    return put_mask(tuple(marked), mesh)
+
+
+# The same few come again and again, each put a good part of the host's work of a chunk.
+@functools.lru_cache(maxsize=128)
+def put_mask(marked: tuple[bool, ...], mesh: Mesh) -> jax.Array:
+    """The same, of a flag a lane. It is never given away (donated)."""
+    return put(np.array(marked), mesh)

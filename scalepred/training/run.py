@@ -27,7 +27,7 @@ from scalepred.training.checkpoint import Checkpoints, Held
 from scalepred.training.chunks import Chunk
 from scalepred.training.curves import Curve, marks_of
 from scalepred.training.curves import finish as finish_curve
-from scalepred.training.devices import put, put_lanes
+from scalepred.training.devices import put, put_lanes, put_mask
 from scalepred.training.engine import Engine
 from scalepred.training.hopeless import Judge, cut
 from scalepred.training.lane import LaneState
@@ -222,7 +222,7 @@ class PackRun:
         state, placed = self._state, self._placed
         given_up_curves = self._curves if chunk.given_up else None
         if any(chunk.fresh):
-            state = engine.start_lanes(state, placed, put(np.array(chunk.fresh), mesh))
+            state = engine.start_lanes(state, placed, put_mask(chunk.fresh, mesh))
         if self._spare:
             self._spare.put_aside(chunk, state)
         data = self._feed.hold_steps(

@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, MutableMapping
 
 import jax
-import numpy as np
 
 from scalepred.grid import Cell
 from scalepred.training.checkpoint import Held
 from scalepred.training.chunks import Chunk
-from scalepred.training.devices import put
+from scalepred.training.devices import mark, put_mask
 from scalepred.training.engine import Engine
 from scalepred.training.lane import LaneState
 from scalepred.training.lane_axis import choose_lanes
@@ -33,9 +32,8 @@ class Spare:
         """The state of all lanes, with what was put aside where a chunk begins so."""
         if not any(chunk.taken_back):
             return state
-        return self._choose(
-            put(np.array(chunk.taken_back), self._mesh), self._state, state
-        )
+        marked = put_mask(chunk.taken_back, self._mesh)
+        return self._choose(marked, self._state, state)
 
     def put_aside(self, chunk: Chunk, state: LaneState) -> None:
         """Keeps the state of the lanes that cool down from here on."""
@@ -84,6 +82,4 @@ class Spare:
         return {**held, **aside}, chosen
 
     def _mark(self, lanes: Iterable[int], state: LaneState) -> jax.Array:
-        marked = np.zeros(state.step.shape, bool)
-        marked[list(lanes)] = True
-        return put(marked, self._mesh)
+        return mark(lanes, len(state.step), self._mesh)

@@ -7,7 +7,7 @@ example stands and else do what they do with all data at hand: results are the s
 bit for bit.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from scalepred.data.dataset import Dataset
 from scalepred.grid import Cell
 from scalepred.training import sampling
 from scalepred.training import score as score_lib
-from scalepred.training.devices import put
+from scalepred.training.devices import mark, put
 from scalepred.training.engine import Engine
 from scalepred.training.lane import LaneData, LaneState
 from scalepred.training.plan import Pack
@@ -58,7 +58,7 @@ class Resident:
             args: of all lanes, on the devices.
             finished: cells by lane.
         """
-        marked = _mark(finished, len(state.step), self._engine.mesh)
+        marked = mark(finished, len(state.step), self._engine.mesh)
         return self._engine.score_lanes(state, args, marked, self._engine.data)
 
 
@@ -112,7 +112,7 @@ class Stream(Resident):
         for first in range(0, max(map(len, lanes_of)), lanes_at_once):
             wave = [lanes[first : first + lanes_at_once] for lanes in lanes_of]
             together = [lane for lanes in wave for lane in lanes]
-            marked = _mark(together, len(state.step), engine.mesh)
+            marked = mark(together, len(state.step), engine.mesh)
             trips = max(1, self._rows // (trip_rows * max(map(len, wave))))
             num_batches = max(self._count_batches(finished[lane]) for lane in together)
             for begin in range(0, num_batches, trips):
@@ -236,12 +236,6 @@ def _local_groups(mesh: Mesh) -> list[int]:
         for group, devices in enumerate(mesh.devices)
         if any(device.process_index == jax.process_index() for device in devices)
     ]
-
-
-def _mark(lanes: Iterable[int], num_lanes: int, mesh: Mesh) -> jax.Array:
-    marked = np.zeros(num_lanes, bool)
-    marked[list(lanes)] = True
-    return put(marked, mesh)
 
 
 def open_data(pack: Pack, engine: Engine, order_of_seed: Mapping[int, int]) -> Resident:

@@ -26,6 +26,7 @@ from scalepred.table.surface import Surface
 # Points that auto needs, and that must be left in its back-tests: priors do the rest.
 MIN_POINTS = 5
 _BACK_TEST_POINTS = 8
+_NEAREST = 3.0  # the least that a back-test hides: what is vouched for without any
 
 _Tests = list[list[backtest.BackTest]]
 
@@ -181,7 +182,7 @@ class Auto:
         draws = self._draw()
         alone = np.eye(1, len(order))
         others = np.concatenate([thetas[1:].reshape(1, -1), alone], axis=1)
-        is_grid, knows_epochs = len(self.law.axes) > 1, "epochs" in self.law.axes
+        reach, tested = self._tested
         return predict.FittedLaw(
             law=mean.make_law((self.law,) * len(order)),
             theta=np.concatenate([thetas.reshape(-1), self.shares[order]]),
@@ -193,19 +194,30 @@ class Auto:
             data_unit=self.points.data_unit,
             misfit=self.misfit,
             growth=backtest.learn_growth(
-                [*self.inner_tests, *self.inner_epoch_tests], may_narrow=is_grid
+                [*self.inner_tests, *self.inner_epoch_tests],
+                may_narrow=len(self.law.axes) > 1,
             ),
             noise=self.noise,
             seed=self.seed,
-            epochs=1.0 if knows_epochs else None,
+            epochs=1.0 if "epochs" in self.law.axes else None,
             highest=self.surface.highest,
-            # On a grid the members disagree where they extrapolate, which is most of
-            # what back-tests reveal.
-            # Along epochs, which compute does not tell, it is whole.
-            reach=float(np.max(self.points.x + self.points.y))
-            if is_grid and not knows_epochs
-            else -np.inf,
+            reach=reach,
+            tested=tested,
         )
+
+    @property
+    def _tested(self) -> tuple[float, float]:
+        """`reach` and `tested` of the fitted law.
+
+        On a grid the members disagree where they extrapolate, which is most of what
+        back-tests reveal. Along epochs, which compute does not tell, all holds
+        everywhere.
+        """
+        if self.law.axes != ("params", "data"):
+            return -math.inf, math.inf
+        ratios = [test.ratio for test in self.inner_tests] or [_NEAREST]
+        reach = float(np.max(self.points.x + self.points.y))
+        return reach, math.log(max(ratios))
 
     @property
     def _thetas(self) -> np.ndarray:

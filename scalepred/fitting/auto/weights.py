@@ -5,6 +5,7 @@ al. 2018).
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from scalepred.fitting import backtest
 
 _FREEDOM = 3.0  # degrees of, of Student's t
+_MEAN_OF_NORMAL = math.sqrt(2 / math.pi)  # of what is standard normal, without its sign
 TEMPER = 0.75  # observations that a back-test counts for
 
 
@@ -47,9 +49,9 @@ def weigh(
 ) -> np.ndarray:
     """Weights of the members: prior times the density of what was hidden [members].
 
-    Points hidden together err together, so a back-test counts as one observation: the
-    mean of its points' log densities. What few back-tests say moves weights little,
-    and a member that was wrong but said so loses less than one that was sure.
+    Points hidden together err together, so a back-test counts as one observation of
+    their mean size. What few back-tests say moves weights little, and a member that was
+    wrong but said so loses less than one that was sure.
 
     Members that did not fit (`usable` [members]) have none, nor those with a back-test
     that did not, while another has no such. Only back-tests that all have count.
@@ -68,11 +70,12 @@ def weigh(
 
 
 def _log_density(test: backtest.BackTest) -> float:
-    """Mean log predictive density of the hidden points, up to a constant.
+    """Log predictive density of the hidden points as one observation, up to a constant.
 
-    Of Student's t: one point far off must not decide alone.
+    Of Student's t, at the mean of what they miss in promised deviations: one point far
+    off must not decide alone, nor one back-test.
     """
     difference, sd = test.difference[~test.mask], test.sd[~test.mask]
-    squares = (difference / sd) ** 2 / _FREEDOM
-    density = -np.log(sd) - (_FREEDOM + 1) / 2 * np.log1p(squares)
-    return float(np.mean(density))
+    missed = np.mean(np.abs(difference) / sd) / _MEAN_OF_NORMAL
+    tail = (_FREEDOM + 1) / 2 * np.log1p(missed**2 / _FREEDOM)
+    return float(-np.mean(np.log(sd)) - tail)

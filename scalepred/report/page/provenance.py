@@ -98,12 +98,22 @@ def _intervals(results: Results) -> str:
     if not words.has_intervals(results):
         return "without resamples there are no intervals"
     said = f"intervals are from {len(fitted.draws):,} resamples"
-    if fitted.growth <= 1:
-        return said
-    is_gradual = math.isfinite(fitted.reach)
-    said += f", widened {'up to ' if is_gradual else ''}"
-    said += f"{format.ratio(fitted.growth, 1.0)} times for what the back-tests missed"
-    return said + (", the farther from the fit the more" if is_gradual else "")
+    if fitted.growth > 1:
+        is_gradual = math.isfinite(fitted.reach)
+        said += f", widened {'up to ' if is_gradual else ''}"
+        said += (
+            f"{format.ratio(fitted.growth, 1.0)} times for what the back-tests missed"
+        )
+        said += ", the farther from the fit the more" if is_gradual else ""
+    if math.isfinite(fitted.tested):
+        first, last = (
+            format.ratio(math.exp(times * fitted.tested), 1.0) for times in (0.5, 1.5)
+        )
+        said += (
+            f"; from {first} to {last} times the largest fitted compute they grow by a "
+            "quarter more, as no back-test went so far"
+        )
+    return said
 
 
 def _corners(results: Results) -> str:
