@@ -247,9 +247,9 @@ def test_commands_of_every_page(page, folder, capsys):
         if why_not(command) or (page in WHOLE and "scalepred --config" not in command):
             continue  # pages that are run whole
         for part, other in INSTEAD.items():
-            command = command.replace(part, other)  # noqa: PLW2901
+            command = command.replace(part, other)
         # The picture of the page stays as it is.
-        command = re.sub(r"--out=docs/\S*/", "--out=", command)  # noqa: PLW2901
+        command = re.sub(r"--out=docs/\S*/", "--out=", command)
         if page == "docs/training.md":
             (folder / "mine.py").write_text(pages.read_python(page)[0])
         play(command, capsys)
