@@ -13,3 +13,8 @@ def find_unit(metric: str) -> str:
     if metric == "bits":
         return "bits"
     return "nats" if metric == "loss" or metric.endswith("_loss") else ""
+
+
+def find_noun(metric: str) -> str:
+    """What it is called in a sentence: test error; bits are those of a loss."""
+    return "loss" if metric == "bits" else metric.replace("_", " ")

@@ -50,6 +50,7 @@ import scalepred
 from scalepred.analysis import check_questions, complete_target, leave_out
 from scalepred.config import Questions, UserError
 from scalepred.fitting.two_stage import find_inner
+from scalepred.report import format
 from scalepred.table import numbers
 from scalepred.table.ladder import along_compute, place_on_ladder
 from scalepred.table.naming import parse_columns
@@ -227,6 +228,30 @@ def test_a_seed_without_errors_counts(tmp_path, name, show):
     surface = read(tmp_path, lines("{m},{n},{v}", f"params,data,seed,{name}", rows))
     assert surface.value[-1] == pytest.approx(ERROR.min() / 2)
     assert len(surface) == 16
+
+
+@pytest.mark.parametrize("name", ["loss", "log_likelihood", "value"])
+def test_values_below_zero_are_told_as_such(tmp_path, name):
+    text = lines("{m:.0f},{n:.0f},-{v:.5f}", f"params,data,{name}")
+    with pytest.raises(UserError, match="every value is below zero"):
+        read(tmp_path, text, columns={"value": name})
+
+
+def test_two_sizes_of_a_mixture_of_experts_are_asked_about(tmp_path):
+    rows = [(m, n, f"{8 * m},{v}") for m, n, v in ROWS]
+    text = lines("{m},{n},{v}", "active_params,tokens,total_params,loss", rows)
+    with pytest.raises(UserError, match="are two sizes of a model; say which one"):
+        read(tmp_path, text)
+    assert_whole(read(tmp_path, text, columns={"params": "active_params"}))
+    assert_whole(read(tmp_path, lines(header="active_params,tokens,loss")))
+
+
+def test_bits_are_those_of_a_loss(tmp_path):
+    surface = read(tmp_path, lines(header="params,bytes,bpb"))
+    assert surface.metric == "bits"
+    assert format.thing(surface) == "a loss"
+    named = read(tmp_path, lines("{m},{n},{v}", "params (B),data,loss"))
+    assert "times 1e9" in named.notes[0]
 
 
 CURVE = 100 * 2.0 ** np.arange(8)

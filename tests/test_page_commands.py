@@ -38,6 +38,7 @@ from scalepred.arms.make import make_experiments
 from scalepred.commands import train
 from scalepred.data import files
 from scalepred.data.loading import load_dataset
+from scalepred.forecasting import recipes
 from scalepred.forecasting.gate import parse_arm_gate
 from scalepred.runtime import command as commands
 from scripts import run_pages
@@ -119,11 +120,11 @@ def write_tables(folder: pathlib.Path, page: str) -> None:
     tables = {"a": "plain", "b": "better", "points": points.get(page, "points")}
     for name, kind in tables.items():
         (folder / f"{name}.csv").write_text("\n".join(rows[kind]))
-    swept = ["params,data,lr,loss"]
+    swept = ["params,data,data_unit,lr,loss"]
     for (m, n), k in itertools.product(SIZES, range(-2, 3)):
         rate = 3e-3 * 2.0**k
         off = math.log2(rate / (1.79 * m**-0.4 * n**0.05))
-        swept += [f"{m},{n},{rate},{law(m, n) + 0.02 * off**2}"]
+        swept += [f"{m},{n},images,{rate},{law(m, n) + 0.02 * off**2}"]
     for name in ("runs.csv", "steplaw_dense_all.csv"):
         (folder / name).write_text("\n".join(swept))
 
@@ -161,6 +162,7 @@ def accept_study(arguments: list[str], capsys) -> None:
     every = make_experiments(experiment) if experiment.arms else {"": experiment}
     for one in every.values():
         validation.validate(one)
+        one = recipes.follow(one)
         try:
             dataset = load_dataset(one.dataset, outline=True)
         except files.MissingData:  # how long it is follows from another's data
@@ -233,10 +235,9 @@ def play(command: str, capsys) -> None:
 
 # Part of a command that needs what cannot be here, and what stands in for it.
 INSTEAD = {
-    " runs/rates --hide=30": " runs.csv --hide=30 --workdir=DIR",
+    "recipe runs/rates": "recipe runs.csv --workdir=runs/rates",
     "--workdir=runs/sp --workdir=runs/mup": "--workdir=docs/results/transfer_decoder/"
     "standard --workdir=docs/results/transfer_decoder/mup",
-    "--out=docs/results/transfer_decoder/bowls.png": "--out=bowls.png",
 }
 
 
@@ -247,6 +248,8 @@ def test_commands_of_every_page(page, folder, capsys):
             continue  # pages that are run whole
         for part, other in INSTEAD.items():
             command = command.replace(part, other)
+        # The picture of the page stays as it is.
+        command = re.sub(r"--out=docs/\S*/", "--out=", command)
         if page == "docs/training.md":
             (folder / "mine.py").write_text(pages.read_python(page)[0])
         play(command, capsys)

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import special
 
 from scalepred.fitting.predict import estimate_noise
-from scalepred.metrics import is_bounded
+from scalepred.metrics import find_noun, is_bounded
 from scalepred.table.surface import Surface
 
 # What chance may do in all the differences of one table together.
@@ -166,7 +166,7 @@ _NAMES = {"params": "model size", "data": "data size", "compute": "compute"}
 
 
 def _thing(surface: Surface) -> str:
-    return surface.metric.replace("_", " ")
+    return find_noun(surface.metric)
 
 
 def _lines(surface: Surface) -> list[_Line]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from scalepred.metrics import find_noun
 from scalepred.report import format
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _AS_MUCH = "times as much"
 
 def metric_name(comparison: Comparison) -> str:
     """For titles and headers: Loss, Top1 error."""
-    return format.printable(comparison.metric.replace("_", " ")).capitalize()
+    return format.printable(find_noun(comparison.metric)).capitalize()
 
 
 def axis_name(comparison: Comparison) -> str:
@@ -88,7 +89,7 @@ def describe_difference(
     """By how much the second is lower or higher, and how likely it is lower."""
     first, second = names(pair)
     relative = difference.relative
-    what = comparison.metric.replace("_", " ")
+    what = find_noun(comparison.metric)
     text = (
         f"at {describe_place(difference, comparison)} the {what} of {second} is "
         f"{say_difference(relative.value)} than that of {first}"

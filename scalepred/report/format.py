@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from scalepred.metrics import find_unit, is_bounded
+from scalepred.metrics import find_noun, find_unit, is_bounded
 from scalepred.table import numbers
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def sentence(text: str) -> str:
 def metric_label(metric: str) -> str:
     """For an axis or a caption."""
     unit = find_unit(metric)
-    name = metric.replace("_", " ")
+    name = find_noun(metric)
     return name if is_bounded(metric) or not unit else f"{name} ({unit})"
 
 
@@ -232,7 +232,7 @@ def describe_parameter(name: str, metric: str) -> str:
 
 def thing(surface: Surface) -> str:
     """The metric's noun with its article: an error, a loss."""
-    metric = surface.metric.replace("_", " ")
+    metric = find_noun(surface.metric)
     return f"an {metric}" if metric[0] in "aeiou" else f"a {metric}"
 
 

@@ -16,6 +16,7 @@ from scalepred.fitting.fit import Fit
 from scalepred.fitting.laws import Law, Scale
 from scalepred.fitting.laws.law import by_name
 from scalepred.fitting.predict import FittedLaw
+from scalepred.metrics import find_noun
 from scalepred.report import law_forms
 
 # The form of each law, and what the form calls the law's inner parameters in turn.
@@ -153,7 +154,7 @@ def python_code(fit: Fit) -> str:
     for part in parts:
         forms += [*_NEEDS.get(part.form, ()), part.form]
     with_epochs = any("epochs" in part.sizes for part in parts)
-    about = "Expected " + metric.replace("_", " ") + " of a model with so many "
+    about = "Expected " + find_noun(metric) + " of a model with so many "
     lines = [
         "import numpy as np",
         *(f"\n\n{inspect.getsource(form).rstrip()}" for form in dict.fromkeys(forms)),

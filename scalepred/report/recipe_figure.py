@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scalepred.fitting.recipe.law import Best, RecipeLaw
+from scalepred.metrics import find_noun
 from scalepred.report import format, recipe_words
 from scalepred.runtime.files import PICTURE
 
@@ -83,7 +84,7 @@ def _draw_bowls(axes: Axes, law: RecipeLaw) -> None:
     axes.set(xscale="log", ylim=(-0.04 * highest, highest))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{100 * y:g}%"))
     axes.set_xlabel(recipe_words.name_knob(law))
-    axes.set_ylabel(f"{law.sweep.metric.replace('_', ' ')} over the best")
+    axes.set_ylabel(f"{find_noun(law.sweep.metric)} over the best")
     axes.set_title("Bowls (x: diverged)")
     title = ", ".join(recipe_words.symbol(name) for name in law.axes)
     axes.legend(title=title, title_fontsize=8)

@@ -9,6 +9,7 @@ from scalepred.fitting.predict import Estimate
 from scalepred.fitting.recipe.backtest import Hidden
 from scalepred.fitting.recipe.law import Best, RecipeLaw, Regret
 from scalepred.fitting.recipe.narrowing import narrow
+from scalepred.metrics import find_noun
 from scalepred.report import format
 from scalepred.table import numbers
 
@@ -222,7 +223,7 @@ def _costs(law: RecipeLaw) -> str:
         for factor in (0.5, 2.0)
     )
     text = (
-        f"Half the best costs {low} of the {law.sweep.metric.replace('_', ' ')}, twice "
+        f"Half the best costs {low} of the {find_noun(law.sweep.metric)}, twice "
         f"the best {high}. Single sizes are off the law by "
         f"{format.percent(law.deviation)}"
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scalepred.config import MOST_EPOCHS
+from scalepred.metrics import find_noun
 from scalepred.report import format
 from scalepred.table import stopped
 
@@ -61,7 +62,7 @@ def describe_title(results: Results) -> str:
     """What the study is of, its runs, and what was fitted and held out."""
     surface, title = results.surface, results.title
     if title == surface.task:
-        metric = surface.metric.replace("_", " ")
+        metric = find_noun(surface.metric)
         title = f"{metric[:1].upper()}{metric[1:]} of {title}"
     points, runs = len(surface), int(np.sum(surface.num_seeds))
     counted = f"{points:,} sizes in {runs:,} runs" if runs > points else f"{runs} runs"

@@ -151,6 +151,7 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     good = select_metric(good, asked.metric, path)
     check_no_twins(good, path)
     notes = [*raw.notes, *([said] if said else [])]
+    meaning.check_sign([row["value"] for _, row in good], path)
     values = [reader.number(line, row, "value", zero=True) for line, row in good]
     metric, conversion, note = _tell_metric(
         good[0][1], named.columns["value"], asked.metric, values, path
@@ -395,9 +396,10 @@ def _describe(raw: Raw, named: naming.Naming, reader: Reader, metric: str) -> li
         return []
     parts = []
     for ours, theirs in named.columns.items():
-        unit = f" times {named.units[ours]:g}" if ours in named.units else ""
-        if ours != theirs or unit:
-            parts.append(f"{ours} is {theirs!r}{unit}")
+        unit = named.units.get(ours, 1.0)
+        times = f" times {numbers.write_flops(unit)}" if unit != 1 else ""
+        if ours != theirs or times:
+            parts.append(f"{ours} is {theirs!r}{times}")
     said = f"read as {kind or 'CSV'}"
     if parts:
         said += ": " + ", ".join(parts)

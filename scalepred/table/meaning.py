@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -105,6 +106,19 @@ def find_conversion(name: str, values: list[float], path: object) -> Conversion 
     if _LOSSES.search(plain):
         return Conversion("loss")
     return None
+
+
+def check_sign(cells: Sequence[str], path: object) -> None:
+    """Refuses values that are all below zero, such as log-likelihoods.
+
+    Raises:
+        UserError: says what to give.
+    """
+    if all(cell.startswith(("-", "\N{MINUS SIGN}")) for cell in cells):
+        raise UserError(
+            f"{path}: every value is below zero, as of a log-likelihood; give the loss,"
+            " which is minus that"
+        )
 
 
 def check_falls(

@@ -15,6 +15,7 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "non embedding params", "non embedding parameters", "params non embedding",
         "num non embedding params", "n non embedding", "trainable params",
         "trainable parameters", "model params", "model parameters", "model size",
+        "active params", "active parameters", "num active params", "params active",
         "total params", "total parameters", "params total",
     ),
     "data": (
@@ -168,8 +169,30 @@ def find(
     _find_letters(columns, units, free)
     if "data" not in columns and (steps := find_steps(free)):
         columns["data"] = steps
+    _check_experts(columns, said, free, path)
     guessed = any(ours != theirs for ours, theirs in columns.items())
     return Naming(columns, units, guessed)
+
+
+def _check_experts(
+    columns: Mapping[str, str],
+    said: Mapping[str, str],
+    free: Sequence[str],
+    path: object,
+) -> None:
+    """Refuses a table of mixtures of experts that has two sizes of a model.
+
+    Raises:
+        UserError: asks which one.
+    """
+    taken = columns.get("params", "")
+    others = [name for name in free if name != taken and "total" in plain(name).split()]
+    others = [name for name in others if "param" in plain(name)]
+    if "active" in plain(taken).split() and others and "params" not in said:
+        raise UserError(
+            f"{path}: {taken} and {others[0]} are two sizes of a model; say which one, "
+            f"as --columns=params={taken}"
+        )
 
 
 def find_sizes(named: Naming, rows: Sequence[Mapping[str, str]]) -> Naming:

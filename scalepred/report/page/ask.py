@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scalepred.metrics import find_unit, is_bounded
+from scalepred.metrics import find_noun, find_unit, is_bounded
 from scalepred.report import format, words
 from scalepred.report.elements import escape
 from scalepred.report.page import packed
@@ -133,7 +133,7 @@ def _value_slider(results: Results, table: LawTable) -> str:
     surface = results.surface
     low = math.ceil(1000 * float(table.value.min()) / _TEN + 1) / 1000
     high = math.floor(1000 * math.log10(float(surface.value.max()))) / 1000
-    label = surface.metric.replace("_", " ")
+    label = find_noun(surface.metric)
     unit = "" if is_bounded(surface.metric) else find_unit(surface.metric)
     ends = f'min="{low}" max="{max(high, low + 0.001)}" step="0.001"'
     return _row("value", label[:1].upper() + label[1:], unit, ends, " hidden")

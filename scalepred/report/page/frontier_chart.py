@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scalepred.metrics import find_noun
 from scalepred.report import format, words
 from scalepred.report.frontier import Frontier
 from scalepred.report.page.axis import extent
@@ -124,7 +125,7 @@ def _describe(results: Results, points: Points, column: str, line: _Line | None)
         unit = "parameters" if column == "params" else format.unit(results.surface)
         return f"{format.count(number)} {unit}"
 
-    metric = results.surface.metric.replace("_", " ")
+    metric = find_noun(results.surface.metric)
     text = (
         f"Measured {metric} goes from {say_value(results, runs.measured[first])} at "
         f"{place(across[first])} to {say_value(results, runs.measured[best])} at "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scalepred.metrics import find_noun
 from scalepred.report import elements, format
 from scalepred.report.elements import Section
 from scalepred.report.results import Results
@@ -14,7 +15,7 @@ _FILES = ("predictions.csv", "fit.json", "answers.json", "figures/")
 
 def title(results: Results) -> str:
     """Of the page."""
-    metric = results.surface.metric.replace("_", " ")
+    metric = find_noun(results.surface.metric)
     return f"{results.title or 'Scaling study'}: how the {metric} scales"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from scalepred.fitting.fit import Fit
 from scalepred.fitting.laws import Law
+from scalepred.metrics import find_noun
 from scalepred.report import elements, format
 from scalepred.report.elements import Section
 from scalepred.report.law_code import find_parts, python_code
@@ -26,7 +27,7 @@ def law(results: Results) -> Section:
     """Formula, parameters, members, offsets and code."""
     fit, surface = results.fit, results.surface
     shown = fit.law.parts[0] if fit.law.parts else fit.law
-    metric = elements.escape(surface.metric.replace("_", " "))
+    metric = elements.escape(find_noun(surface.metric))
     formula = _typeset(shown.formula) if shown.formula else "no formula given"
     body = (
         f'<p class="formula">{metric} = {formula}</p>\n'

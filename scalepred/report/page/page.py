@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from scalepred.metrics import find_noun
 from scalepred.report import elements, format, verdict
 from scalepred.report.elements import Section
 from scalepred.report.frontier import Frontier, trace_frontier
@@ -77,7 +78,7 @@ def _ask(
     results: Results, frontier: Frontier | None, table: LawTable | None
 ) -> Section:
     """All runs against compute, with the controls beside them."""
-    metric = results.surface.metric.replace("_", " ")
+    metric = find_noun(results.surface.metric)
     picture = elements.figure(
         value_against_compute(results, frontier),
         f"the {metric} of every run; line and band: what the law expects"

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from scalepred.metrics import find_noun
 from scalepred.report import format, words
 from scalepred.report.page.axis import Axis
 from scalepred.report.page.chart import Chart, Key
@@ -187,7 +188,7 @@ def _describe_curve(
         sizes["params"], sizes["data"], epochs=shown_epochs(results)
     )
     first, last = (say_value(results, float(value)) for value in np.exp(law))
-    metric = results.surface.metric.replace("_", " ")
+    metric = find_noun(results.surface.metric)
     return (
         f"The law's {metric}{at} goes from {first} at {x.write(float(ends[0]))} "
         f"{unit[along]} to {last} at {x.write(float(ends[1]))}."

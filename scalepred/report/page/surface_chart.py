@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scalepred.metrics import find_noun
 from scalepred.report import format
 from scalepred.report.frontier import Frontier
 from scalepred.report.page.axis import Axis, round_numbers
@@ -80,7 +81,7 @@ def surface(results: Results, frontier: Frontier | None) -> str:
         runs = runs.where(runs.epochs == epochs)
     x = size_axis(results, "data", points.data)
     y = size_axis(results, "params", points.params)
-    metric = results.surface.metric.replace("_", " ")
+    metric = find_noun(results.surface.metric)
     keys = [
         *run_keys(points),
         Key("line", "plain thin", f"equal {metric}"),

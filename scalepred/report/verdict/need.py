@@ -3,6 +3,7 @@
 import math
 
 from scalepred.fitting.answers import Answer
+from scalepred.metrics import find_noun
 from scalepred.report import format
 from scalepred.report.beside import beside
 from scalepred.report.results import PredictionRow, Results
@@ -71,7 +72,7 @@ def _compare(told: float, measured: float) -> str:
 def _target(results: Results, row: PredictionRow) -> Card:
     surface = results.surface
     place = format.sizes(row.params, row.data, surface) + format.passes(row.epochs)
-    question = f"What {surface.metric.replace('_', ' ')} will {place} reach?"
+    question = f"What {find_noun(surface.metric)} will {place} reach?"
     headline = f"About {format.measured(row.predicted, surface.metric)}"
     sentences = []
     if span := format.ends(row.lower, row.upper, surface.metric):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scalepred.metrics import find_noun
 from scalepred.report import format
 from scalepred.report.results import PredictionRow, Results
 from scalepred.report.verdict.card import Card
@@ -99,7 +100,7 @@ def _refuted(results: Results) -> list[str]:
         yet = "" if told.code == "does_not_scale" else " yet"
         return [f"this does not scale as a law{yet}", told.sentence]
     falls = share_that_falls(results)
-    thing = results.surface.metric.replace("_", " ")
+    thing = find_noun(results.surface.metric)
     if falls < _FALLS:
         return [
             f"the {thing} does not fall as sizes grow",
