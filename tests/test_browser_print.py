@@ -87,13 +87,13 @@ def test_a_printed_chart_has_the_runs_that_were_held_out(look, tmp_path):
 @pytest.mark.parametrize("name", EVERY)
 def test_controls_are_not_printed_and_what_is_folded_is(show, name):
     page = show(name)
-    folded = page.locator("details:not([open]) pre")
-    heights = (
-        "(all) => all.map((one) => one.checkVisibility({contentVisibilityAuto: true}))"
+    seen = (
+        "(visible) => [...document.querySelectorAll('details:not([open]) pre')]"
+        ".every((one) => one.checkVisibility({contentVisibilityAuto: true}) == visible)"
     )
-    assert not any(folded.evaluate_all(heights))
+    assert page.evaluate(seen, False)
     page.emulate_media(media="print")
-    assert all(folded.evaluate_all(heights))
+    page.wait_for_function(seen, arg=True)
     for control in page.locator("input, form, nav").all():
         assert not control.is_visible()
 

@@ -12,7 +12,7 @@ Here are those that no other test has. All kinds, and where they are:
 | costs below 6 m n | test_cost: the_best_split (eleven costs), a_narrow_table, noise_errs |
 | decimal commas, dialects | test_tables: a_grid_is_read, one_thousand_or_one; here: a_grid_is_read |
 | sizes as people write them | test_tables: numbers_as_people_write_them; here: numbers, a_grid_is_read |
-| failed runs | test_tables: runs_that_failed, words, flags; test_left_out; here: a_size_that_is_no_number |
+| failed runs | test_tables: runs_that_failed, words, flags; test_left_out; here: a_size_that_is_no_number, other_flags |
 | intervals at little noise | test_intervals: less_noise_is_no_wider_interval; here: exact_tables |
 | a cliff beyond a curve | test_average: a_curve_of_eight_points; here: no_cliff |
 | units | test_tables: sizes_that_are_no_counts; here: units, no_counts, mixed_units |
@@ -22,7 +22,8 @@ Here are those that no other test has. All kinds, and where they are:
 | a ladder | test_tables: a_ladder, a_grid_is_no_ladder; here: ladders |
 | most runs diverged | test_left_out: all; test_hopeless |
 | accuracy through the loss | test_through: all; here: through_the_loss |
-| names of columns | test_tables: a_grid_is_read, columns_can_be_said; here: a_grid_is_read, a_missing_size |
+| names of columns | test_tables: a_grid_is_read, columns_can_be_said; here: a_grid_is_read, a_missing_size, shapes |
+| intervals and weights on known truths | test_flexible, test_sharpness, test_calibration; test_scaling (peaks, bends, noise); scripts/bench_extrapolation and bench_calibration |
 """  # noqa: E501
 
 import itertools
@@ -177,6 +178,38 @@ def test_a_missing_size_is_asked_about(tmp_path, name):
         read(tmp_path, text)
     said = parse_columns(f"data={name},value=loss")
     assert len(read(tmp_path, text, columns=said)) == 25
+
+
+@pytest.mark.parametrize("name", ["width", "d_model", "n_layers"])
+def test_shapes_of_models_are_no_seeds(tmp_path, name):
+    rows = [(round(m**0.3), n, v) for m, n, v in ROWS]
+    with pytest.raises(UserError, match=f"no column of params, and {name} differs"):
+        read(tmp_path, lines("{m},{n},{v}", f"{name},data,loss", rows))
+
+
+@pytest.mark.parametrize("name", ["data (%)", "percent of data", "tokens_percent"])
+def test_shares_are_no_counts(tmp_path, name):
+    rows = [(m, 100 * n / 2e10, v) for m, n, v in ROWS]
+    text = lines("{m},{n},{v}", f"params,{name},loss", rows)
+    with pytest.raises(UserError, match="is a share, and no count"):
+        read(tmp_path, text, columns={"data": name})
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "said"),
+    [
+        ("ok", "True", "False", "not ok"),
+        ("exit_code", "0", "137", "exit code 137"),
+        ("returncode", "0", "-9", "exit code -9"),
+        ("oom", "no", "yes", "oom"),
+    ],
+)
+def test_other_flags_say_that_a_run_failed(tmp_path, name, good, bad, said):
+    rows = [(m, n, f"{v},{good}") for m, n, v in ROWS]
+    text = lines("{m},{n},{v}", f"N,D,loss,{name}", rows) + f"\n1e9,6e10,7.0,{bad}"
+    surface = read(tmp_path, text)
+    assert_whole(surface)
+    assert f"1 of 26 runs are left out (1 {said})" in surface.left_out.sentence
 
 
 SETTINGS = ["decay_steps", "z_loss_weight", "clip_value", "group", "peak_lr", "rate"]

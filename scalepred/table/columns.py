@@ -320,6 +320,11 @@ def _drop_empty_sizes(
 def _check_named(named: naming.Naming, header: Sequence[str], path: object) -> None:
     """A value and something to lay it against are there."""
     sizes = [name for name in naming.SIZES if name in named.columns]
+    for share in (named.columns[name] for name in sizes):
+        if "%" in share or "percent" in share.lower():
+            raise UserError(
+                f"{path}: {share} is a share, and no count; multiply it with the whole"
+            )
     missing = [] if sizes else ["params", "data"]
     missing += [] if "value" in named.columns else ["value"]
     if missing:

@@ -1,5 +1,6 @@
 """How the runs of a table ended: which count, and what is said of the others."""
 
+import re
 from collections.abc import Mapping
 
 from scalepred.config import UserError
@@ -15,8 +16,9 @@ _ENDED_WELL = {
 }  # fmt: skip
 # Columns of yes and no that say whether it did not, or did.
 _YES, _NO = {"true", "1", "1.0", "yes", "y"}, {"false", "0", "0.0", "no", "n"}
-_FLAGS = ("diverged", "crashed", "failed")
-_NOT_FLAGS = ("converged", "completed", "finished", "success")
+_FLAGS = ("diverged", "crashed", "failed", "killed", "aborted", "oom")
+_NOT_FLAGS = ("converged", "completed", "finished", "success", "succeeded", "ok")
+_CODES = ("exit code", "exitcode", "exit status", "return code", "returncode")
 
 Rows = list[tuple[int, Row]]
 
@@ -78,6 +80,9 @@ def _find_flags(rows: Rows) -> dict[str, str]:
             row[name].strip().lower() in {*_YES, *_NO, ""} for _, row in rows
         ):
             found[name] = flag if flag in _FLAGS else f"not {flag}"
+        codes = [row[name].strip().removesuffix(".0") for _, row in rows]
+        if flag in _CODES and all(re.fullmatch(r"-?\d*", code) for code in codes):
+            found[name] = "exit code"
     return found
 
 
@@ -91,8 +96,13 @@ def _judge(row: Row, named: naming.Naming, flags: Mapping[str, str]) -> Row:
     """
     status = row.get("status", "ok").strip()
     for name, said in flags.items():
+        cell = row[name].strip().lower()
+        if said == "exit code":
+            code = cell.removesuffix(".0")
+            status = f"exit code {code}" if code not in ("", "0") else status
+            continue
         wrong = _NO if said.startswith("not ") else _YES
-        status = said if row[name].strip().lower() in wrong else status
+        status = said if cell in wrong else status
     if status.lower() in _ENDED_WELL:
         needed = [name for name in naming.SIZES if name in named.columns]
         needed = needed[:2] if len(needed) == 3 else needed

@@ -13,6 +13,11 @@ _SIZE_NAME = re.compile(
     r"\b(e|p|z|t)?flops?\b|\bcompute\b|\b(tokens?|params?|parameters?|examples?|samples?|"
     r"images?|words|bytes|sequences|data|hours)\b"
 )
+# Of a model, which say how large it is without its parameters.
+_SHAPE = re.compile(
+    r"(width|depth|d model|d ff|(n|num) (layers?|heads?|blocks)|layers|"
+    r"(hidden|model|embedding|embed) (size|dim)|channels)"
+)
 _SPEED = re.compile(r"\b(s|sec|seconds?|throughput)\b")
 _TRAIN_FLOPS = 6.0  # a parameter and example (Kaplan et al. 2020, section 2.1)
 
@@ -58,7 +63,8 @@ def check_curve(rows: Rows, named: Naming, path: object) -> None:
     for name in sorted(rows[0][1].keys() - columns.keys()):
         plain = naming.plain(name)
         is_size = _SIZE_NAME.search(plain) and not _SPEED.search(plain)
-        if not is_size or settings.is_known(name):
+        is_size = is_size and not settings.is_known(name)
+        if not is_size and not (known == "data" and _SHAPE.fullmatch(plain)):
             continue
         pairs = {(row[known], row[name]) for _, row in rows}
         if len(pairs) > len({row[known] for _, row in rows}):
