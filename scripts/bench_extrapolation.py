@@ -70,10 +70,21 @@ class Score(NamedTuple):
 Row = dict[str, str]
 
 
+def find(name: str) -> pathlib.Path:
+    """The CSV of a study.
+
+    Raises:
+        SystemExit: the folder has none.
+    """
+    path = pathlib.Path(_DATA.value) / f"{name}.csv"
+    if not path.exists():
+        sys.exit(f"--data={_DATA.value}: has no {path.name}; give the folder that has")
+    return path
+
+
 def read(name: str) -> list[Row]:
     """Rows of a study that have numbers."""
-    path = pathlib.Path(_DATA.value) / f"{name}.csv"
-    with path.open() as file:
+    with find(name).open() as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if row["params"] and row["data"] and row["value"]]
 
@@ -192,8 +203,7 @@ def repeated_studies() -> Iterator[Problem]:
 
     A run over-fits where fewer epochs, or fewer parameters, do better with its data.
     """
-    path = pathlib.Path(_DATA.value) / "datablations_repeat.csv"
-    every = Surface.from_csv(path, data_counts="auto")
+    every = Surface.from_csv(find("datablations_repeat"), data_counts="auto")
     for study, surface in (
         ("all", every),
         ("without over-fitting", every.where(~_over_fits(every))),

@@ -265,6 +265,8 @@ Row = dict[str, str]
 
 
 def _read(path: pathlib.Path) -> list[Row]:
+    if not path.exists():
+        sys.exit(f"--data={path.parent}: has no {path.name}; give the folder that has")
     with path.open() as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if row["params"] and row["data"] and row["value"]]
