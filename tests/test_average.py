@@ -105,12 +105,16 @@ def test_a_prediction_is_the_mean_of_the_parts(axis):
     scores = []
     for own in hidden:
         tests = [own[ratio] for ratio in shared]
-        far = [(t.difference / t.sd)[~t.mask] for t in tests]
-        scale = [np.log(t.sd[~t.mask]) for t in tests]
+        sds = [t.sd[~t.mask] for t in tests]
+        missed = [np.abs(t.difference[~t.mask]) for t in tests]
         freedom = auto_weights._FREEDOM
+        squares = [
+            np.pi / 2 * np.mean(one / sd) ** 2
+            for one, sd in zip(missed, sds, strict=True)
+        ]
         scores.append(sum(
-            np.mean(-one - (freedom + 1) / 2 * np.log1p(z**2 / freedom))
-            for one, z in zip(scale, far, strict=True)
+            -np.mean(np.log(sd)) - (freedom + 1) / 2 * np.log1p(z / freedom)
+            for sd, z in zip(sds, squares, strict=True)
         ))  # fmt: skip
     expected = np.exp(auto_weights.TEMPER * (np.array(scores) - max(scores)))
     np.testing.assert_allclose(found.weights, expected / expected.sum(), rtol=1e-6)
