@@ -156,7 +156,8 @@ def test_every_form_is_valid_and_can_be_built(name):
             experiment.family, widest, depth, dataset.input_shape, dataset.num_classes
         )
         assert model.num_params > 0
-    assert len(cells) >= 9
+    # One is no grid to fit: the sizes beyond a sweep that follow its law.
+    assert len(cells) >= (6 if name == "mnist_rates:larger" else 9)
 
 
 def test_an_unknown_form_names_those_there_are():

@@ -300,6 +300,7 @@ QUICK = {
     "bench_saving": "--steps=2 --seeds=1",
     "bench_training": "--families=mlp --rounds=1 --seeds=1 --length=0.02 --widths=4,8",
     "bench_compile": "--programs=context_mlp",
+    "bench_growth": "--cells=1000 --stages=grid",
     "score_forecasts": "",
 }
 # Of the others only the flags are looked at here.

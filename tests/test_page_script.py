@@ -77,10 +77,12 @@ def test_the_law_is_that_of_predict_on_published_points(shared_data, file, about
     path = shared_data / "measured" / f"{file}.csv"
     surface = scalepred.Surface.from_csv(path, **about)
     in_fit = surface.work < surface.work.max() / 50
-    fit = scalepred.fit(surface.where(in_fit), resamples=300)
+    # With as many draws as pages have: of few an end moves more where two cross.
+    fit = scalepred.fit(surface.where(in_fit))
     results = make_results("Published", surface, in_fit, fit, [])
     check_law(results, near_ends=0.005)
-    check_best(results, near_ends=0.01)
+    # Far out upper ends are four times the lower ones.
+    check_best(results, near_ends=0.015)
 
 
 def check_best(results: Results, near_ends: float) -> None:
