@@ -139,7 +139,8 @@ def _follow(name: str, arm: Experiment, changes: Mapping[str, Any]) -> Experimen
     """An arm with what its `training.recipe` says.
 
     Raises:
-        UserError: that, or the arm says a number twice.
+        UserError: the recipe cannot be followed, or the arm gives one of its numbers
+            itself.
     """
     followed = recipes.follow(arm)
     for field in changes:

@@ -16,7 +16,7 @@ _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _TAILS_50 = (0.25, 0.75)
 # ln of how much more compute growth takes to be whole: that of the middle back-test.
 _FULL_GROWTH = math.log(12.0)
-# Deviations grow at least so much where no back-test went.
+# How much wider than the draws deviations are, at least, where no back-test went.
 _UNTESTED = 1.25
 # ln of the factor that an interval says no more beyond: any value will do.
 _WIDEST = 60.0
@@ -117,11 +117,12 @@ class FittedLaw:
         highest: that a measurement can be: 1 for an error.
         reach: ln(m n / (M N)) beyond which `growth` sets in; it is whole where a
             back-test of middling distance would end. -inf: it is whole everywhere.
-        tested: how far back-tests predicted, in ln of compute. Their points lie half
-            as far in the mean: up to there beyond `reach` holds what they say of the
-            deviations. At three times that nobody knows, and deviations grow by a
-            quarter more, or by a quarter where back-tests would narrow them. inf: it
-            holds everywhere.
+        tested: how far the farthest back-test predicted, in ln of compute. What
+            back-tests say of the deviations holds to half as far beyond `reach`, where
+            their points lie in the mean. From one and a half times as far nothing was
+            tested: deviations are `_UNTESTED` times the draws', or that times `growth`
+            where it is above 1. Between the two it changes evenly. inf: what
+            back-tests say holds everywhere.
         misfits: of each draw where nothing was measured, in standard deviations
             [draws]; None: drawn by the seed.
     """

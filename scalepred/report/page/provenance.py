@@ -111,7 +111,7 @@ def _intervals(results: Results) -> str:
         )
         said += (
             f"; from {first} to {last} times the largest fitted compute they grow by a "
-            "quarter more, as no back-test went so far"
+            "quarter more, as few back-tests went so far, or none"
         )
     return said
 
