@@ -71,6 +71,29 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             path.unlink(missing_ok=True)
 
 
+_MOST_MAPPINGS = 20_000  # of memory; Linux ends a process that wants 65,530
+
+
+def _mappings() -> int:
+    """How many pieces of memory this process has mapped; 0 where no one can tell."""
+    told = pathlib.Path("/proc/self/maps")
+    return told.read_bytes().count(b"\n") if told.is_file() else 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_let_go() -> Iterator[None]:
+    """Each compiled program keeps three or more mappings for as long as it is cached.
+
+    A worker of many hundred tests would run out of them, and would crash in the midst
+    of a test that has nothing to do with it. The files of the programs stay.
+    """
+    yield
+    if _mappings() > _MOST_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+
+
 # No deadline: the first call of a jitted function takes as long as its compilation.
 hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)

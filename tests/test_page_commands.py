@@ -6,7 +6,7 @@ page becomes here, by how it begins:
 | command | here |
 | --- | --- |
 | below `<!-- run -->` | run as it stands, output compared (test_readme, test_docs) |
-| `scalepred --config=` | read with all its flags, its cells made; nothing is trained |
+| `scalepred --config=` | read with its flags, its cells made; trained two steps if slow |
 | `scalepred-fit` | run on a small table |
 | `python -m scalepred.commands.…` | run on small tables and few widths |
 | `python scripts/…` | its flags are those of the script; run small, too, if slow |
@@ -16,6 +16,7 @@ The pages on training, machines and forecasts are also run whole, in the order o
 page (slow). Only sizes are changed, by flags after those that the page shows.
 """
 
+import dataclasses
 import importlib
 import itertools
 import math
@@ -27,20 +28,23 @@ import socket
 import sys
 from typing import Any
 
+import numpy as np
 import pages
 import pytest
 from absl import flags
+from etils import epath
 from PIL import Image
 from test_commands import run_fit
 
-from scalepred import grid, validation
+from scalepred import config, grid, study, validation
 from scalepred.arms.make import make_experiments
 from scalepred.commands import train
-from scalepred.data import files
+from scalepred.data import files, text
 from scalepred.data.loading import load_dataset
 from scalepred.forecasting import recipes
 from scalepred.forecasting.gate import parse_arm_gate
 from scalepred.runtime import command as commands
+from scalepred.table import rows
 from scripts import run_pages
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -146,8 +150,8 @@ def folder(request, tmp_path, monkeypatch) -> pathlib.Path:
     return tmp_path
 
 
-def accept_study(arguments: list[str], capsys) -> None:
-    """The flags are known, the study is valid, its cells can be made."""
+def accept_study(arguments: list[str]) -> list[config.Experiment]:
+    """The flags are known, the study is valid, its cells can be made; its arms."""
     argv = ["scalepred", *arguments]
     for name in [name for name in train.FLAGS if name.startswith("config.")]:
         delattr(train.FLAGS, name)
@@ -162,12 +166,13 @@ def accept_study(arguments: list[str], capsys) -> None:
     every = make_experiments(experiment) if experiment.arms else {"": experiment}
     for one in every.values():
         validation.validate(one)
-        one = recipes.follow(one)
+        followed = recipes.follow(one)
         try:
             dataset = load_dataset(one.dataset, outline=True)
         except files.MissingData:  # how long it is follows from another's data
             continue
-        assert len(grid.make_cells(one, dataset)) >= 4
+        assert len(grid.make_cells(followed, dataset)) >= 4
+    return [*every.values()]
 
 
 def fit_small(arguments: list[str], capsys) -> None:
@@ -220,7 +225,7 @@ def play(command: str, capsys) -> None:
     words = shlex.split(command)
     words[0] = words[0].removeprefix(".venv/bin/")
     if words[0] == "scalepred":
-        accept_study(words[1:], capsys)
+        accept_study(words[1:])
     elif words[0] == "scalepred-fit":
         fit_small(words[1:], capsys)
     elif words[:2] == ["python", "-m"]:
@@ -253,6 +258,82 @@ def test_commands_of_every_page(page, folder, capsys):
         if page == "docs/training.md":
             (folder / "mine.py").write_text(pages.read_python(page)[0])
         play(command, capsys)
+
+
+# Each once, whatever is asked of it.
+STUDIES = sorted(
+    {
+        re.sub(r" --(workdir|stages|verify)\S*", "", command)
+        for page in WITH_COMMANDS
+        for command in pages.read_commands(page)
+        if "scalepred --config=experiments/" in command and not why_not(command)
+    }
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", STUDIES)
+def test_studies_of_pages_train(command, folder, monkeypatch, capsys):
+    """Every family, optimiser, schedule and reader of theirs, in seconds, not hours."""
+    if "training.recipe=runs/rates" in command:
+        made = ["runs.csv", "--workdir=runs/rates"]
+        run_module("scalepred.commands.recipe", made, capsys)
+    arms = accept_study([*shlex.split(command)[1:], "--workdir=runs/x"])
+    monkeypatch.setenv("SCALEPRED_DATA", str(folder / "made_up"))
+    make_up_data()
+    for i, one in enumerate(arms):
+        workdir = folder / f"trained{i}"
+        study.run(shrink(one), epath.Path(workdir), ("train",))
+        found = rows.Table(workdir / "measurements.csv").rows
+        assert found
+        assert {row.status for row in found.values()} == {"ok"}
+
+
+def make_up_data() -> None:
+    """Noise in the shape of every dataset that would have to be fetched."""
+    random = np.random.default_rng(0)
+    for name, shape, classes in (
+        ("mnist", (28, 28), 10),
+        ("cifar10", (32, 32, 3), 10),
+        ("cifar100", (32, 32, 3), 100),
+    ):
+        arrays = {}
+        for part, count in (("train", 2048), ("test", 128)):
+            pixels = random.integers(256, size=(count, *shape))
+            arrays[f"{part}_x"] = pixels.astype(np.uint8)
+            arrays[f"{part}_y"] = random.integers(classes, size=count)
+        files.save_prepared(name, arrays)
+    words = [b"<unk>", *(b"w%d" % k for k in range(2500))]
+    parts = [
+        [b" ".join(random.choice(words, 20)) for _ in range(count)]
+        for count in (2000, 100, 100)
+    ]
+    for name in ("ptb", "wikitext2"):
+        files.save_prepared(name, text.encode("words", *parts))
+    files.save_prepared("books", text.encode("bytes", *parts))
+
+
+def shrink(experiment: config.Experiment) -> config.Experiment:
+    """Its smallest model at two sizes of the data, two steps each."""
+    cells, training = experiment.grid, experiment.training
+    fewer: dict[str, Any] = {
+        "widths": (min(cells.widths),),
+        "learning_rates": cells.learning_rates[:2],
+        "seeds": 1,
+    }
+    if not cells.data_per_param:
+        fewer["data_fractions"] = (0.5, 1.0)
+    if not cells.branches:  # which are of one epoch
+        short = {"steps": 2, "epochs": 0.0, "data_per_param": 0.0}
+        training = dataclasses.replace(training, **short)
+    return dataclasses.replace(
+        experiment,
+        grid=dataclasses.replace(cells, **fewer),
+        training=training,
+        fit=config.Fitting(),
+        targets=config.Targets(),
+        arms={},
+    )
 
 
 def test_every_reason_is_of_a_command():
@@ -300,6 +381,8 @@ QUICK = {
     "bench_saving": "--steps=2 --seeds=1",
     "bench_training": "--families=mlp --rounds=1 --seeds=1 --length=0.02 --widths=4,8",
     "bench_compile": "--programs=context_mlp",
+    "bench_fitting": "--rounds=1 --sample=2",
+    "bench_planning": "--studies=protein --budgets=50 --seeds=1 --resamples=20",
     "bench_growth": "--cells=1000 --stages=grid",
     "score_forecasts": "",
 }
@@ -308,8 +391,6 @@ OTHERS = {
     "prepare_data": "run with the page on training",
     "bench_pairs": "run with the study of its page",
     "soak": "run by test_soak",
-    "bench_fitting": "takes minutes at its smallest; compares with scipy",
-    "bench_planning": "takes minutes at its smallest",
 }
 SCRIPTS = {
     match[1]: match[0].removeprefix(".venv/bin/")

@@ -175,7 +175,7 @@ class Provenance:
         return Provenance(date, invocation.command(), table, invocation.seconds())
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # each is itself only
 class Results:
     """All a study found.
 

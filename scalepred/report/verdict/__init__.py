@@ -5,6 +5,8 @@ two people who look at the same runs read the same word. docs/reading.md explain
 to readers.
 """
 
+import functools
+
 from scalepred.report.results import Results
 from scalepred.report.verdict.card import Card
 from scalepred.report.verdict.need import need_card
@@ -17,6 +19,7 @@ _NO_ADVICE = "Do not decide by this: the fit cannot be trusted"
 _NOT_KNOWN = "This fit cannot say"
 
 
+@functools.lru_cache(maxsize=1)  # The page, the terminal and the JSON ask in turn.
 def cards(results: Results) -> tuple[Card, Card, Card]:
     """Trust, need and worth, in this order."""
     trust, need, worth = trust_card(results), need_card(results), worth_card(results)
