@@ -6,7 +6,7 @@ page becomes here, by how it begins:
 | command | here |
 | --- | --- |
 | below `<!-- run -->` | run as it stands, output compared (test_readme, test_docs) |
-| `scalepred --config=` | read with its flags, its cells made; trained two steps if slow |
+| `scalepred --config=` | read with its flags, its cells made; if slow, trained a bit |
 | `scalepred-fit` | run on a small table |
 | `python -m scalepred.commands.…` | run on small tables and few widths |
 | `python scripts/…` | its flags are those of the script; run small, too, if slow |
