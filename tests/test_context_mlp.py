@@ -19,7 +19,9 @@ def test_sees_the_last_eight_tokens_and_no_others(depth):
     params = {**variables.params, "output": {"kernel": kernel}}
 
     def logits(x):
-        found, _ = model.apply(params, {}, x, train=True, key=jax.random.key(0))
+        found, _ = model.apply(
+            params, variables.state, x, train=True, key=jax.random.key(0)
+        )
         return np.asarray(found)[0]
 
     x = jax.random.randint(jax.random.key(2), (1, 32), 0, 50)

@@ -351,7 +351,7 @@ def test_what_runs_briefly_is_compiled_in_a_hurry(
     data, _ = device_data.put_data(plan, DATASET, DEVICES)
     pack = dataclasses.replace(pack, seconds=seconds)
     engine.compile_pack(pack, DATASET, data, DEVICES)
-    started, stepped, scored = asked
+    stepped, scored, started = asked
     assert (started, stepped, scored) == (True, steps_hurried, scores_hurried)
 
 

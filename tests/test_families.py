@@ -70,6 +70,7 @@ FAMILIES = [
     Family("wide_resnet", _images(), (2, 3), 8, "sgd", 0.1),
     Family("transformer", _text(), (16, 32), 1, "adam", 0.01),
     Family("transformer_mup", _text(), (16, 32), 1, "adam", 0.01),
+    Family("context_mlp", _text(), (4, 6), 2, "adam", 0.01),
 ]
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scalepred.models.initializers import fan_in_normal, normal
-from scalepred.models.layers import Embedding, Linear, check_tokens
+from scalepred.models.layers import Embedding, Linear, TrueWidth, check_tokens
 from scalepred.models.model import Model, from_nnx
 
 _CONTEXT = 8  # tokens
@@ -32,21 +32,15 @@ class ContextMLP(nnx.Module):
         self.embedding = Embedding(
             vocabulary_size, _FEATURES, init=normal(1.0), rngs=rngs
         )
-        shrink = _BASE_WIDTH / width
-        self.layers = nnx.List(
-            [Linear(_CONTEXT * _FEATURES, width, gain=1.0, rngs=rngs)]
-        )
-        init = fan_in_normal(math.sqrt(2) / shrink)
+        self.width = TrueWidth(jnp.float32(width))
+        self.layers = nnx.List([Linear(_CONTEXT * _FEATURES, width, rngs=rngs)])
+        # Starts that much larger where the product is that much smaller.
+        init = fan_in_normal(math.sqrt(2) * width / _BASE_WIDTH)
         for _ in range(depth - 1):
-            layer = Linear(width, width, gain=shrink, kernel_init=init, rngs=rngs)
-            self.layers.append(layer)
+            self.layers.append(Linear(width, width, kernel_init=init, rngs=rngs))
+        zeros = nnx.initializers.zeros
         self.output = Linear(
-            width,
-            vocabulary_size,
-            use_bias=False,
-            gain=shrink,
-            kernel_init=nnx.initializers.zeros,
-            rngs=rngs,
+            width, vocabulary_size, use_bias=False, kernel_init=zeros, rngs=rngs
         )
 
     def __call__(self, tokens: jax.Array, rngs: nnx.Rngs) -> jax.Array:
@@ -57,9 +51,12 @@ class ContextMLP(nnx.Module):
         length = tokens.shape[1]
         seen = [padded[:, back : back + length] for back in range(_CONTEXT)]
         x = jnp.concatenate(seen, axis=-1)
-        for layer in self.layers:
-            x = nnx.gelu(layer(x))
-        return self.output(x)
+        first, *others = self.layers
+        x = nnx.gelu(first(x))
+        gain = _BASE_WIDTH / self.width[...].astype(x.dtype)
+        for layer in others:
+            x = nnx.gelu(layer(x * gain))
+        return self.output(x) * gain
 
 
 def build(
@@ -80,4 +77,5 @@ def build(
     return from_nnx(
         lambda rngs: ContextMLP(width, depth, num_classes, rngs),
         embeddings=frozenset({"embedding", "output"}),
+        can_be_padded=True,
     )

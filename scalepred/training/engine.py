@@ -7,7 +7,6 @@ time. What runs seldom is compiled in a hurry.
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -222,7 +221,10 @@ def compile_pack(
 def _compile_all(
     pack: Pack, program: Program, shapes: _Shapes, mesh: Mesh
 ) -> tuple[Any, Any, Any, Any]:
-    """Start, step, score, and add rows, which is None unless data are streamed."""
+    """Start, step, score, and add rows, which is None unless data are streamed.
+
+    While one is traced, those traced before it are compiled, the longest first.
+    """
     is_cpu = mesh.devices.flat[0].platform == "cpu"
     lanes_here = pack.lanes // pack.num_devices
     one_by_one = is_cpu or pack.lane_axis == "map"
@@ -234,39 +236,52 @@ def _compile_all(
     )
     functions = make_functions(program, layout, pack.describe())
     options = _choose_options(pack, mesh.devices.size)
-    compile_one = functools.partial(_compile, pack, mesh)
     state, args, marked, data, slab, scores = shapes
     number = np.int32(0)
-    lanes_and_data: tuple[Any, ...] = (LANES, LANES, EVERYWHERE, EVERYWHERE)
-    if slab:
-        lanes_and_data = *lanes_and_data[:3], LaneData(LANES, LANES, EVERYWHERE, LANES)
-    start = compile_one(
-        functions.start, (LANES,) * 3, (state, args, marked), options.start, (0,)
-    )
-    step = compile_one(
-        functions.step, lanes_and_data, (state, args, number, data), options.step, (0,)
-    )
-    of_lanes = LANES, LANES, LANES, lanes_and_data[-1]
-    if slab is None or scores is None:
-        given = state, args, marked, data
-        return (
-            start,
-            step,
-            compile_one(functions.score, of_lanes, given, options.score),
-            None,
+    of_data = LaneData(LANES, LANES, EVERYWHERE, LANES) if slab else EVERYWHERE
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+
+        def compile_one(*asked: Any) -> concurrent.futures.Future:
+            return pool.submit(_trace(pack, mesh, *asked))
+
+        step = compile_one(
+            functions.step,
+            (LANES, LANES, EVERYWHERE, of_data),
+            (state, args, number, data),
+            options.step,
+            (0,),
         )
-    score = compile_one(
-        functions.score_some,
-        (*of_lanes, LANES, LANES, EVERYWHERE, EVERYWHERE),
-        (state, args, marked, data, *scores, number, number),
-        options.score,
-        (4, 5),
-    )
-    rows = data._replace(order=None), slab
-    return start, step, score, compile_one(slabs.add_rows, (LANES,) * 2, rows, {}, (0,))
+        if slab is None or scores is None:
+            score = compile_one(
+                functions.score,
+                (LANES, LANES, LANES, of_data),
+                (state, args, marked, data),
+                options.score,
+            )
+        else:
+            score = compile_one(
+                functions.score_some,
+                (LANES, LANES, LANES, of_data, LANES, LANES, EVERYWHERE, EVERYWHERE),
+                (state, args, marked, data, *scores, number, number),
+                options.score,
+                (4, 5),
+            )
+        start = compile_one(
+            functions.start, (LANES,) * 3, (state, args, marked), options.start, (0,)
+        )
+        add_rows = None
+        if slab:
+            rows = data._replace(order=None), slab
+            add_rows = compile_one(slabs.add_rows, (LANES,) * 2, rows, {}, (0,))
+        return (
+            start.result(),
+            step.result(),
+            score.result(),
+            add_rows and add_rows.result(),
+        )
 
 
-def _compile(
+def _trace(
     pack: Pack,
     mesh: Mesh,
     function: Callable,
@@ -274,8 +289,8 @@ def _compile(
     args: Any,
     options: Options,
     donated: tuple[int, ...] = (),
-) -> Any:
-    """One function, its lanes sharded as `specs` say; it gives lanes."""
+) -> Callable[[], Any]:
+    """One function, its lanes sharded as `specs` say; what is left is to compile it."""
     platform = mesh.devices.flat[0].platform
     # No lane speaks to another, so there is nothing for check_vma to check.
     sharded = jax.shard_map(
@@ -283,7 +298,8 @@ def _compile(
     )
     with traced_as(pack.convolution, platform), _products(pack.key, platform):
         lowered = jax.jit(sharded, donate_argnums=donated).lower(*args)
-    return lowered.compile(compiler.known(options) if platform == "cpu" else None)
+    asked = compiler.known(options) if platform == "cpu" else None
+    return lambda: lowered.compile(asked)
 
 
 def _products(key: ProgramKey, platform: str) -> contextlib.AbstractContextManager:
