@@ -112,7 +112,7 @@ STAGES: dict[str, Callable[[Callable[[], None]], None]] = {
         checkpoint.Checkpoints, "finish", die, nth=2
     ),
     "fit": lambda die: _before(evidence, "fit", _later(die, 0.5)),
-    "forecast": lambda die: _before(forecast, "make_record", _later(die, 0.1)),
+    "forecast": lambda die: _before(forecast, "make_record", die),
     "forecast write": lambda die: _in_forecast_write(die, ".json"),
     "forecast's fit write": lambda die: _in_forecast_write(die, ".npz"),
     "verify": lambda die: _before(study, "await_forecast", _later(die, 0.5)),

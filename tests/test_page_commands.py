@@ -376,13 +376,14 @@ QUICK = {
     "bench_arms": "--trials=1 --resamples=20",
     "bench_calibration": "--grids=1 --resamples=20",
     "bench_comparing": "--trials=1 --resamples=20",
-    "bench_extrapolation": "--studies=curves --laws=m4 --ratios=10",
+    "bench_extrapolation": "--data=DIR --studies=curves --laws=m4 --ratios=10",
     "bench_recipe": "--sweeps=2",
     "bench_saving": "--steps=2 --seeds=1",
     "bench_training": "--families=mlp --rounds=1 --seeds=1 --length=0.02 --widths=4,8",
     "bench_compile": "--programs=context_mlp",
-    "bench_fitting": "--rounds=1 --sample=2",
-    "bench_planning": "--studies=protein --budgets=50 --seeds=1 --resamples=20",
+    "bench_fitting": "--data=DIR --rounds=1 --sample=2",
+    "bench_planning": "--data=DIR --studies=protein --budgets=50 --seeds=1"
+    " --resamples=20",
     "bench_growth": "--cells=1000 --stages=grid",
     "score_forecasts": "",
 }
@@ -415,11 +416,17 @@ def shell(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_scripts_of_pages_run(name, shell, request):
-    command = f"seeds=1 shared=0; {SCRIPTS[name]}"  # of the loop around one
-    if "--data" in command:
+    # Flags of the page are dropped where the quick one is given: lists would add up.
+    ours = [flag.partition("=")[0] for flag in QUICK[name].split()]
+    page = [
+        word for word in SCRIPTS[name].split() if word.partition("=")[0] not in ours
+    ]
+    # The variables are those of the loop around one of them.
+    command = f"seeds=1 shared=0; {' '.join(page)} {QUICK[name]}"
+    if "DIR" in command:
         data = request.getfixturevalue("shared_data") / "measured"
-        command = f"{command.replace('--data=DIR', '')} --data={data}"
-    assert shell(f"{command} {QUICK[name]}").strip()
+        command = command.replace("DIR", str(data))
+    assert shell(command).strip()
 
 
 def test_every_script_is_run_small():
