@@ -125,21 +125,15 @@ def train(
     if not owners:
         return collections.deque(all_news, maxlen=1).pop() if plan.num_cells else None
     what = "evidence" if checkpoints == "checkpoints" else "forecast"
-    log(workdir, f"{plan.num_cells} of {len(cells)} cells to train ({what})")
-    if plan.is_streamed:
-        note = device_data.explain(study.dataset, plan.packs[0].stream_rows)
-        console.print_line(note)
-        log(workdir, note)
-    if not plan.num_cells:
+    planned = [cell for pack in plan.packs for cell in pack.queue]
+    log(workdir, f"{len(planned)} of {len(cells)} cells to train ({what})")
+    _tell_plan(study, plan, planned)
+    if not planned:
         where = workdir if arms else owners[0].table.path
         console.print_line(
             f"All {len(cells)} runs ({what}) are in {where}; nothing to train."
         )
         return None
-    planned = [cell for pack in plan.packs for cell in pack.queue]
-    often = [cell for cell in planned if round(cell.epochs) > MOST_EPOCHS]
-    if packing.stop_hopeless and often:
-        _tell(study, words.describe_never_stopped(len(often), len(planned)))
     news = _fill(study, owners, plan, all_news)
     if news is not None:
         log(
@@ -151,6 +145,17 @@ def train(
         _tell_spent(study, planned)
         _tell_stopped(study, owners, planned)
     return news
+
+
+def _tell_plan(study: Study, plan: ensemble.Plan, planned: Sequence[Cell]) -> None:
+    """Where data are streamed from, and which runs are never stopped on the way."""
+    if plan.is_streamed:
+        note = device_data.explain(study.dataset, plan.packs[0].stream_rows)
+        console.print_line(note)
+        log(study.workdir, note)
+    often = [cell for cell in planned if round(cell.epochs) > MOST_EPOCHS]
+    if study.experiment.packing.stop_hopeless and often:
+        _tell(study, words.describe_never_stopped(len(often), len(planned)))
 
 
 def _tell(study: Study, said: str) -> None:

@@ -50,7 +50,7 @@ def test_a_clean_grid_has_no_outliers():
 
 def test_outliers_are_named_with_what_they_do():
     found = sentences(grid(p35=1.2), residual=HUBER)
-    assert "(1.02B parameters and 102B examples)" in found["outliers"]
+    assert "the point at 1.02B parameters and 102B examples lies" in found["outliers"]
     assert "the model exponent would be" in found["outliers"]
 
 

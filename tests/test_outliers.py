@@ -157,3 +157,29 @@ def test_a_single_run_among_many_seeds_is_noisier():
     assert not find(m[own], n[own], value)[0]
     value[own == 20] = truth(m, n)[20] * 1.3
     assert find(m[own], n[own], value)[0] == set(value[own == 20])
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "middle"])
+@pytest.mark.parametrize("value", [4.0, 11.0, 1e9])
+def test_auto_names_the_run_that_diverged(which, value):
+    """Even the largest, which leads the law, named by the law of the others."""
+    m, n = grid(5)
+    at = {"largest": 24, "smallest": 0, "middle": 12}[which]
+    noise = np.random.default_rng(1).standard_normal(25)
+    values = truth(m, n) * (1 + 0.005 * noise)
+    values[at] = max(value, 2 * values[at])
+    fit = scalepred.fit(
+        Surface.from_arrays(m, n, values, metric="loss"), "auto", resamples=0
+    )
+    sentence = {w.code: w.sentence for w in fit.warnings}["outliers"]
+    sizes = numbers.write(m[at]), numbers.write(n[at])
+    place = f"{sizes[0]} parameters and {sizes[1]} examples"
+    assert sentence.startswith(f"the point at {place} lies more than 5")
+
+
+def test_auto_names_no_run_where_larger_models_do_worse():
+    """Over-fitting is no accident of one run."""
+    m, n = grid(5)
+    values = truth(m, n) + 0.3 * np.clip(np.log10(m / n), 0, None)
+    surface = Surface.from_arrays(m, n, values, metric="loss")
+    assert not np.any(outliers.stand_above_smaller(surface))

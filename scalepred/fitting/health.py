@@ -286,7 +286,12 @@ def _find_outliers(result: LeastSquares | Auto) -> tuple[np.ndarray, np.ndarray]
     points, count = result.points, len(result.surface)
     noise = result.noise.of(points.log_value) ** 2 / result.surface.num_seeds
     unmoved, equal = np.empty((count, 0)), np.ones(count)
-    apart = outliers.judge(result.differences, unmoved, equal, noise, MIN_POINTS)
+    differences = result.differences
+    if count <= _MANY_POINTS:  # but a run that ends high bends the end of the law
+        above = outliers.stand_above_smaller(result.surface)
+        if np.any(above):
+            differences = result.differences_without(above)
+    apart = outliers.judge(differences, unmoved, equal, noise, MIN_POINTS)
     return apart, result.without(~apart[None]) if np.any(apart) else result.theta[None]
 
 
@@ -317,11 +322,12 @@ def _name_points(result: LeastSquares | Auto, which: np.ndarray, where: str) -> 
         _place(surface, m, n)
         for m, n in zip(surface.params[which], surface.data[which], strict=True)
     ]
+    if len(places) == 1:
+        return f"the point at {places[0]} lies {where}"
     shown = "; ".join(places[:_SHOWN])
     if len(places) > _SHOWN:
         shown += f"; and {len(places) - _SHOWN} more"
-    lie = "one point lies" if len(places) == 1 else f"{len(places)} points lie"
-    return f"{lie} {where} ({shown})"
+    return f"{len(places)} points lie {where} ({shown})"
 
 
 def _moved_exponents(

@@ -29,6 +29,8 @@ _PARTS, _ROUNDS, _ITERATIONS = 24, 5, 30
 _MORE_POINTS, _PART_SHARE = 3, 0.25
 # The judgement and the fit without those it names, in turns, until they agree.
 _TURNS = 4
+# A run whose ln value is so much above that of a smaller one may have diverged.
+_WORSE = 0.05
 # All runs of one size, if so many, are not wrong by accident: there the law is.
 _WHOLE_SIZE = 3
 
@@ -109,6 +111,21 @@ def judge(
             apart |= first
         inside |= distance <= max(nearest, _NEAR)
     return apart
+
+
+def stand_above_smaller(surface: Surface) -> np.ndarray:
+    """Points that did far worse than one of no larger model and no more data [points].
+
+    Runs that diverged are such. Where more are so than may be outliers, the values rise
+    with a size, and none is returned. All pairs of points are looked at.
+    """
+    m, n, logs = surface.params, surface.data, np.log(surface.value)
+    smaller = (m <= m[:, None]) & (n <= n[:, None])
+    if surface.epochs is not None:  # more of them may over-fit
+        smaller &= surface.epochs == surface.epochs[:, None]
+    above = logs - np.min(np.where(smaller, logs, np.inf), axis=1)  # >= 0: one's own
+    far = above > _WORSE
+    return far & (far.sum() <= len(far) - _core_size(len(far)))
 
 
 def _core_size(count: int) -> int:

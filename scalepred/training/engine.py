@@ -273,12 +273,8 @@ def _compile_all(
         if slab:
             rows = data._replace(order=None), slab
             add_rows = compile_one(slabs.add_rows, (LANES,) * 2, rows, {}, (0,))
-        return (
-            start.result(),
-            step.result(),
-            score.result(),
-            add_rows and add_rows.result(),
-        )
+        done = start.result(), step.result(), score.result()
+        return *done, add_rows and add_rows.result()
 
 
 def _trace(

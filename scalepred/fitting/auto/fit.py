@@ -166,6 +166,16 @@ class Auto:
         found = posterior.predict_points(self.law, members, self.points, everything)
         return self.shares @ found[0]
 
+    def differences_without(self, hidden: np.ndarray) -> np.ndarray:
+        """Of all points, from the best member refitted without some [points].
+
+        Args:
+            hidden: points that it is fitted without [points].
+        """
+        masks = ~hidden[None]
+        law, found = self._refit(masks)
+        return posterior.predict_points(law, found, self.points, masks)[0][0]
+
     @functools.cached_property
     def misfit(self) -> float:
         """Standard deviation of the true means about the law, in ln value."""
@@ -268,11 +278,14 @@ class Auto:
         Args:
             masks: points that stay [masks, points].
         """
+        return self._refit(masks)[1].theta
+
+    def _refit(self, masks: np.ndarray) -> tuple[Law, posterior.Estimate]:
+        """The best member's law and estimate, by mask."""
         kind, near = _Kind.of(self.surface), None
         if not np.all(sample.choose(self.surface, self.refit_points)):
             near = _take(self.estimate, np.repeat(self.best, len(masks)))
-        found = _estimate(self.points, masks, kind, self.best, self.seed, near)
-        return found[1].theta
+        return _estimate(self.points, masks, kind, self.best, self.seed, near)
 
     def _draw(self) -> np.ndarray:
         """Draws of theta from all members, by their weights [draws, parameters]."""

@@ -118,11 +118,10 @@ def estimate(
     mean, own_sd = _stack_priors(members, settings, is_loss, law.num_parameters)
     mean, own_sd = mean[lanes], own_sd[lanes]
     theta = _start(mean, own_sd, seed, near)
-    equal = np.array([member.is_equal for member in members])
-    power = np.where(equal, 0.0, settings.compute_power)[lanes]
+    powers = [0.0 if one.is_equal else settings.compute_power for one in members]
+    power = np.array(powers)[lanes]
     problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
-    if "epochs" not in axes:
-        problem = problem._replace(z=None)
+    problem = problem if "epochs" in axes else problem._replace(z=None)
     solution, problem, spreads = _learn(
         law, problem, theta, settings, own_sd, has_level
     )
