@@ -21,7 +21,7 @@ from scalepred.fitting.answers import SAME_SIZE, Answer
 from scalepred.fitting.estimate import axes_of, knows_split
 from scalepred.fitting.region import check_target
 from scalepred.forecasting import forecast as forecasts
-from scalepred.forecasting.gate import Gate, Verdict, judge
+from scalepred.forecasting.gate import Gate, Verdict, check_costs, judge
 from scalepred.report import console, machine, results
 from scalepred.report.figure_process import FigureProcess
 from scalepred.report.page import page
@@ -218,6 +218,7 @@ def check_questions(
                 f"{name}: law={law} knows nothing of {lacking[0]} here; it needs "
                 "points that vary in both sizes and a law of both"
             )
+        check_costs(gate, points)
         if math.isnan(gate.budget):
             _check_place(name, law, axes, points, gate.params, gate.data)
     _check_place(
@@ -315,6 +316,13 @@ def leave_out(
         said.append(
             f"--budget is left out: {why}, so no split of a budget can be told; for "
             "the value along a ladder ask --law=power_compute"
+        )
+        questions = dataclasses.replace(questions, budget=0.0)
+    elif questions.budget and not points.knows_costs:
+        said.append(
+            f"--budget is left out: data are {points.data_unit}, and what one costs is "
+            "not known; give a column of FLOPs, or of tokens in place of "
+            f"{points.data_unit}"
         )
         questions = dataclasses.replace(questions, budget=0.0)
     elif questions.budget > _ABSURD * 6 * largest:

@@ -511,3 +511,137 @@ def test_gates_take_numbers_as_people_write_them():
 def test_flags_that_are_no_numbers(tmp_path, capsys, flag):
     result = run_fit(capsys, "--measurements=p.csv", f"--workdir={tmp_path}", flag)
     assert result[0] == 2
+
+
+A_STEP = {
+    "tokens a step": ("batch_size_tokens", "262144", 262144),
+    "batch and length": ("config/batch_size,config/seq_len", "512,1024", 512 * 1024),
+    "with one accumulation": ("bs,context_length,grad_accum", "64,2048,1", 64 * 2048),
+    "other letters": ("Global Batch Size,max_seq_length", "1K,512", 512_000),
+}
+
+
+def of_steps(names: str, cells: str, a_step: int) -> str:
+    rows = [(m, round(n / a_step), v) for m, n, v in ROWS]
+    template = f"{{m:.0f}},{{n}},{cells},{{v:.6f}}"
+    return lines(template, f"params,steps,{names},loss", rows)
+
+
+@pytest.mark.parametrize("kind", A_STEP)
+def test_steps_are_counted_in_tokens_where_the_table_tells(tmp_path, kind):
+    names, cells, a_step = A_STEP[kind]
+    surface = read(tmp_path, of_steps(names, cells, a_step))
+    assert_whole(surface, 5e-3)
+    assert surface.data_unit == "tokens"
+    assert any("data is 'steps x " in note for note in surface.notes)
+    as_they_are = read(
+        tmp_path, of_steps(names, cells, a_step), columns={"data": "steps"}
+    )
+    assert as_they_are.data_unit == "steps"
+    np.testing.assert_allclose(as_they_are.data, N / a_step, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("names", "cells"),
+    [
+        ("batch_size,seq_len,gradient_accumulation_steps", "512,1024,4"),
+        ("batch_size,seq_len,config/world_size", "512,1024,8"),
+        ("batch_size,seq_len", "0.5M,1024"),  # tokens already
+        ("batch_size,seq_len", "auto,1024"),
+        ("per_device_train_batch_size,seq_len", "8,1024"),
+        ("batch_size", "512"),
+    ],
+)
+def test_steps_stay_steps_where_what_they_take_is_in_doubt(tmp_path, names, cells):
+    surface = read(tmp_path, of_steps(names, cells, 512 * 1024))
+    assert surface.data_unit == "steps"
+    np.testing.assert_allclose(surface.data, N / 512 / 1024, rtol=5e-3)
+
+
+def test_batches_that_differ_are_no_setting_of_which_one_is_best(tmp_path):
+    """Every row is a point of its own, though steps are those of another."""
+    rows = [
+        f"{m:.0f},{n / 1024 / (256 << (i % 2)):.9g},{256 << (i % 2)},1024,{v:.6f}"
+        for i, (m, n, v) in enumerate(ROWS)
+    ]
+    header = "params,step,batch_size,seq_len,loss"
+    assert_whole(read(tmp_path, "\n".join([header, *rows])), 1e-4)
+
+
+@pytest.mark.parametrize("column", ["steps", "audio hours", "sequences"])
+def test_no_budget_is_answered_in_what_has_no_flops(tmp_path, capsys, column):
+    path, unit = tmp_path / "points.csv", column.split()[-1]
+    path.write_text(lines(header=f"params,{column},loss"))
+    common = [f"--measurements={path}", "--law=chinchilla", "--resamples=20"]
+    status, out, err = run_fit(
+        capsys, *common, f"--workdir={tmp_path / 'w'}", "--budget=1e21", BEYOND
+    )
+    assert status == 0, err
+    assert f"--budget is left out: data are {unit}, and what one costs" in out
+    gate = "--gate=value<=2.5,budget=1e21,probability=0.8"
+    asked = run_fit(capsys, *common, f"--workdir={tmp_path / 'v'}", gate)
+    assert_refused(asked, f"data are {unit}, and what one costs is not known")
+    with pytest.raises(UserError, match="what one costs is not known"):
+        along_compute(Surface.from_csv(path))
+    ours = lines("ours,{m:.0f},{n:.0f},{v:.6f}", f"family,params,{column},loss")
+    both = [ours, *ours.replace("ours", "theirs").splitlines()[1:]]
+    groups = tmp_path / "groups.csv"
+    groups.write_text("\n".join(both))
+    of_groups = [f"--measurements={groups}", *common[1:], "--by=family"]
+    status, out, err = run_fit(
+        capsys, *of_groups, f"--workdir={tmp_path / 'x'}", "--budget=1e21"
+    )
+    assert status == 0, err
+    assert f"--budget is left out: data are {unit}" in " ".join(out.split())
+    gate = "--gate=arm=ours better than theirs at budget=1e21 probability=0.8"
+    asked = run_fit(capsys, *of_groups, f"--workdir={tmp_path / 'y'}", gate)
+    assert_refused(asked, f"data are {unit}, and what one costs is not known")
+    # A column of FLOPs says what they cost.
+    rows = [f"{m:.0f},{n:.0f},{7e3 * m * n:.6g},{v:.6f}" for m, n, v in ROWS]
+    path.write_text("\n".join([f"params,{column},flops,loss", *rows]))
+    status, out, err = run_fit(
+        capsys, *common, f"--workdir={tmp_path / 'u'}", "--budget=1e25"
+    )
+    assert status == 0, err
+    assert "1e25 FLOPs reach a loss of" in out
+
+
+@pytest.mark.parametrize(
+    ("header", "unit", "metric"),
+    [
+        ("params,unique_tokens,epochs,loss", "tokens", "loss"),
+        ("params,speech_hours,epochs,neg_log_likelihood", "hours", "loss"),
+        ("params,Hours of audio,epochs,negative log-likelihood", "hours", "loss"),
+    ],
+)
+def test_more_usual_names(tmp_path, header, unit, metric):
+    surface = read(tmp_path, lines("{m:.0f},{n:.0f},1,{v:.6f}", header))
+    assert_whole(surface)
+    assert surface.data_unit == unit
+    assert surface.metric == metric
+
+
+def test_unique_data_and_epochs_are_three_sizes(tmp_path):
+    rows = [(m, n, v * (1 + 0.1 / k), k) for m, n, v in ROWS for k in (1, 2, 4)]
+    text = "\n".join(
+        ["params,unique_tokens,epochs,loss"]
+        + [f"{m:.0f},{n:.0f},{k},{v:.6f}" for m, n, v, k in rows]
+    )
+    surface = read(tmp_path, text, data_counts="if_told")
+    assert len(surface) == 75
+    assert surface.epochs is not None
+    np.testing.assert_allclose(surface.data, [n for _, n, *_ in rows])
+
+
+@pytest.mark.parametrize("name", ["top1", "top-1", "acc@1", "acc1", "Top1 acc"])
+def test_top_1_is_an_accuracy_and_refused_where_it_falls(tmp_path, name):
+    shares = [(m, n, 100 * math.exp(-v / 4)) for m, n, v in ROWS]
+    surface = read(tmp_path, lines(header=f"params,images,{name}", rows=shares))
+    assert surface.metric == "error"
+    np.testing.assert_allclose(surface.value, 1 - np.exp(-LOSS / 4), rtol=1e-5)
+    errors = [(m, n, 100 - share) for m, n, share in shares]
+    with pytest.raises(UserError, match="say --metric=error, or loss"):
+        read(tmp_path, lines(header=f"params,images,{name}", rows=errors))
+    right = lines(header=f"params,images,{name}_err", rows=errors)
+    if name in ("top1", "top-1"):
+        np.testing.assert_allclose(read(tmp_path, right).value, surface.value)

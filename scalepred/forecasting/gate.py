@@ -15,6 +15,7 @@ from scalepred.fitting.comparison import compare
 from scalepred.fitting.fit import Fit
 from scalepred.table import numbers as table_numbers
 from scalepred.table.points import LARGEST, MOST_FLOPS, SMALLEST
+from scalepred.table.surface import Surface
 
 
 class Gate(NamedTuple):
@@ -181,6 +182,8 @@ def judge_arms(
     found = []
     for gate in gates:
         pair = {name: fits[name] for name in (gate.than, gate.arm)}
+        for fit in pair.values():
+            check_costs(gate, fit.surface)
         if math.isnan(gate.budget):
             targets = [(gate.params, gate.data)]
             told = compare(pair, targets=targets, seed=seed).pairs[0].targets[0]
@@ -188,6 +191,19 @@ def judge_arms(
             told = compare(pair, budgets=[gate.budget], seed=seed).pairs[0].places[0]
         found.append(Verdict(gate, told.better, told.better >= gate.probability))
     return found
+
+
+def check_costs(gate: Gate | ArmGate, points: Surface) -> None:
+    """Refuses a budget where nobody knows what runs cost.
+
+    Raises:
+        UserError: names the gate and what it lacks.
+    """
+    if not math.isnan(gate.budget) and not points.knows_costs:
+        raise UserError(
+            f"--gate={gate.text}: data are {points.data_unit}, and what one costs is "
+            "not known; name sizes in place of a budget, or give a column of FLOPs"
+        )
 
 
 def check_arms(arms: Mapping[str, object], gates: Sequence[ArmGate]) -> None:

@@ -16,6 +16,7 @@ from scalepred.table import (
     naming,
     numbers,
     settings,
+    steps,
     stopped,
 )
 from scalepred.table.left_out import LeftOut
@@ -33,7 +34,7 @@ from scalepred.table.selection import (
 # What data count, by a word in the name of their column.
 _UNITS = (
     "tokens", "images", "samples", "steps", "words", "sentences", "bytes", "sequences",
-    "documents",
+    "documents", "hours",
 )  # fmt: skip
 
 
@@ -156,6 +157,8 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     metric, conversion, note = _tell_metric(
         good[0][1], named.columns["value"], asked.metric, values, path
     )
+    good, named = steps.count_tokens(good, named, asked.columns, reader.decimal)
+    reader = reader._replace(named=named)
     notes += _describe(raw, named, reader, conversion.metric if conversion else metric)
     good, filled = lacking.fill(good, named, reader.number)
     notes += [note] if note else []

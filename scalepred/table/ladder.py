@@ -20,8 +20,13 @@ def along_compute(surface: Surface) -> Surface:
     """The points with FLOPs in the place of data, and a model size of 1.
 
     Raises:
-        UserError: model and data do not rise together.
+        UserError: model and data do not rise together, or nobody knows what runs cost.
     """
+    if not surface.knows_costs:
+        raise UserError(
+            f"--law=..._compute: data are {surface.data_unit}, and what one costs is "
+            "not known; give a column of FLOPs, or choose another law"
+        )
     off = np.abs(np.log(surface.seen) - _log_data_at(surface, surface.params))
     if np.max(off) > np.log1p(_ON_LADDER):
         worst = int(np.argmax(off))

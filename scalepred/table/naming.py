@@ -27,21 +27,22 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "n samples", "num samples", "samples seen", "examples seen", "images seen",
         "images", "train samples", "consumed samples", "bytes", "n bytes", "num bytes",
         "bytes seen", "train bytes", "words", "n words", "sentences", "sequences",
-        "documents",
+        "documents", "hours of audio", "audio hours", "hours of speech", "speech hours",
     ),
     "value": (
         "value", "test loss", "test error", "loss test", "val loss", "validation loss",
         "valid loss", "eval loss", "loss val", "eval validation loss", "loss",
         "final loss", "loss mean", "mean loss", "loss nats", "loss bits", "error",
         "error rate", "err", "test err", "val error", "validation error", "eval error",
-        "top1 error", "top 1 error", "test ce",
-        "cross entropy", "ce", "nll", "l", "mse", "test mse", "val mse", "rmse",
-        "mae", "wer", "test wer", "cer", "test bpb", "val bpb", "bpb",
-        "bits per byte", "bpc", "bits per character", "perplexity", "test perplexity",
-        "val perplexity", "eval perplexity", "ppl", "test ppl", "val ppl",
+        "top1 error", "top 1 error", "top1 err", "top 1 err", "test ce",
+        "cross entropy", "ce", "nll", "negative log likelihood", "neg log likelihood",
+        "l", "mse", "test mse", "val mse", "rmse", "mae", "wer", "test wer", "cer",
+        "test bpb", "val bpb", "bpb", "bits per byte", "bpc", "bits per character",
+        "perplexity", "test perplexity", "val perplexity", "eval perplexity", "ppl",
+        "test ppl", "val ppl",
         "test accuracy", "test acc", "val accuracy", "val acc", "validation accuracy",
         "eval accuracy", "eval acc", "accuracy", "acc", "top 1 accuracy",
-        "top1 accuracy", "top 1 acc", "top1 acc",
+        "top1 accuracy", "top 1 acc", "top1 acc", "top1", "top 1", "acc1", "acc 1",
         "auc", "test auc", "val auc", "r2", "test r2", "f1", "test f1", "bleu",
         "train loss", "training loss",
     ),
@@ -61,6 +62,8 @@ _USUAL: dict[str, tuple[str, ...]] = {
 # How far a run has come: the data of a curve where nothing better is there.
 _STEPS = ("step", "steps", "global step", "trainer global step", "iteration", "iter")
 _STEPS += ("train steps", "training steps", "num steps", "epoch")
+# Data, where epochs say how often they were seen and nothing counts all of it.
+_UNIQUE = ("unique tokens", "unique data", "unique examples", "unique samples")
 # What tools put before a name.
 _PREFIX = re.compile(
     r"^(params|parameters|user attrs|config|summary|summarymetrics|metrics|hparams|"
@@ -167,6 +170,9 @@ def find(
             if unit != 1:
                 units[ours] = unit
     _find_letters(columns, units, free)
+    if not {"data", "flops"} & columns.keys() and "epochs" in columns:
+        unique = next((name for name in free if plainly[name] in _UNIQUE), None)
+        columns |= {"data": unique} if unique else {}
     if "data" not in columns and (steps := find_steps(free)):
         columns["data"] = steps
     _check_experts(columns, said, free, path)
@@ -219,7 +225,7 @@ def _find_usual(
                 text, unit = name, 1.0
                 own = plainly[name]
                 if without_prefix:
-                    own = _PREFIX.sub("", own)
+                    own = drop_prefix(own)
                 if own != wanted and ours in SIZES:
                     text, unit = _split_unit(name)
                     own = plain(text)
@@ -292,6 +298,11 @@ def _find_said_unit(ours: str, theirs: str) -> float:
 def plain(name: str) -> str:
     """A name to be compared: lower case, all but letters and digits as one space."""
     return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
+
+
+def drop_prefix(plainly: str) -> str:
+    """A plain name without what tools put before it, such as config."""
+    return _PREFIX.sub("", plainly)
 
 
 def show(names: Sequence[str]) -> str:

@@ -23,6 +23,9 @@ from scalepred.table.readers import files
 from scalepred.table.readers import frame as frame_reader
 from scalepred.table.rows import Measurement
 
+# Data of which one stands for many tokens or examples, so that 6 m n are no FLOPs.
+_MANY_IN_ONE = ("steps", "epochs", "hours", "sequences", "sentences", "documents")
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Surface:
@@ -75,6 +78,12 @@ class Surface:
     def work(self) -> np.ndarray:
         """Model size times data seen: what compute goes with [points]."""
         return self.params * self.seen
+
+    @property
+    def knows_costs(self) -> bool:
+        """Whether the table tells FLOPs, or counts data of which one takes 6 m."""
+        is_told = bool(np.any(np.isfinite(self.compute)))
+        return is_told or self.data_unit not in _MANY_IN_ONE
 
     @property
     def highest(self) -> float:
