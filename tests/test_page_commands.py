@@ -376,7 +376,7 @@ QUICK = {
     "bench_arms": "--trials=1 --resamples=20",
     "bench_calibration": "--grids=1 --resamples=20",
     "bench_comparing": "--trials=1 --resamples=20",
-    "bench_extrapolation": "--data=DIR --studies=curves --laws=m4 --ratios=10",
+    "bench_extrapolation": "--data=DIR --studies=repeated --laws=chinchilla",
     "bench_recipe": "--sweeps=2",
     "bench_saving": "--steps=2 --seeds=1",
     "bench_training": "--families=mlp --rounds=1 --seeds=1 --length=0.02 --widths=4,8",
