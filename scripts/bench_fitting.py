@@ -50,6 +50,13 @@ _GRID = np.array(
 )
 _RESAMPLES = 1000
 _PEER_STARTS = 32
+_STARTS = flags.DEFINE_integer(
+    "starts",
+    len(_GRID),
+    "of the published grid, evenly",
+    lower_bound=1,
+    upper_bound=len(_GRID),
+)
 # Whether starts are pruned, and the steps of each.
 _WAYS = {
     "all, up to 300 steps": (False, 300),
@@ -150,7 +157,7 @@ def differentiated_objective() -> dict[str, object] | None:
 
 
 def own_grid(surface: Surface, prune: bool, steps: int) -> float:
-    """Best objective from the same 4,500 starts, at most so many steps each."""
+    """Best objective from the same starts, at most so many steps each."""
     points = multistart.make_points(surface)
     law = grid_law(points.params_unit, points.data_unit)
     found = multistart.fit_subsets(
@@ -158,7 +165,7 @@ def own_grid(surface: Surface, prune: bool, steps: int) -> float:
         points,
         np.ones((1, len(surface)), bool),
         residual=_HUBER,
-        starts=len(_GRID),
+        starts=_STARTS.value,
         max_iterations=steps,
         prune=prune,
     )
@@ -168,7 +175,8 @@ def own_grid(surface: Surface, prune: bool, steps: int) -> float:
 @functools.cache
 def grid_law(params_unit: float, data_unit: float) -> laws.Law:
     """chinchilla that starts from the grid; one object, so that it compiles once."""
-    log_a, log_b, log_e, alpha, beta = _GRID.T
+    some = np.linspace(0, len(_GRID) - 1, _STARTS.value).astype(int)
+    log_a, log_b, log_e, alpha, beta = _GRID[some].T
     alpha, beta = np.maximum(alpha, 1e-3), np.maximum(beta, 1e-3)
     inner = [
         log_e,
@@ -283,20 +291,11 @@ def show(name: str, seconds: float, per: float = 1.0, note: str = "") -> None:
     print(f"| {name} | {seconds * 1e3:.4g} ms | {per:.3g} | {note} |", flush=True)
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    folder = pathlib.Path(_DATA.value)
-    if not (folder / "chinchilla_epoch.csv").is_file():
-        sys.exit(f"--data={folder}: no chinchilla_epoch.csv there; name its folder")
-    command.cache_programs()
-    surface = Surface.from_arrays(*read_points(folder), metric="loss")
-    points = surface.params, surface.data, surface.value  # in its order
+def time_starts(surface: Surface, points: Sequence[np.ndarray]) -> None:
+    """The published grid of starts: ours, scipy's and chinchilla's."""
     rng = np.random.default_rng(0)
     sample = _GRID[rng.choice(len(_GRID), _SAMPLE.value, replace=False)]
-    picks = rng.integers(0, len(surface), (_RESAMPLES, len(surface)))
-    few = picks[: _SAMPLE.value]
-
-    print("| what | median | times faster | |\n| --- | --- | --- | --- |")
+    count, what = _STARTS.value, f"{_STARTS.value:,} starts"
     with tempfile.TemporaryDirectory() as work:
         others = peer_grid(points, work)
         took = alternate(
@@ -310,25 +309,25 @@ def main(argv: list[str]) -> None:
             },
             _ROUNDS.value,
         )
-    whole = took["scipy"] * len(_GRID) / len(sample)
-    show("4,500 starts, scipy L-BFGS-B", whole, 1.0, f"from {len(sample)} starts")
+    whole = took["scipy"] * count / len(sample)
+    show(f"{what}, scipy L-BFGS-B", whole, 1.0, f"from {len(sample)} starts")
     if others is None:
         print("| chinchilla | | | absent: install it to compare |")
     else:
-        all_starts = took["chinchilla"] * len(_GRID) / _PEER_STARTS
+        all_starts = took["chinchilla"] * count / _PEER_STARTS
         note = f"from {_PEER_STARTS} starts, on all cores"
-        show("4,500 starts, chinchilla", all_starts, whole / all_starts, note)
+        show(f"{what}, chinchilla", all_starts, whole / all_starts, note)
     for name, way in _WAYS.items():
         above = own_grid(surface, *way) / _BEST_KNOWN - 1
         note = f"objective {above:+.1e} of the best known"
-        show(f"4,500 starts, {name}", took[name], whole / took[name], note)
+        show(f"{what}, {name}", took[name], whole / took[name], note)
 
-    def fit() -> object:
-        return scalepred.fit(surface, "chinchilla", residual=_HUBER)
 
-    took = alternate({"fit": fit}, 10 * _ROUNDS.value)
-    show("scalepred.fit, 240 points", took["fit"])
-
+def time_resamples(surface: Surface, points: Sequence[np.ndarray]) -> None:
+    """Of Epoch's bootstrap: ours, scipy's, and scipy's with autograd."""
+    rng = np.random.default_rng(1)
+    picks = rng.integers(0, len(surface), (_RESAMPLES, len(surface)))
+    few = picks[: _SAMPLE.value]
     published = differentiated_objective()
     contestants: dict[str, Callable[[], object]] = {
         "by hand": lambda: scipy_resamples(points, few),
@@ -351,6 +350,9 @@ def main(argv: list[str]) -> None:
     note = f"worst objective {worst:+.1e} of scipy's"
     show("1,000 resamples, scalepred", took["own"], whole / took["own"], note)
 
+
+def time_whole_fits(surface: Surface, points: Sequence[np.ndarray]) -> None:
+    """With back-tests and draws, beside simple-scaling-laws."""
     peer = peer_frame(points)
     if peer is None:
         print("| simple-scaling-laws | | | absent: install it to compare |")
@@ -367,6 +369,26 @@ def main(argv: list[str]) -> None:
     grid = rosenfeld_surface()
     took = alternate({"own": lambda: scalepred.fit(grid, "rosenfeld").fitted}, 25)
     show("Rosenfeld, 42 points, back-tests, 1,000 draws", took["own"])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    folder = pathlib.Path(_DATA.value)
+    if not (folder / "chinchilla_epoch.csv").is_file():
+        sys.exit(f"--data={folder}: no chinchilla_epoch.csv there; name its folder")
+    command.cache_programs()
+    surface = Surface.from_arrays(*read_points(folder), metric="loss")
+    points = surface.params, surface.data, surface.value  # in its order
+    print("| what | median | times faster | |\n| --- | --- | --- | --- |")
+    time_starts(surface, points)
+
+    def fit() -> object:
+        return scalepred.fit(surface, "chinchilla", residual=_HUBER)
+
+    took = alternate({"fit": fit}, 10 * _ROUNDS.value)
+    show("scalepred.fit, 240 points", took["fit"])
+    time_resamples(surface, points)
+    time_whole_fits(surface, points)
 
 
 if __name__ == "__main__":

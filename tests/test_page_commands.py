@@ -381,8 +381,8 @@ QUICK = {
     "bench_saving": "--steps=2 --seeds=1",
     "bench_training": "--families=mlp --rounds=1 --seeds=1 --length=0.02 --widths=4,8",
     "bench_compile": "--programs=context_mlp",
-    "bench_fitting": "--data=DIR --rounds=1 --sample=2",
-    "bench_planning": "--data=DIR --studies=protein --budgets=50 --seeds=1"
+    "bench_fitting": "--data=DIR --rounds=1 --sample=2 --starts=90",
+    "bench_planning": "--data=DIR --studies=steplaw --budgets=50 --seeds=1"
     " --resamples=20",
     "bench_growth": "--cells=1000 --stages=grid",
     "score_forecasts": "",
