@@ -645,3 +645,29 @@ def test_top_1_is_an_accuracy_and_refused_where_it_falls(tmp_path, name):
     right = lines(header=f"params,images,{name}_err", rows=errors)
     if name in ("top1", "top-1"):
         np.testing.assert_allclose(read(tmp_path, right).value, surface.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "template"),
+    [
+        ("params,tokens_per_param,loss", "{m:.0f},{r:.9g},{v:.6f}"),
+        ("Params (M),tokens per parameter,loss", "{p:.9g},{r:.9g},{v:.6f}"),
+        ("N,D/N,loss", "{m:.0f},{r:.9g},{v:.6f}"),
+        ("params,flops,TPP,loss", "{m:.0f},{f:.9g},{r:.9g},{v:.6f}"),
+    ],
+)
+def test_data_follow_from_data_a_parameter(tmp_path, header, template):
+    rows = [
+        template.format(m=m, p=m / 1e6, r=n / m, f=7 * m * n, v=v) for m, n, v in ROWS
+    ]
+    surface = read(tmp_path, "\n".join([header, *rows]))
+    assert_whole(surface)
+    assert any(" x " in note for note in surface.notes)
+    if "token" in header:
+        assert surface.data_unit == "tokens"
+
+
+def test_data_a_parameter_with_a_comma_for_decimals(tmp_path):
+    rows = [f"{m:.0f};{comma(n / m)};{comma(v)}" for m, n, v in ROWS]
+    text = "\n".join(["params;tokens_per_param;loss", *rows])
+    assert_whole(read(tmp_path, text), 1e-4)

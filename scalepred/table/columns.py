@@ -15,8 +15,8 @@ from scalepred.table import (
     meaning,
     naming,
     numbers,
+    products,
     settings,
-    steps,
     stopped,
 )
 from scalepred.table.left_out import LeftOut
@@ -157,7 +157,7 @@ def tell_runs(raw: Raw, path: object, asked: Asked) -> Told:
     metric, conversion, note = _tell_metric(
         good[0][1], named.columns["value"], asked.metric, values, path
     )
-    good, named = steps.count_tokens(good, named, asked.columns, reader.decimal)
+    good, named = products.multiply(good, named, asked.columns, reader.decimal)
     reader = reader._replace(named=named)
     notes += _describe(raw, named, reader, conversion.metric if conversion else metric)
     good, filled = lacking.fill(good, named, reader.number)

@@ -64,6 +64,11 @@ _STEPS = ("step", "steps", "global step", "trainer global step", "iteration", "i
 _STEPS += ("train steps", "training steps", "num steps", "epoch")
 # Data, where epochs say how often they were seen and nothing counts all of it.
 _UNIQUE = ("unique tokens", "unique data", "unique examples", "unique samples")
+# Data a parameter.
+_RATIO = re.compile(
+    r"(tokens?|data|examples|samples|images) (per|to) (n |non embedding )?"
+    r"param(eter)?s?( ratio)?|tokens? param(eter)?s? ratio|tpp|d n( ratio)?|d per n"
+)
 # What tools put before a name.
 _PREFIX = re.compile(
     r"^(params|parameters|user attrs|config|summary|summarymetrics|metrics|hparams|"
@@ -249,7 +254,7 @@ def _find_letters(
             units.update({ours: unit} if unit != 1 else {})
 
     if "params" not in columns and "N" in there:
-        if "D" in there or "C" in there or "data" in columns:
+        if "D" in there or "C" in there or "data" in columns or find_ratio(free):
             take("params", "N")
     elif "params" not in columns and "m" in there and "n" in there:
         take("params", "m")
@@ -298,6 +303,11 @@ def _find_said_unit(ours: str, theirs: str) -> float:
 def plain(name: str) -> str:
     """A name to be compared: lower case, all but letters and digits as one space."""
     return re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
+
+
+def find_ratio(header: Sequence[str]) -> str:
+    """The column of data a parameter; "" where there is none."""
+    return next((name for name in header if _RATIO.fullmatch(plain(name))), "")
 
 
 def drop_prefix(plainly: str) -> str:

@@ -1,4 +1,7 @@
-"""Steps times what one step takes: tokens, where a table tells batch and length."""
+"""Data that no column counts, but two or three together do.
+
+Steps times what one step takes are tokens; parameters times data a parameter are data.
+"""
 
 import math
 import re
@@ -29,14 +32,14 @@ _PARTS = re.compile(
     r"(gradient|grad) (accumulation|accum|acc)( steps)?|accumulate grad batches|"
     r"world size|(n|num) (gpus?|devices|nodes|workers)|data parallel( size)?"
 )
-# No step takes so many tokens: the batch counts tokens already, or something else.
-_MOST_TOKENS = 1e8
+# No step takes more tokens, and no parameter: then a batch counts tokens already.
+_MOST = 1e8
 
 
-def count_tokens(
+def multiply(
     rows: Rows, named: Naming, said: Mapping[str, str], decimal: str
 ) -> tuple[Rows, Naming]:
-    """Data in tokens in place of steps; all as it is where not every row tells.
+    """Data as the product of columns; all as it is where not every row tells.
 
     Args:
         rows: that count, by our names.
@@ -48,30 +51,42 @@ def count_tokens(
         The rows, and the columns: that of data says what was multiplied.
     """
     header = list(rows[0][1])
-    step = named.columns.get("data", "")
-    if "data" in said or naming.find_steps([step]) != step or "epoch" in step.lower():
+    data, unit = named.columns.get("data", ""), named.units.get("data", 1.0)
+    cells, factors = {}, []
+    if not data and "params" in named.columns:
+        factors = ["params", naming.find_ratio(header)]
+        unit = named.units.get("params", 1.0)
+    elif "data" not in said and naming.find_steps([data]) == data and data != "epoch":
+        factors = ["data", *_find_a_step(rows, header, decimal)]
+        cells = {"data_unit": "tokens"}
+    if len(factors) < 2 or not all(factors):
         return rows, named
-    a_step, batch = _find(header, _TOKENS), _find(header, _BATCH)
-    factors = [a_step] if a_step else [batch, _find(header, _LENGTH)]
+    counted = []
+    for line, row in rows:
+        first, *others = (_read(row[name], decimal) for name in factors)
+        each = math.prod(others)
+        count = first * each * unit
+        if not (0 < each <= _MOST and count >= 1):  # nor NaN
+            return rows, named
+        counted.append((line, {**cells, **row, "data": f"{count:.0f}"}))
+    how = " x ".join(named.columns.get(name, name) for name in factors)
+    units = {name: unit for name, unit in named.units.items() if name != "data"}
+    columns = named.columns | {"data": how}
+    return counted, named._replace(columns=columns, units=units, is_guessed=True)
+
+
+def _find_a_step(rows: Rows, header: Sequence[str], decimal: str) -> list[str]:
+    """The columns that say how many tokens a step takes; some "" where none does."""
     parts = [
         name
         for name in header
         if _PARTS.fullmatch(naming.drop_prefix(naming.plain(name)))
     ]
-    shared = any(_read(row[name], decimal) != 1 for name in parts for _, row in rows)
-    if not all(factors) or shared:
-        return rows, named
-    counted = []
-    for line, row in rows:
-        tokens = math.prod(_read(row[name], decimal) for name in factors)
-        count = _read(row["data"], decimal) * tokens
-        if not (1 <= tokens <= _MOST_TOKENS and count >= 1):  # not so of NaN, too
-            return rows, named
-        cells = {"data": f"{count:.0f}", "data_unit": row.get("data_unit") or "tokens"}
-        counted.append((line, {**row, **cells}))
-    how = " x ".join([step, *factors])
-    columns = named.columns | {"data": how}
-    return counted, named._replace(columns=columns, is_guessed=True)
+    if any(_read(row[name], decimal) != 1 for name in parts for _, row in rows):
+        return [""]
+    if tokens := _find(header, _TOKENS):
+        return [tokens]
+    return [_find(header, _BATCH), _find(header, _LENGTH)]
 
 
 def _find(header: Sequence[str], usual: Sequence[str]) -> str:
