@@ -671,3 +671,47 @@ def test_data_a_parameter_with_a_comma_for_decimals(tmp_path):
     rows = [f"{m:.0f};{comma(n / m)};{comma(v)}" for m, n, v in ROWS]
     text = "\n".join(["params;tokens_per_param;loss", *rows])
     assert_whole(read(tmp_path, text), 1e-4)
+
+
+def in_passes(name: str, value: float = 0.1) -> str:
+    rows = [
+        f"{m:.0f},{n:.0f},{k},{v * (1 + value / k):.6f}"
+        for m, n, v in ROWS
+        for k in (1, 2, 4)
+    ]
+    return "\n".join([f"params,tokens,{name},loss", *rows])
+
+
+@pytest.mark.parametrize("name", ["epochs", "Epochs", "num_epochs", "unique_tokens"])
+def test_runs_that_saw_data_differently_often_are_no_seeds(tmp_path, name):
+    """Where passes are no size, the best of each size counts, and it is told."""
+    surface = read(tmp_path, in_passes(name))
+    assert len(surface) == 25
+    np.testing.assert_allclose(surface.value, LOSS * 1.025, rtol=1e-5)
+    assert any("the best of each size counts" in note for note in surface.notes)
+
+
+def test_where_one_model_was_trained_passes_are_no_size(tmp_path):
+    text = in_passes("epochs").splitlines()
+    one = [line for line in text[1:] if line.startswith("10000000,")]
+    surface = read(tmp_path, "\n".join([text[0], *one]), data_counts="if_told")
+    assert len(surface) == 5
+    assert surface.epochs is None
+    np.testing.assert_allclose(surface.value, LOSS[:5] * 1.025, rtol=1e-5)
+    for part in ("epochs are left out", "the best of each size counts"):
+        assert any(part in note for note in surface.notes)
+
+
+@pytest.mark.parametrize("cell", ["0", "", "none", "many"])
+def test_epochs_that_nobody_asked_for_may_be_anything(tmp_path, cell):
+    text = lines("{m:.0f},{n:.0f},{v:.6f}," + cell, "params,tokens,loss,epochs")
+    assert_whole(read(tmp_path, text))
+
+
+def test_epochs_that_differ_by_rounding_are_seeds(tmp_path):
+    rows = [
+        f"{m:.0f},{n:.0f},{k},{v:.6f}" for m, n, v in ROWS for k in (0.98, 1.0, 1.03)
+    ]
+    surface = read(tmp_path, "\n".join(["params,tokens,epochs,loss", *rows]))
+    assert_whole(surface)
+    assert np.all(surface.num_seeds == 3)

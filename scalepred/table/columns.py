@@ -22,7 +22,7 @@ from scalepred.table import (
 from scalepred.table.left_out import LeftOut
 from scalepred.table.meaning import Conversion
 from scalepred.table.readers.raw import Raw, Row
-from scalepred.table.repeats import tell_if_told, tell_repeats
+from scalepred.table.repeats import Repeats, find_passes, tell_if_told, tell_repeats
 from scalepred.table.selection import (
     check_no_twins,
     select,
@@ -182,16 +182,21 @@ def tell(raw: Raw, path: object, asked: Asked) -> Columns:
     told = tell_runs(raw, path, asked)
     good, reader, notes = told.rows, told.reader, told.notes
     lacking.check_curve(told.rows, reader.named, path)
+    rises = told.conversion is not None and told.conversion.is_risen
+
+    def read(cell: str) -> float:
+        return numbers.parse(cell, reader.decimal)
+
     if varying := find_settings(told):
         lacking.check_settings(varying, reader.named, path)
-        rises = told.conversion is not None and told.conversion.is_risen
-        good, note = settings.keep_best(
-            good, varying, lambda cell: numbers.parse(cell, reader.decimal), rises
-        )
+        good, note = settings.keep_best(good, varying, read, rises)
         notes.append(note)
-    return _make_columns(
-        good, reader, asked, told.metric, told.conversion, notes, told.left_out
-    )
+    repeats, note = _tell_repeats(good, reader, asked)
+    notes += [note] if note else []
+    if repeats is None and (passes := find_passes(good, reader.number)):
+        good, note = settings.keep_best(good, [passes], read, rises, with_epochs=False)
+        notes.append(note)
+    return _make_columns(good, told, asked, repeats, notes)
 
 
 def find_settings(told: Told) -> list[str]:
@@ -207,16 +212,30 @@ _OF_A_SETTING = (
 _OURS = ("data_unit", "unique_data", "unique_tokens", "cell_id", "width", "depth")
 
 
+def _tell_repeats(
+    rows: list[tuple[int, Row]], reader: Reader, asked: Asked
+) -> tuple[Repeats | None, str]:
+    """How often data were seen, where that is to be a size; and what is said of it."""
+    params, data = (
+        [reader.number(line, row, name) for line, row in rows]
+        for name in ("params", "data")
+    )
+    if asked.data_counts is None:
+        return None, ""
+    if asked.data_counts == "if_told":
+        return tell_if_told(reader.path, rows, params, data, reader.number)
+    told = tell_repeats(reader.path, rows, data, asked.data_counts, reader.number)
+    return told, told.note
+
+
 def _make_columns(
     rows: list[tuple[int, Row]],
-    reader: Reader,
+    told: Told,
     asked: Asked,
-    metric: str,
-    conversion: Conversion | None,
+    repeats: Repeats | None,
     notes: list[str],
-    left_out: LeftOut,
 ) -> Columns:
-    first = rows[0][1]
+    first, conversion, reader = rows[0][1], told.conversion, told.reader
 
     def read(name: str) -> list[float]:
         return [reader.number(line, row, name) for line, row in rows]
@@ -225,32 +244,25 @@ def _make_columns(
     value = [reader.number(line, row, "value", zero=True) for line, row in rows]
     if conversion is not None:
         value = [conversion.apply(number) for number in value]
-    epochs, unit = None, first.get("data_unit", "") or _find_unit(reader.named)
-    told, note = None, ""
-    if asked.data_counts == "if_told":
-        told, note = tell_if_told(reader.path, rows, params, data, reader.number)
-    elif asked.data_counts is not None:
-        told = tell_repeats(reader.path, rows, data, asked.data_counts, reader.number)
-        note = told.note
-    if told is not None:
-        data, epochs = told.unique, told.epochs
-        unit = told.unit or unit
-    notes += [note] if note else []
+    epochs, unit = None, find_data_unit(first, reader)
+    if repeats is not None:
+        data, epochs = repeats.unique, repeats.epochs
+        unit = repeats.unit or unit
     sizes = {"params": np.array(params), "data": np.array(data)}
     for name, own in sizes.items():
         _check_counts(name, own, name in reader.named.columns, unit)
         if mixed := meaning.find_mixed_units(name, own):
-            notes.append(mixed)
+            notes = [*notes, mixed]
     turned = conversion.name if conversion is not None and conversion.is_risen else ""
     # What is called an error or a loss may rise: the fit says that it does not scale.
     if turned or not (conversion or asked.metric):
         arrays = sizes["params"], sizes["data"], np.array(value)
-        meaning.check_falls(*arrays, metric, turned)
+        meaning.check_falls(*arrays, told.metric, turned)
     return Columns(
         params,
         data,
         value,
-        metric=metric,
+        metric=told.metric,
         seed=np.array([row["seed"] for _, row in rows]) if "seed" in first else None,
         weight=read("weight") if "weight" in first else None,
         compute=_read_flops(rows, reader, params, data),
@@ -258,7 +270,7 @@ def _make_columns(
         data_unit=unit,
         notes=notes,
         epochs=epochs,
-        left_out=left_out,
+        left_out=told.left_out,
         conversion=conversion,
     )
 

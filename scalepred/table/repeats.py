@@ -1,5 +1,6 @@
 """Data that were seen more than once: what a column of data counts."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -131,6 +132,32 @@ def tell_if_told(
     else:
         return told, told.note
     return None, f"epochs are left out: {why}"
+
+
+def find_passes(
+    rows: list[tuple[int, Row]], number: Callable[[int, Row, str], float]
+) -> str:
+    """The column by which runs of the same sizes saw data differently often, or "".
+
+    Args:
+        rows: by our names.
+        number: (line, row, column) -> the cell as a number.
+    """
+    for name in ("epochs", *UNIQUE_COLUMNS):
+        ends: dict[tuple[str, str], tuple[float, float]] = {}
+        for line, row in rows:
+            try:
+                own = number(line, row, name) if row.get(name) else math.nan
+            except UserError:  # as good as no column: nobody asked for it
+                own = math.nan
+            if math.isnan(own):
+                continue
+            sizes = row["params"], row["data"]
+            low, high = ends.get(sizes, (own, own))
+            ends[sizes] = min(low, own), max(high, own)
+        if any(high > SAME_EPOCHS * low for low, high in ends.values()):
+            return name
+    return ""
 
 
 def _follows(epochs: np.ndarray, params: np.ndarray, data: np.ndarray) -> bool:

@@ -104,6 +104,7 @@ def keep_best(
     settings: Sequence[str],
     read: Callable[[str], float],
     rises: bool,
+    with_epochs: bool = True,
 ) -> Reduced:
     """Of every size the runs of the setting that did best.
 
@@ -115,6 +116,7 @@ def keep_best(
         settings: columns, from `find_settings`.
         read: a cell of value or validation_value as a number.
         rises: higher values are better.
+        with_epochs: these are a size, where the table has them.
     """
 
     def has_validation(row: Row) -> bool:
@@ -125,7 +127,8 @@ def keep_best(
         by = "validation_value"
     groups: dict[tuple, dict[tuple, list[tuple[int, Row]]]] = {}
     for line, row in rows:
-        runs = groups.setdefault(_sizes(row), {})
+        sizes = _sizes(row) if with_epochs else _sizes(row)[:2]
+        runs = groups.setdefault(sizes, {})
         runs.setdefault(tuple(row[name] for name in settings), []).append((line, row))
 
     def judge(runs: Sequence[tuple[int, Row]]) -> float:

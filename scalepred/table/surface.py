@@ -218,7 +218,8 @@ class Surface:
                 new) or auto: seen where there is a column of unique data, else unique;
                 a note says which. if_told: auto, where the table says how often data
                 were seen and that is a third size, no function of the two others.
-                None: epochs are not read.
+                None: epochs are no size, and of runs that differ in them the best
+                of each size count.
             columns: by our name, what the table calls it.
             decimal: "." or ","; "": as the numbers show.
             where: COLUMN=VALUE, which rows must have.
