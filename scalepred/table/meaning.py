@@ -12,7 +12,7 @@ from scalepred.metrics import is_bounded
 
 # Shares that rise as a model gets better; one minus them is an error.
 _SHARES = re.compile(
-    r"\b(acc ?\d?|accuracy|top ?\d|f1|auc|auroc|auprc|map|miou|iou|bleu\d?|rouge\w*|"
+    r"\b(acc ?\d?|accuracy|f1|auc|auroc|auprc|map|miou|iou|bleu\d?|rouge\w*|"
     r"exact match|em|precision|recall|pass ?\d+|pass k|win ?rate|success ?rate)\b"
 )
 _RISING = re.compile(r"\b(r2|r ?squared|reward|elo|psnr|ssim|spearman|pearson|score)\b")

@@ -42,7 +42,7 @@ _USUAL: dict[str, tuple[str, ...]] = {
         "test ppl", "val ppl",
         "test accuracy", "test acc", "val accuracy", "val acc", "validation accuracy",
         "eval accuracy", "eval acc", "accuracy", "acc", "top 1 accuracy",
-        "top1 accuracy", "top 1 acc", "top1 acc", "top1", "top 1", "acc1", "acc 1",
+        "top1 accuracy", "top 1 acc", "top1 acc", "acc1", "acc 1",
         "auc", "test auc", "val auc", "r2", "test r2", "f1", "test f1", "bleu",
         "train loss", "training loss",
     ),
