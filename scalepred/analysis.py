@@ -318,11 +318,10 @@ def leave_out(
             "the value along a ladder ask --law=power_compute"
         )
         questions = dataclasses.replace(questions, budget=0.0)
-    elif questions.budget and not points.knows_costs:
+    elif questions.budget and points.why_no_costs:
         said.append(
-            f"--budget is left out: data are {points.data_unit}, and what one costs is "
-            "not known; give a column of FLOPs, or of tokens in place of "
-            f"{points.data_unit}"
+            f"--budget is left out: {points.why_no_costs}; give a column of FLOPs, or "
+            f"of tokens in place of {points.data_unit}"
         )
         questions = dataclasses.replace(questions, budget=0.0)
     elif questions.budget > _ABSURD * 6 * largest:

@@ -224,12 +224,9 @@ def _compare(
     if budgets and not is_ladder and not {"params", "data"} <= axes:
         notes.append("--budget is left out: the laws follow one size, not compute")
         budgets = []
-    unknown = [one.surface for one in cases.values() if not one.surface.knows_costs]
-    if budgets and unknown:
-        notes.append(
-            f"--budget is left out: data are {unknown[0].data_unit}, and what one "
-            "costs is not known; give a column of FLOPs"
-        )
+    why = next(filter(None, (one.surface.why_no_costs for one in cases.values())), "")
+    if budgets and why:
+        notes.append(f"--budget is left out: {why}; give a column of FLOPs")
         budgets = []
     if targets and is_ladder:
         notes.append(

@@ -558,6 +558,17 @@ def test_steps_stay_steps_where_what_they_take_is_in_doubt(tmp_path, names, cell
     np.testing.assert_allclose(surface.data, N / 512 / 1024, rtol=5e-3)
 
 
+@pytest.mark.parametrize("data", ["Epoch", "epoch", ""])
+def test_epochs_and_flops_are_not_multiplied(tmp_path, data):
+    """Batch and length say nothing of an epoch, or where nothing counts data."""
+    size = data or "flops"
+    rows = [f"{k * 1e15 if not data else k},512,1024,{2 + 1 / k}" for k in range(1, 9)]
+    text = "\n".join([f"{size},batch_size,seq_len,loss", *rows])
+    surface = read(tmp_path, text)
+    assert surface.data_unit == ("epochs" if data else "FLOPs")
+    np.testing.assert_allclose(surface.value, 2 + 1 / np.arange(1, 9))
+
+
 def test_batches_that_differ_are_no_setting_of_which_one_is_best(tmp_path):
     """Every row is a point of its own, though steps are those of another."""
     rows = [
@@ -686,9 +697,9 @@ def test_data_a_parameter_with_a_comma_for_decimals(tmp_path):
     assert_whole(read(tmp_path, text), 1e-4)
 
 
-def in_passes(name: str, value: float = 0.1) -> str:
+def in_passes(name: str) -> str:
     rows = [
-        f"{m:.0f},{n:.0f},{k},{v * (1 + value / k):.6f}"
+        f"{m:.0f},{n:.0f},{k},{v * (1 + 0.1 / k):.6f}"
         for m, n, v in ROWS
         for k in (1, 2, 4)
     ]

@@ -287,7 +287,7 @@ def _find_outliers(result: LeastSquares | Auto) -> tuple[np.ndarray, np.ndarray]
     noise = result.noise.of(points.log_value) ** 2 / result.surface.num_seeds
     unmoved, equal = np.empty((count, 0)), np.ones(count)
     differences = result.differences
-    if count <= _MANY_POINTS:  # but a run that ends high bends the end of the law
+    if count <= _MANY_POINTS:  # but the largest run, if it diverged, bends the law
         above = outliers.stand_above_smaller(result.surface)
         if np.any(above):
             differences = result.differences_without(above)

@@ -199,10 +199,10 @@ def check_costs(gate: Gate | ArmGate, points: Surface) -> None:
     Raises:
         UserError: names the gate and what it lacks.
     """
-    if not math.isnan(gate.budget) and not points.knows_costs:
+    if not math.isnan(gate.budget) and points.why_no_costs:
         raise UserError(
-            f"--gate={gate.text}: data are {points.data_unit}, and what one costs is "
-            "not known; name sizes in place of a budget, or give a column of FLOPs"
+            f"--gate={gate.text}: {points.why_no_costs}; name sizes in place of a "
+            "budget, or give a column of FLOPs"
         )
 
 

@@ -216,15 +216,11 @@ def _tell_repeats(
     rows: list[tuple[int, Row]], reader: Reader, asked: Asked
 ) -> tuple[Repeats | None, str]:
     """How often data were seen, where that is to be a size; and what is said of it."""
-    params, data = (
-        [reader.number(line, row, name) for line, row in rows]
-        for name in ("params", "data")
-    )
     if asked.data_counts is None:
         return None, ""
     if asked.data_counts == "if_told":
-        return tell_if_told(reader.path, rows, params, data, reader.number)
-    told = tell_repeats(reader.path, rows, data, asked.data_counts, reader.number)
+        return tell_if_told(reader.path, rows, reader.number)
+    told = tell_repeats(reader.path, rows, asked.data_counts, reader.number)
     return told, told.note
 
 

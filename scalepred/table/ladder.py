@@ -22,10 +22,10 @@ def along_compute(surface: Surface) -> Surface:
     Raises:
         UserError: model and data do not rise together, or nobody knows what runs cost.
     """
-    if not surface.knows_costs:
+    if surface.why_no_costs:
         raise UserError(
-            f"--law=..._compute: data are {surface.data_unit}, and what one costs is "
-            "not known; give a column of FLOPs, or choose another law"
+            f"--law=..._compute: {surface.why_no_costs}; give a column of FLOPs, or "
+            "choose another law"
         )
     off = np.abs(np.log(surface.seen) - _log_data_at(surface, surface.params))
     if np.max(off) > np.log1p(_ON_LADDER):

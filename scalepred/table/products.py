@@ -56,7 +56,7 @@ def multiply(
     if not data and "params" in named.columns:
         factors = ["params", naming.find_ratio(header)]
         unit = named.units.get("params", 1.0)
-    elif "data" not in said and naming.find_steps([data]) == data and data != "epoch":
+    elif data and "data" not in said and _are_steps(data):
         factors = ["data", *_find_a_step(rows, header, decimal)]
         cells = {"data_unit": "tokens"}
     if len(factors) < 2 or not all(factors):
@@ -73,6 +73,11 @@ def multiply(
     units = {name: unit for name, unit in named.units.items() if name != "data"}
     columns = named.columns | {"data": how}
     return counted, named._replace(columns=columns, units=units, is_guessed=True)
+
+
+def _are_steps(name: str) -> bool:
+    """Whether a column of this name counts steps; epochs are none."""
+    return bool(naming.find_steps([name])) and naming.plain(name) != "epoch"
 
 
 def _find_a_step(rows: Rows, header: Sequence[str], decimal: str) -> list[str]:

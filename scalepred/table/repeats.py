@@ -1,6 +1,5 @@
 """Data that were seen more than once: what a column of data counts."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -39,7 +38,6 @@ class Repeats(NamedTuple):
 def tell_repeats(
     path: object,
     rows: list[tuple[int, Row]],
-    data: list[float],
     data_counts: str,
     number: Callable[[int, Row, str], float],
 ) -> Repeats:
@@ -48,7 +46,6 @@ def tell_repeats(
     Args:
         path: of the table, for errors.
         rows: by our names.
-        data: of each row.
         data_counts: auto, unique or seen; see `Surface.from_csv`.
         number: (line, row, column) -> the cell as a number.
 
@@ -74,6 +71,7 @@ def tell_repeats(
             + (" or unique_data" if counts_seen or is_auto else "")
             + "; a law of repeated data needs to know how often data were seen"
         )
+    data = read("data")
     epochs = read("epochs") if "epochs" in first else []
     if not counts_seen:
         note = f"data are {how} unique data, each seen `epochs` times"
@@ -98,8 +96,6 @@ def tell_repeats(
 def tell_if_told(
     path: object,
     rows: list[tuple[int, Row]],
-    params: list[float],
-    data: list[float],
     number: Callable[[int, Row, str], float],
 ) -> tuple[Repeats | None, str]:
     """How often data were seen, where the table says so and it is a third size.
@@ -107,8 +103,6 @@ def tell_if_told(
     Args:
         path: of the table, for errors.
         rows: by our names.
-        params: of each row.
-        data: of each row.
         number: (line, row, column) -> the cell as a number.
 
     Returns:
@@ -117,9 +111,10 @@ def tell_if_told(
     if not {"epochs", *UNIQUE_COLUMNS} & set(rows[0][1]):
         return None, ""
     try:
-        told = tell_repeats(path, rows, data, "auto", number)
+        told = tell_repeats(path, rows, "auto", number)
     except UserError as error:
         return None, f"epochs are left out: {error}"
+    params = [number(line, row, "params") for line, row in rows]
     epochs = np.array(told.epochs)
     if epochs.max() <= SAME_EPOCHS * epochs.min():
         return None, ""
@@ -144,13 +139,13 @@ def find_passes(
         number: (line, row, column) -> the cell as a number.
     """
     for name in ("epochs", *UNIQUE_COLUMNS):
+        if name not in rows[0][1]:
+            continue
         ends: dict[tuple[str, str], tuple[float, float]] = {}
         for line, row in rows:
             try:
-                own = number(line, row, name) if row.get(name) else math.nan
+                own = number(line, row, name)
             except UserError:  # as good as no column: nobody asked for it
-                own = math.nan
-            if math.isnan(own):
                 continue
             sizes = row["params"], row["data"]
             low, high = ends.get(sizes, (own, own))

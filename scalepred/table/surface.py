@@ -80,10 +80,11 @@ class Surface:
         return self.params * self.seen
 
     @property
-    def knows_costs(self) -> bool:
-        """Whether the table tells FLOPs, or counts data of which one takes 6 m."""
-        is_told = bool(np.any(np.isfinite(self.compute)))
-        return is_told or self.data_unit not in _MANY_IN_ONE
+    def why_no_costs(self) -> str:
+        """Why 6 m n are no FLOPs, and no others are there; "" where they are known."""
+        if self.data_unit not in _MANY_IN_ONE or np.any(np.isfinite(self.compute)):
+            return ""
+        return f"data are {self.data_unit}, and what one costs is not known"
 
     @property
     def highest(self) -> float:
