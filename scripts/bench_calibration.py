@@ -61,6 +61,7 @@ _CHINCHILLA = (
 _FARTHER = (4.0, 16.0, 64.0, 256.0, 1024.0)  # than the largest fitted compute
 _EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _BINS = tuple(itertools.pairwise(_EDGES))  # of probabilities
+_NO_ENDS = math.nan, math.nan  # of the 50 % intervals that answers do not have
 _MOST = 10.0  # that one interval counts in the mean score, in ln of the value or size
 
 
@@ -138,9 +139,10 @@ def _known(
     return FittedLaw(law, theta, none, scale, params, data, 0.0, 1.0, noise, seed=0)
 
 
-def examine(
-    seed: int, number: int, law: str, resamples: int
-) -> tuple[list[Held], list[Said]]:
+_Asked = tuple[list[Held], list[Said]]
+
+
+def examine(seed: int, number: int, law: str, resamples: int) -> _Asked:
     """Fits one grid and asks it everything."""
     grid = draw_grid(seed, number)
     rng = np.random.default_rng([seed, number, 1])
@@ -149,15 +151,20 @@ def examine(
         fit = scalepred.fit(
             grid.surface, grid.law if law == "true" else law, resamples=resamples
         )
-    most_params, most_data = grid.surface.params.max(), grid.surface.data.max()
-    held, said = [], []
+    held, said = _ask_farther(grid, fit, rng)
+    held_sizes = _ask_sizes(grid, fit)
+    held_budget, said_budget = _ask_budget(grid, fit, rng)
+    return held + held_sizes + held_budget, said + said_budget
 
-    # Forecasts, at the same shape of model and data farther out.
+
+def _ask_farther(grid: Grid, fit: scalepred.Fit, rng: np.random.Generator) -> _Asked:
+    """Forecasts, at the same shape of model and data farther out."""
     root = np.sqrt(_FARTHER)
-    m, n = most_params * root, most_data * root
+    m, n = grid.surface.params.max() * root, grid.surface.data.max() * root
     truth = grid.truth.log_value(m, n)
     runs = truth + grid.noise * rng.standard_normal(len(truth))
     found = fit.predict(m, n)
+    held, said = [], []
     for name, values, kind in (("run", runs, ""), ("mean", truth, "mean_")):
         ends = [
             np.log(getattr(found, f"{kind}{end}{level}"))
@@ -166,13 +173,9 @@ def examine(
         ]
         for i, farther in enumerate(_FARTHER):
             low, high, low_50, high_50 = (float(end[i]) for end in ends)
+            question = f"{name} at {farther:g}x"
             held.append(
-                Held(
-                    f"{name} at {farther:g}x",
-                    float(values[i]),
-                    (low, high),
-                    (low_50, high_50),
-                )
+                Held(question, float(values[i]), (low, high), (low_50, high_50))
             )
     # Values that the fit finds likely or not, chosen without knowledge of the truth.
     half = np.log(found.upper / found.lower) / 2
@@ -180,28 +183,38 @@ def examine(
     for name, seeds, values in (("run", 1, runs), ("mean", math.inf, truth)):
         chances = fit.probability(asked, m, n, seeds)
         for chance, value, wanted in zip(chances, values, asked, strict=True):
-            said.append(
-                Said(f"{name} <= value", float(chance), value <= np.log(wanted))
-            )
+            happened = value <= np.log(wanted)
+            said.append(Said(f"{name} <= value", float(chance), happened))
+    return held, said
 
-    nan = math.nan, math.nan
+
+def _ask_sizes(grid: Grid, fit: scalepred.Fit) -> list[Held]:
+    """How much of one size a value needs, the other given."""
+    most_params, most_data = grid.surface.params.max(), grid.surface.data.max()
     wanted = float(np.exp(grid.truth.log_value(2 * most_params, 8 * most_data)))
-    need = fit.data_needed(wanted, params=2 * most_params)
-    held.append(Held("data needed", math.log(8 * most_data), _log_ends(need), nan))
+    data = fit.data_needed(wanted, params=2 * most_params)
     wanted = float(np.exp(grid.truth.log_value(8 * most_params, 2 * most_data)))
-    need = fit.params_needed(wanted, data=2 * most_data)
-    held.append(Held("params needed", math.log(8 * most_params), _log_ends(need), nan))
+    params = fit.params_needed(wanted, data=2 * most_data)
+    return [
+        Held("data needed", math.log(8 * most_data), _log_ends(data), _NO_ENDS),
+        Held("params needed", math.log(8 * most_params), _log_ends(params), _NO_ENDS),
+    ]
 
-    budget = 64 * 6 * most_params * most_data
+
+def _ask_budget(grid: Grid, fit: scalepred.Fit, rng: np.random.Generator) -> _Asked:
+    """What a budget buys, and whether it reaches a value."""
+    budget = 64 * 6 * grid.surface.params.max() * grid.surface.data.max()
     ideal = answers.best_for_budget(grid.truth, budget, answers.Cost(6.0), "")
     best = fit.best_for_budget(budget)
-    held.append(Held("best for budget", math.log(ideal.value), _log_ends(best), nan))
-    truth_at = math.log(ideal.details["params"][0])
-    ends = best.details["params"][1:]
-    held.append(Held("budget's params", truth_at, _log(*ends), nan))
+    ideal_params, ends = ideal.details["params"][0], best.details["params"][1:]
+    held = [
+        Held("best for budget", math.log(ideal.value), _log_ends(best), _NO_ENDS),
+        Held("budget's params", math.log(ideal_params), _log(*ends), _NO_ENDS),
+    ]
     m, n = best.details["params"][0], best.details["data"][0]
     reached = float(np.exp(grid.truth.log_value(m, n)))
     half = math.log(best.upper / best.lower) / 2
+    said = []
     for _ in range(3):
         wanted = best.value * math.exp(half * rng.uniform(-1.2, 1.2))
         go = fit.budget_suffices(wanted, budget)

@@ -3,9 +3,12 @@
 Each method trains the same grid, from nothing to the last score, in a process of its
 own; methods take turns, and the table holds medians over the rounds.
 
-    python scripts/bench_training.py [--families=mlp,conv,decoder] [--rounds=3]
+    python scripts/bench_training.py [--families=mlp,conv,decoder,digits] [--rounds=3]
         [--methods=loop,scan,torch,torch_func,scalepred] [--seeds=4] [--length=1]
         [--widths=64] [--sweep]
+
+`digits` are the 1,176 short runs of experiments/digits_mlp.py, on arrays of their
+shape; it is left out unless it is named.
 
 With --sweep each program is timed with 1, 2, 4, ... lanes instead, and with the lanes
 that the autotuner takes. An accelerator that is not here can be compiled for, see
@@ -37,12 +40,15 @@ _ALL_FAMILIES = ["mlp", "conv", "decoder"]
 _ALL_METHODS = ["loop", "scan", "torch", "torch_func", "scalepred"]
 FAMILIES = flags.DEFINE_list("families", _ALL_FAMILIES, "Which.")
 _METHODS = flags.DEFINE_list("methods", _ALL_METHODS, "Which.")
-for _flag, _choices in ((FAMILIES, _ALL_FAMILIES), (_METHODS, _ALL_METHODS)):
+_KNOWN_FAMILIES = [*_ALL_FAMILIES, "digits"]
+for _flag, _choices in ((FAMILIES, _KNOWN_FAMILIES), (_METHODS, _ALL_METHODS)):
     flags.register_validator(
         _flag, lambda given, known=_choices: set(given) <= set(known), f"of {_choices}"
     )
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Of all methods; medians are printed.")
-_SEEDS = flags.DEFINE_integer("seeds", 4, "Runs of each width and size.")
+_SEEDS = flags.DEFINE_integer(
+    "seeds", None, "Runs of each width and size; by itself 4, of digits 24."
+)
 _LENGTH = flags.DEFINE_float("length", 1.0, "Times the epochs of each family.")
 _WIDTHS = flags.DEFINE_list("widths", [], "Instead of the family's.")
 _SWEEP = flags.DEFINE_bool("sweep", False, "Times lanes, not grids.")
@@ -51,7 +57,7 @@ _WORKER = flags.DEFINE_string("worker", "", "Internal: family/method.")
 
 
 class Task(NamedTuple):
-    """A grid: five widths over a factor of 16, four data sizes over 64."""
+    """A grid; by itself of four data sizes over 64."""
 
     family: str
     widths: tuple[int, ...]
@@ -61,14 +67,26 @@ class Task(NamedTuple):
     batch_size: int
     optimizer: str
     learning_rate: float
+    data_fractions: tuple[float, ...] = (1 / 64, 1 / 16, 1 / 4, 1.0)
+    seeds: int = 4
+    steps: int = 0  # in place of epochs
 
 
 TASKS = {
     "mlp": Task("mlp", (4, 8, 16, 32, 64), 2, 4096, 400.0, 32, "sgd", 0.05),
     "conv": Task("wide_resnet", (1, 2, 4, 8, 16), 8, 1024, 6.0, 16, "sgd", 0.05),
     "decoder": Task("transformer", (8, 16, 32, 64, 128), 2, 1024, 6.0, 8, "adam", 3e-3),
-}
+    "digits": Task(
+        "mlp", (4, 8, 16, 32, 64, 128, 256), 2, 1280, 0.0, 32, "sgd", 0.03,
+        tuple(2.0**-k for k in range(7)), seeds=24, steps=200,
+    ),
+}  # fmt: skip
 _NUM_TEST = 512
+
+
+def num_seeds(name: str) -> int:
+    """Runs of each width and size."""
+    return _SEEDS.value or TASKS[name].seeds
 
 
 class Outcome(NamedTuple):
@@ -103,7 +121,7 @@ def make_dataset(name: str) -> Any:
     shape = (32, 32, 3) if name == "conv" else (64,)
     centres = random.normal(size=(10, *shape))
     inputs = centres[labels] + 2 * random.normal(size=(count, *shape))
-    if name == "mlp":
+    if task.family == "mlp":
         return Dataset(
             name, inputs.astype(np.float32), labels, 10, task.num_train,
             has_fixed_test=True,
@@ -127,14 +145,15 @@ def make_experiment(name: str) -> Any:
         grid=config.Grid(
             widths=widths,
             depths=(task.depth,),
-            data_fractions=(1 / 64, 1 / 16, 1 / 4, 1.0),
-            seeds=_SEEDS.value,
+            data_fractions=task.data_fractions,
+            seeds=num_seeds(name),
         ),
         training=config.Training(
             optimizer=task.optimizer,
             learning_rate=task.learning_rate,
             batch_size=task.batch_size,
             epochs=task.epochs * _LENGTH.value,
+            steps=round(task.steps * _LENGTH.value),
             precision="fast",  # as jax multiplies by itself, and so does the loop
         ),
     )
@@ -170,70 +189,77 @@ def cut_scored(cell: Any, dataset: Any) -> tuple[list[Any], list[Any]]:
     return np.split(test, len(test) // size), np.split(own, len(own) // size)
 
 
+class _Functions(NamedTuple):
+    """Of one width, as the examples of Flax have them."""
+
+    init: Callable
+    step: Callable
+    evaluate: Callable
+
+
+def _make_functions(cell: Any, dataset: Any) -> _Functions:
+    """Jitted functions of the runs of a cell's width."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from scalepred.data.task import cross_entropy
+    from scalepred.models.model import build_model
+
+    prepare = dataset.prepare or (lambda x: x)
+    model = build_model(
+        cell.family, cell.width, cell.depth, dataset.input_shape, dataset.num_classes
+    )
+    optimizer = optax.inject_hyperparams(
+        optax.adam if cell.optimizer == "adam" else optax.sgd
+    )
+    numbers = {"learning_rate": cell.learning_rate}
+    if cell.optimizer == "sgd":
+        numbers["momentum"] = cell.momentum
+    tx = optimizer(**numbers)
+
+    def loss_of(params, state, x, labels):
+        logits, state = model.apply(
+            params, state, prepare(x), train=True, key=jax.random.key(0)
+        )
+        return jnp.mean(cross_entropy(logits, labels)), state
+
+    def init(key):
+        params, state = model.init(key)
+        return params, state, tx.init(params)
+
+    def step(params, state, opt_state, rate, x, labels):
+        gradient, state = jax.grad(loss_of, has_aux=True)(params, state, x, labels)
+        opt_state.hyperparams["learning_rate"] = rate
+        updates, opt_state = tx.update(gradient, opt_state, params)
+        return optax.apply_updates(params, updates), state, opt_state
+
+    def evaluate(params, state, x, labels):
+        logits, _ = model.apply(
+            params, state, prepare(x), train=False, key=jax.random.key(0)
+        )
+        return jnp.mean(cross_entropy(logits, labels))
+
+    return _Functions(
+        jax.jit(init), jax.jit(step, donate_argnums=(0, 1, 2)), jax.jit(evaluate)
+    )
+
+
 def run_loop(name: str) -> Outcome:
     """One run after the other; each width is compiled once."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
-    import optax
 
     from scalepred import grid
-    from scalepred.data.task import cross_entropy
-    from scalepred.models.model import build_model
     from scalepred.models.target import traced_as
 
-    dataset, experiment = make_dataset(name), make_experiment(name)
-    cells = grid.make_cells(experiment, dataset)
-    prepare = dataset.prepare or (lambda x: x)
-    compiles, losses = 0, []
-
-    def make_functions(width: int) -> tuple[Callable, Callable, Callable]:
-        cell = cells[0]
-        model = build_model(
-            cell.family, width, cell.depth, dataset.input_shape, dataset.num_classes
-        )
-        optimizer = optax.inject_hyperparams(
-            optax.adam if cell.optimizer == "adam" else optax.sgd
-        )
-        numbers = {"learning_rate": cell.learning_rate}
-        if cell.optimizer == "sgd":
-            numbers["momentum"] = cell.momentum
-        tx = optimizer(**numbers)
-
-        def loss_of(params, state, x, labels):
-            logits, state = model.apply(
-                params, state, prepare(x), train=True, key=jax.random.key(0)
-            )
-            return jnp.mean(cross_entropy(logits, labels)), state
-
-        def init(key):
-            params, state = model.init(key)
-            return params, state, tx.init(params)
-
-        def step(params, state, opt_state, rate, x, labels):
-            gradient, state = jax.grad(loss_of, has_aux=True)(params, state, x, labels)
-            opt_state.hyperparams["learning_rate"] = rate
-            updates, opt_state = tx.update(gradient, opt_state, params)
-            return optax.apply_updates(params, updates), state, opt_state
-
-        def evaluate(params, state, x, labels):
-            logits, _ = model.apply(
-                params, state, prepare(x), train=False, key=jax.random.key(0)
-            )
-            return jnp.mean(cross_entropy(logits, labels))
-
-        return (
-            jax.jit(init),
-            jax.jit(step, donate_argnums=(0, 1, 2)),
-            jax.jit(evaluate),
-        )
-
-    functions = {}
+    dataset = make_dataset(name)
+    functions: dict[int, _Functions] = {}
+    losses = []
     labels = dataset.labels.astype(np.int32)
-    for cell in cells:
+    for cell in grid.make_cells(make_experiment(name), dataset):
         if cell.width not in functions:
-            functions[cell.width] = make_functions(cell.width)
-            compiles += 3
+            functions[cell.width] = _make_functions(cell, dataset)
         init, step, evaluate = functions[cell.width]
         with traced_as("native"):
             carried = init(jax.random.key(cell.seed))
@@ -251,7 +277,7 @@ def run_loop(name: str) -> Outcome:
                 for part in cut_scored(cell, dataset)
             )
         losses.append(float(np.mean(test)))
-    return Outcome(0.0, compiles, statistics.mean(losses))
+    return Outcome(0.0, 3 * len(functions), statistics.mean(losses))
 
 
 def run_scan(name: str) -> Outcome:
@@ -271,7 +297,7 @@ def run_scan(name: str) -> Outcome:
     data = lane.LaneData(
         jnp.asarray(dataset.inputs),
         jnp.asarray(dataset.labels),
-        jnp.stack([dataset.order(seed) for seed in range(_SEEDS.value)]),
+        jnp.stack([dataset.order(seed) for seed in range(num_seeds(name))]),
     )
     for cell in cells:
         if cell.width not in programs:
@@ -335,7 +361,7 @@ def count_lane_bytes(name: str) -> tuple[float, float]:
     data, _ = device_data.put_data(plan, dataset, devices)
     compiled = engine.compile_pack(pack, dataset, data, devices)
     lanes = pack.lanes // pack.num_devices
-    needed = without_data(compiled.count_bytes() or 0, dataset, _SEEDS.value)
+    needed = without_data(compiled.count_bytes() or 0, dataset, num_seeds(name))
     return needed / lanes, pack.bytes_per_device / lanes
 
 
@@ -353,7 +379,7 @@ def run_torch(name: str, is_stacked: bool = False) -> Outcome:
 
     dataset = make_dataset(name)
     cells = grid.make_cells(make_experiment(name), dataset)
-    seeds_at_once = _SEEDS.value if is_stacked else 1
+    seeds_at_once = num_seeds(name) if is_stacked else 1
     losses = twins.train(cells, dataset, seeds_at_once, draw_batches, cut_scored)
     return Outcome(0.0, 0, statistics.mean(losses))
 
@@ -370,7 +396,7 @@ RUN = {
 def measure(name: str, method: str) -> Outcome:
     """One grid by one method in a fresh process, so that all compile from nothing."""
     command = [sys.executable, __file__, f"--worker={name}/{method}"]
-    command += [f"--seeds={_SEEDS.value}", f"--length={_LENGTH.value}"]
+    command += [f"--seeds={num_seeds(name)}", f"--length={_LENGTH.value}"]
     command += [f"--widths={','.join(_WIDTHS.value)}"]
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"}
     done = subprocess.run(
@@ -404,9 +430,9 @@ def count_flops(name: str) -> tuple[dict[int, float], dict[int, float]]:
             flops[cell.width] = 0.0
             shape = {
                 "mlp": (task.batch_size, cell.width, cell.width),
-                "conv": (task.batch_size * 1024, 9 * cell.width, cell.width),
-                "decoder": (task.batch_size * 64, cell.width, 4 * cell.width),
-            }[name]
+                "wide_resnet": (task.batch_size * 1024, 9 * cell.width, cell.width),
+                "transformer": (task.batch_size * 64, cell.width, 4 * cell.width),
+            }[cell.family]
             rates[cell.width] = _matmul_rate(*shape)
         flops[cell.width] += 3 * forward[cell.width] * cell.steps * cell.batch_size
     return flops, rates

@@ -79,6 +79,22 @@ def test_nodes_stand_at_the_target_and_at_the_budget_that_were_asked_about():
         np.testing.assert_allclose(np.exp(part), (value, lower, upper), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["grid", "offsets", "repeated"])
+def test_between_the_budgets_that_were_solved_for_ends_are_near_the_solved_ones(name):
+    results = STUDIES[name]()
+    table = table_of(results)
+    assert table.budgets is not None
+    assert table.best is not None
+    epochs = 1.0 if table.best.shape[2] > 1 else None
+    for node in (2, 13, 31):  # every fourth is solved for
+        budget = math.exp(table.budgets.nodes[node])
+        answer = results.fit.best_for_budget(budget, epochs=epochs)
+        said = [(answer.value, answer.lower, answer.upper), *answer.details.values()]
+        off = np.abs(table.best[:, :, 0, node] - np.log(said[:3]))
+        assert off[:, 0].max() < 1e-6
+        assert off.max() < 0.06  # of ends that lie factors apart
+
+
 def test_a_table_says_what_a_new_size_gets_where_fitted_sizes_have_offsets():
     results = offsets()
     fitted = results.fit.fitted

@@ -46,6 +46,21 @@ def test_quoted_forecast_is_the_committed_one():
     assert f"```text\n{words.describe_verified(one, 'loss', 'bytes')}\n```" in README
 
 
+def test_quoted_errors_are_those_of_the_benchmarks():
+    """From 1/50 of the compute: of the eight studies, and of those not chosen by."""
+    benchmarks = (ROOT / "docs" / "benchmarks.md").read_text()
+    rows = re.findall(r"^\| 1/50 \|.*\*\*(.*)%\*\* \((\d+)%\)", benchmarks, re.M)
+    (chosen, inside), (others, others_inside) = (
+        (f"{float(error):.1f} %", f"{coverage} %") for error, coverage in rows
+    )
+    assert (
+        f"`law=auto` errs by {chosen} and its 90 % intervals hold {inside} of the "
+        f"points; on studies that nothing was chosen by, {others} and {others_inside}."
+    ) in README
+    trust = (ROOT / "docs" / "trust.md").read_text()
+    assert f"{chosen} over eight public studies; {others} over five" in trust
+
+
 @pytest.mark.parametrize(
     ("written", "printed", "is_same"),
     [

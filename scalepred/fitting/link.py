@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
 from scalepred.config import UserError
 from scalepred.fitting.laws import Array
@@ -252,6 +251,8 @@ def _fit_one(problem: _Problem) -> _One:
 
 
 def _solve(problem: _Problem, start: np.ndarray, sd: float) -> Any:
+    import scipy.optimize  # a third of a second, which few tables need
+
     return scipy.optimize.least_squares(
         lambda u: np.append(problem.residuals(u) / sd, problem.priors(u)),
         start,

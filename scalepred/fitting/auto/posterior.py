@@ -118,8 +118,7 @@ def estimate(
     mean, own_sd = _stack_priors(members, settings, is_loss, law.num_parameters)
     mean, own_sd = mean[lanes], own_sd[lanes]
     theta = _start(mean, own_sd, seed, near)
-    powers = [0.0 if one.is_equal else settings.compute_power for one in members]
-    power = np.array(powers)[lanes]
+    power = np.array([0.0 if m.is_equal else settings.compute_power for m in members])
     problem = _make_problem(points, masks, lanes, power, settings.above, mean, scale)
     problem = problem if "epochs" in axes else problem._replace(z=None)
     solution, problem, spreads = _learn(
@@ -182,7 +181,7 @@ def _make_problem(
         points: all points.
         masks: of each subset [subsets, points].
         lanes: the subset of each lane [lanes].
-        power: a point weighs its compute to this power [lanes].
+        power: a point weighs its compute to this power [subsets].
         above: weight of a residual above the law.
         mean: of the priors [lanes, parameters].
         scale: of each subset.
@@ -198,7 +197,7 @@ def _make_problem(
         x=x,
         y=y,
         log_value=np.broadcast_to(points.log_value, x.shape),
-        weight=masks[lanes] * points.weight * work ** power[:, None],
+        weight=masks[lanes] * points.weight * work ** power[lanes, None],
         prior_mean=mean,
         prior_precision=np.zeros_like(mean),
         scale=Scale(*(np.asarray(leaf)[lanes] for leaf in scale)),

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from scalepred.fitting import inversion
 from scalepred.fitting.answers import Answer
@@ -214,7 +213,7 @@ def _best_split(fit: Fit, budgets: Axis, epochs: float | None) -> np.ndarray | N
     """`LawTable.best` at one number of epochs [3, 3, budgets].
 
     The best guess is solved for at every node; the ends of its intervals, which take
-    all draws, at every fourth, and follow a spline between them.
+    all draws, at every fourth, and read between them as the page reads its tables.
     """
     center = _best_guesses(fit, budgets, epochs)
     if center is None:
@@ -224,8 +223,30 @@ def _best_split(fit: Fit, budgets: Axis, epochs: float | None) -> np.ndarray | N
     ends = np.stack([_log_answer(answer) for answer in answers], axis=-1)
     if np.any(np.isnan(ends)):  # there are no draws
         return np.stack([center] * 3, axis=1)
-    apart = CubicSpline(nodes, ends - ends[:, :1], axis=-1)(budgets.nodes)
-    return center[:, None] + apart
+    return center[:, None] + _read_between(ends - ends[:, :1], _STRIDE)
+
+
+def _read_between(values: np.ndarray, stride: int) -> np.ndarray:
+    """The values, and stride - 1 more between any two, by the page's cubics.
+
+    Args:
+        values: at equally spaced nodes [..., nodes], at least 3.
+        stride: of the nodes in what is given back.
+    """
+    count = values.shape[-1]
+    # Beyond its ends a table goes on as a parabola.
+    parabola = np.array([3.0, -3.0, 1.0])
+    before, after = values[..., :3] @ parabola, values[..., :-4:-1] @ parabola
+    known = np.concatenate([before[..., None], values, after[..., None]], axis=-1)
+    place = np.arange(stride * (count - 1) + 1) / stride
+    left = np.minimum(place.astype(int), count - 2)
+    u = place - left
+    return (
+        ((2 - u) * u - 1) * u / 2 * known[..., left]
+        + ((3 * u - 5) * u * u / 2 + 1) * known[..., left + 1]
+        + ((4 - 3 * u) * u + 1) * u / 2 * known[..., left + 2]
+        + (u - 1) * u * u / 2 * known[..., left + 3]
+    )
 
 
 def _best_guesses(fit: Fit, budgets: Axis, epochs: float | None) -> np.ndarray | None:
