@@ -29,7 +29,7 @@ from scalepred.report.plot_data import add_corners, make_plot_data
 from scalepred.runtime import steps
 from scalepred.runtime.files import digest, write_whole
 from scalepred.runtime.workdir import check_workdir, log, prepare_workdir
-from scalepred.table.numbers import write, write_flops
+from scalepred.table.numbers import write, write_flops, write_place, write_size
 from scalepred.table.surface import Surface
 
 
@@ -179,8 +179,7 @@ def score_table(told: forecasts.Forecast, surface: Surface) -> list[forecasts.Ve
             )
     if not scores:
         sizes = "; ".join(
-            f"params={one['params']:g}, data={one['data']:g}"
-            for one in told.targets[:3]
+            write_place(one["params"], one["data"]) for one in told.targets[:3]
         )
         raise UserError(
             f"--score: none of the {len(surface)} points has the sizes of a target of "
@@ -230,11 +229,11 @@ def check_questions(
         questions.at_data or math.nan,
     )
     for params, data, *times in targets:
-        name = f"--target=params={params:g},data={data:g}"
+        name = f"--target={write_place(params, data)}"
         _check_place(name, law, axes, points, params, data)
         if times and "epochs" not in axes:
             raise UserError(
-                f"--target=params={params:g},data={data:g},epochs={times[0]:g}: "
+                f"{name},epochs={times[0]:g}: "
                 f"law={law} knows nothing of epochs here; leave them out, or give a "
                 "table in which they vary (for --law=auto or data_constrained)"
             )
@@ -269,8 +268,8 @@ def _check_place(
         far = np.abs(np.log(asked[other] / sizes)) > SAME_SIZE
         if np.all(far):
             raise UserError(
-                f"{name}: law={law} speaks of {other}={sizes.max():g} only; give "
-                f"{other}={sizes.max():g}, or points of a second {other} size"
+                f"{name}: law={law} speaks of {other}={write_size(sizes.max())} only; "
+                f"give that, or points of a second {other} size"
             )
 
 

@@ -10,7 +10,8 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, UserError
@@ -41,6 +42,22 @@ class ProgramKey(NamedTuple):
             f"/batch{self.batch_size}/{optimizer}/{self.schedule}"
             + "".join(f"/{extra}" for extra in self.extras)
         )
+
+
+_OF_PROGRAM = re.compile(
+    r"(?P<family>[^/]*)/width\d+/depth\d+/batch\d+/(?P<optimizer>[^/]+)"
+    r"/(?P<schedule>[^/]+)"
+)
+
+
+def find_recipes(programs: Iterable[str]) -> dict[str, list[str]]:
+    """Families, optimizers and schedules of programs by their names, as rows have them.
+
+    Names of another form say nothing, and then there are none.
+    """
+    found = [match for name in programs if (match := _OF_PROGRAM.search(name))]
+    kinds = _OF_PROGRAM.groupindex if found else ()
+    return {kind: sorted({match[kind] for match in found}) for kind in kinds}
 
 
 @dataclasses.dataclass(frozen=True)

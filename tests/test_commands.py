@@ -306,7 +306,7 @@ def write_points(path, extra="", **changes):
 BAD_FITS = {
     "target inside": (
         ["--target=params=1e6,data=5e3", "--fit_max_data=1e4"],
-        "lies inside the fit region (params up to 1.6e+07, data up to 6250)",
+        "lies inside the fit region, which goes up to params=16M,data=6250",
     ),
     "odd target": (["--target=params=1e6"], "--target: needs data, too"),
     "bad target": (["--target=params=big,data=1"], "must look like params=70B"),

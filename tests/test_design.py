@@ -256,8 +256,6 @@ def test_bad_candidates_are_refused(bad):
 
 def test_a_cell_says_what_it_costs_and_brings():
     cell = NextCell(1e6, 2e9, 1.2e16, 0.08, 0.0512)
-    assert str(cell) == (
-        "params=1e+06, data=2e+09: costs 1.2e+16, narrows ±8.00% to ±5.12%"
-    )
+    assert str(cell) == ("params=1M, data=2B: costs 1.2e16, narrows ±8.00% to ±5.12%")
     first = cell._replace(before=np.nan, after=np.nan)
-    assert str(first) == "params=1e+06, data=2e+09: costs 1.2e+16"
+    assert str(first) == "params=1M, data=2B: costs 1.2e16"

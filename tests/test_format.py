@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scalepred.report import format
 from scalepred.table import numbers
@@ -98,3 +100,30 @@ def test_ratios_are_words():
 def test_sizes_are_read_back(size):
     assert numbers.parse(format.count(size)) == pytest.approx(size, rel=5e-3)
     assert numbers.parse(format.flops(size)) == pytest.approx(size, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (6250, "6250"),
+        (999_999.7, "1M"),
+        (16_000_000, "16M"),
+        (1_234_567_890, "1.23457B"),
+        (1.4e12, "1.4T"),
+        (1e15, "1e15"),
+        (1.2e21, "1.2e21"),
+        (2.5e-5, "2.5e-5"),
+    ],
+)
+def test_sizes_as_flags_take_them(number, text):
+    assert numbers.write_size(number) == text
+
+
+@given(st.floats(1e-6, 1e30))
+def test_sizes_are_read_back_to_six_digits(number):
+    """So a target that a sentence names can be given as it stands there."""
+    text = numbers.write_place(number, 7e9)
+    params, data = text.split(",")
+    assert data == "data=7B"
+    read = numbers.parse(params.removeprefix("params="))
+    assert read == pytest.approx(number, rel=1e-5)

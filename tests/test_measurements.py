@@ -367,7 +367,7 @@ BAD = {
     "no sizes": ("colour,value\n1,2\n", "no column params, data"),
     "text": (GOOD.replace("0.45", "good"), "line 4, column value: 'good' is not a num"),
     "negative": (GOOD.replace("2e3", "-2e3"), "column params: '-2e3' must be a posit"),
-    "zero": (GOOD.replace("0.45", "0"), "value: 0 at params=2000, data=10"),
+    "zero": (GOOD.replace("0.45", "0"), "value: 0 at params=2000,data=10"),
     "twins": (GOOD + "1e3,10,0.5\n", "lines 2 and 5 are the same"),
     "two metrics": (
         "params,data,value,metric\n1,2,3,loss\n1,3,0.5,error\n",
@@ -384,7 +384,7 @@ BAD = {
     "ragged": ("params,data,value\n1,2\n", "line 2: 2 cells for 3 columns"),
     "seed twice": (
         "params,data,value,seed\n1,2,0.3,0\n1,2,0.4,0\n",
-        "seed=0: stands twice at params=1, data=2",
+        "seed=0: stands twice at params=1,data=2",
     ),
     "all failed": (
         "params,data,value,status\n1,2,,diverged\n",

@@ -13,9 +13,10 @@ from scalepred.commands.recipe import describe
 from scalepred.config import UserError
 from scalepred.data import digits
 from scalepred.fill import open_table
-from scalepred.fitting.recipe import fit_sweep
+from scalepred.fitting.recipe import fit_sweep, read_sweeps
 from scalepred.forecasting import recipes
 from scalepred.forecasting.parts import prepare
+from scalepred.grid import find_recipes
 from scalepred.recipe import KIND
 from scalepred.table.rows import Table
 
@@ -115,6 +116,49 @@ def test_runs_beyond_the_sweep_and_its_edges_are_told(tmp_path, record):
     training = found.experiment.training
     _, warned = recipes.describe(training, cells, inside, "images")
     assert warned == [edge]
+
+
+def test_training_that_is_not_the_sweeps_is_told(tmp_path):
+    program = "digits/mlp/width4/depth2/batch32/adam/linear/clip"
+    law = fit_sweep(make_sweep()._replace(data_unit="images", programs=(program, "x")))
+    record = {"kind": KIND, "laws": {"learning_rate": describe(law, [], [])}}
+    path = write(tmp_path, record)
+
+    def warnings_of(name: str, **training) -> list[str]:
+        found = prepare(small_study(path, **training), epath.Path(tmp_path / name))
+        return found.describe_recipe()[1]
+
+    (told, _) = sorted(
+        warnings_of("other"), key=lambda text: "other training" not in text
+    )
+    assert told == (
+        "The law of the learning rate comes from other training than this study's: "
+        "optimizer sgd, where the sweep has adam; schedule cosine, where the sweep has "
+        "linear. The best there need not be the best here."
+    )
+    same = warnings_of("same", optimizer="adam", schedule="linear")
+    assert not any("other training" in text for text in same)
+
+
+def test_programs_of_a_table_say_what_was_trained(tmp_path):
+    sweep = make_sweep()
+    table = {
+        "params": sweep.sizes["params"],
+        "data": sweep.sizes["data"],
+        "learning_rate": sweep.setting,
+        "loss": sweep.value,
+        "program": ["a/b/vit(patch=4)/width8/depth2/batch32/sgd-nesterov/wsd"]
+        * len(sweep.setting),
+    }
+    (read,) = read_sweeps(table)
+    assert find_recipes(read.programs) == {
+        "family": ["vit(patch=4)"],
+        "optimizer": ["sgd-nesterov"],
+        "schedule": ["wsd"],
+    }
+    del table["program"]
+    (silent,) = read_sweeps(table)
+    assert find_recipes(silent.programs) == {}
 
 
 def broken(record, **changes) -> dict:

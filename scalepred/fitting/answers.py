@@ -317,8 +317,8 @@ def _size_needed(
     is_far = abs(math.log(other / other_unit)) > SAME_SIZE
     if other_name not in fitted.law.axes and is_far:
         raise UserError(
-            f"{other_name}={other:g}: law={fitted.law.name} speaks of "
-            f"{other_name}={other_unit:g} only; ask with that"
+            f"{other_name}={numbers.write_size(other)}: law={fitted.law.name} speaks "
+            f"of {other_name}={numbers.write_size(other_unit)} only; ask with that"
         )
     place = np.full(len(theta), math.log(other / other_unit))
     solve = inversion.needed_data if for_data else inversion.needed_params

@@ -8,6 +8,7 @@ import numpy as np
 from scalepred.config import UserError
 from scalepred.fitting import projection, solver
 from scalepred.fitting.laws import Law, Scale
+from scalepred.table.numbers import write_size
 from scalepred.table.repeats import SAME_EPOCHS
 from scalepred.table.surface import Surface
 
@@ -154,8 +155,8 @@ def check_sizes(
         sizes = sizes_of[axis]
         raise UserError(
             f"law={law_name}: knows nothing of {axis}, which varies from "
-            f"{sizes.min():g} to {sizes.max():g}; fit the points of one {axis} only, "
-            "or use a law of both sizes such as law=rosenfeld"
+            f"{write_size(sizes.min())} to {write_size(sizes.max())}; fit the points "
+            f"of one {axis} only, or use a law of both sizes such as law=rosenfeld"
         )
     for axis in axes:
         if axis in varying:
@@ -166,9 +167,9 @@ def check_sizes(
             if not knows_epochs
         ]
         raise UserError(
-            f"{axis}: every point to fit has {axis}={sizes_of[axis][0]:g}, so how the "
-            f"{surface.metric} depends on it cannot be told; add a second size"
-            + "".join(instead)
+            f"{axis}: every point to fit has {axis}={write_size(sizes_of[axis][0])}, "
+            f"so how the {surface.metric} depends on it cannot be told; add a second "
+            "size" + "".join(instead)
         )
     if len(surface) < min_points:
         raise UserError(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.table.numbers import write_place, write_size
 from scalepred.table.points import LARGEST, SMALLEST
 from scalepred.table.surface import Surface
 
@@ -46,8 +47,9 @@ def fit_region(
     )
     if not np.any(mask):
         raise UserError(
-            f"fit region params <= {max_params:g}, data <= {max_data:g}, params * data "
-            f"<= {max_compute:g}: holds no point; widen it"
+            f"fit region params <= {write_size(max_params)}, data <= "
+            f"{write_size(max_data)}, params * data <= {write_size(max_compute)}: "
+            "holds no point; widen it"
         )
     return mask
 
@@ -81,14 +83,15 @@ def check_target(
             raise UserError(f"target {name}={size:g}: must be a positive number")
         if not SMALLEST <= size <= LARGEST:
             raise UserError(
-                f"target {name}={size:g}: must be between {SMALLEST:g} and {LARGEST:g}"
+                f"target {name}={write_size(size)}: must be between {SMALLEST:g} and "
+                f"{LARGEST:g}"
             )
     inside = (fitted_params >= params) & (fitted_data >= data)
     if epochs is not None and fitted_epochs is not None:
         inside &= fitted_epochs >= epochs
     if np.any(inside):
         raise UserError(
-            f"target params={params:g}, data={data:g}: lies inside the fit region "
-            f"(params up to {fitted_params.max():g}, data up to "
-            f"{fitted_data.max():g}), so it is no prediction; choose a larger one"
+            f"target {write_place(params, data)}: lies inside the fit region, which "
+            f"goes up to {write_place(fitted_params.max(), fitted_data.max())}, so it "
+            "is no prediction; choose a larger one"
         )

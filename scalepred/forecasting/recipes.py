@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, Training, UserError
-from scalepred.grid import Cell
+from scalepred.grid import Cell, find_recipes
 from scalepred.recipe import KIND
 from scalepred.report import format
 from scalepred.report.recipe_words import setting
@@ -36,6 +36,9 @@ class Law(NamedTuple):
     num_sizes: int
     num_edges: int  # sizes whose best is the least or the largest tried
     data_unit: str
+    # Names of families, optimizers and schedules of the sweep; none where its rows do
+    # not say, as in a table of one's own.
+    trained: dict[str, list[str]]
 
     @property
     def name(self) -> str:
@@ -99,7 +102,7 @@ def describe(
             f"{law.formula}, by the law of {training.recipe} ({law.num_sizes} sizes): "
             f"{span} in the {len(cells)} runs of this study."
         )
-        warned += _warn(law, sizes)
+        warned += _warn(law, sizes) + _warn_of_others(law, cells)
     return said, warned
 
 
@@ -130,6 +133,22 @@ def _warn(law: Law, sizes: Sequence[tuple[float, float]]) -> list[str]:
             f"of the {law.num_sizes} sizes of the sweep."
         )
     return found
+
+
+def _warn_of_others(law: Law, cells: Sequence[Cell]) -> list[str]:
+    """That the sweep trained something else: its best settings may be others."""
+    own = find_recipes({str(cell.program_key) for cell in cells})
+    others = [
+        f"{kind} {', '.join(new)}, where the sweep has {', '.join(known)}"
+        for kind, known in law.trained.items()
+        if (new := [name for name in own[kind] if name not in known])
+    ]
+    if not others:
+        return []
+    return [
+        f"The law of the {law.name} comes from other training than this study's: "
+        f"{'; '.join(others)}. The best there need not be the best here."
+    ]
 
 
 def _check(experiment: Experiment, law: Law) -> None:
@@ -203,4 +222,5 @@ def _parse(knob: str, one: dict[str, Any]) -> Law:
         len(sizes),
         len({json.dumps(edge["sizes"]) for edge in one["edges"]}),
         str(one["data_unit"]),
+        {kind: list(map(str, names)) for kind, names in one.get("trained", {}).items()},
     )

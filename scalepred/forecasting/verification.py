@@ -18,6 +18,7 @@ from scalepred.grid import Cell
 from scalepred.runtime import processes
 from scalepred.runtime.files import write_whole
 from scalepred.runtime.workdir import log, warn
+from scalepred.table.numbers import write_size
 from scalepred.table.rows import Measurement
 
 
@@ -98,7 +99,8 @@ def check_forecast(study: Study) -> None:
         if not forecasts.choose(told, one.params, one.data, one.epochs):
             raise UserError(
                 f"--stages=verify: no forecast says anything of {one.name} with "
-                f"{one.data:g} {study.dataset.unit}; add fit,forecast to --stages"
+                f"{write_size(one.data)} {study.dataset.unit}; add fit,forecast to "
+                "--stages"
             )
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from scalepred.config import UserError
+from scalepred.table.numbers import write_place, write_size
 from scalepred.table.surface import Surface
 
 _TRAIN_FLOPS = 6.0  # a parameter and example (Kaplan et al. 2020, section 2.1)
@@ -31,9 +32,10 @@ def along_compute(surface: Surface) -> Surface:
     if np.max(off) > np.log1p(_ON_LADDER):
         worst = int(np.argmax(off))
         raise UserError(
-            f"--law=..._compute: params={surface.params[worst]:g}, "
-            f"data={surface.data[worst]:g} lies beside the ladder of the other points; "
-            "choose a law of both sizes, such as --law=auto"
+            "--law=..._compute: "
+            f"{write_place(surface.params[worst], surface.data[worst])} lies beside "
+            "the ladder of the other points; choose a law of both sizes, such as "
+            "--law=auto"
         )
     return dataclasses.replace(
         surface,
@@ -66,8 +68,8 @@ def place_on_ladder(surface: Surface, target: tuple[float, ...]) -> tuple[float,
         data = wanted
     if abs(np.log(data / wanted)) > np.log1p(_ON_LADDER):
         raise UserError(
-            f"--target=params={params:g},data={data:g}: a law along compute speaks of "
-            f"the ladder of the table only, which has data={wanted:.4g} there"
+            f"--target={write_place(params, data)}: a law along compute speaks of the "
+            f"ladder of the table only, which has data={write_size(wanted)} there"
         )
     largest = int(np.argmax(surface.work))
     factor = _flops(surface)[largest] / surface.work[largest]

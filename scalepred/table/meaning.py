@@ -9,6 +9,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import is_bounded
+from scalepred.table.numbers import write_size
 
 # Shares that rise as a model gets better; one minus them is an error.
 _SHARES = re.compile(
@@ -220,6 +221,6 @@ def find_mixed_units(name: str, sizes: np.ndarray) -> str:
     if high / low < 1e5:
         return ""
     return (
-        f"{name} go from {low:g} to {high:g} at once: look whether some rows are in "
-        "millions or billions"
+        f"{name} go from {write_size(low)} to {write_size(high)} at once: look whether "
+        "some rows are in millions or billions"
     )

@@ -164,6 +164,20 @@ def write(number: float) -> str:
     return f"{sign}{size:,.0f}" if size >= 100 else f"{sign}{size:.3g}"
 
 
+def write_size(number: float) -> str:
+    """A positive size as flags take it, six digits: 6250, 16M, 1.23457B, 1e21."""
+    size = float(f"{number:.6g}")
+    for letter, factor in _LETTERS:
+        if factor <= size < 1e15:
+            return f"{size / factor:g}{letter}"
+    return f"{size:g}".replace("e+", "e").replace("e-0", "e-")
+
+
+def write_place(params: float, data: float) -> str:
+    """Where a run or target stands, as --target takes it: params=7B,data=140B."""
+    return f"params={write_size(params)},data={write_size(data)}"
+
+
 def write_value(number: float) -> str:
     """A finite number of no unit in four digits at most: 0.0473, 2.006, 1.2e-7."""
     text = f"{number:.4g}"

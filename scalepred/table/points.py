@@ -8,6 +8,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
+from scalepred.table.numbers import write_place
 
 # So much below one epoch is one, rounded.
 _EPOCHS_SLACK = 0.01
@@ -121,8 +122,9 @@ def average(runs: Mapping[str, np.ndarray], seeds: np.ndarray | None) -> Points:
     if len(firsts) < len(of_run):
         run = int(np.setdiff1d(np.arange(len(of_run)), firsts)[0])
         raise UserError(
-            f"seed={seeds[run]}: stands twice at params={runs['params'][run]:g}, "
-            f"data={runs['data'][run]:g}; remove one of the rows or number the seeds"
+            f"seed={seeds[run]}: stands twice at "
+            f"{write_place(runs['params'][run], runs['data'][run])}; remove one of the "
+            "rows or number the seeds"
         )
     column, columns, own_seeds = seed_of_run, len(names), None
     if len(sizes) > _FEW_POINTS and len(sizes) * columns > _MOST_CELLS:
@@ -137,7 +139,7 @@ def average(runs: Mapping[str, np.ndarray], seeds: np.ndarray | None) -> Points:
     if np.any(points.value == 0):
         point = sizes[int(np.argmax(points.value == 0))]
         raise UserError(
-            f"value: 0 at params={point[0]:g}, data={point[1]:g}, so relative "
+            f"value: 0 at {write_place(point[0], point[1])}, so relative "
             "errors do not exist there; leave that point out"
         )
     return points

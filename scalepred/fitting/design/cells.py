@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scalepred.config import UserError
 from scalepred.fitting.cost import Cost
 from scalepred.fitting.predict import FittedLaw
+from scalepred.table.numbers import write, write_flops
 
 # Candidates: sizes in steps of 2, from the smallest fitted to this many times the
 # largest one.
@@ -93,7 +94,8 @@ class NextCell(NamedTuple):
     after: float
 
     def __str__(self) -> str:
-        said = f"params={self.params:.4g}, data={self.data:.4g}: costs {self.cost:.3g}"
+        place = f"params={write(self.params)}, data={write(self.data)}"
+        said = f"{place}: costs {write_flops(self.cost)}"
         if math.isnan(self.after):
             return said
         return f"{said}, narrows ±{self.before:.2%} to ±{self.after:.2%}"

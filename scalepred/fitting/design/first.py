@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scalepred.config import UserError
 from scalepred.fitting.design.cells import Cells, NextCell, are_in, distinct
 from scalepred.fitting.design.choose import plan_with_prior
+from scalepred.table.numbers import write_size
 
 # What law=auto needs, and the share of the budget that the first design may take.
 LEAST_CELLS, _LEAST_SIZES = 5, 3
@@ -73,9 +74,9 @@ def _complete(
         best = _cheapest_new(rest, places, missing, budget - spent)
         if best is None:
             raise UserError(
-                f"budget={budget:g}: buys {len(places[0])} cells, too few for a fit, "
-                f"which takes {LEAST_CELLS} with {_LEAST_SIZES} sizes of model and "
-                "of data; raise it or offer smaller cells"
+                f"budget={write_size(budget)}: buys {len(places[0])} cells, too few "
+                f"for a fit, which takes {LEAST_CELLS} with {_LEAST_SIZES} sizes of "
+                "model and of data; raise it or offer smaller cells"
             )
         chosen.append(rest.pick(best, math.nan, math.nan))
         spent += chosen[-1].cost

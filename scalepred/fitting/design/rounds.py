@@ -17,6 +17,7 @@ from scalepred.fitting.design.cells import Cells, NextCell, check_targets, disti
 from scalepred.fitting.design.choose import next_cells
 from scalepred.fitting.design.first import LEAST_CELLS, first_cells
 from scalepred.fitting.predict import FittedLaw
+from scalepred.table.numbers import write_size
 from scalepred.table.surface import Surface
 
 # A round spends at most this share of what was spent before it: the fit learns before
@@ -207,8 +208,8 @@ def _start(
     budget, spent = money
     if spent >= budget:
         raise UserError(
-            f"budget={budget:g}: {spent:g} were spent on {now.num_points} cells, too "
-            "few for a fit; raise it"
+            f"budget={write_size(budget)}: {write_size(spent)} were spent on "
+            f"{now.num_points} cells, too few for a fit; raise it"
         )
     chosen = first_cells(rest, _places(surface), budget - spent, targets, metric)
     return dataclasses.replace(now, cells=tuple(chosen))

@@ -20,6 +20,7 @@ from scalepred.fitting.recipe import sampler
 from scalepred.fitting.recipe.bowl import Draws, Posterior, bowl
 from scalepred.fitting.recipe.reading import read_sweeps
 from scalepred.fitting.recipe.sweep import Points, Sweep
+from scalepred.table.numbers import write_size
 
 _TAILS = (0.05, 0.95)
 _WALKERS, _BURN_IN, _STEPS, _KEEP_EVERY = 40, 120, 300, 10
@@ -358,8 +359,8 @@ class RecipeLaw:
                 raise UserError(f"{name}={size!r}: must be a number above 0")
             if name not in self.axes:
                 raise UserError(
-                    f"{name}={size:g}: the law of {self.knob} knows nothing of it; "
-                    f"its sizes are {', '.join(self.axes)}"
+                    f"{name}={write_size(size)}: the law of {self.knob} knows nothing "
+                    f"of it; its sizes are {', '.join(self.axes)}"
                 )
         return {**self.largest, **{name: float(size) for name, size in asked.items()}}
 

@@ -162,6 +162,7 @@ def _read(told: Told, knob: str, column: str, varying: Sequence[str]) -> Sweep:
         "metric": told.conversion.metric if told.conversion else told.metric,
         "data_unit": columns.find_data_unit(first, told.reader),
         "notes": notes,
+        "programs": sorted({row.get("program", "") for _, row in told.rows}),
     }
     return make_sweep(knob, axes, kept, **about)
 
@@ -175,7 +176,7 @@ def make_sweep(
         knob: that was tried.
         axes: names of the sizes in `Run.place`.
         runs: one for each size, setting and seed.
-        about: metric, data_unit and notes of the sweep.
+        about: metric, data_unit, notes and programs of the sweep.
 
     Raises:
         UserError: see `Sweep.from_arrays`.

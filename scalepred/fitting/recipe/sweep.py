@@ -51,6 +51,7 @@ class Sweep(NamedTuple):
         metric: of the values.
         data_unit: what the size `data` counts.
         notes: sentences on what was guessed or left out.
+        programs: names of those that trained the runs, where rows say so.
     """
 
     knob: str
@@ -61,6 +62,7 @@ class Sweep(NamedTuple):
     metric: str = "loss"
     data_unit: str = "examples"
     notes: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -74,6 +76,7 @@ class Sweep(NamedTuple):
         metric: str = "loss",
         data_unit: str = "examples",
         notes: Sequence[str] = (),
+        programs: Sequence[str] = (),
     ) -> Self:
         """Runs told by arrays, one entry a run.
 
@@ -86,6 +89,7 @@ class Sweep(NamedTuple):
             metric: of the values.
             data_unit: what the size `data` counts.
             notes: that are kept.
+            programs: see `Sweep`.
 
         Raises:
             UserError: names what cannot be fitted, and the remedy.
@@ -112,6 +116,7 @@ class Sweep(NamedTuple):
             metric,
             data_unit,
             tuple(notes),
+            tuple(programs),
         )
 
     def group(self) -> "Points":
