@@ -156,7 +156,7 @@ def check_sizes(
         raise UserError(
             f"law={law_name}: knows nothing of {axis}, which varies from "
             f"{write_size(sizes.min())} to {write_size(sizes.max())}; fit the points "
-            f"of one {axis} only, or use a law of both sizes such as law=rosenfeld"
+            "that share one of these, or use a law of both sizes such as law=rosenfeld"
         )
     for axis in axes:
         if axis in varying:

@@ -141,7 +141,7 @@ def _warn_of_others(law: Law, cells: Sequence[Cell]) -> list[str]:
     others = [
         f"{kind} {', '.join(new)}, where the sweep has {', '.join(known)}"
         for kind, known in law.trained.items()
-        if (new := [name for name in own[kind] if name not in known])
+        if (new := [name for name in own.get(kind, ()) if name not in known])
     ]
     if not others:
         return []
