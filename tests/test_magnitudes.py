@@ -26,9 +26,9 @@ def write_table(path, m: float, n: float, value: float, odd: float = 0.0) -> str
 TOO_MUCH = {
     "tiny sizes": ({"m": 1e-308, "n": 1.0}, "params: 1e-308 is no count"),
     "tiny data": ({"n": 1e-50}, "data: 1e-50 is no count"),
-    "large sizes": ({"m": 1e299}, "params, row 1: 1e+299 is not between"),
-    "large values": ({"value": 1e300}, "value, row 1: 1e+300 is not between"),
-    "one large value": ({"odd": 1e300}, "value, row 1: 1e+300 is not between"),
+    "large sizes": ({"m": 1e299}, "params, row 1: 1e299 is not between"),
+    "large values": ({"value": 1e300}, "value, row 1: 1e300 is not between"),
+    "one large value": ({"odd": 1e300}, "value, row 1: 1e300 is not between"),
     "small values": ({"value": 1e-200}, "value, row 1: 1e-200 is not between"),
 }
 
@@ -60,7 +60,7 @@ def test_tables_out_of_range(capsys, tmp_path, changes, part):
 def test_flags_out_of_range(capsys, tmp_path, flag):
     points = write_table(tmp_path / "points.csv", m=1e5, n=1e5, value=1)
     result = run_fit(capsys, points, f"--workdir={tmp_path / 'work'}", flag)
-    assert_refused(result, "between 1e-40 and 1e+")
+    assert_refused(result, "between 1e-40 and 1e")
     assert not (tmp_path / "work").exists()
 
 

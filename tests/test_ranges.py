@@ -9,6 +9,7 @@ import pytest
 import scalepred
 from scalepred.config import UserError
 from scalepred.fitting.region import check_target
+from scalepred.table.numbers import write_size
 from scalepred.table.surface import Surface
 
 _M, _N = np.repeat([1e5, 1e6, 1e7], 3), np.tile([1e6, 1e7, 1e8], 3)
@@ -22,7 +23,9 @@ def test_numbers_of_no_measurement_are_refused(column: str, number: float) -> No
     columns |= {"weight": np.ones(9), "epochs": np.ones(9)}
     columns = {name: numbers.copy() for name, numbers in columns.items()}
     columns[column][4] = number
-    with pytest.raises(UserError, match=re.escape(f"{column}, row 5: {number:g}")):
+    with pytest.raises(
+        UserError, match=re.escape(f"{column}, row 5: {write_size(number)}")
+    ):
         Surface.from_arrays(**columns, metric="loss")
 
 
@@ -30,7 +33,8 @@ def test_numbers_of_no_measurement_are_refused(column: str, number: float) -> No
 @pytest.mark.parametrize("size", [1e-308, 1e41, 1e300, math.inf, math.nan, 0.0])
 def test_targets_of_no_size_are_refused(name: str, size: float) -> None:
     target = {"params": 1e9, "data": 1e10, "epochs": 2.0} | {name: size}
-    with pytest.raises(UserError, match=re.escape(f"target {name}={size:g}: must")):
+    told = re.escape(f"target {name}={write_size(size)}: must")
+    with pytest.raises(UserError, match=told):
         check_target(
             target["params"], target["data"], target["epochs"], _M, _N, np.ones(9)
         )

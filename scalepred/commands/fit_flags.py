@@ -216,6 +216,7 @@ def parse_target(text: str) -> tuple[float, ...]:
 
 
 def check(name: str, good: bool, value: float, accepted: str) -> None:
+    from scalepred.table.numbers import write_size
     from scalepred.table.points import LARGEST, MOST_FLOPS, SMALLEST
 
     # NaN compares false and so is refused as well.
@@ -224,5 +225,6 @@ def check(name: str, good: bool, value: float, accepted: str) -> None:
     largest = MOST_FLOPS if name == "budget" else LARGEST
     if value and not SMALLEST <= value <= largest:
         raise UserError(
-            f"--{name}={value:g}: must be between {SMALLEST:g} and {largest:g}"
+            f"--{name}={write_size(value)}: must be between {write_size(SMALLEST)} and "
+            f"{write_size(largest)}"
         )

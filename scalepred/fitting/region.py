@@ -83,8 +83,8 @@ def check_target(
             raise UserError(f"target {name}={size:g}: must be a positive number")
         if not SMALLEST <= size <= LARGEST:
             raise UserError(
-                f"target {name}={write_size(size)}: must be between {SMALLEST:g} and "
-                f"{LARGEST:g}"
+                f"target {name}={write_size(size)}: must be between "
+                f"{write_size(SMALLEST)} and {write_size(LARGEST)}"
             )
     inside = (fitted_params >= params) & (fitted_data >= data)
     if epochs is not None and fitted_epochs is not None:

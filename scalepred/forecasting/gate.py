@@ -91,7 +91,9 @@ def _check_sizes(text: str, numbers: Mapping[str, float]) -> None:
         largest = MOST_FLOPS if name == "budget" else LARGEST
         if not SMALLEST <= number <= largest:
             raise UserError(
-                f"--gate={text}: {name} must be between {SMALLEST:g} and {largest:g}"
+                f"--gate={text}: {name} must be between "
+                f"{table_numbers.write_size(SMALLEST)} and "
+                f"{table_numbers.write_size(largest)}"
             )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from scalepred.config import UserError
 from scalepred.metrics import find_unit, is_bounded
-from scalepred.table.numbers import write_place
+from scalepred.table.numbers import write_place, write_size
 
 # So much below one epoch is one, rounded.
 _EPOCHS_SLACK = 0.01
@@ -182,8 +182,9 @@ def _check_range(name: str, numbers: np.ndarray, largest: float) -> None:
     if np.any(bad):
         row = int(np.argmax(bad))
         raise UserError(
-            f"{name}, row {row + 1}: {numbers[row]:g} is not between {SMALLEST:g} and "
-            f"{largest:g}; correct or remove that row, or give other units"
+            f"{name}, row {row + 1}: {write_size(numbers[row])} is not between "
+            f"{write_size(SMALLEST)} and {write_size(largest)}; correct or remove that "
+            "row, or give other units"
         )
 
 
