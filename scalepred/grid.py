@@ -50,7 +50,7 @@ _OF_PROGRAM = re.compile(
 )
 
 
-def find_recipes(programs: Iterable[str]) -> dict[str, list[str]]:
+def read_programs(programs: Iterable[str]) -> dict[str, list[str]]:
     """Families, optimizers and schedules of programs by their names, as rows have them.
 
     Names of another form say nothing, and then there are none.

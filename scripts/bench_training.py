@@ -7,8 +7,8 @@ own; methods take turns, and the table holds medians over the rounds.
         [--methods=loop,scan,torch,torch_func,scalepred] [--seeds=4] [--length=1]
         [--widths=64] [--sweep]
 
-`digits` are the 1,176 short runs of experiments/digits_mlp.py, on arrays of their
-shape; it is left out unless it is named.
+`digits` is the grid of experiments/digits_mlp.py, 1,176 short runs, on arrays of their
+shape. It is trained only where it is named.
 
 With --sweep each program is timed with 1, 2, 4, ... lanes instead, and with the lanes
 that the autotuner takes. An accelerator that is not here can be compiled for, see
@@ -49,7 +49,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "Of all methods; medians are printed
 _SEEDS = flags.DEFINE_integer(
     "seeds", None, "Runs of each width and size; by itself 4, of digits 24."
 )
-_LENGTH = flags.DEFINE_float("length", 1.0, "Times the epochs of each family.")
+_LENGTH = flags.DEFINE_float("length", 1.0, "Times the epochs or steps of each family.")
 _WIDTHS = flags.DEFINE_list("widths", [], "Instead of the family's.")
 _SWEEP = flags.DEFINE_bool("sweep", False, "Times lanes, not grids.")
 _MOST_LANES = flags.DEFINE_integer("most_lanes", 4096, "Of a sweep, a device.")

@@ -227,11 +227,13 @@ def test_corners_of_many_points_are_few() -> None:
     assert np.max(np.abs(fitted)) < 0.05
 
 
-def test_a_fit_starts_without_the_distributions_of_scipy() -> None:
-    """Importing them takes as long as many a fit."""
+@pytest.mark.parametrize("part", ["stats", "optimize", "interpolate"])
+def test_a_fit_and_its_page_start_without_large_parts_of_scipy(part: str) -> None:
+    """Importing one takes as long as many a fit."""
     program = (
         "import sys, scalepred.commands.fit, scalepred.analysis; "
-        "sys.exit('scipy.stats' in sys.modules)"
+        "import scalepred.report.page.page; "
+        f"sys.exit('scipy.{part}' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 

@@ -136,14 +136,14 @@ def describe(
 ) -> dict[str, Any]:
     """A law and what it says of targets, for programs; all that JSON can hold."""
     from scalepred.fitting.recipe.narrowing import narrow
-    from scalepred.grid import find_recipes
+    from scalepred.grid import read_programs
     from scalepred.report import recipe_words
     from scalepred.runtime.files import jsonable
 
     record = {
         "metric": law.sweep.metric,
         "data_unit": law.sweep.data_unit,
-        "trained": find_recipes(law.sweep.programs),
+        "trained": read_programs(law.sweep.programs),
         "formula": recipe_words.formula(law),
         "rule": dict(zip(("base", "factor"), law.rule(), strict=True)),
         "num_runs": len(law.sweep.value),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from scalepred.config import Experiment, Training, UserError
-from scalepred.grid import Cell, find_recipes
+from scalepred.grid import Cell, read_programs
 from scalepred.recipe import KIND
 from scalepred.report import format
 from scalepred.report.recipe_words import setting
@@ -137,7 +137,7 @@ def _warn(law: Law, sizes: Sequence[tuple[float, float]]) -> list[str]:
 
 def _warn_of_others(law: Law, cells: Sequence[Cell]) -> list[str]:
     """That the sweep trained something else: its best settings may be others."""
-    own = find_recipes({str(cell.program_key) for cell in cells})
+    own = read_programs({str(cell.program_key) for cell in cells})
     others = [
         f"{kind} {', '.join(new)}, where the sweep has {', '.join(known)}"
         for kind, known in law.trained.items()
